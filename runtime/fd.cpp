@@ -1,0 +1,17 @@
+#include <kevring/runtime/fd.hpp>
+
+#include <cerrno>
+
+#include <unistd.h>
+
+namespace kevring {
+
+void fd::reset(int number) noexcept {
+    // Linux frees the number even where close() reports EINTR or EIO: it is never tried again.
+    const int saved_errno = errno;
+    if (number_ >= 0) ::close(number_);
+    errno = saved_errno;
+    number_ = number;
+}
+
+}  // namespace kevring

@@ -1,0 +1,57 @@
+// fd.hpp: fd owns a descriptor, fd_ref borrows one.
+#pragma once
+
+#include <compare>
+#include <utility>
+
+namespace kevring {
+
+/// A descriptor that someone else owns.
+///
+/// Lifetime   The number means the same file only as long as its owner keeps it open: a number
+///            is given to the next open() as soon as it is closed.
+class fd_ref {
+public:
+    constexpr fd_ref() noexcept = default;
+    constexpr explicit fd_ref(int number) noexcept : number_(number) {}
+
+    constexpr int number() const noexcept { return number_; }
+    constexpr bool valid() const noexcept { return number_ >= 0; }
+    constexpr explicit operator bool() const noexcept { return valid(); }
+    friend constexpr auto operator<=>(fd_ref, fd_ref) noexcept = default;
+
+private:
+    int number_ = -1;
+};
+
+/// The owner of a descriptor; closes it with close(2) when it goes.
+///
+/// Closing does not end a request that is in flight on the descriptor: the request holds the file.
+/// Stop the request first.
+class fd {
+public:
+    fd() noexcept = default;
+    explicit fd(int number) noexcept : number_(number) {}
+    fd(fd&& from) noexcept : number_(std::exchange(from.number_, -1)) {}
+    fd& operator=(fd&& from) noexcept {
+        if (this != &from) reset(std::exchange(from.number_, -1));
+        return *this;
+    }
+    ~fd() { reset(); }
+
+    int number() const noexcept { return number_; }
+    bool valid() const noexcept { return number_ >= 0; }
+    explicit operator bool() const noexcept { return valid(); }
+    operator fd_ref() const& noexcept { return fd_ref(number_); }
+    operator fd_ref() && = delete;  // it would be closed before it is used
+
+    /// Gives the number away; the caller closes it.
+    [[nodiscard]] int release() noexcept { return std::exchange(number_, -1); }
+    /// Closes what is owned and takes `number` instead.
+    void reset(int number = -1) noexcept;
+
+private:
+    int number_ = -1;
+};
+
+}  // namespace kevring
