@@ -1,0 +1,236 @@
+/* kevent.h: the C interface of the kevent queue.
+ *
+ * One queue for every kind of event. A program describes an interest in a 40-byte record (struct
+ * ukevent), hands records to kevent_ctl(), and collects records of the same shape with
+ * kevent_get_events(), or through a ring in its own memory with kevent_wait() and kevent_commit().
+ * Names, values and layout are those of the Linux kevent patches of 2006.
+ *
+ * Results      Every call returns a negative error number (-EINVAL, ...) on failure and leaves
+ *              errno alone. -EBADF: the control descriptor is not open. -EINVAL: it is open, but
+ *              no queue.
+ * Thread       Any thread may make any call on any queue at any time. A queue belongs to one
+ *              process: after fork() the child cannot use it.
+ * Cancellation A thread may be cancelled (pthread_cancel) while it waits in kevent_get_events() or
+ *              kevent_wait(). No event is lost by it: what was not handed over stays ready.
+ */
+#ifndef KEVRING_KEVENT_KEVENT_H
+#define KEVRING_KEVENT_KEVENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Commands of kevent_ctl(). */
+#define KEVENT_CTL_ADD 0    /* register; the array is also the reply */
+#define KEVENT_CTL_REMOVE 1 /* drop registrations */
+#define KEVENT_CTL_MODIFY 2 /* replace the event mask and the request flags, and test again */
+#define KEVENT_CTL_READY 3  /* mark ready; with no records, make one waiting call return */
+
+/* Types of events: ukevent.type. */
+#define KEVENT_SOCKET 0      /* id.raw[0]: a socket */
+#define KEVENT_INODE 1       /* id.raw[0]: a descriptor of a directory or file */
+#define KEVENT_TIMER 2       /* id.raw[0], id.raw[1]: the period in seconds and nanoseconds */
+#define KEVENT_POLL 3        /* id.raw[0]: any descriptor that poll() can wait for */
+#define KEVENT_NAIO 4        /* a whole receive or send; made by a call of its own */
+#define KEVENT_AIO 5         /* file to socket; made by aio_sendfile() and its kin */
+#define KEVENT_PIPE 6        /* id.raw[0]: one end of a pipe or FIFO */
+#define KEVENT_SIGNAL 7      /* id.raw_u64: a signal number, with KEVENT_SIGNAL_NOMASK or without */
+#define KEVENT_POSIX_TIMER 8 /* made by a call of its own */
+#define KEVENT_UNOTIFY 9     /* id: the program's own; fired by KEVENT_CTL_READY */
+#define KEVENT_MAX 10        /* one past the last type */
+
+/* Bits of ukevent.event, by type. */
+#define KEVENT_TIMER_FIRED 0x1u    /* TIMER */
+#define KEVENT_SOCKET_RECV 0x1u    /* SOCKET, PIPE, NAIO */
+#define KEVENT_SOCKET_ACCEPT 0x2u  /* SOCKET */
+#define KEVENT_SOCKET_SEND 0x4u    /* SOCKET, PIPE, NAIO */
+#define KEVENT_INODE_CREATE 0x1u   /* INODE: a name was made in the directory */
+#define KEVENT_INODE_REMOVE 0x2u   /* INODE: a name was removed from the directory */
+#define KEVENT_POLL_POLLIN 0x0001u /* POLL: the bits of poll(2) on x86 */
+#define KEVENT_POLL_POLLPRI 0x0002u
+#define KEVENT_POLL_POLLOUT 0x0004u
+#define KEVENT_POLL_POLLERR 0x0008u /* POLL: this and the next two are not implied */
+#define KEVENT_POLL_POLLHUP 0x0010u
+#define KEVENT_POLL_POLLNVAL 0x0020u
+#define KEVENT_POLL_POLLRDNORM 0x0040u
+#define KEVENT_POLL_POLLRDBAND 0x0080u
+#define KEVENT_POLL_POLLWRNORM 0x0100u
+#define KEVENT_POLL_POLLWRBAND 0x0200u
+#define KEVENT_POLL_POLLMSG 0x0400u
+#define KEVENT_POLL_POLLREMOVE 0x1000u
+#define KEVENT_POLL_POLLRDHUP 0x2000u
+#define KEVENT_AIO_BIO 0x1u         /* AIO, before 2007; unused */
+#define KEVENT_SIGNAL_DELIVERY 0x1u /* SIGNAL */
+#define KEVENT_MASK_ALL 0xffffffffu
+#define KEVENT_MASK_EMPTY 0x0u /* no activity reaches it; KEVENT_CTL_READY still does */
+
+/* Or-ed into id.raw_u64 of a SIGNAL record: deliver through the queue only. */
+#define KEVENT_SIGNAL_NOMASK 0x8000000000000000ull
+
+/* The value of 2006 for sigev_notify in timer_create(). No kernel knows it. */
+#define SIGEV_KEVENT 8
+
+/* Request flags: ukevent.req_flags. */
+#define KEVENT_REQ_ONESHOT 0x01u      /* delivered once at most, then gone */
+#define KEVENT_REQ_WAKEUP_ALL 0x02u   /* tell every registration of the origin, wake every waiter */
+#define KEVENT_REQ_ET 0x04u           /* the results are cleared when the record is collected */
+#define KEVENT_REQ_LAST_CHECK 0x08u   /* test again when collected; drop if no longer ready */
+#define KEVENT_REQ_ALWAYS_QUEUE 0x10u /* if ready when added, queue it instead of answering */
+#define KEVENT_REQ_READY 0x20u        /* ready when added, whatever the origin says */
+
+/* Return flags: ukevent.ret_flags. */
+#define KEVENT_RET_BROKEN 0x1u      /* failed, not found, or its origin is gone */
+#define KEVENT_RET_DONE 0x2u        /* processed: ready, or, with BROKEN, finished by a failure */
+#define KEVENT_RET_COPY_FAILED 0x4u /* delivered, but the ring had no room for its copy */
+
+/* Flags of kevent_get_events() and kevent_wait(). */
+#define KEVENT_FLAGS_ABSTIME 0x1u /* the timeout is a point of CLOCK_REALTIME */
+
+/* The fewest slots that a ring can have. */
+#define KEVENT_RING_SIZE_MIN 2u
+
+/* What is watched. Together with the type it names a registration: all 64 bits count, so raw[1]
+ * must be set on purpose (0, as a rule) where a type uses raw[0] only. */
+struct kevent_id {
+    union {
+        uint32_t raw[2];
+        uint64_t raw_u64 __attribute__((aligned(8)));
+    };
+};
+
+/* A request, a reply and an event: 40 bytes, without padding. */
+struct ukevent {
+    struct kevent_id id;  /* what is watched; the key, with type */
+    uint32_t type;        /* KEVENT_SOCKET ... */
+    uint32_t event;       /* which activity: bits by type */
+    uint32_t req_flags;   /* KEVENT_REQ_... */
+    uint32_t ret_flags;   /* KEVENT_RET_...; set by the queue, ignored in a request */
+    uint32_t ret_data[2]; /* by type; with BROKEN, ret_data[1] is a negative error number */
+    union {
+        uint32_t user[2]; /* the program's own: never looked at, returned as given at ADD */
+        void* ptr;
+        uint64_t user_u64 __attribute__((aligned(8)));
+    };
+};
+
+/* A ring in the program's memory: 8 + 40 * ring_size bytes, aligned to 8.
+ *
+ * The program reads the slots from its own position up to ring_kidx, which it loads with acquire
+ * (__atomic_load_n(&ring->ring_kidx, __ATOMIC_ACQUIRE)), and hands them back with kevent_commit().
+ * The program writes none of it. */
+#ifdef __cplusplus /* C++ has no flexible array members, but both compilers do. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"
+#endif
+struct kevent_ring {
+    uint32_t ring_kidx; /* the slot that the queue fills next */
+    uint32_t ring_over; /* which lap the first slot that is not committed is on, modulo 2^32 */
+    struct ukevent event[];
+};
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
+
+/* Makes a queue and returns its control descriptor, which is blocking and close-on-exec, and
+ * which poll(), epoll, another queue, O_NONBLOCK by fcntl() and close() work on.
+ *
+ * ring        Null, with ring_size 0: no ring. Else memory for ring_size slots, which stays valid
+ *             as long as the queue lives. Both words of its header are set to 0.
+ * ring_size   In slots; at least KEVENT_RING_SIZE_MIN.
+ * flags       0.
+ *
+ * Errors      -EINVAL: one of ring and ring_size is zero and the other is not, ring_size is 1, or
+ *             flags is not 0. -EMFILE, -ENFILE, -ENOMEM. */
+int kevent_init(struct kevent_ring* ring, unsigned ring_size, unsigned flags);
+
+/* Applies `cmd` to `num` records. `arg` is read, and is also the reply.
+ *
+ * ADD         Registers each. Records that are ready at once (DONE) or that fail (BROKEN and DONE,
+ *             ret_data[1] the negative error number) are not registered; they are packed to the
+ *             front of `arg`, in order, and their number is returned. 0: all are registered.
+ * REMOVE      Drops each; an event of it that was not collected is dropped too. Every record is
+ *             answered in its own place: DONE, and BROKEN if there was no such registration.
+ *             Returns 0.
+ * MODIFY      Replaces event and req_flags of each, and tests again; answered as REMOVE.
+ * READY       Marks each ready, and returns how many were found; the others are packed to the
+ *             front of `arg` with BROKEN and DONE. With num 0, the current or else the next
+ *             waiting call returns without waiting; returns 0.
+ *
+ * Errors      -EINVAL: no such command, or REMOVE, MODIFY or READY of more records than there are
+ *             registrations (nothing is done then). -EFAULT: `arg` is null and `num` is not 0. */
+int kevent_ctl(int fd, unsigned cmd, unsigned num, struct ukevent* arg);
+
+/* Waits until `min_nr` registrations are ready, and moves up to `max_nr` records into `buf`, in the
+ * order in which they became ready. Returns how many.
+ *
+ * It returns earlier, with fewer or none, when the timeout passes, when a signal handler has run,
+ * or after KEVENT_CTL_READY with no records; and it does not wait at all if min_nr is 0 or the
+ * descriptor is non-blocking. A queue with a ring gets a copy of every record into it as well; a
+ * record whose copy found no room has COPY_FAILED set. Such a program has to commit, too.
+ *
+ * timeout     How long to wait; tv_sec -1: for ever. With KEVENT_FLAGS_ABSTIME: until when.
+ *
+ * Errors      -EINVAL: no valid timeout on a blocking descriptor, or unknown flags.
+ *             -EFAULT: `buf` is null and max_nr is not 0. */
+int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, struct timespec timeout,
+                      struct ukevent* buf, unsigned flags);
+
+/* Waits until something is ready and the ring has room, and moves up to `num` records into the
+ * ring. Returns how many. What does not fit stays ready, in order.
+ *
+ * old_uidx    The slot up to which the caller believes all to be committed. If others have
+ *             committed since, the call does not wait, so that the caller looks at the ring again.
+ * timeout, flags   As in kevent_get_events().
+ *
+ * Errors      -EINVAL: the queue has no ring, `num` is more than its slots, no valid timeout on a
+ *             blocking descriptor, or unknown flags. */
+int kevent_wait(int fd, unsigned num, unsigned old_uidx, struct timespec timeout, unsigned flags);
+
+/* Hands back every slot of the ring before `new_uidx` of lap `over`, and returns how many that
+ * freed.
+ *
+ * A position, not a set: it frees the slots that other threads have read or are reading, too, so
+ * a record is copied out before anyone commits past it. `over` is the lap that new_uidx itself is
+ * on: a thread that goes from the last slot to slot 0 adds one to the value it had. Positions that
+ * are committed already free nothing and give 0, whatever the order in which threads call.
+ *
+ * Errors      -EINVAL: new_uidx is not a slot, or lies beyond what was published. -EOVERFLOW:
+ *             `over` is more than one lap away from ring_over. Without a ring it returns 0. */
+int kevent_commit(int fd, unsigned new_uidx, unsigned over);
+
+/* Starts to send `count` bytes of `in_fd`, from `offset`, to a socket; completes as an event of
+ * type AIO. Both descriptors may be closed right after the call. Transfers on one socket keep
+ * their order.
+ *
+ * Returns a cookie: a positive number, unique within the queue. The event has it in `ptr` and in
+ * id.raw_u64; ret_data[0] and ret_data[1] are the low and the high half of the number of bytes
+ * sent, which is less than `count` if the file ends before. If sending fails, the event is BROKEN
+ * and DONE, ret_data[0] the low half of the bytes sent and ret_data[1] the negative error number.
+ * REMOVE of the record stops the transfer, and no event comes. */
+long aio_sendfile(int kevent_fd, int sock_fd, int in_fd, off_t offset, size_t count);
+
+/* Opens `filename` read-only, and then does as aio_sendfile() does. Returns the descriptor of the
+ * open file, which the caller closes, at any time; errors are those of open(2) as well. */
+long aio_sendfile_path(int kevent_fd, int sock_fd, const char* filename, off_t offset,
+                       size_t count);
+
+/* As aio_sendfile(), with bytes before and after those of the file: nothing of another transfer on
+ * this socket comes between. The vectors and their memory stay valid until the event. Its byte
+ * count includes header and trailer.
+ *
+ * user        Comes back in the event's `ptr`, in place of the cookie; null: the cookie. */
+long aio_sendfilev(int kevent_fd, int sock_fd, const struct iovec* header, unsigned header_count,
+                   int in_fd, off_t offset, size_t count, const struct iovec* trailer,
+                   unsigned trailer_count, void* user);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
