@@ -1,0 +1,147 @@
+// bench/support/baseline.hpp: the command line and the listening sockets of the baseline servers.
+//
+// All of them take the same options:
+//   --listen HOST:PORT     an IPv4 address of this machine; port 0 takes a free one; default
+//                          127.0.0.1:8080
+//   --threads N            N loops (1 to 64), each with a listening socket of its own, among which
+//                          the kernel spreads the connections (SO_REUSEPORT); default 1
+//   --congestion NAME      TCP congestion control of accepted connections; default: the system's
+//   --seconds N            end by itself after N seconds (1 to 86400); default 3600
+//   --root DIR             for the file servers; default: the current folder
+// The first line of output says the address. SIGTERM and SIGINT end the program with 0; a wrong
+// option ends it with 2, a socket that cannot be had with 1.
+#pragma once
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+namespace kevring::bench {
+
+// What the servers size their tables of connections by: no descriptor is above it.
+inline constexpr unsigned baseline_fd_count_max = 65536;
+
+struct baseline_options {
+    std::string host = "127.0.0.1";
+    unsigned short port = 8080;
+    unsigned threads = 1;
+    std::string congestion;
+    std::string root = ".";
+};
+
+[[noreturn]] inline void baseline_usage(std::string_view about) {
+    std::fprintf(stderr,
+                 "%.*s\noptions: --listen HOST:PORT --threads N --congestion NAME --seconds N "
+                 "--root DIR\n",
+                 static_cast<int>(about.size()), about.data());
+    std::exit(2);
+}
+
+template <class Number>
+Number baseline_number(std::string_view text) {
+    Number value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size()) baseline_usage("not a number");
+    return value;
+}
+
+inline baseline_options parse_baseline_options(int argc, char** argv) {
+    baseline_options options;
+    unsigned seconds = 3600;
+    for (int at = 1; at < argc; at += 2) {
+        const std::string_view name = argv[at];
+        if (at + 1 == argc) baseline_usage("an option and its value, please");
+        const std::string_view value = argv[at + 1];
+        if (name == "--listen") {
+            const auto colon = value.rfind(':');
+            if (colon == std::string_view::npos) baseline_usage("--listen wants HOST:PORT");
+            options.host = value.substr(0, colon);
+            options.port = baseline_number<unsigned short>(value.substr(colon + 1));
+        } else if (name == "--congestion") {
+            options.congestion = value;
+        } else if (name == "--seconds") {
+            seconds = baseline_number<unsigned>(value);
+            if (seconds < 1 || seconds > 86400) baseline_usage("--seconds wants 1 to 86400");
+        } else if (name == "--root") {
+            options.root = value;
+        } else if (name == "--threads") {
+            options.threads = baseline_number<unsigned>(value);
+            if (options.threads < 1 || options.threads > 64)
+                baseline_usage("--threads wants 1 to 64");
+        } else {
+            baseline_usage("unknown option");
+        }
+    }
+    alarm(seconds);  // a benchmark that was cut off leaves no server behind for good
+    return options;
+}
+
+[[noreturn]] inline void baseline_failed(const char* what) {
+    std::perror(what);
+    std::exit(1);
+}
+
+// One listening socket; `port` 0 is replaced by the port that the kernel chose. Options that an
+// accepted connection inherits are set here, once.
+inline int baseline_listen(const baseline_options& options, unsigned short& port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    if (inet_pton(AF_INET, options.host.c_str(), &address.sin_addr) != 1)
+        baseline_usage("--listen wants an IPv4 address");
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) baseline_failed("socket");
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (options.threads > 1) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (!options.congestion.empty() &&
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options.congestion.data(),
+                   static_cast<socklen_t>(options.congestion.size())) != 0)
+        baseline_failed("TCP_CONGESTION");
+    if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        baseline_failed("bind");
+    if (listen(fd, 4096) != 0) baseline_failed("listen");
+    socklen_t length = sizeof address;
+    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+    port = ntohs(address.sin_port);
+    return fd;
+}
+
+// Listens, says where, and calls serve(listening socket) once in each thread. `serve` never
+// returns: a signal ends the program.
+template <class Serve>
+void baseline_serve(const baseline_options& options, Serve serve) {
+    rlimit files{};
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = std::min<rlim_t>(files.rlim_max, baseline_fd_count_max);
+    setrlimit(RLIMIT_NOFILE, &files);
+    for (const int number : {SIGTERM, SIGINT}) std::signal(number, [](int) { _exit(0); });
+
+    unsigned short port = options.port;
+    std::vector<int> listeners;
+    for (unsigned at = 0; at < options.threads; ++at)
+        listeners.push_back(baseline_listen(options, port));
+    std::printf("listening on %s:%u\n", options.host.c_str(), port);
+    std::fflush(stdout);
+
+    std::vector<std::thread> others;
+    for (unsigned at = 1; at < options.threads; ++at) others.emplace_back(serve, listeners[at]);
+    serve(listeners[0]);
+}
+
+}  // namespace kevring::bench
