@@ -1,0 +1,62 @@
+"""Which folder may include what: the folders of ours, and the one door of each foreign library."""
+import re
+
+from tree import LIBRARY, PRIVATE
+
+MAY_INCLUDE = {
+    'runtime': {'runtime'},
+    'net': {'runtime', 'net'},
+    'kevent': {'runtime', 'kevent'},
+    'sendfile': {'runtime', 'kevent', 'sendfile'},
+    'examples': set(LIBRARY),
+    'tests': set(LIBRARY),
+    'bench': set(LIBRARY),
+}
+
+# A foreign library: how its includes begin, and the files or folders that may write them.
+FOREIGN = [
+    ('liburing', r'liburing\b|linux/io_uring\.h', ['runtime/detail/uring.hpp', 'bench/']),
+    ('Asio', r'asio(\.hpp|/)', ['net/asio_bridge.hpp', 'tests/', 'bench/']),
+    ('range-v3', r'range/v3/', ['kevent/event_views.hpp', 'examples/', 'tests/', 'bench/']),
+    ('Catch2', r'catch2/', ['tests/support/catch.hpp', 'tests/support/main.cpp']),
+    ('Google Benchmark', r'benchmark/', ['bench/']),
+    ('CLI11', r'CLI/', ['examples/', 'tests/', 'bench/']),
+    ('fmt', r'fmt/', ['examples/', 'tests/', 'bench/']),
+]
+
+
+def allowed(name, places):
+    return any(name.startswith(p) if p.endswith('/') else name == p for p in places)
+
+
+def own_include(tree, name, folder, line, target):
+    """What is wrong with an include of ours, or nothing."""
+    if target == 'kevring/kevring.hpp':
+        if folder in LIBRARY:
+            yield line, 'the library includes the headers it needs, not kevring.hpp'
+        return
+    parts = target.split('/')
+    if len(parts) < 3 or target[len('kevring/'):] not in tree.files:
+        yield line, f'<{target}> is no header of this tree'
+        return
+    if parts[1] not in MAY_INCLUDE.get(folder, set()):
+        yield line, f'{folder}/ may not include {parts[1]}/'
+    if folder == 'examples' and set(parts) & set(PRIVATE):
+        yield line, f'an example uses public headers, not <{target}>'
+    if set(parts) & {'sources', 'paths'} and folder not in (parts[1], 'tests', 'bench'):
+        yield line, f'<{target}> is private to {parts[1]}/'
+
+
+def layers(tree):
+    """Includes point down the layers, and foreign libraries come in by their door."""
+    for name in tree.code():
+        folder = name.split('/')[0]
+        for line, target in tree.includes(name):
+            if target.startswith('kevring/'):
+                for at, what in own_include(tree, name, folder, line, target):
+                    yield name, at, what
+            elif folder in LIBRARY and target in tree.files:
+                yield name, line, f'write <kevring/{target}>, as an installed program does'
+            for library, pattern, places in FOREIGN:
+                if re.match(pattern, target) and not allowed(name, places):
+                    yield name, line, f'{library} is included by {places[0]}, not here'

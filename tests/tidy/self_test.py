@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""Tests the rules: each finds what it is for, and leaves alone what only looks like it."""
+import contextlib
+import io
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+import headers
+import tidy
+
+GOOD = {
+    'runtime/meson.build': "files('ring.cpp')\ninstall_headers('ring.hpp')\n",
+    'runtime/ring.hpp': '#pragma once\nint ring();\n',
+    'runtime/ring.cpp': '#include <kevring/runtime/ring.hpp>\n\nint ring() { return 1; }\n',
+}
+
+
+@contextlib.contextmanager
+def tree_of(files):
+    """A folder with GOOD and `files`; None takes one of GOOD away."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in {**GOOD, **files}.items():
+            if text is not None:
+                path = pathlib.Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+        yield folder
+
+
+def findings(files):
+    with tree_of(files) as folder:
+        return tidy.findings(folder)
+
+
+class Rules(unittest.TestCase):
+    """`files` break exactly one rule, or none."""
+
+    def finds(self, rule, files, times=1):
+        found = findings(files)
+        self.assertEqual([f[0] for f in found], [rule] * times, found)
+        return found
+
+    def passes(self, files):
+        self.assertEqual(findings(files), [])
+
+    def coroutine(self, *lines):
+        body = ''.join(f'    {line}\n' for line in lines)
+        return {'runtime/ring.cpp': f'task<int> f(std::stop_token stop) {{\n{body}}}\n'}
+
+    def finds_await(self, *lines):
+        self.finds('awaits', self.coroutine(*lines))
+
+    def passes_await(self, *lines):
+        self.passes(self.coroutine(*lines))
+
+
+class Layers(Rules):
+    def header(self, folder, *includes):
+        return {f'{folder}/meson.build': "install_headers('part.hpp')\n",
+                f'{folder}/part.hpp': ''.join(f'#include <{i}>\n' for i in includes)}
+
+    def test_a_good_tree_has_no_findings(self):
+        self.passes({})
+
+    def test_a_lower_layer_is_included(self):
+        self.passes(self.header('net', 'kevring/runtime/ring.hpp'))
+
+    def test_an_upper_layer_is_not(self):
+        self.finds('layers', {**self.header('net'),
+                              'runtime/ring.hpp': '#include <kevring/net/part.hpp>\n'})
+
+    def test_siblings_do_not_know_each_other(self):
+        self.finds('layers', {**self.header('net'),
+                              **self.header('kevent', 'kevring/net/part.hpp')})
+
+    def test_the_library_does_not_include_all_of_itself(self):
+        self.finds('layers', self.header('net', 'kevring/kevring.hpp'))
+
+    def test_a_header_that_is_not_there_is_not_included(self):
+        self.finds('layers', self.header('net', 'kevring/runtime/gone.hpp'))
+
+    def test_an_include_by_the_path_in_the_tree(self):
+        self.finds('layers', {'runtime/ring.cpp': '#include "runtime/ring.hpp"\n'})
+
+    def test_an_example_uses_public_headers(self):
+        private = {'runtime/detail/part.hpp': '#pragma once\n',
+                   'runtime/ring.cpp': '#include <kevring/runtime/detail/part.hpp>\n',
+                   'examples/meson.build': "executable('echo', 'echo.cpp')\n"}
+        self.passes({**private, 'examples/echo.cpp': '#include <kevring/kevring.hpp>\n'})
+        self.finds('layers', {
+            **private, 'examples/echo.cpp': '#include <kevring/runtime/detail/part.hpp>\n'})
+
+    def test_a_foreign_library_comes_in_by_its_door(self):
+        for header in ('liburing.h', 'linux/io_uring.h', 'asio.hpp', 'asio/ip/tcp.hpp',
+                       'range/v3/all.hpp', 'catch2/catch.hpp', 'benchmark/benchmark.h',
+                       'CLI/CLI.hpp', 'fmt/core.h'):
+            with self.subTest(header=header):
+                self.finds('layers', {'runtime/ring.cpp': f'#include <{header}>\n'})
+
+    def test_the_doors_are_open(self):
+        self.passes({'runtime/detail/uring.hpp': '#include <liburing.h>\n',
+                     'runtime/ring.cpp': '#include <kevring/runtime/detail/uring.hpp>\n'})
+        self.passes({'tests/meson.build': "files('support/main.cpp')\n",
+                     'tests/support/catch.hpp': '#include <catch2/catch.hpp>\n',
+                     'tests/support/main.cpp': '#include "tests/support/catch.hpp"\n'})
+
+    def test_a_comment_includes_nothing(self):
+        self.passes({'runtime/ring.cpp': '// before:\n/*\n#include <liburing.h>\n*/\n'})
+
+
+class Awaits(Rules):
+    def test_an_await_in_a_condition(self):
+        self.finds_await('if (co_await g()) co_return 1;', 'co_return 2;')
+        self.finds_await('if (!co_await g() || h()) co_return 1;', 'co_return 2;')
+        self.finds_await('switch (co_await g()) {', '    default: co_return 1;', '}')
+        self.finds_await('if (h(); co_await g()) co_return 1;')
+
+    def test_an_await_that_is_named_first(self):
+        self.passes_await('if (auto v = co_await g(); v) co_return 1;', 'co_return 2;')
+        self.passes_await('switch (auto v = co_await g(); v) {', '    default: co_return 1;', '}')
+        self.passes_await('while (co_await g()) h();', 'co_return co_await g() ? 1 : 2;')
+
+    def test_an_operator_is_not_an_await(self):
+        self.passes_await('if constexpr (requires { a.operator co_await(); }) h();')
+
+    def test_a_lambda_that_copies(self):
+        self.finds_await('co_await f([s] { return s; });')
+        self.finds_await('co_await f([s = std::move(s)]() mutable { return s; });')
+        self.finds_await('co_await f(1, [&, s](int i) -> int { return s + i; });')
+        self.finds_await('auto r = co_await f(std::function<int()>([=] { return s; }));')
+
+    def test_a_lambda_that_copies_nothing(self):
+        self.passes_await('co_await f([] { return 1; });')
+        self.passes_await('co_await f([&] { return s; });', 'co_await f([&s, this] { h(); });')
+        self.passes_await('auto body = [s] { return s; };', 'co_await f(body);')
+        self.passes_await('co_await f(table[index], buffers[0][n]);')
+
+    def test_a_braced_argument(self):
+        self.finds_await('co_await f({.n = 4, .st = stop});')
+        self.finds_await('co_await f(1, {1, 2});')
+        self.finds_await('co_await f(options{.n = 4});')
+        self.finds_await('co_await f(options{stop, 4});')
+        self.finds_await('co_await f(std::vector<int>{1});')
+
+    def test_no_braced_argument(self):
+        self.passes_await('const options o{.n = 4};', 'co_await f(o);')
+        self.passes_await('co_await f(std::string("a"), T{}, 1ms);')
+        self.passes_await('for (;;) {', '    co_await g();', '}')
+        self.passes_await('f({1, 2});', 'co_await g();')
+
+    def test_an_await_among_elements(self):
+        self.finds_await('agg s{track(), co_await g()};')
+        self.finds_await('std::vector<int> v = {co_await g(), 2};')
+
+    def test_an_await_in_a_block(self):
+        self.passes_await('auto t = [&]() -> task<int> { co_return co_await g(); };',
+                          'h(1, [&]() -> task<int> { auto [a, b] = co_await g(); co_return a; });')
+        self.passes_await('int v{co_await g()};')
+
+    def test_words_in_comments_and_literals(self):
+        self.passes_await('// if (co_await g())', 'h("if (co_await g())");',
+                          'h(R"(switch (co_await g()))");', 'co_return co_await g();')
+
+    def test_the_line_is_named(self):
+        found = self.finds('awaits', self.coroutine('/* one', '   two */', 'if (co_await g()) h();'))
+        self.assertEqual(found[0][1:3], ('runtime/ring.cpp', 4))
+
+
+class Orphans(Rules):
+    def test_a_source_that_is_not_built(self):
+        self.finds('orphans', {'runtime/more.cpp': 'int more;\n'})
+        self.finds('orphans', {'runtime/more.cpp': 'int more;\n',
+                               'runtime/meson.build': "files('ring.cpp')  # 'more.cpp'\n"
+                                                      "install_headers('ring.hpp')\n"})
+
+    def test_a_public_header_that_is_not_installed(self):
+        self.finds('orphans', {'runtime/more.hpp': 'int more;\n'})
+
+    def test_a_private_header_that_nobody_includes(self):
+        self.finds('orphans', {'runtime/detail/more.hpp': 'int more;\n'})
+
+    def test_an_installed_header_needs_one_that_is_not(self):
+        private = {'runtime/detail/more.hpp': 'int more;\n',
+                   'runtime/ring.hpp': '#include <kevring/runtime/detail/more.hpp>\n'}
+        self.finds('orphans', private)
+        self.passes({**private, 'runtime/meson.build':
+                     "files('ring.cpp')\ninstall_headers('ring.hpp', 'detail/more.hpp')\n"})
+
+    def test_a_private_header_that_is_installed_for_nobody(self):
+        self.finds('orphans', {
+            'runtime/detail/more.hpp': 'int more;\n',
+            'runtime/ring.cpp': '#include <kevring/runtime/detail/more.hpp>\n',
+            'runtime/meson.build':
+                "files('ring.cpp')\ninstall_headers('ring.hpp', 'detail/more.hpp')\n"})
+
+
+class Words(Rules):
+    def test_paths_of_one_machine(self):
+        for path in ('/home/ann' + '/x', '/Users/ann' + '/x', '/root' + '/x', '/mnt/disk' + '/x'):
+            with self.subTest(path=path):
+                self.finds('words', {'notes.md': f'see {path}\n'})
+
+    def test_the_folder_of_the_checkout(self):
+        with tree_of({}) as folder:
+            pathlib.Path(folder, 'notes.md').write_text(f'see {folder}/runtime\n')
+            self.assertEqual([f[0] for f in tidy.findings(folder)], ['words'])
+
+    def test_paths_that_every_system_has(self):
+        self.passes({'notes.md': 'see /usr/include, /proc/self/fd, /etc/mime.types and /tmp\n'})
+
+    def test_an_address_of_ones_own(self):
+        self.finds('words', {'notes.md': 'https://mirror.' + 'internal/debian\n'})
+        self.passes({'notes.md': 'https://man7.org/linux http://127.0.0.1:8080\n'})
+
+    def test_open_work_says_which_and_when(self):
+        self.finds('words', {'runtime/ring.cpp': '// TO' + 'DO: soon\n'})
+        self.finds('words', {'runtime/ring.cpp': '// FIX' + 'ME\n'})
+        self.passes({'runtime/ring.cpp': '// TODO(perf): batch these, once they show up\n'})
+
+    def test_white_space(self):
+        self.finds('words', {'notes.md': 'a line \n'})
+        self.finds('words', {'notes.md': 'a line'})
+        self.finds('words', {'notes.md': 'a line\n\n'})
+        self.finds('words', {'runtime/ring.cpp': 'int\tring;\n'})
+
+
+class Documents(Rules):
+    def test_code_that_is_shown_stands_in_a_file(self):
+        show = '<!-- runtime/ring.cpp -->\n```cpp\nint {}() {{ return 1; }}\n```\n'
+        self.passes({'notes.md': show.format('ring')})
+        self.finds('documents', {'notes.md': show.format('thing')})
+        self.finds('documents', {'notes.md': show.format('ring').replace('ring.cpp', 'gone.cpp')})
+
+    def test_links_lead_somewhere(self):
+        self.passes({'docs/notes.md': 'see [the ring](../runtime/ring.hpp#top)\n'})
+        self.finds('documents', {'docs/notes.md': 'see [the ring](runtime/ring.hpp)\n'})
+
+
+class Headers(unittest.TestCase):
+    def compile(self, files, times=1):
+        compiler = shutil.which('c++')
+        with tree_of(files) as folder:
+            pathlib.Path(folder, 'include').mkdir()
+            pathlib.Path(folder, 'include/kevring').symlink_to(folder)
+            for _ in range(times):
+                failures, compiled = headers.check(folder, f'{folder}/include', f'{folder}/cache',
+                                                   [compiler])
+            return len(failures), compiled
+
+    def test_a_header_that_needs_another_first(self):
+        self.assertEqual(self.compile({'runtime/part.hpp': '#pragma once\nstd::string s();\n'}),
+                         (1, 2))
+
+    def test_a_header_without_a_guard(self):
+        self.assertEqual(self.compile({'runtime/part.hpp': 'struct part {};\n'})[0], 1)
+
+    def test_what_has_passed_is_not_compiled_again(self):
+        self.assertEqual(self.compile({}, times=2), (0, 0))
+
+    def test_what_failed_is_compiled_again(self):
+        self.assertEqual(self.compile({'runtime/part.hpp': 'struct part {};\n'}, times=2), (1, 1))
+
+    def test_c_headers_are_c(self):
+        self.assertEqual(self.compile({'kevent/part.h': '#pragma once\nint f(bool);\n'})[0], 1)
+
+
+class Whole(unittest.TestCase):
+    def test_the_exit_status(self):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            with tree_of({}) as folder:
+                self.assertEqual(tidy.main(folder), 0)
+            with tree_of({'runtime/more.cpp': 'int more;\n'}) as folder:
+                self.assertEqual(tidy.main(folder), 1)
+        self.assertIn('runtime/more.cpp:1: ', said.getvalue())
+
+
+if __name__ == '__main__':
+    unittest.main()

@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""Tests the tree itself: layers, forms of co_await, orphan files, stray words, documents.
+
+  tidy.py ROOT
+
+Prints FILE:LINE: WHAT for each finding, and fails if there is one.
+"""
+import sys
+
+from awaits import awaits
+from documents import documents
+from layers import layers
+from orphans import orphans
+from tree import Tree
+from words import words
+
+RULES = (layers, awaits, orphans, words, documents)
+
+
+def findings(root):
+    """The (rule, file, line, what) of everything that is wrong below `root`."""
+    tree = Tree(root)
+    return [(rule.__name__, *found) for rule in RULES for found in rule(tree)]
+
+
+def main(root):
+    found = findings(root)
+    for rule, name, line, what in found:
+        print(f'{name}:{line}: {what} [{rule}]')
+    print(f'{len(found)} findings')
+    return 1 if found else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1]))
