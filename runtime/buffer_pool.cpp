@@ -1,0 +1,163 @@
+#include <kevring/runtime/buffer_pool.hpp>
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/detail/buffer_pool_state.hpp>
+#include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/ring.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+
+#include <sys/mman.h>
+
+namespace kevring {
+namespace detail {
+namespace {
+
+constexpr unsigned buffer_count_limit = 32768;  // of one group (io_uring_register(2))
+
+// Memory that costs nothing until it is touched; the kernel wants the entries on a page's begin.
+void* reserve(std::size_t bytes) {
+    void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return memory;
+}
+
+}  // namespace
+
+// Hot path: no allocation, no mutex, no system call.
+
+void buffer_pool_state::offer(std::uint16_t index) noexcept {
+    io_uring_buf& entry = entries_->bufs[tail_ & (entry_count_ - 1)];
+    entry.addr = reinterpret_cast<std::uintptr_t>(memory_ + index * buffer_bytes_);
+    entry.len = static_cast<std::uint32_t>(buffer_bytes_);
+    entry.bid = index;
+    ++tail_;
+    ++offered_count_;
+    // release: pairs with the kernel's acquire of the tail, after which it reads the entry.
+    __atomic_store_n(&entries_->tail, tail_, __ATOMIC_RELEASE);
+}
+
+borrowed_buffer buffer_pool_state::lend(std::uint16_t index) noexcept {
+    ++borrowed_count_;
+    hold();
+    return borrowed_buffer(*this, index, memory_ + index * buffer_bytes_, slots_[index].byte_count);
+}
+
+void buffer_pool_state::give_back(std::uint16_t index) noexcept {
+    if (closed_) return;
+    offer(index);
+    if (starving_.linked()) [[unlikely]] {
+        auto& first = static_cast<starved_receiver&>(*starving_.next);
+        first.unlink();
+        first.fed(first);
+    }
+}
+
+void buffer_pool_state::come_home(std::uint16_t index) noexcept {
+    --borrowed_count_;
+    give_back(index);
+    let_go();  // last: this may be gone
+}
+
+// The rare cases.
+
+buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& options)
+    : ring_(on),
+      buffer_bytes_(options.buffer_bytes),
+      count_max_(std::max(options.buffer_count, options.buffer_count_max)) {
+    if (buffer_bytes_ < 64 || buffer_bytes_ > (std::size_t{1} << 30) || options.buffer_count == 0 ||
+        count_max_ > buffer_count_limit)
+        throw std::invalid_argument(
+            "kevring: a buffer pool has 1 to 32768 buffers of 64 bytes to 1 GiB");
+    entry_count_ = std::bit_ceil(count_max_);
+    slots_.reserve(count_max_);
+    memory_ = static_cast<std::byte*>(reserve(count_max_ * buffer_bytes_));
+    try {
+        entries_ = static_cast<io_uring_buf_ring*>(reserve(entry_count_ * sizeof(io_uring_buf)));
+    } catch (...) {
+        ::munmap(memory_, count_max_ * buffer_bytes_);
+        throw;
+    }
+    group_ = ring_.take_buffer_group();
+    io_uring_buf_reg registration{};
+    registration.ring_addr = reinterpret_cast<std::uintptr_t>(entries_);
+    registration.ring_entries = entry_count_;
+    registration.bgid = group_;
+    const int registered =
+        ring_.system().ring_register(ring_.native(), IORING_REGISTER_PBUF_RING, &registration, 1);
+    if (registered < 0) {
+        ::munmap(memory_, count_max_ * buffer_bytes_);
+        ::munmap(entries_, entry_count_ * sizeof(io_uring_buf));
+        throw std::system_error(-registered, std::system_category(),
+                                "kevring: registering a buffer ring");
+    }
+    grow(options.buffer_count);
+}
+
+buffer_pool_state::~buffer_pool_state() {
+    ::munmap(memory_, count_max_ * buffer_bytes_);
+    ::munmap(entries_, entry_count_ * sizeof(io_uring_buf));
+}
+
+void buffer_pool_state::let_go() noexcept {
+    if (--holder_count_ == 0) delete this;
+}
+
+void buffer_pool_state::grow(unsigned count) {
+    const unsigned wanted = std::min(buffer_count() + count, count_max_);
+    for (unsigned index = buffer_count(); index < wanted; ++index) {
+        slots_.emplace_back();  // within what is reserved
+        offer(static_cast<std::uint16_t>(index));
+    }
+}
+
+void buffer_pool_state::starved() noexcept {
+    ++starved_count_;
+    if (!closed_) grow(buffer_count());
+}
+
+bool buffer_pool_state::feed_or_wait(starved_receiver& receiver) noexcept {
+    if (offered_count_ > 0 || closed_) return true;  // closed: the kernel says so itself
+    if (!receiver.linked()) receiver.insert_before(starving_);
+    return false;
+}
+
+void buffer_pool_state::close() noexcept {
+    closed_ = true;
+    io_uring_buf_reg registration{};
+    registration.bgid = group_;
+    ring_.system().ring_register(ring_.native(), IORING_UNREGISTER_PBUF_RING, &registration, 1);
+    ring_.give_buffer_group(group_);
+    while (starving_.linked()) {
+        auto& first = static_cast<starved_receiver&>(*starving_.next);
+        first.unlink();
+        first.fed(first);
+    }
+    let_go();  // last
+}
+
+}  // namespace detail
+
+void borrowed_buffer::remove_prefix(std::size_t count) noexcept {
+    KEVRING_ASSERT(count <= byte_count_);
+    data_ += count;
+    byte_count_ -= static_cast<std::uint32_t>(count);
+}
+
+void borrowed_buffer::give_back() noexcept {
+    if (pool_ != nullptr) pool_->come_home(index_);
+}
+
+buffer_pool::buffer_pool(ring& on, const buffer_pool_options& options)
+    : state_(new detail::buffer_pool_state(on, options)) {}
+buffer_pool::~buffer_pool() { state_->close(); }
+unsigned buffer_pool::buffer_count() const noexcept { return state_->buffer_count(); }
+unsigned buffer_pool::borrowed_count() const noexcept { return state_->borrowed_count(); }
+std::uint64_t buffer_pool::starved_count() const noexcept { return state_->starved_count(); }
+
+}  // namespace kevring

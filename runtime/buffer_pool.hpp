@@ -1,0 +1,113 @@
+// buffer_pool.hpp: memory that the kernel picks from when bytes arrive.
+#pragma once
+
+#include <kevring/runtime/detail/intrusive_list.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+namespace kevring {
+
+class ring;
+
+namespace detail {
+class buffer_pool_state;
+}
+
+/// Lifetime   Copied by the pool.
+struct buffer_pool_options {
+    /// The size of each buffer; at least 64.
+    std::size_t buffer_bytes = 4096;
+    /// Buffers at the beginning. More are added when the kernel runs out, so that the pool has as
+    /// many as are in use at a time: few buffers stay in the processor's caches.
+    unsigned buffer_count = 16;
+    /// The bound of that: at most 32768. Receivers wait for one to come home where all are out.
+    unsigned buffer_count_max = 4096;
+};
+
+/// A part of a pool's buffer, with bytes in it; goes home when it is destroyed.
+///
+/// Lifetime   The memory stays valid as long as this, also after the pool has gone.
+/// Thread     The ring's own.
+class borrowed_buffer {
+public:
+    borrowed_buffer() noexcept = default;
+    borrowed_buffer(borrowed_buffer&& from) noexcept
+        : pool_(std::exchange(from.pool_, nullptr)),
+          data_(std::exchange(from.data_, nullptr)),
+          byte_count_(std::exchange(from.byte_count_, 0)),
+          index_(from.index_) {}
+    borrowed_buffer& operator=(borrowed_buffer&& from) noexcept {
+        if (this != &from) {
+            give_back();
+            pool_ = std::exchange(from.pool_, nullptr);
+            data_ = std::exchange(from.data_, nullptr);
+            byte_count_ = std::exchange(from.byte_count_, 0);
+            index_ = from.index_;
+        }
+        return *this;
+    }
+    ~borrowed_buffer() { give_back(); }
+
+    std::byte* data() const noexcept { return data_; }
+    std::size_t size() const noexcept { return byte_count_; }
+    /// No bytes: from a receive, the peer has shut down its sending side.
+    bool empty() const noexcept { return byte_count_ == 0; }
+    std::span<std::byte> bytes() const noexcept { return {data_, byte_count_}; }
+
+    /// Forgets the first `count` bytes, which have been dealt with.
+    void remove_prefix(std::size_t count) noexcept;
+    /// Sends the memory home now.
+    void reset() noexcept {
+        give_back();
+        pool_ = nullptr;
+        data_ = nullptr;
+        byte_count_ = 0;
+    }
+
+private:
+    friend class detail::buffer_pool_state;
+    borrowed_buffer(detail::buffer_pool_state& pool, std::uint16_t index, std::byte* data,
+                    std::uint32_t byte_count) noexcept
+        : pool_(&pool), data_(data), byte_count_(byte_count), index_(index) {}
+    void give_back() noexcept;
+
+    detail::buffer_pool_state* pool_ = nullptr;
+    std::byte* data_ = nullptr;
+    std::uint32_t byte_count_ = 0;
+    std::uint16_t index_ = 0;
+};
+
+/// Buffers that belong to no connection: the kernel takes one when bytes are there, so memory grows
+/// with what happens, not with what is connected.
+///
+/// Lifetime   Within that of its ring. Buffers that are out, and streams that receive from the
+/// pool,
+///            may outlive it: its memory goes with the last of them; a stream whose pool has gone
+///            gets no_buffer_space.
+/// Thread     The ring's own.
+/// Errors     The constructor throws std::system_error, or std::invalid_argument for sizes out of
+///            range.
+/// Kernel     IORING_REGISTER_PBUF_RING, Linux 5.19.
+class buffer_pool {
+public:
+    explicit buffer_pool(ring& on, const buffer_pool_options& options = {});
+    buffer_pool(const buffer_pool&) = delete;
+    buffer_pool& operator=(const buffer_pool&) = delete;
+    ~buffer_pool();
+
+    /// Buffers made so far, and how many of them are out with the program.
+    unsigned buffer_count() const noexcept;
+    unsigned borrowed_count() const noexcept;
+    /// How often the kernel found none.
+    std::uint64_t starved_count() const noexcept;
+
+    detail::buffer_pool_state& state() const noexcept { return *state_; }
+
+private:
+    detail::buffer_pool_state* state_;
+};
+
+}  // namespace kevring

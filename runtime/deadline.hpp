@@ -1,0 +1,175 @@
+// deadline.hpp: limits on how long awaits may take, inherited by all that is awaited below.
+#pragma once
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/operation.hpp>
+#include <kevring/runtime/task.hpp>
+
+#include <chrono>
+#include <coroutine>
+#include <stop_token>
+#include <type_traits>
+#include <utility>
+
+namespace kevring {
+namespace detail {
+
+template <class T>
+decltype(auto) awaiter_of(T&& awaitable) {
+    if constexpr (requires { std::forward<T>(awaitable).operator co_await(); }) {
+        return std::forward<T>(awaitable).operator co_await();
+    } else {
+        return std::forward<T>(awaitable);
+    }
+}
+
+template <class T>
+using await_result = decltype(awaiter_of(std::declval<T>()).await_resume());
+
+}  // namespace detail
+
+/// A limit on the rest of a block: while it lives, every await of the coroutine and of what it
+/// awaits ends with timed_out once the deadline has passed, or with operation_canceled if an outer
+/// scope was stopped first.
+///
+///     auto limit = co_await within(5s);
+///     auto got = co_await socket.receive(buffer);  // timed_out after 5 s in all
+///     co_await socket.send(answer);
+///
+/// Lifetime   A local variable of the coroutine that awaited within(); limits nest like blocks.
+class [[nodiscard]] deadline_guard {
+public:
+    deadline_guard(cancel_scope*& slot, cancel_scope& outer, std::int64_t deadline_ns) noexcept
+        : slot_(slot), outer_(outer), scope_(outer.on(), &outer) {
+        scope_.set_deadline(deadline_ns);
+        slot_ = &scope_;
+    }
+    deadline_guard(const deadline_guard&) = delete;
+    deadline_guard& operator=(const deadline_guard&) = delete;
+    ~deadline_guard() {
+        KEVRING_ASSERT(slot_ == &scope_);  // limits end in the order opposite to their begin
+        slot_ = &outer_;
+    }
+
+    /// Sets another deadline from now on: for progress that earns more time.
+    void expires_after(nanoseconds from_now) noexcept {
+        scope_.set_deadline(add_ns(scope_.on().now_ns(), from_now));
+    }
+    bool expired() const noexcept { return scope_.cause() == stop_cause::deadline; }
+    cancel_scope& scope() noexcept { return scope_; }
+
+private:
+    cancel_scope*& slot_;
+    cancel_scope& outer_;
+    cancel_scope scope_;
+};
+
+class [[nodiscard("a limit holds as long as the guard that co_await gives")]] deadline_awaiter {
+public:
+    deadline_awaiter(nanoseconds from_now, std::int64_t deadline_ns) noexcept
+        : from_now_(from_now), deadline_ns_(deadline_ns) {}
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+        requires std::derived_from<Promise, detail::promise_base>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        slot_ = &self.promise().scope;
+        return false;
+    }
+    deadline_guard await_resume() const noexcept {
+        KEVRING_ASSERT(*slot_ != nullptr);  // the coroutine does not run on a ring
+        cancel_scope& outer = **slot_;
+        return deadline_guard(
+            *slot_, outer,
+            deadline_ns_ != never_ns ? deadline_ns_ : add_ns(outer.on().now_ns(), from_now_));
+    }
+
+private:
+    nanoseconds from_now_;
+    std::int64_t deadline_ns_;
+    cancel_scope** slot_ = nullptr;
+};
+
+/// Limits the rest of the block to `from_now`; see deadline_guard.
+inline deadline_awaiter within(nanoseconds from_now) noexcept { return {from_now, never_ns}; }
+/// Limits the rest of the block to the time `deadline`.
+inline deadline_awaiter until(steady_time deadline) noexcept {
+    return {nanoseconds::zero(), to_ns(deadline)};
+}
+
+/// Awaits `awaitable` for at most `from_now`; what it awaits ends with timed_out then.
+template <class Awaitable>
+    requires(!std::is_reference_v<Awaitable>)
+task<detail::await_result<Awaitable>> with_timeout(Awaitable awaitable, nanoseconds from_now) {
+    const auto limit = co_await within(from_now);
+    co_return co_await std::move(awaitable);
+}
+
+/// Awaits `awaitable` until `deadline` at most.
+template <class Awaitable>
+    requires(!std::is_reference_v<Awaitable>)
+task<detail::await_result<Awaitable>> with_deadline(Awaitable awaitable, steady_time deadline) {
+    const auto limit = co_await until(deadline);
+    co_return co_await std::move(awaitable);
+}
+
+namespace detail {
+
+/// Stops a scope when a token is stopped, and can be closed by an await.
+class scope_stopper {
+public:
+    scope_stopper(cancel_scope& scope, std::stop_token token) noexcept
+        : scope_(scope), bridge_(scope.on(), std::move(token), this, stopped, closed) {}
+
+    auto close() noexcept {
+        struct awaiter {
+            scope_stopper& self;
+            bool await_ready() noexcept { return self.bridge_.close(); }
+            void await_suspend(std::coroutine_handle<> waiter) noexcept { self.waiter_ = waiter; }
+            void await_resume() const noexcept {}
+        };
+        return awaiter{*this};
+    }
+
+private:
+    static void stopped(void* self) noexcept {
+        static_cast<scope_stopper*>(self)->scope_.request_stop();
+    }
+    static void closed(void* self) noexcept { static_cast<scope_stopper*>(self)->waiter_.resume(); }
+
+    cancel_scope& scope_;
+    std::coroutine_handle<> waiter_;
+    stop_bridge bridge_;
+};
+
+}  // namespace detail
+
+/// Awaits `awaitable` in a scope that is stopped with `token`, from whichever thread.
+template <class Awaitable>
+    requires(!std::is_reference_v<Awaitable>)
+task<detail::await_result<Awaitable>> with_stop(Awaitable awaitable, std::stop_token token) {
+    auto limit = co_await within(nanoseconds::max());
+    detail::scope_stopper stopper(limit.scope(), std::move(token));
+    std::exception_ptr failure;
+    if constexpr (std::is_void_v<detail::await_result<Awaitable>>) {
+        try {
+            co_await std::move(awaitable);
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        co_await stopper.close();
+        if (failure) std::rethrow_exception(failure);
+    } else {
+        std::optional<detail::await_result<Awaitable>> value;
+        try {
+            value.emplace(co_await std::move(awaitable));
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        co_await stopper.close();
+        if (failure) std::rethrow_exception(failure);
+        co_return std::move(*value);
+    }
+}
+
+}  // namespace kevring

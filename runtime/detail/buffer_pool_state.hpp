@@ -1,0 +1,85 @@
+// buffer_pool_state.hpp: what a pool, its streams and its buffers share; goes with the last of
+// them.
+#pragma once
+
+#include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/detail/intrusive_list.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+struct io_uring_buf_ring;
+
+namespace kevring::detail {
+
+/// A receiver that waits for a buffer to come home.
+struct starved_receiver : list_link {
+    using function = void (*)(starved_receiver&) noexcept;
+    explicit starved_receiver(function fed) noexcept : fed(fed) {}
+    function fed;
+};
+
+class buffer_pool_state {
+public:
+    // A buffer between the kernel's answer and the program: a link in a receiver's queue.
+    struct slot {
+        std::uint32_t byte_count = 0;
+        std::uint16_t next = 0;
+    };
+
+    buffer_pool_state(ring& on, const buffer_pool_options& options);
+    buffer_pool_state(const buffer_pool_state&) = delete;
+    buffer_pool_state& operator=(const buffer_pool_state&) = delete;
+
+    void hold() noexcept { ++holder_count_; }
+    void let_go() noexcept;
+    /// The pool has gone: the kernel gets no more buffers, and receivers that wait are told.
+    void close() noexcept;
+
+    std::uint16_t group() const noexcept { return group_; }
+    bool closed() const noexcept { return closed_; }
+    slot& at(std::uint16_t index) noexcept { return slots_[index]; }
+
+    /// The kernel has filled buffer `index`; whoever calls owes give_back() or lend().
+    void taken(std::uint16_t) noexcept { --offered_count_; }
+    /// Buffer `index` as a value that goes home by itself.
+    borrowed_buffer lend(std::uint16_t index) noexcept;
+    void give_back(std::uint16_t index) noexcept;
+    /// As give_back(), for a buffer that has been lent.
+    void come_home(std::uint16_t index) noexcept;
+
+    /// The kernel found no buffer: adds some, within the bound.
+    void starved() noexcept;
+    /// True when the kernel has buffers to pick from; false: `receiver` will be told.
+    bool feed_or_wait(starved_receiver& receiver) noexcept;
+
+    unsigned buffer_count() const noexcept { return static_cast<unsigned>(slots_.size()); }
+    unsigned borrowed_count() const noexcept { return borrowed_count_; }
+    std::uint64_t starved_count() const noexcept { return starved_count_; }
+
+private:
+    ~buffer_pool_state();
+    void grow(unsigned count);
+    void offer(std::uint16_t index) noexcept;
+
+    // Constant after construction.
+    ring& ring_;
+    const std::size_t buffer_bytes_;
+    const unsigned count_max_;
+    unsigned entry_count_ = 0;
+    std::uint16_t group_ = 0;
+    std::byte* memory_ = nullptr;
+    io_uring_buf_ring* entries_ = nullptr;
+
+    std::vector<slot> slots_;  // reserved for count_max_: grows without moving
+    list_link starving_;
+    std::uint64_t starved_count_ = 0;
+    std::size_t holder_count_ = 1;
+    unsigned offered_count_ = 0;   // with the kernel, as far as its answers have been seen
+    unsigned borrowed_count_ = 0;  // with the program
+    std::uint16_t tail_ = 0;
+    bool closed_ = false;
+};
+
+}  // namespace kevring::detail

@@ -1,0 +1,30 @@
+// uring.hpp: the only include of <liburing.h>; differences between its versions end here.
+//
+// Debian 12 brings liburing 2.3, whose header ends with Linux 6.1. What is newer is named here by
+// the number that the kernel's interface gives it, so that the library offers the same on every
+// distribution and asks only the running kernel what it can do.
+#pragma once
+
+#include <liburing.h>
+
+#include <cstdint>
+
+namespace kevring::detail {
+
+// Requests that came after Linux 6.1 (include/uapi/linux/io_uring.h).
+inline constexpr std::uint8_t op_read_multishot = 49;  // Linux 6.7
+inline constexpr std::uint8_t op_waitid = 50;          // Linux 6.7
+
+// Registrations that came after Linux 6.1.
+inline constexpr unsigned register_send_msg_ring = 31;  // Linux 6.13
+
+// Flags of io_uring_enter() that came after Linux 6.1.
+inline constexpr unsigned enter_no_iowait = 1U << 7;          // Linux 6.15
+inline constexpr std::uint32_t feature_no_iowait = 1U << 17;  // its bit in params.features
+
+// user_data below the first address is the ring's own; all else is the address of a completion.
+inline constexpr std::uint64_t user_data_ignored = 0;
+inline constexpr std::uint64_t user_data_wake = 1;
+inline constexpr std::uint64_t user_data_first_address = 4096;
+
+}  // namespace kevring::detail

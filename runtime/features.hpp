@@ -1,0 +1,28 @@
+// features.hpp: what the running kernel offers, and which way the library goes because of it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace kevring {
+
+/// What is newer than Linux 6.1, each with a twin that 6.1 can do. Found out once, by doing it.
+///
+/// The environment variable KEVRING_WITHOUT takes names away (`KEVRING_WITHOUT=send_message,...`),
+/// to test the twins or to get round a kernel's fault.
+struct features {
+    bool send_message = false;    // wake another ring without a ring (6.13); else an eventfd
+    bool read_multishot = false;  // one request for a stream of reads (6.7); else one for each
+    bool no_iowait = false;       // a sleeping loop does not count as waiting for a disk (6.15)
+
+    /// Thread     Any; found out at the first call.
+    static const features& get() noexcept;
+};
+
+/// Why a ring could not be made, and what allows it: for an errno of io_uring_setup(2).
+std::string explain_ring_failure(int error_number);
+
+/// Kernel, features, limits and the paths chosen, as lines of text for a log or a bug report.
+std::string describe();
+
+}  // namespace kevring

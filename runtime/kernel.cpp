@@ -1,0 +1,101 @@
+#include <kevring/runtime/kernel.hpp>
+
+#include <kevring/runtime/detail/uring.hpp>
+
+#include <cerrno>
+#include <ctime>
+
+#include <linux/openat2.h>
+#include <poll.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace kevring {
+namespace {
+
+class linux_kernel final : public kernel {};
+
+// The convention of the interface: the error travels in the value, errno stays as it was.
+template <class Number>
+Number answer(Number returned, int saved_errno) noexcept {
+    if (returned >= 0) return returned;
+    const Number error = -errno;
+    errno = saved_errno;
+    return error;
+}
+
+}  // namespace
+
+kernel& kernel::real() noexcept {
+    static linux_kernel only;
+    return only;
+}
+
+int kernel::ring_setup(unsigned entries, io_uring_params& params, io_uring& ring) noexcept {
+    return io_uring_queue_init_params(entries, &ring, &params);
+}
+
+void kernel::ring_exit(io_uring& ring) noexcept { io_uring_queue_exit(&ring); }
+
+int kernel::ring_enter(io_uring& ring, unsigned submit_count, unsigned wait_count, unsigned flags,
+                       const __kernel_timespec* timeout) noexcept {
+    const int saved_errno = errno;
+    if (timeout == nullptr)
+        return answer(static_cast<int>(::syscall(__NR_io_uring_enter, ring.ring_fd, submit_count,
+                                                 wait_count, flags, nullptr, std::size_t{0})),
+                      saved_errno);
+    io_uring_getevents_arg argument{};
+    argument.ts = reinterpret_cast<std::uintptr_t>(timeout);
+    return answer(
+        static_cast<int>(::syscall(__NR_io_uring_enter, ring.ring_fd, submit_count, wait_count,
+                                   flags | IORING_ENTER_EXT_ARG, &argument, sizeof argument)),
+        saved_errno);
+}
+
+int kernel::ring_register(io_uring& ring, unsigned opcode, void* argument,
+                          unsigned count) noexcept {
+    const int saved_errno = errno;
+    // A wake-up of another ring is sent through no ring at all (IORING_REGISTER_SEND_MSG_RING).
+    const int descriptor = opcode == detail::register_send_msg_ring ? -1 : ring.ring_fd;
+    return answer(
+        static_cast<int>(::syscall(__NR_io_uring_register, descriptor, opcode, argument, count)),
+        saved_errno);
+}
+
+std::int64_t kernel::steady_ns() noexcept {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+int kernel::open_at(int directory, const char* path, const open_how& how) noexcept {
+    const int saved_errno = errno;
+    return answer(static_cast<int>(::syscall(SYS_openat2, directory, path, &how, sizeof how)),
+                  saved_errno);
+}
+
+ssize_t kernel::send_file(int socket, int file, off_t* file_offset, std::size_t count) noexcept {
+    const int saved_errno = errno;
+    return answer(::sendfile(socket, file, file_offset, count), saved_errno);
+}
+
+ssize_t kernel::read_nowait(int file, const iovec* parts, int part_count,
+                            off_t file_offset) noexcept {
+    const int saved_errno = errno;
+    return answer(::preadv2(file, parts, part_count, file_offset, RWF_NOWAIT), saved_errno);
+}
+
+int kernel::stat_file(int file, struct stat& status) noexcept {
+    const int saved_errno = errno;
+    return answer(::fstat(file, &status), saved_errno);
+}
+
+int kernel::poll_now(pollfd* entries, unsigned count) noexcept {
+    const int saved_errno = errno;
+    return answer(::poll(entries, count, 0), saved_errno);
+}
+
+}  // namespace kevring

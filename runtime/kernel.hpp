@@ -1,0 +1,68 @@
+// kernel.hpp: the one seam between the library and Linux.
+//
+// Every io_uring call, every direct system call of the library and every look at a clock goes
+// through a `kernel`. Programs use kernel::real() without knowing; a test hands a ring its own, and
+// makes any request fail with any errno, come back short, late or out of order.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+#include <sys/types.h>
+
+struct io_uring;
+struct io_uring_params;
+struct __kernel_timespec;
+struct iovec;
+struct open_how;
+struct pollfd;
+struct sockaddr;
+struct stat;
+
+namespace kevring {
+
+/// What the library asks of Linux. Calls answer as system calls do inside the kernel: a count or a
+/// descriptor, or a negated errno; none of them touches errno.
+///
+/// Thread     Any; an override for tests is used by the ring that was given it.
+class kernel {
+public:
+    virtual ~kernel() = default;
+
+    /// The kernel that this process runs on.
+    static kernel& real() noexcept;
+
+    // io_uring.
+
+    /// Sets a ring up and maps its queues into `ring`. `params` as for io_uring_setup(2).
+    virtual int ring_setup(unsigned entries, io_uring_params& params, io_uring& ring) noexcept;
+    virtual void ring_exit(io_uring& ring) noexcept;
+    /// io_uring_enter(2); `timeout` may be null, and is relative.
+    virtual int ring_enter(io_uring& ring, unsigned submit_count, unsigned wait_count,
+                           unsigned flags, const __kernel_timespec* timeout) noexcept;
+    /// io_uring_register(2) on `ring`.
+    virtual int ring_register(io_uring& ring, unsigned opcode, void* argument,
+                              unsigned count) noexcept;
+
+    // Clocks.
+
+    /// Nanoseconds on CLOCK_MONOTONIC, which std::chrono::steady_clock reads too.
+    virtual std::int64_t steady_ns() noexcept;
+
+    // Direct calls: what the ring cannot do, or would do in a worker thread.
+
+    virtual int open_at(int directory, const char* path, const open_how& how) noexcept;
+    virtual ssize_t send_file(int socket, int file, off_t* file_offset, std::size_t count) noexcept;
+    virtual ssize_t read_nowait(int file, const iovec* parts, int part_count,
+                                off_t file_offset) noexcept;  // preadv2() with RWF_NOWAIT
+    virtual int stat_file(int file, struct stat& status) noexcept;
+    virtual int poll_now(pollfd* entries, unsigned count) noexcept;  // poll() that does not wait
+
+protected:
+    kernel() = default;
+    kernel(const kernel&) = default;
+    kernel& operator=(const kernel&) = default;
+};
+
+}  // namespace kevring

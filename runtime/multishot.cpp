@@ -1,0 +1,108 @@
+#include <kevring/runtime/multishot.hpp>
+
+#include <kevring/runtime/detail/uring.hpp>
+
+#include <cerrno>
+
+namespace kevring::detail {
+
+// Hot path: no allocation, no mutex, no system call.
+
+void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
+    if ((flags & IORING_CQE_F_MORE) == 0) armed_ = false;
+    if (res >= 0) arrived(res, flags);
+    if (detached_) [[unlikely]] {
+        drop_items();
+        if (!armed_) delete this;
+        return;
+    }
+    if (res < 0) {
+        const bool paused = pausing_ && res == -ECANCELED;
+        if (!paused && !is_passing(res)) error_ = res;
+    }
+    if (!armed_) pausing_ = false;
+    if (waiter_ != nullptr) {
+        if (has_item() || error_ != 0) {
+            std::exchange(waiter_, nullptr)->resume();  // last: the stream may be gone on return
+            return;
+        }
+        if (!armed_) arm();
+        return;
+    }
+    if (armed_ && !pausing_ && is_full()) {
+        pausing_ = true;
+        ring_.queue_cancel(*this);
+    }
+}
+
+void multishot_state::arm() noexcept {
+    if (!may_arm()) return;
+    armed_ = true;
+    ring_.queue(*this);
+}
+
+void multishot_state::arm_waiting() noexcept {
+    if (waiter_ != nullptr && !armed_) arm();
+}
+
+bool multishot_state::is_passing(std::int32_t) noexcept { return false; }
+
+void multishot_state::detach() noexcept {
+    KEVRING_ASSERT(waiter_ == nullptr);  // a wait ends before its stream does
+    detached_ = true;
+    drop_items();
+    if (!armed_) {
+        delete this;
+        return;
+    }
+    if (!pausing_) ring_.queue_cancel(*this);
+}
+
+bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
+    KEVRING_ASSERT(of_.ring_.on_ring_thread());
+    KEVRING_ASSERT(of_.waiter_ == nullptr);  // one wait at a time
+    KEVRING_ASSERT(!waiter_);
+    if (of_.has_item()) {  // its turn in the loop is used up
+        waiter_ = waiter;
+        of_.ring_.schedule(*this);
+        return true;
+    }
+    if (scope != nullptr && scope->stop_requested()) {
+        cause_ = scope->cause();
+        return false;
+    }
+    if (of_.error_ != 0) {
+        error_ = std::exchange(of_.error_, 0);
+        return false;
+    }
+    waiter_ = waiter;
+    of_.waiter_ = this;
+    if (scope != nullptr) scope->add(*this);
+    if (!of_.armed_) of_.arm();
+    return true;
+}
+
+void next_awaiter::resume() noexcept {
+    if (!of_.has_item()) error_ = std::exchange(of_.error_, 0);
+    cancel_hook::unlink();
+    waiter_.resume();  // last: the frame, and this object in it, may be gone on return
+}
+
+void next_awaiter::stopped(cancel_hook& hook, stop_cause cause) noexcept {
+    auto& self = static_cast<next_awaiter&>(hook);
+    if (self.of_.waiter_ != &self) return;  // it has been stopped already, or is about to resume
+    self.of_.waiter_ = nullptr;
+    self.of_.forget_arming();
+    self.cause_ = cause;
+    self.of_.ring_.schedule(self);
+}
+
+void next_awaiter::resumed_later(work& item) noexcept { static_cast<next_awaiter&>(item).resume(); }
+
+tl::unexpected<std::error_code> next_awaiter::failure() const noexcept {
+    if (error_ != 0) return error_from(error_);
+    return error_from(cause_ == stop_cause::deadline ? std::errc::timed_out
+                                                     : std::errc::operation_canceled);
+}
+
+}  // namespace kevring::detail

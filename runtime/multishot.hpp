@@ -1,0 +1,144 @@
+// multishot.hpp: one request of the kernel that answers many times; the base of all streams.
+#pragma once
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/detail/frame_pool.hpp>
+#include <kevring/runtime/operation.hpp>
+#include <kevring/runtime/result.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/work.hpp>
+
+#include <coroutine>
+#include <cstdint>
+#include <utility>
+
+namespace kevring {
+
+class multishot_stream;
+
+namespace detail {
+
+class next_awaiter;
+
+/// What the kernel answers to, apart from the stream that a program holds: it lives on until the
+/// kernel has said its last word, also when the stream has gone.
+///
+/// Invariants  (1) At most one request is in flight. It ends without notice (no
+///                 IORING_CQE_F_MORE), and is armed again by the next wait.
+///             (2) What has arrived is kept, in order, until it is taken; a stop ends a wait, not
+///                 the request, and so loses nothing.
+///             (3) When nobody takes what arrives, the request is ended, and the kernel holds back
+///                 the peer.
+/// Thread      The ring's own.
+class multishot_state : public completion {
+public:
+    explicit multishot_state(ring& on) noexcept : ring_(on) {}
+    multishot_state(const multishot_state&) = delete;
+    multishot_state& operator=(const multishot_state&) = delete;
+
+    static void* operator new(std::size_t bytes) { return allocate_frame(bytes); }
+    static void operator delete(void* state, std::size_t bytes) noexcept {
+        free_frame(state, bytes);
+    }
+
+    void complete(std::int32_t res, std::uint32_t flags) noexcept final;
+
+    /// The stream has gone: ends the request, then deletes this.
+    void detach() noexcept;
+
+    virtual bool has_item() const noexcept = 0;
+    ring& on() const noexcept { return ring_; }
+
+protected:
+    virtual ~multishot_state() = default;
+
+    /// Keeps an answer that is no failure.
+    virtual void arrived(std::int32_t res, std::uint32_t flags) noexcept = 0;
+    /// Gives up what is kept, and what arrives from here on as soon as it arrives.
+    virtual void drop_items() noexcept = 0;
+    /// True when so much is kept that the kernel must hold back the rest.
+    virtual bool is_full() const noexcept = 0;
+    /// Says whether a failure is one to wait out rather than report.
+    virtual bool is_passing(std::int32_t res) noexcept;
+    /// Says whether the request can be armed now; false: arm_waiting() will be called.
+    virtual bool may_arm() noexcept { return true; }
+    /// Takes back what may_arm() has begun: nobody waits any more.
+    virtual void forget_arming() noexcept {}
+
+    /// Arms the request for whoever waits, if anyone does.
+    void arm_waiting() noexcept;
+
+private:
+    friend class next_awaiter;
+    void arm() noexcept;
+
+    ring& ring_;
+    next_awaiter* waiter_ = nullptr;
+    std::int32_t error_ = 0;  // a failure that nobody has been told yet
+    bool armed_ = false;      // a request is in flight
+    bool pausing_ = false;    // ... and has been asked to end because nobody takes what arrives
+    bool detached_ = false;
+};
+
+/// One wait for the next item of a stream.
+///
+/// Lifetime   Lives in the awaiting coroutine's frame, and not longer than the stream.
+class next_awaiter : private cancel_hook, private work {
+public:
+    explicit next_awaiter(multishot_state& of) noexcept
+        : cancel_hook(stopped), work(resumed_later), of_(of) {}
+    next_awaiter(const next_awaiter&) = delete;
+    next_awaiter& operator=(const next_awaiter&) = delete;
+
+    bool await_ready() const noexcept { return of_.has_item() && of_.ring_.spend_inline_budget(); }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
+        return start(waiter, scope_of(waiter));
+    }
+
+protected:
+    ~next_awaiter() = default;
+    multishot_state& of() const noexcept { return of_; }
+    bool has_item() const noexcept { return of_.has_item(); }
+    tl::unexpected<std::error_code> failure() const noexcept;
+
+private:
+    friend class multishot_state;
+    bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
+    void resume() noexcept;
+    static void stopped(cancel_hook& hook, stop_cause cause) noexcept;
+    static void resumed_later(work& item) noexcept;
+
+    multishot_state& of_;
+    std::coroutine_handle<> waiter_;
+    std::int32_t error_ = 0;
+    stop_cause cause_ = stop_cause::none;
+};
+
+}  // namespace detail
+
+/// The base of streams: owns the state that the kernel answers to.
+class multishot_stream {
+public:
+    multishot_stream(multishot_stream&& from) noexcept
+        : state_(std::exchange(from.state_, nullptr)) {}
+    multishot_stream& operator=(multishot_stream&& from) noexcept {
+        if (this != &from) {
+            if (state_ != nullptr) state_->detach();
+            state_ = std::exchange(from.state_, nullptr);
+        }
+        return *this;
+    }
+
+protected:
+    using next_base = detail::next_awaiter;
+    explicit multishot_stream(detail::multishot_state* state) noexcept : state_(state) {}
+    ~multishot_stream() {
+        if (state_ != nullptr) state_->detach();
+    }
+
+    detail::multishot_state* state_;
+};
+
+}  // namespace kevring

@@ -1,0 +1,55 @@
+#include <kevring/runtime/operation.hpp>
+
+namespace kevring {
+
+// Hot path: no allocation, no mutex, no system call.
+
+bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
+    KEVRING_ASSERT(ring_.on_ring_thread());
+    KEVRING_ASSERT(!waiter_);  // (1): an operation object is awaited once
+    if (scope != nullptr) {
+        if (scope->stop_requested()) {
+            cause_ = scope->cause();
+            return false;
+        }
+        scope->add(*this);
+    }
+    waiter_ = waiter;
+    in_flight_ = true;
+    ring_.queue(*this);  // cannot fail: a full submission queue is flushed first
+    // after queue(), for (3)
+    if (stop_.stop_possible()) [[unlikely]]
+        bridge_.emplace(ring_, stop_, this, token_stopped, bridge_closed);
+    return true;
+}
+
+void operation::complete(std::int32_t res, std::uint32_t) noexcept {
+    res_ = res;
+    in_flight_ = false;
+    unlink();                                  // first: no stop may reach a finished operation
+    if (bridge_ && !bridge_->close()) return;  // a stop from another thread is still on its way
+    resume();
+}
+
+void operation::resume() noexcept {
+    bridge_.reset();
+    waiter_.resume();  // last: the frame, and this object in it, may be gone on return
+}
+
+// Stops.
+
+void operation::cancel_in_flight(cancel_hook& hook, stop_cause cause) noexcept {
+    auto& self = static_cast<operation&>(hook);
+    self.cause_ = cause;
+    self.ring_.queue_cancel(self);
+}
+
+void operation::token_stopped(void* self) noexcept {
+    auto& stopped = *static_cast<operation*>(self);
+    stopped.cause_ = stop_cause::stopped;
+    stopped.ring_.queue_cancel(stopped);
+}
+
+void operation::bridge_closed(void* self) noexcept { static_cast<operation*>(self)->resume(); }
+
+}  // namespace kevring

@@ -1,0 +1,105 @@
+// operation.hpp: one request in flight on a ring; the base of everything that awaits the kernel.
+#pragma once
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/detail/stop_bridge.hpp>
+#include <kevring/runtime/result.hpp>
+#include <kevring/runtime/ring.hpp>
+
+#include <cerrno>
+#include <coroutine>
+#include <cstdint>
+#include <optional>
+#include <stop_token>
+#include <utility>
+
+struct io_uring_sqe;
+
+namespace kevring {
+
+/// The scope that a coroutine runs in, or null for one of a foreign promise type.
+template <class Promise>
+cancel_scope* scope_of(std::coroutine_handle<Promise> coroutine) noexcept {
+    if constexpr (requires { coroutine.promise().scope; }) {
+        return coroutine.promise().scope;
+    } else {
+        return nullptr;
+    }
+}
+
+/// One request that is awaited once.
+///
+/// Lifetime    Lives in the awaiting coroutine's frame. From await_suspend() to complete() the
+///             kernel holds its address: it never moves, and its frame must not be destroyed.
+/// Thread      The ring's own, for every member. A stop from elsewhere arrives by ring::post().
+/// Invariants  (1) One suspension is followed by exactly one resumption.
+///             (2) A stop only asks the kernel to hurry. The outcome still comes through
+///                 complete(), so a stop that loses to success needs no state of its own.
+///             (3) The kernel handles a cancel entry while it is being submitted, in queue order
+///                 (io_uring_prep_cancel(3), NOTES). It runs before any later operation that
+///                 reuses this address, so it cannot hit a stranger.
+/// Errors      Every request may end with operation_canceled after a stop, with timed_out after
+///             the deadline of a scope around it, and with what its man page lists.
+class operation : public completion, private cancel_hook {
+public:
+    /// Moves a request that has not begun, into the frame that will await it.
+    operation(operation&& from) noexcept
+        : cancel_hook(cancel_in_flight), ring_(from.ring_), stop_(std::move(from.stop_)) {
+        KEVRING_ASSERT(!from.waiter_);
+    }
+    operation& operator=(operation&&) = delete;
+
+    bool await_ready() const noexcept { return stop_.stop_requested(); }
+
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
+        return start(waiter, scope_of(waiter));
+    }
+
+    void complete(std::int32_t res, std::uint32_t flags) noexcept final;
+
+protected:
+    operation(ring& on, std::stop_token stop) noexcept
+        : cancel_hook(cancel_in_flight), ring_(on), stop_(std::move(stop)) {}
+    /// Nobody deletes through the base. The kernel must have answered by now: a frame that dies
+    /// earlier hands its memory to whoever is next while the kernel still writes to it.
+    ~operation() { KEVRING_ASSERT(!in_flight_); }
+
+    ring& on() const noexcept { return ring_; }
+    /// The kernel's answer: a count, or a negated errno.
+    std::int32_t res() const noexcept { return res_; }
+    /// The failure that `res()` stands for; a stop by deadline reads timed_out.
+    tl::unexpected<std::error_code> failure() const noexcept {
+        if (res_ == -ECANCELED && cause_ == stop_cause::deadline)
+            return error_from(std::errc::timed_out);
+        return error_from(res_);
+    }
+    /// `res()` as a count of bytes or the like, or failure().
+    result<std::size_t> count_or_failure() const noexcept {
+        if (res_ < 0) return failure();
+        return static_cast<std::size_t>(res_);
+    }
+    /// `res()` as success, or failure().
+    result<void> done_or_failure() const noexcept {
+        if (res_ < 0) return failure();
+        return {};
+    }
+
+private:
+    bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
+    void resume() noexcept;
+    static void cancel_in_flight(cancel_hook& hook, stop_cause cause) noexcept;
+    static void token_stopped(void* self) noexcept;
+    static void bridge_closed(void* self) noexcept;
+
+    ring& ring_;
+    std::stop_token stop_;
+    std::coroutine_handle<> waiter_;
+    std::int32_t res_ = -ECANCELED;  // what an operation stopped before it began reports
+    stop_cause cause_ = stop_cause::none;
+    bool in_flight_ = false;
+    std::optional<detail::stop_bridge> bridge_;  // only where a stop_token was given
+};
+
+}  // namespace kevring

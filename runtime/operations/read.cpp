@@ -1,0 +1,18 @@
+#include <kevring/runtime/operations/read.hpp>
+
+#include <kevring/runtime/detail/byte_count.hpp>
+#include <kevring/runtime/detail/uring.hpp>
+
+namespace kevring {
+
+void read_operation::prepare(io_uring_sqe& sqe) noexcept {
+    io_uring_prep_read(&sqe, file_.number(), buffer_.data(), detail::byte_count(buffer_.size()),
+                       file_offset_);
+}
+
+void readv_operation::prepare(io_uring_sqe& sqe) noexcept {
+    io_uring_prep_readv(&sqe, file_.number(), parts_.data(), static_cast<unsigned>(parts_.size()),
+                        file_offset_);
+}
+
+}  // namespace kevring

@@ -1,0 +1,62 @@
+// read.hpp: bytes out of a file, a pipe or anything else with read(2), into one buffer or several.
+#pragma once
+
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/operation.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+struct iovec;
+
+namespace kevring {
+
+/// The file's own position, which reads and writes move on; the only choice for pipes and the like.
+inline constexpr std::uint64_t file_position = ~std::uint64_t{0};
+
+/// Reads at most `buffer.size()` bytes.
+///
+/// Result     The bytes read, which may be fewer than asked for; 0 at the end of the file, or once
+///            nobody can write to the pipe any more.
+/// Errors     operation_canceled, timed_out; else those of read(2).
+/// Lifetime   `file` stays open and `buffer` stays valid until the await ends.
+/// Kernel     IORING_OP_READ, Linux 5.6. A file that is not in the page cache is read by a worker
+///            thread of the kernel, and the loop goes on.
+class [[nodiscard]] read_operation final : public operation {
+public:
+    read_operation(ring& on, fd_ref file, std::span<std::byte> buffer,
+                   std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
+        : operation(on, std::move(stop)), file_(file), buffer_(buffer), file_offset_(file_offset) {
+        KEVRING_ASSERT(!buffer.empty());  // or 0 could mean "asked for none" as well as "the end"
+    }
+
+    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    void prepare(io_uring_sqe& sqe) noexcept override;
+
+private:
+    fd_ref file_;
+    std::span<std::byte> buffer_;
+    std::uint64_t file_offset_;
+};
+
+/// Reads into several buffers, in order; see read_operation.
+///
+/// Lifetime   `parts` and the buffers that it names stay valid until the await ends.
+/// Kernel     IORING_OP_READV, Linux 5.1; at most IOV_MAX parts.
+class [[nodiscard]] readv_operation final : public operation {
+public:
+    readv_operation(ring& on, fd_ref file, std::span<const iovec> parts,
+                    std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
+        : operation(on, std::move(stop)), file_(file), parts_(parts), file_offset_(file_offset) {}
+
+    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    void prepare(io_uring_sqe& sqe) noexcept override;
+
+private:
+    fd_ref file_;
+    std::span<const iovec> parts_;
+    std::uint64_t file_offset_;
+};
+
+}  // namespace kevring

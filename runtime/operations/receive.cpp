@@ -1,0 +1,109 @@
+#include <kevring/runtime/operations/receive.hpp>
+
+#include <kevring/runtime/detail/buffer_pool_state.hpp>
+#include <kevring/runtime/detail/byte_count.hpp>
+#include <kevring/runtime/detail/uring.hpp>
+
+#include <cerrno>
+
+namespace kevring {
+
+void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
+    io_uring_prep_recv(&sqe, socket_.number(), buffer_.data(), detail::byte_count(buffer_.size()),
+                       flags_);
+}
+
+// What has arrived is a queue of the pool's buffers, linked through their slots.
+class receive_stream::state final : public detail::multishot_state,
+                                    private detail::starved_receiver {
+public:
+    state(ring& on, fd_ref socket, detail::buffer_pool_state& pool) noexcept
+        : multishot_state(on), starved_receiver(fed), pool_(pool), socket_(socket) {
+        pool_.hold();
+    }
+    ~state() override {
+        starved_receiver::unlink();
+        pool_.let_go();
+    }
+
+    void prepare(io_uring_sqe& sqe) noexcept override {
+        io_uring_prep_recv_multishot(&sqe, socket_.number(), nullptr, 0, 0);
+        sqe.flags |= IOSQE_BUFFER_SELECT;
+        sqe.buf_group = pool_.group();
+    }
+
+    borrowed_buffer take() noexcept {
+        if (held_count_ == 0) return {};  // the end
+        const std::uint16_t index = first_;
+        first_ = pool_.at(index).next;
+        --held_count_;
+        return pool_.lend(index);
+    }
+
+private:
+    // What a peer can send ahead: enough for a turn of the loop, little of the pool.
+    static constexpr unsigned held_max = 8;
+
+    bool has_item() const noexcept override { return held_count_ > 0 || ended_; }
+    bool is_full() const noexcept override { return held_count_ >= held_max; }
+
+    void arrived(std::int32_t res, std::uint32_t flags) noexcept override {
+        if ((flags & IORING_CQE_F_BUFFER) != 0) {
+            const auto index = static_cast<std::uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT);
+            pool_.taken(index);
+            if (res == 0) {
+                pool_.give_back(index);
+            } else {
+                pool_.at(index).byte_count = static_cast<std::uint32_t>(res);
+                if (held_count_ == 0)
+                    first_ = index;
+                else
+                    pool_.at(last_).next = index;
+                last_ = index;
+                ++held_count_;
+            }
+        }
+        if (res == 0) ended_ = true;
+    }
+
+    void drop_items() noexcept override {
+        starved_receiver::unlink();
+        for (; held_count_ > 0; --held_count_) {
+            const std::uint16_t index = first_;
+            first_ = pool_.at(index).next;  // first: the kernel may take the buffer at once
+            pool_.give_back(index);
+        }
+    }
+
+    // No buffer is normal: the pool grows, or a buffer comes home later.
+    bool is_passing(std::int32_t res) noexcept override {
+        if (res != -ENOBUFS || pool_.closed()) return false;
+        pool_.starved();
+        return true;
+    }
+    bool may_arm() noexcept override { return pool_.feed_or_wait(*this); }
+    void forget_arming() noexcept override { starved_receiver::unlink(); }
+    static void fed(detail::starved_receiver& self) noexcept {
+        static_cast<state&>(self).arm_waiting();
+    }
+
+    detail::buffer_pool_state& pool_;
+    fd_ref socket_;
+    std::uint16_t first_ = 0;
+    std::uint16_t last_ = 0;
+    std::uint16_t held_count_ = 0;
+    bool ended_ = false;
+};
+
+receive_stream::receive_stream(ring& on, fd_ref socket, buffer_pool& pool)
+    : multishot_stream(new state(on, socket, pool.state())) {}
+
+receive_stream::receive_stream(ring& on, fd_ref socket)
+    : receive_stream(on, socket, on.buffers()) {}
+
+result<borrowed_buffer> receive_stream::next_operation::await_resume() noexcept {
+    if (!has_item()) return failure();
+    return static_cast<state&>(of()).take();
+}
+
+}  // namespace kevring

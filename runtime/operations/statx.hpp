@@ -1,0 +1,49 @@
+// statx.hpp: what the file system knows of a file.
+#pragma once
+
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/operation.hpp>
+
+struct statx;
+struct stat;
+
+namespace kevring {
+
+/// Asks for the status of a path.
+///
+/// Errors     operation_canceled, timed_out; else those of statx(2).
+/// Lifetime   `path` and `status` stay valid until the await ends.
+/// Kernel     IORING_OP_STATX, Linux 5.6; always done by a worker thread of the kernel, at about 5
+/// us.
+///            For a file that is open already, file_status() is the cheaper twin.
+class [[nodiscard]] statx_operation final : public operation {
+public:
+    /// `flags` and `mask` as for statx(2).
+    statx_operation(ring& on, fd_ref directory, const char* path, int flags, unsigned mask,
+                    struct statx& status, std::stop_token stop = {}) noexcept
+        : operation(on, std::move(stop)),
+          directory_(directory),
+          path_(path),
+          flags_(flags),
+          mask_(mask),
+          status_(&status) {
+        KEVRING_ASSERT(path != nullptr);
+    }
+
+    result<void> await_resume() const noexcept { return done_or_failure(); }
+    void prepare(io_uring_sqe& sqe) noexcept override;
+
+private:
+    fd_ref directory_;
+    const char* path_;
+    int flags_;
+    unsigned mask_;
+    struct statx* status_;
+};
+
+/// The status of an open file, by a direct fstat(2): the inode is in memory, nothing waits.
+///
+/// Errors     Those of fstat(2).
+result<void> file_status(ring& on, fd_ref file, struct stat& status) noexcept;
+
+}  // namespace kevring

@@ -1,0 +1,504 @@
+#include <kevring/runtime/ring.hpp>
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/features.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace kevring {
+namespace {
+
+// How many awaits in a row may end without the loop before others get their turn. A stream of
+// buffered messages gives way after this many; at 10 ns each, nobody waits long for it.
+constexpr unsigned inline_budget_per_turn = 256;
+
+// The mailbox of a ring that sleeps holds this mark, which no work has as its address.
+work* asleep() noexcept { return reinterpret_cast<work*>(1); }
+
+[[gnu::tls_model("initial-exec")]] thread_local ring* current_ring = nullptr;
+
+// A number that no other thread of this process has had: the address of a thread_local is reused.
+std::uint64_t this_thread() noexcept {
+    static std::atomic<std::uint64_t> last{0};
+    [[gnu::tls_model("initial-exec")]] static thread_local std::uint64_t number = 0;
+    if (number == 0) number = last.fetch_add(1, std::memory_order_relaxed) + 1;
+    return number;
+}
+
+// Counts the forks that lie between the first ring's process and this one.
+std::atomic<unsigned> forks{0};
+
+void count_forks() noexcept {
+    static const int registered =
+        ::pthread_atfork(nullptr, nullptr, +[] { forks.fetch_add(1, std::memory_order_relaxed); });
+    static_cast<void>(registered);
+}
+
+template <class T>
+T load_acquire(const T* from) noexcept {  // pairs with the kernel's release of the same word
+    return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+}
+template <class T>
+void store_release(T* into, T value) noexcept {  // pairs with the kernel's acquire of the same word
+    __atomic_store_n(into, value, __ATOMIC_RELEASE);
+}
+
+}  // namespace
+
+// Hot path: no allocation, no mutex, no system call but io_uring_enter.
+
+ring* ring::current() noexcept { return current_ring; }
+
+bool ring::on_ring_thread() const noexcept {
+    return owner_.load(std::memory_order_relaxed) == this_thread();
+}
+
+void ring::queue(completion& request) noexcept {
+    KEVRING_ASSERT(on_ring_thread());
+    if (closing_) [[unlikely]]
+        return refuse(request);
+    io_uring_sqe& entry = next_entry();
+    request.prepare(entry);
+    entry.user_data = reinterpret_cast<std::uintptr_t>(&request);
+    ++in_flight_;
+    ++counters_.requests;
+}
+
+void ring::schedule(work& item) noexcept {
+    item.next = nullptr;
+    *ready_last_ = &item;
+    ready_last_ = &item.next;
+}
+
+void ring::post(work& item) noexcept {
+    work* seen = posted_.load(std::memory_order_relaxed);
+    do {
+        item.next = seen == asleep() ? nullptr : seen;
+        // release: pairs with the exchange in take_posted(), which reads `item`.
+    } while (!posted_.compare_exchange_weak(seen, &item, std::memory_order_release,
+                                            std::memory_order_relaxed));
+    if (seen == asleep()) wake();  // whoever replaces the mark wakes, so one does
+}
+
+bool ring::take_posted() noexcept {
+    if (posted_.load(std::memory_order_relaxed) == nullptr) return false;
+    work* newest = posted_.exchange(nullptr, std::memory_order_acquire);
+    if (newest == asleep() || newest == nullptr) return false;
+    work* oldest = nullptr;  // the mailbox is a stack: turn it round
+    while (newest != nullptr) {
+        work* const after = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = after;
+    }
+    while (oldest != nullptr) {
+        work* const after = oldest->next;
+        schedule(*oldest);
+        oldest = after;
+    }
+    return true;
+}
+
+// Runs what is ready now. What this work makes ready waits for the next turn: the kernel, the
+// timers and other threads come between.
+void ring::run_ready() noexcept {
+    work* item = std::exchange(ready_first_, nullptr);
+    ready_last_ = &ready_first_;
+    while (item != nullptr) {
+        work* const after = item->next;  // first: the item may be gone when it has run
+        inline_budget_ = inline_budget_per_turn;
+        item->run(*item);
+        item = after;
+    }
+}
+
+// Returns how long the loop may sleep: 0 if more timers are due, never_ns if there are none.
+std::int64_t ring::fire_timers() noexcept {
+    // A turn fires at most so many, so that a crowd with one deadline cannot hold up the sockets.
+    constexpr std::size_t fire_count_max = 1024;
+    const std::int64_t next_ns = timers_.next_deadline_ns();
+    if (next_ns == never_ns) return never_ns;  // first: no timer, no look at the clock
+    std::int64_t now = now_ns();
+    if (next_ns <= now) {
+        inline_budget_ = inline_budget_per_turn;
+        timers_.expire(now, fire_count_max);
+        const std::int64_t following_ns = timers_.next_deadline_ns();
+        if (following_ns == never_ns) return never_ns;
+        now = now_ns();
+        return following_ns > now ? following_ns - now : 0;
+    }
+    return next_ns - now;
+}
+
+void ring::turn(bool may_wait) {
+    if (current_ring != this || owner_.load(std::memory_order_relaxed) == 0) take_ownership();
+    if (fork_generation_ != forks.load(std::memory_order_relaxed)) [[unlikely]]
+        throw std::system_error(
+            EPERM, std::system_category(),
+            "kevring: this ring belongs to the parent process; make a new one after fork()");
+    ++counters_.turns;
+    take_posted();
+    run_ready();
+    const std::int64_t timeout_ns = fire_timers();
+    enter(may_wait, timeout_ns);
+    reap();
+}
+
+void ring::run_until(const bool& done) {
+    struct entered {
+        entered(ring& self, const bool& done) noexcept
+            : self(self),
+              outer_ring(std::exchange(current_ring, &self)),
+              outer_goal(std::exchange(self.goal_, &done)) {}
+        ~entered() {
+            current_ring = outer_ring;
+            self.goal_ = outer_goal;
+        }
+        ring& self;
+        ring* const outer_ring;
+        const bool* const outer_goal;
+    };
+    const entered inside(*this, done);
+    while (!done) turn(true);
+}
+
+void ring::enter(bool may_wait, std::int64_t timeout_ns) {
+    // The goal may have been reached by this turn's own work: then nothing would end the sleep.
+    bool sleeps = may_wait && !(goal_ != nullptr && *goal_) && ready_first_ == nullptr &&
+                  timeout_ns > 0 && saved_.empty() && !completions_ready() &&
+                  !(kernel_has_work() && unsubmitted() == 0);
+    if (sleeps && options_.spin.count() > 0 && unsubmitted() == 0)
+        sleeps = !look_for_work(timeout_ns);
+    if (sleeps) {
+        // From here on a post() wakes. One that came before is seen by this exchange; then there is
+        // work, and no sleep. release: nothing to publish, but a poster's acquire needs a partner.
+        work* none = nullptr;
+        sleeps = posted_.compare_exchange_strong(none, asleep(), std::memory_order_acq_rel);
+    }
+    const unsigned submit_count = unsubmitted();
+    if (!sleeps && submit_count == 0 && !kernel_has_work())
+        return;  // nothing that needs the kernel
+
+    store_release(sq_tail_, entry_tail_);
+    __kernel_timespec timeout{};
+    const bool timed = sleeps && timeout_ns != never_ns;
+    if (timed) {
+        timeout.tv_sec = timeout_ns / 1'000'000'000;
+        timeout.tv_nsec = timeout_ns % 1'000'000'000;
+    }
+    ++counters_.enters;
+    const int entered = system_.ring_enter(*uring_, submit_count, sleeps ? 1 : 0,
+                                           IORING_ENTER_GETEVENTS | (sleeps ? wait_flags_ : 0),
+                                           timed ? &timeout : nullptr);
+    if (sleeps) {
+        work* mark = asleep();  // awake: posts need no wake-up from here on
+        posted_.compare_exchange_strong(mark, nullptr, std::memory_order_relaxed);
+    }
+    if (entered >= 0 || entered == -ETIME || entered == -EINTR) return;
+    // EBUSY and EAGAIN: the kernel wants completions reaped, or memory; what was not taken stays
+    // queued, and reap() follows.
+    if (entered == -EBUSY || entered == -EAGAIN) return;
+    throw std::system_error(-entered, std::system_category(), "kevring: io_uring_enter");
+}
+
+// Spins for options_.spin at most; true when there is something to do without a sleep.
+bool ring::look_for_work(std::int64_t timeout_ns) noexcept {
+    const std::int64_t begin = now_ns();
+    const std::int64_t spin_ns =
+        std::min<std::int64_t>(std::chrono::nanoseconds(options_.spin).count(), timeout_ns);
+    do {
+        for (int i = 0; i < 16; ++i) {
+            if (completions_ready() || kernel_has_work() ||
+                posted_.load(std::memory_order_relaxed) != nullptr)
+                return true;
+            __builtin_ia32_pause();
+        }
+    } while (now_ns() - begin < spin_ns);
+    return false;
+}
+
+void ring::reap() noexcept {
+    if (!saved_.empty()) [[unlikely]] {
+        // Taken as a whole: what is saved meanwhile is younger.
+        const std::vector<saved_completion> earlier = std::exchange(saved_, {});
+        for (const saved_completion& each : earlier) dispatch(each.user_data, each.res, each.flags);
+    }
+    if ((load_acquire(sq_flags_) & IORING_SQ_CQ_OVERFLOW) != 0) ++counters_.overflows;
+    unsigned head = *cq_head_;
+    // Up to here and no further: what arrives while these run is the next turn's.
+    const unsigned tail = load_acquire(cq_tail_);
+    while (head != tail) {
+        const io_uring_cqe& entry = cqes_[head & cq_mask_];
+        const std::uint64_t user_data = entry.user_data;
+        const std::int32_t res = entry.res;
+        const std::uint32_t flags = entry.flags;
+        store_release(cq_head_, head + 1);  // first: what runs now may enter, and needs the room
+        dispatch(user_data, res, flags);
+        // A flush within may have saved the rest; then the head has moved on.
+        head = *cq_head_;
+        if (static_cast<int>(tail - head) <= 0) break;
+    }
+}
+
+void ring::dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept {
+    ++counters_.completions;
+    if (user_data >= detail::user_data_first_address) [[likely]] {
+        if ((flags & IORING_CQE_F_MORE) == 0) --in_flight_;
+        inline_budget_ = inline_budget_per_turn;
+        reinterpret_cast<completion*>(static_cast<std::uintptr_t>(user_data))->complete(res, flags);
+        return;
+    }
+    if (user_data == detail::user_data_wake && !wake_by_message_ &&
+        (flags & IORING_CQE_F_MORE) == 0) {
+        wake_armed_ = false;
+        if (!closing_) arm_wake();
+    }
+}
+
+unsigned ring::unsubmitted() const noexcept { return entry_tail_ - load_acquire(sq_head_); }
+
+bool ring::completions_ready() const noexcept { return load_acquire(cq_tail_) != *cq_head_; }
+
+// With DEFER_TASKRUN completions wait for the owner to enter; the kernel says so in the flags.
+bool ring::kernel_has_work() const noexcept {
+    return (load_acquire(sq_flags_) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+io_uring_sqe& ring::next_entry() noexcept {
+    if (unsubmitted() >= sq_entries_) [[unlikely]]
+        flush_full_queue();
+    io_uring_sqe& entry = sqes_[entry_tail_++ & sq_mask_];
+    std::memset(&entry, 0, sizeof entry);
+    return entry;
+}
+
+void ring::queue_cancel(completion& request) noexcept {
+    KEVRING_ASSERT(on_ring_thread());
+    io_uring_sqe& entry = next_entry();
+    entry.opcode = IORING_OP_ASYNC_CANCEL;
+    entry.fd = -1;
+    entry.addr = reinterpret_cast<std::uintptr_t>(&request);
+    entry.user_data = detail::user_data_ignored;
+    ++counters_.cancels;
+}
+
+// Set-up, the rare cases and the end. [[gnu::cold]] keeps them out of the way.
+
+// Hands over what is queued so that there is room. Frames are not resumed here: the caller may be
+// in the middle of anything. Completions that must make way are saved for the next reap.
+[[gnu::cold]] void ring::flush_full_queue() noexcept {
+    while (unsubmitted() >= sq_entries_) {
+        store_release(sq_tail_, entry_tail_);
+        ++counters_.enters;
+        ++counters_.full_submissions;
+        const int entered = system_.ring_enter(*uring_, unsubmitted(), 0, 0, nullptr);
+        if (entered > 0) return;
+        switch (entered) {
+            case 0:
+            case -EINTR: break;
+            case -EBUSY:
+            case -EAGAIN:
+                // The kernel holds completions that found no room, or lacks memory: take what is
+                // there, and let it post the rest.
+                save_completions();
+                system_.ring_enter(*uring_, 0, 0, IORING_ENTER_GETEVENTS, nullptr);
+                save_completions();
+                break;
+            default:
+                std::fprintf(stderr, "kevring: io_uring_enter: %s\n", std::strerror(-entered));
+                std::abort();
+        }
+    }
+}
+
+[[gnu::cold]] void ring::save_completions() noexcept {
+    unsigned head = *cq_head_;
+    const unsigned tail = load_acquire(cq_tail_);
+    for (; head != tail; ++head) {
+        const io_uring_cqe& entry = cqes_[head & cq_mask_];
+        saved_.push_back({entry.user_data, entry.res, entry.flags});
+    }
+    store_release(cq_head_, head);
+}
+
+ring::ring(ring_options options, kernel& system)
+    : system_(system),
+      options_(options),
+      uring_(std::make_unique<io_uring>()),
+      timers_(system.steady_ns()) {
+    count_forks();
+    fork_generation_ = forks.load(std::memory_order_relaxed);
+    set_up();
+}
+
+[[gnu::cold]] void ring::set_up() {
+    io_uring_params params{};
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                   IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
+                   IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED;
+    params.cq_entries = options_.completion_entries;
+    const int made = system_.ring_setup(options_.submission_entries, params, *uring_);
+    if (made < 0)
+        throw std::system_error(-made, std::system_category(), explain_ring_failure(-made));
+
+    sq_head_ = uring_->sq.khead;
+    sq_tail_ = uring_->sq.ktail;
+    sq_flags_ = uring_->sq.kflags;
+    cq_head_ = uring_->cq.khead;
+    cq_tail_ = uring_->cq.ktail;
+    sqes_ = uring_->sq.sqes;
+    cqes_ = uring_->cq.cqes;
+    sq_entries_ = params.sq_entries;
+    sq_mask_ = sq_entries_ - 1;
+    cq_mask_ = params.cq_entries - 1;
+    entry_tail_ = *sq_tail_;
+    // The kernel finds entries through an index array; ours are always in their own order.
+    for (unsigned i = 0; i < sq_entries_; ++i) uring_->sq.array[i] = i;
+    if ((params.features & detail::feature_no_iowait) != 0) wait_flags_ |= detail::enter_no_iowait;
+
+    wake_by_message_ = features::get().send_message && &system_ == &kernel::real();
+    if (!wake_by_message_) {
+        wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (wake_fd_ < 0) {
+            const int error = errno;
+            system_.ring_exit(*uring_);
+            throw std::system_error(error, std::system_category(), "kevring: eventfd");
+        }
+    }
+}
+
+// The ring is made disabled, so that any thread can make it; whoever drives it first owns it.
+[[gnu::cold]] void ring::take_ownership() {
+    current_ring = this;
+    const std::uint64_t owner = owner_.load(std::memory_order_relaxed);
+    if (owner != 0) {
+        KEVRING_ASSERT(owner == this_thread());  // a ring is driven by one thread, all its life
+        return;
+    }
+    const int enabled = system_.ring_register(*uring_, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+    if (enabled < 0)
+        throw std::system_error(-enabled, std::system_category(), "kevring: enabling a ring");
+    owner_.store(this_thread(), std::memory_order_relaxed);
+    if (!wake_by_message_) arm_wake();
+}
+
+[[gnu::cold]] void ring::arm_wake() {
+    io_uring_sqe& entry = next_entry();
+    entry.opcode = IORING_OP_POLL_ADD;
+    entry.fd = wake_fd_;
+    entry.len = IORING_POLL_ADD_MULTI;
+    entry.poll32_events = POLLIN;
+    entry.user_data = detail::user_data_wake;
+    wake_armed_ = true;
+}
+
+// Called on any thread.
+[[gnu::cold]] void ring::wake() noexcept {
+    wakes_sent_.fetch_add(1, std::memory_order_relaxed);
+    if (wake_by_message_) {
+        io_uring_sqe message{};
+        message.opcode = IORING_OP_MSG_RING;
+        message.fd = uring_->ring_fd;
+        message.off = detail::user_data_wake;
+        const int sent =
+            system_.ring_register(*uring_, detail::register_send_msg_ring, &message, 1);
+        KEVRING_ASSERT(sent >= 0 || sent == -EOVERFLOW);  // an overflowing queue wakes as well
+        return;
+    }
+    const std::uint64_t one = 1;
+    const int saved_errno = errno;
+    // EAGAIN means that the counter is at its end: then the poll has fired long ago.
+    static_cast<void>(!::write(wake_fd_, &one, sizeof one));
+    errno = saved_errno;
+}
+
+// A request that a closing ring does not take: it ends as if it had been stopped at once.
+struct ring::refused_request : work {
+    explicit refused_request(completion& of) noexcept
+        : work([](work& self) noexcept {
+              auto* const refused = static_cast<refused_request*>(&self);
+              completion& request = refused->request;
+              delete refused;
+              request.complete(-ECANCELED, 0);
+          }),
+          request(of) {}
+    completion& request;
+};
+
+[[gnu::cold]] void ring::refuse(completion& request) noexcept {
+    schedule(*new refused_request(request));
+}
+
+[[gnu::cold]] void ring::cancel_everything() noexcept {
+    io_uring_sqe& entry = next_entry();
+    entry.opcode = IORING_OP_ASYNC_CANCEL;
+    entry.fd = -1;
+    entry.cancel_flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL;
+    entry.user_data = detail::user_data_ignored;
+}
+
+[[gnu::cold]] buffer_pool& ring::buffers() {
+    if (!buffers_) buffers_ = std::make_unique<buffer_pool>(*this);
+    return *buffers_;
+}
+
+[[gnu::cold]] std::uint16_t ring::take_buffer_group() {
+    if (!free_buffer_groups_.empty()) {
+        const std::uint16_t group = free_buffer_groups_.back();
+        free_buffer_groups_.pop_back();
+        return group;
+    }
+    if (buffer_groups_made_ > 0xffff)
+        throw std::length_error("kevring: 65536 buffer pools on one ring");
+    free_buffer_groups_.reserve(buffer_groups_made_ + 1);  // first: giving back must not fail
+    return static_cast<std::uint16_t>(buffer_groups_made_++);
+}
+
+[[gnu::cold]] void ring::give_buffer_group(std::uint16_t group) noexcept {
+    free_buffer_groups_.push_back(group);
+}
+
+ring::~ring() {
+    const bool forked = fork_generation_ != forks.load(std::memory_order_relaxed);
+    if (!forked && on_ring_thread()) {
+        ring* const outer = std::exchange(current_ring, this);
+        closing_ = true;
+        root_scope_.request_stop();
+        // A stopped coroutine may still await something else: it is refused, and ends. The bound is
+        // for one that never does; what it holds then leaks rather than hangs the program.
+        constexpr int turn_count_max = 100'000;
+        try {
+            for (int i = 0; i < turn_count_max && (in_flight_ > 0 || ready_first_ != nullptr);
+                 ++i) {
+                if (in_flight_ > 0) cancel_everything();
+                turn(in_flight_ > 0);
+            }
+            take_posted();
+            run_ready();
+        } catch (const std::system_error& failed) {
+            std::fprintf(stderr, "kevring: while a ring was destroyed: %s\n", failed.what());
+        }
+        current_ring = outer == this ? nullptr : outer;
+    }
+    if (current_ring == this) current_ring = nullptr;
+    buffers_.reset();  // first: it is unregistered from the ring
+    system_.ring_exit(*uring_);
+    if (wake_fd_ >= 0) ::close(wake_fd_);
+}
+
+}  // namespace kevring

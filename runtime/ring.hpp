@@ -1,0 +1,203 @@
+// ring.hpp: the loop of one thread: queue requests, submit and wait in one call, reap, resume.
+#pragma once
+
+#include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/kernel.hpp>
+#include <kevring/runtime/ring_options.hpp>
+#include <kevring/runtime/timer_queue.hpp>
+#include <kevring/runtime/work.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+struct io_uring;
+struct io_uring_cqe;
+struct io_uring_sqe;
+
+namespace kevring {
+
+class buffer_pool;
+
+/// What the kernel answers to: a request in flight, once or (multishot) many times.
+class completion {
+public:
+    /// Called on the ring's thread. `res` is the kernel's answer: a count, or a negated errno;
+    /// `flags` are those of the completion queue entry.
+    virtual void complete(std::int32_t res, std::uint32_t flags) noexcept = 0;
+    /// Fills all fields of a zeroed entry but user_data.
+    virtual void prepare(io_uring_sqe& sqe) noexcept = 0;
+
+protected:
+    completion() = default;
+    completion(const completion&) = default;
+    completion& operator=(const completion&) = default;
+    ~completion() = default;
+};
+
+/// What a ring has done since it was made. Plain numbers: read them on the ring's thread.
+struct ring_counters {
+    std::uint64_t enters = 0;            // calls of io_uring_enter()
+    std::uint64_t requests = 0;          // entries queued
+    std::uint64_t completions = 0;       // entries reaped
+    std::uint64_t cancels = 0;           // cancel entries queued
+    std::uint64_t full_submissions = 0;  // enters only because the submission queue was full
+    std::uint64_t overflows = 0;         // turns that found completions waiting in the kernel
+    std::uint64_t wakes_sent = 0;        // by this process's threads to this ring, asleep
+    std::uint64_t turns = 0;
+};
+
+/// An io_uring of one thread, and the run queue, the timers and the mailbox that belong to it.
+///
+/// Created in any thread; belongs to the one that first drives it, by run_until() or turn().
+///
+/// Lifetime   Outlives every coroutine that runs on it; the destructor stops what is in flight and
+///            waits for the kernel's last answer.
+/// Thread     Its owner's, but for post(), wake() and what says so.
+/// Errors     The constructor throws std::system_error that names what the system refuses and how
+///            to allow it.
+/// Kernel     Linux 6.1: SINGLE_ISSUER and DEFER_TASKRUN.
+class ring {
+public:
+    explicit ring(ring_options options = {}, kernel& system = kernel::real());
+    ring(const ring&) = delete;
+    ring& operator=(const ring&) = delete;
+    ~ring();
+
+    /// The ring that this thread drives at the moment; null outside of one.
+    static ring* current() noexcept;
+    bool on_ring_thread() const noexcept;
+
+    // Driving. Only programs that have a loop of their own need these; others call run().
+
+    /// Runs turns until `done` is true, which a turn's work sets.
+    void run_until(const bool& done);
+    /// One turn: runs what is ready, hands requests over, reaps. Sleeps for work only where
+    /// `may_wait`, and then until a completion, a timer or a post().
+    void turn(bool may_wait);
+
+    // Requests. None of these fails: a full submission queue is flushed first.
+
+    /// Queues a request; the kernel sees it with the next enter. `request` stays where it is until
+    /// its last complete().
+    void queue(completion& request) noexcept;
+    /// Asks the kernel to end a request that is queued or in flight. Its complete() still comes.
+    void queue_cancel(completion& request) noexcept;
+
+    // Work.
+
+    /// Runs `item` in the next turn, after what is already there.
+    void schedule(work& item) noexcept;
+    /// The same, from any thread; wakes the loop where it sleeps.
+    void post(work& item) noexcept;
+
+    // Time, and what hangs on it.
+
+    /// Nanoseconds on the steady clock, read now.
+    std::int64_t now_ns() const noexcept { return system_.steady_ns(); }
+    timer_queue& timers() noexcept { return timers_; }
+    /// The scope above all others: stopped when the ring is destroyed.
+    cancel_scope& root_scope() noexcept { return root_scope_; }
+
+    /// True as long as a coroutine may go on without going through the loop. What completes without
+    /// the kernel asks here, so that a stream that never runs dry lets others have their turn.
+    bool spend_inline_budget() noexcept {
+        if (inline_budget_ == 0) return false;
+        --inline_budget_;
+        return true;
+    }
+
+    /// The pool that streams receive from unless they are given another; made at the first use.
+    ///
+    /// Errors     Those of the constructor of buffer_pool.
+    buffer_pool& buffers();
+    /// A number for a group of buffers that no other pool of this ring has.
+    ///
+    /// Errors     std::length_error when all 65536 are in use.
+    std::uint16_t take_buffer_group();
+    void give_buffer_group(std::uint16_t group) noexcept;
+
+    kernel& system() const noexcept { return system_; }
+    /// The ring's own structure, for registrations (buffer rings and the like).
+    io_uring& native() noexcept { return *uring_; }
+    const ring_counters& counters() const noexcept { return counters_; }
+    std::size_t requests_in_flight() const noexcept { return in_flight_; }
+    /// True once the destructor has begun: new requests end with operation_canceled.
+    bool closing() const noexcept { return closing_; }
+
+private:
+    // One answer of the kernel, kept where it could not stay in the completion queue.
+    struct saved_completion {
+        std::uint64_t user_data;
+        std::int32_t res;
+        std::uint32_t flags;
+    };
+    struct refused_request;
+
+    void set_up();
+    void take_ownership();
+    void arm_wake();
+    void wake() noexcept;
+
+    bool take_posted() noexcept;
+    void run_ready() noexcept;
+    std::int64_t fire_timers() noexcept;
+    void enter(bool may_wait, std::int64_t timeout_ns);
+    bool look_for_work(std::int64_t timeout_ns) noexcept;
+    void reap() noexcept;
+    void dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept;
+    io_uring_sqe& next_entry() noexcept;
+    void flush_full_queue() noexcept;
+    void save_completions() noexcept;
+    void cancel_everything() noexcept;
+    void refuse(completion& request) noexcept;
+    unsigned unsubmitted() const noexcept;
+    bool completions_ready() const noexcept;
+    bool kernel_has_work() const noexcept;
+
+    // Constant after construction.
+    kernel& system_;
+    const ring_options options_;
+    std::unique_ptr<io_uring> uring_;
+    unsigned* sq_head_ = nullptr;  // these point into what the kernel shares
+    unsigned* sq_tail_ = nullptr;
+    unsigned* sq_flags_ = nullptr;
+    unsigned* cq_head_ = nullptr;
+    unsigned* cq_tail_ = nullptr;
+    io_uring_sqe* sqes_ = nullptr;
+    io_uring_cqe* cqes_ = nullptr;
+    unsigned sq_entries_ = 0;
+    unsigned sq_mask_ = 0;
+    unsigned cq_mask_ = 0;
+    unsigned wait_flags_ = 0;
+    unsigned fork_generation_ = 0;
+    bool wake_by_message_ = false;  // else by an eventfd
+    int wake_fd_ = -1;
+
+    // Written on the ring's thread.
+    std::atomic<std::uint64_t> owner_{0};  // read on any
+    unsigned entry_tail_ = 0;              // entries filled; the kernel knows up to *sq_tail_
+    unsigned inline_budget_ = 0;
+    std::size_t in_flight_ = 0;
+    bool closing_ = false;
+    const bool* goal_ = nullptr;  // what run_until() waits for
+    bool wake_armed_ = false;
+    work* ready_first_ = nullptr;
+    work** ready_last_ = &ready_first_;
+    std::vector<saved_completion> saved_;
+    std::vector<std::uint16_t> free_buffer_groups_;
+    unsigned buffer_groups_made_ = 0;
+    std::unique_ptr<buffer_pool> buffers_;
+    timer_queue timers_;
+    cancel_scope root_scope_{*this};
+    ring_counters counters_;
+
+    // Written on any thread: the mailbox, newest first, or the mark of a sleeping ring.
+    alignas(64) std::atomic<work*> posted_{nullptr};
+    std::atomic<std::uint64_t> wakes_sent_{0};
+};
+
+}  // namespace kevring

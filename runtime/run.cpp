@@ -1,0 +1,99 @@
+#include <kevring/runtime/run.hpp>
+
+#include <deque>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace kevring::detail {
+namespace {
+
+// What the threads of one run_threads() share. It outlives them, and so the work that is posted.
+class crew {
+public:
+    explicit crew(unsigned thread_count) {
+        for (unsigned i = 0; i < thread_count; ++i) members_.emplace_back();
+    }
+
+    void run_member(unsigned index, const ring_options& options,
+                    const std::function<task<void>(unsigned)>& make) noexcept {
+        try {
+            ring on(options);
+            const membership joined(*this, members_[index], on);  // ends before the ring does
+            kevring::run(on, make(index));
+        } catch (...) {
+            fail(std::current_exception());
+        }
+    }
+
+    void fail(std::exception_ptr failure) noexcept {
+        const std::lock_guard lock(mutex_);
+        if (failure_) return;
+        failure_ = std::move(failure);
+        for (member& each : members_)
+            if (each.reachable) each.own->post(each);
+    }
+
+    void rethrow() const {
+        if (failure_) std::rethrow_exception(failure_);
+    }
+
+private:
+    struct member : work {
+        member() noexcept
+            : work([](work& self) noexcept {
+                  static_cast<member&>(self).own->root_scope().request_stop();
+              }) {}
+        ring* own = nullptr;     // written by the member's thread before anything is posted
+        bool reachable = false;  // guarded by mutex_
+    };
+
+    class membership {
+    public:
+        membership(crew& of, member& who, ring& on) : of_(of), who_(who) {
+            const std::lock_guard lock(of_.mutex_);
+            who_.own = &on;
+            who_.reachable = true;
+            if (of_.failure_) on.post(who_);  // another has failed before this one began
+        }
+        membership(const membership&) = delete;
+        membership& operator=(const membership&) = delete;
+        ~membership() {
+            // Nothing is posted after this; what has been posted already is run by ~ring(), which
+            // stops its root scope anyhow.
+            const std::lock_guard lock(of_.mutex_);
+            who_.reachable = false;
+        }
+
+    private:
+        crew& of_;
+        member& who_;
+    };
+
+    std::mutex mutex_;
+    std::exception_ptr failure_;
+    std::deque<member> members_;
+};
+
+}  // namespace
+
+void run_threads(unsigned thread_count, const ring_options& options,
+                 const std::function<task<void>(unsigned)>& make) {
+    if (thread_count == 0) throw std::invalid_argument("kevring: run() needs at least one thread");
+    crew all(thread_count);
+    {
+        std::vector<std::jthread> threads;
+        threads.reserve(thread_count - 1);
+        try {
+            for (unsigned i = 1; i < thread_count; ++i)
+                threads.emplace_back([&, i] { all.run_member(i, options, make); });
+        } catch (...) {
+            all.fail(std::current_exception());
+        }
+        all.run_member(0, options, make);
+    }
+    all.rethrow();
+}
+
+}  // namespace kevring::detail

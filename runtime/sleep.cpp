@@ -1,0 +1,49 @@
+#include <kevring/runtime/sleep.hpp>
+
+namespace kevring {
+
+bool sleep_operation::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
+    KEVRING_ASSERT(ring_.on_ring_thread());
+    KEVRING_ASSERT(!waiter_);  // a sleep is awaited once
+    if (scope != nullptr) {
+        cause_ = scope->cause();
+        if (cause_ != stop_cause::none) return false;
+        scope->add(*this);
+    }
+    waiter_ = waiter;
+    ring_.timers().arm(*this, deadline_ns_);
+    return true;
+}
+
+void sleep_operation::passed(timer_node& node) noexcept {
+    auto& self = static_cast<sleep_operation&>(node);
+    self.cancel_hook::unlink();
+    self.waiter_.resume();  // last: the frame may be gone on return
+}
+
+// A stop may come from anywhere, also from a frame that is running: the sleeper has its turn later.
+void sleep_operation::stopped(cancel_hook& hook, stop_cause cause) noexcept {
+    auto& self = static_cast<sleep_operation&>(hook);
+    if (!self.ring_.timers().disarm(self)) return;  // it has been stopped already, or fires now
+    self.cause_ = cause;
+    self.ring_.schedule(self);
+}
+
+void sleep_operation::resumed(work& item) noexcept {
+    auto& self = static_cast<sleep_operation&>(item);
+    self.cancel_hook::unlink();
+    self.waiter_.resume();  // last: the frame may be gone on return
+}
+
+sleep_operation sleep_for(nanoseconds duration) noexcept {
+    KEVRING_ASSERT(ring::current() != nullptr);
+    ring& on = *ring::current();
+    return {on, add_ns(on.now_ns(), duration)};
+}
+
+sleep_operation sleep_until(steady_time deadline) noexcept {
+    KEVRING_ASSERT(ring::current() != nullptr);
+    return {*ring::current(), to_ns(deadline)};
+}
+
+}  // namespace kevring

@@ -1,0 +1,165 @@
+// task_scope.hpp: tasks that run side by side, and a block that does not end before they do.
+#pragma once
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/detail/frame_pool.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/task.hpp>
+
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <utility>
+
+namespace kevring {
+namespace detail {
+
+/// A coroutine that runs a task for someone who counts rather than awaits; its frame goes by
+/// itself.
+struct runner {
+    struct promise_type {
+        static void* operator new(std::size_t bytes) { return allocate_frame(bytes); }
+        static void operator delete(void* frame, std::size_t bytes) noexcept {
+            free_frame(frame, bytes);
+        }
+        runner get_return_object() noexcept {
+            return {std::coroutine_handle<promise_type>::from_promise(*this)};
+        }
+        std::suspend_always initial_suspend() const noexcept { return {}; }
+        std::suspend_never final_suspend() const noexcept { return {}; }
+        void return_void() const noexcept {}
+        void unhandled_exception() const noexcept { std::terminate(); }  // the body catches all
+        cancel_scope* scope = nullptr;
+    };
+
+    void start(cancel_scope& in) const noexcept {
+        frame.promise().scope = &in;
+        frame.resume();
+    }
+
+    std::coroutine_handle<promise_type> frame;
+};
+
+}  // namespace detail
+
+/// Tasks that run side by side on one ring. The scope is joined before it goes; the first failure
+/// stops the others and is thrown by join().
+///
+///     task_scope clients(ring);
+///     clients.spawn(serve(std::move(socket)));
+///     co_await clients.join();
+///
+/// Prefer in_scope(), which cannot forget the join, also when the block throws.
+///
+/// Lifetime   Must be joined, or never used, before it is destroyed: tasks refer to what lives
+///            around the scope.
+/// Thread     The ring's own.
+class task_scope {
+public:
+    /// A scope inside `parent`: stopped with it. Without one, inside the ring's root scope.
+    explicit task_scope(ring& on, cancel_scope* parent = nullptr) noexcept
+        : scope_(on, parent != nullptr ? parent : &on.root_scope()) {}
+    ~task_scope() { KEVRING_ASSERT(active_count_ == 0); }  // join() before the scope goes
+
+    /// Starts `child` now; it runs until it first waits, then beside the caller.
+    void spawn(task<void> child) {
+        ++active_count_;
+        run_child(*this, std::move(child)).start(scope_);
+    }
+
+    /// Asks every task to end; those that are spawned later end at their first await.
+    void request_stop() noexcept { scope_.request_stop(); }
+    bool stop_requested() const noexcept { return scope_.stop_requested(); }
+    std::size_t active_count() const noexcept { return active_count_; }
+    cancel_scope& scope() noexcept { return scope_; }
+
+    class join_awaiter {
+    public:
+        explicit join_awaiter(task_scope& of) noexcept : of_(of) {}
+        bool await_ready() const noexcept { return of_.active_count_ == 0; }
+        template <class Promise>
+        void await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
+            KEVRING_ASSERT(!of_.joiner_);  // one joins
+            of_.joiner_ = waiter;
+        }
+        void await_resume() {
+            if (of_.failure_) std::rethrow_exception(std::exchange(of_.failure_, nullptr));
+        }
+
+    private:
+        task_scope& of_;
+    };
+
+    /// Waits until every task has ended, then throws the first failure, if there was one.
+    /// A stop of the joiner's scope reaches the tasks only where that scope is above theirs.
+    [[nodiscard]] join_awaiter join() noexcept { return join_awaiter(*this); }
+
+private:
+    static detail::runner run_child(task_scope& scope, task<void> child) {
+        try {
+            co_await std::move(child);
+        } catch (...) {
+            if (!scope.failure_) scope.failure_ = std::current_exception();
+            scope.request_stop();
+        }
+        {
+            // The task's frame goes before anyone hears that it has ended.
+            const task<void> ended = std::move(child);
+        }
+        if (--scope.active_count_ == 0 && scope.joiner_)
+            std::exchange(scope.joiner_, {}).resume();  // last: the scope may be gone on return
+    }
+
+    cancel_scope scope_;
+    std::size_t active_count_ = 0;
+    std::coroutine_handle<> joiner_;
+    std::exception_ptr failure_;
+};
+
+/// The scope that the awaiting coroutine runs in.
+class [[nodiscard]] current_scope {
+public:
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        scope_ = scope_of(self);
+        return false;
+    }
+    cancel_scope& await_resume() const noexcept {
+        KEVRING_ASSERT(scope_ != nullptr);  // the coroutine does not run on a ring
+        return *scope_;
+    }
+
+private:
+    cancel_scope* scope_ = nullptr;
+};
+
+/// Runs `body(scope)` and waits until it and every task that it spawned have ended. When the body
+/// throws, the tasks are stopped; the first failure is thrown.
+///
+///     auto body = [&](task_scope& clients) -> task<> { ... };
+///     co_await in_scope(body);
+///
+/// `body` is named and passed by reference on purpose: g++ 12 destroys a capturing lambda twice
+/// when it is a temporary in a co_await expression.
+template <class Body>
+task<void> in_scope(Body& body) {
+    cancel_scope& outer = co_await current_scope();
+    task_scope tasks(outer.on(), &outer);
+    std::exception_ptr failure;
+    try {
+        co_await body(tasks);
+    } catch (...) {
+        failure = std::current_exception();
+        tasks.request_stop();
+    }
+    try {
+        co_await tasks.join();
+    } catch (...) {
+        if (!failure) failure = std::current_exception();
+    }
+    if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace kevring

@@ -1,0 +1,122 @@
+#include "tests/support/catch.hpp"
+
+#include <kevring/kevring.hpp>
+
+#include <array>
+#include <stdexcept>
+#include <string>
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+using namespace kevring;
+using namespace std::chrono_literals;
+
+namespace {
+
+task<int> answer() { co_return 42; }
+
+task<int> sum(int count) {
+    int total = 0;
+    for (int i = 0; i < count; ++i) total += co_await answer();
+    co_return total;
+}
+
+task<void> fail() {
+    co_await yield();
+    throw std::runtime_error("as told");
+}
+
+}  // namespace
+
+TEST_CASE("run() gives what the task gives", "[runtime][task]") { CHECK(run(answer()) == 42); }
+
+TEST_CASE("run() throws what the task throws", "[runtime][task]") {
+    CHECK_THROWS_AS(run(fail()), std::runtime_error);
+}
+
+// Symmetric transfer would overflow the stack here, in builds where g++ makes it a plain call.
+TEST_CASE("a million awaits of tasks that end at once need no stack", "[runtime][task]") {
+    CHECK(run(sum(1'000'000)) == 42'000'000);
+}
+
+TEST_CASE("a request goes to the kernel and comes back", "[runtime][nop]") {
+    ring on;
+    auto body = [&on]() -> task<bool> {
+        nop_operation nop(on);
+        const auto done = co_await nop;
+        co_return done.has_value();
+    };
+
+    CHECK(run(on, body()));
+}
+
+TEST_CASE("when_all gives everything in order", "[runtime][when]") {
+    auto body = []() -> task<int> {
+        auto [a, b, c] = co_await when_all(answer(), sum(2), sleep_for(1ms));
+        co_return c ? a + b : 0;
+    };
+
+    CHECK(run(body()) == 126);
+}
+
+TEST_CASE("when_any stops the losers", "[runtime][when]") {
+    auto body = []() -> task<std::size_t> {
+        const auto first = co_await when_any(sleep_for(1h), sleep_for(1ms), sleep_for(2h));
+        CHECK(std::get<0>(first.values)->error() == std::errc::operation_canceled);
+        co_return first.index;
+    };
+
+    CHECK(run(body()) == 1);
+}
+
+TEST_CASE("a deadline ends what a task awaits below it", "[runtime][deadline]") {
+    auto body = []() -> task<void> {
+        const auto slept = co_await with_timeout(sleep_for(1h), 1ms);
+        CHECK(slept.error() == std::errc::timed_out);
+    };
+
+    run(body());
+}
+
+TEST_CASE("a stream receives what is sent, and the end", "[runtime][receive]") {
+    std::array<int, 2> pair{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) == 0);
+    fd near(pair[0]);
+    fd far(pair[1]);
+    ring on;
+    auto body = [&]() -> task<std::string> {
+        std::string all;
+        receive_stream stream(on, near);
+        auto sender = [&]() -> task<void> {
+            for (int i = 0; i < 100; ++i) {
+                const std::string text(100, static_cast<char>('a' + i % 26));
+                send_operation send(on, far, std::as_bytes(std::span(text)));
+                const auto sent = co_await send;
+                CHECK(sent.value_or(0) == 100);
+            }
+            far.reset();
+        };
+        task_scope side(on);
+        side.spawn(sender());
+        while (true) {
+            auto got = co_await stream.next();
+            if (!got || got->empty()) break;
+            all.append(reinterpret_cast<const char*>(got->data()), got->size());
+        }
+        co_await side.join();
+        co_return all;
+    };
+
+    CHECK(run(on, body()).size() == 10'000);
+}
+
+TEST_CASE("run() on threads throws the first failure and stops the others", "[runtime][run]") {
+    auto body = [](unsigned index) -> task<void> {
+        if (index == 2) throw std::runtime_error("as told");
+        const auto slept = co_await sleep_for(1h);
+        CHECK(slept.error() == std::errc::operation_canceled);
+    };
+
+    CHECK_THROWS_AS(run(4, body), std::runtime_error);
+}
