@@ -28,6 +28,7 @@ public:
         unsigned completion_count = 4096;
         unsigned buffer_count = 256;  // a power of two, at most 32768
         unsigned buffer_bytes = 4096;
+        bool discard = false;  // all buffers are one, for bytes that nobody looks at
     };
 
     static constexpr std::uint16_t buffer_group = 0;
@@ -42,7 +43,7 @@ public:
 
         // By hand: io_uring_setup_buf_ring() is not in liburing 2.3.
         ring_bytes_ = of.buffer_count * sizeof(io_uring_buf);
-        data_bytes_ = std::size_t{of.buffer_count} * of.buffer_bytes;
+        data_bytes_ = of.buffer_bytes * (of.discard ? 1 : std::size_t{of.buffer_count});
         buffers_ = static_cast<io_uring_buf_ring*>(map(ring_bytes_));
         data_ = static_cast<char*>(map(data_bytes_));
         io_uring_buf_reg registration{};
@@ -106,7 +107,9 @@ public:
         reap(handle);
     }
 
-    char* buffer(unsigned id) noexcept { return data_ + std::size_t{id} * sizes_.buffer_bytes; }
+    char* buffer(unsigned id) noexcept {
+        return data_ + (sizes_.discard ? 0 : std::size_t{id} * sizes_.buffer_bytes);
+    }
 
     // The kernel sees it from the next turn on.
     void give_back(std::uint16_t id) noexcept {

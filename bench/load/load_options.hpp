@@ -1,0 +1,52 @@
+// bench/load/load_options.hpp: what kevring-load was asked to do.
+#pragma once
+
+#include <netinet/in.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kevring::bench {
+
+enum class load_mode {
+    keep_alive,  // requests follow each other on a connection
+    close,       // a connection for each request, closed by the server
+    abort,       // a connection for each request, reset by us somewhere in the response
+    echo,        // messages that come back as they are; no HTTP
+};
+
+struct load_options {
+    load_mode mode = load_mode::keep_alive;
+    std::string host = "127.0.0.1";
+    std::uint16_t port = 8080;
+    std::vector<std::string> paths;
+    std::vector<std::string> headers;
+    std::vector<std::string> sources;  // addresses to connect from, in turn; empty: the system's
+    bool http10 = false;
+    bool random_order = false;
+
+    unsigned threads = 1;
+    unsigned connections = 64;  // of all threads together
+    unsigned pipeline = 1;      // requests on the way, on each connection
+    unsigned idle = 0;          // further connections that ask once and are then held
+    unsigned message_bytes = 64;
+    std::uint64_t rate = 0;  // requests a second of all threads together; 0: as fast as can be
+    std::vector<int> cpus;   // to run on, one for each thread in turn; empty: any
+
+    std::chrono::nanoseconds warm_up{0};
+    std::chrono::nanoseconds duration = std::chrono::seconds(10);
+    std::uint64_t requests = 0;  // ends the run sooner; 0: the duration alone does
+    std::chrono::nanoseconds timeout = std::chrono::seconds(5);  // without any progress
+
+    std::vector<int> server_pids;  // whose CPU time is reported
+};
+
+// One thing to ask for, and how many bytes come back, head and body.
+struct load_target {
+    std::string request;
+    std::uint64_t response_bytes = 0;
+};
+
+}  // namespace kevring::bench
