@@ -1,4 +1,5 @@
-"""What documents show and link to is there: code that stands in examples/, and files."""
+"""What documents show and link to is there: code that stands in examples/, and files. Each design
+note has a number of its own, and its line in the index."""
 import posixpath
 import re
 
@@ -25,3 +26,19 @@ def documents(tree):
             target = posixpath.normpath(posixpath.join(posixpath.dirname(name), link[1]))
             if not (tree.root / target).exists():
                 yield name, 1, f'links to {link[1]}, which is not there'
+    yield from design_notes(tree)
+
+
+def design_notes(tree):
+    numbers = {}
+    index = 'docs/design/README.md'
+    for name in tree.files:
+        if not name.startswith('docs/design/') or not name.endswith('.md') or name == index:
+            continue
+        note = posixpath.basename(name)
+        if not re.match(r'\d{4}-', note):
+            yield name, 1, 'a design note is called NNNN-title.md'
+        elif (other := numbers.setdefault(note[:4], name)) != name:
+            yield name, 1, f'has the number of {other}'
+        if index not in tree.files or f']({note})' not in tree.text(index):
+            yield name, 1, f'{index} has no line for it'

@@ -238,6 +238,17 @@ class Documents(Rules):
         self.finds('documents', {'docs/notes.md': 'see [the ring](runtime/ring.hpp)\n'})
 
 
+    def test_design_notes_are_numbered_and_indexed(self):
+        index = {'docs/design/README.md': '[1](0001-a.md)\n', 'docs/design/0001-a.md': 'a\n'}
+        self.passes(index)
+        self.finds('documents', {'docs/design/0001-a.md': 'a\n'})
+        self.finds('documents', {**index, 'docs/design/README.md':
+                                 '[1](0001-a.md) [2](0001-b.md)\n',
+                                 'docs/design/0001-b.md': 'b\n'})
+        self.finds('documents', {'docs/design/README.md': '[n](note.md)\n',
+                                 'docs/design/note.md': 'n\n'})
+
+
 class Headers(unittest.TestCase):
     def compile(self, files, times=1):
         compiler = shutil.which('c++')
