@@ -1,0 +1,49 @@
+// byte_reader.hpp: lines and counted bytes out of a socket.
+#pragma once
+
+#include <kevring/net/socket.hpp>
+#include <kevring/runtime/task.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace kevring {
+
+/// Reads a stream in the pieces that a protocol has.
+///
+/// Lifetime   `from` outlives it. A view that a call gives is valid until the next call.
+/// Thread     The ring's own.
+class byte_reader {
+public:
+    explicit byte_reader(socket& from) noexcept : from_(from) {}
+
+    /// The bytes up to `delimiter`, without it.
+    ///
+    /// Errors     message_size when there is none within `byte_count_max`; connection_aborted when
+    ///            the stream ends within a line; no_message when it ends before one. After an error
+    ///            of the wait, such as timed_out, the bytes that came are kept for the next call.
+    task<result<std::string_view>> line(std::size_t byte_count_max = 65536,
+                                        std::string_view delimiter = "\n");
+
+    /// Exactly `byte_count` bytes.
+    ///
+    /// Errors     connection_aborted when the stream ends before; else as line().
+    task<result<std::string_view>> exactly(std::size_t byte_count);
+
+    /// What has been received and not been read: to be read first by whoever takes the socket over.
+    std::string_view buffered() const noexcept {
+        return std::string_view(bytes_).substr(consumed_);
+    }
+
+private:
+    task<result<void>> receive_more();
+    void drop_consumed();
+
+    socket& from_;
+    std::string bytes_;
+    std::size_t consumed_ = 0;
+    bool ended_ = false;
+};
+
+}  // namespace kevring

@@ -1,0 +1,111 @@
+#include <kevring/net/listener.hpp>
+
+#include <kevring/runtime/sleep.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace kevring {
+namespace {
+
+result<void> set_flag(fd_ref socket, int level, int name) noexcept {
+    const int on = 1;
+    if (::setsockopt(socket.number(), level, name, &on, sizeof on) != 0) return error_from_errno();
+    return {};
+}
+
+// A path whose server has ended without removing it refuses connections; one in use takes them.
+bool is_abandoned(const endpoint& where) noexcept {
+    struct stat status{};
+    if (::stat(std::string(where.path()).c_str(), &status) != 0 || !S_ISSOCK(status.st_mode))
+        return false;
+    const fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    return probe && ::connect(probe.number(), where.address(), where.address_bytes()) != 0 &&
+           errno == ECONNREFUSED;
+}
+
+bool is_exhaustion(const std::error_code& error) noexcept {
+    return error == std::errc::too_many_files_open ||
+           error == std::errc::too_many_files_open_in_system ||
+           error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;
+}
+
+// What accept(2) reports of the connection, not of the listener (its NOTES).
+bool is_of_the_connection(const std::error_code& error) noexcept {
+    return error == std::errc::connection_aborted || error == std::errc::network_down ||
+           error == std::errc::protocol_error || error == std::errc::no_protocol_option ||
+           error == std::errc::host_unreachable || error == std::errc::network_unreachable ||
+           error == std::errc::interrupted;
+}
+
+}  // namespace
+
+result<listener> listener::bind(ring& on, const endpoint& where, const listener_options& options) {
+    fd made(::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!made) return error_from_errno();
+    const bool is_unix = where.family() == AF_UNIX;
+    if (!is_unix) {
+        if (const auto set = set_flag(made, SOL_SOCKET, SO_REUSEADDR); !set)
+            return tl::unexpected(set.error());
+        if (options.reuse_port)
+            if (const auto set = set_flag(made, SOL_SOCKET, SO_REUSEPORT); !set)
+                return tl::unexpected(set.error());
+        if (options.ipv6_only && where.family() == AF_INET6)
+            if (const auto set = set_flag(made, IPPROTO_IPV6, IPV6_V6ONLY); !set)
+                return tl::unexpected(set.error());
+    }
+    if (const auto set = set_options(made, options.accepted); !set)
+        return tl::unexpected(set.error());
+
+    int bound = ::bind(made.number(), where.address(), where.address_bytes());
+    const std::string path(where.path());
+    if (bound != 0 && errno == EADDRINUSE && !path.empty() && is_abandoned(where)) {
+        ::unlink(path.c_str());
+        bound = ::bind(made.number(), where.address(), where.address_bytes());
+    }
+    if (bound != 0) return error_from_errno();
+    if (::listen(made.number(), options.backlog) != 0) return error_from_errno();
+    listener bound_listener(on, std::move(made));
+    bound_listener.unlink_path_ = path;
+    return bound_listener;
+}
+
+listener::listener(ring& on, fd listening) : on_(&on), fd_(std::move(listening)) {
+    KEVRING_ASSERT(fd_.valid());
+}
+
+listener::~listener() {
+    if (fd_ && !unlink_path_.empty()) ::unlink(unlink_path_.c_str());
+}
+
+task<result<socket>> listener::accept() {
+    constexpr auto longest_wait = std::chrono::milliseconds(1000);
+    auto wait = std::chrono::milliseconds(10);
+    if (!connections_) connections_.emplace(*on_, fd_);
+    while (true) {
+        auto accepted = co_await connections_->next();
+        if (accepted) co_return socket(*on_, std::move(*accepted));
+        if (is_of_the_connection(accepted.error())) continue;
+        if (!is_exhaustion(accepted.error())) co_return tl::unexpected(accepted.error());
+        ++exhausted_count_;
+        const auto slept = co_await sleep_for(wait);
+        if (!slept) co_return tl::unexpected(slept.error());
+        wait = std::min(wait * 2, longest_wait);
+    }
+}
+
+result<endpoint> listener::local() const noexcept {
+    endpoint of;
+    socklen_t bytes = endpoint::capacity();
+    if (::getsockname(fd_.number(), of.address(), &bytes) != 0) return error_from_errno();
+    of.set_address_bytes(bytes);
+    return of;
+}
+
+}  // namespace kevring

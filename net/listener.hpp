@@ -1,0 +1,71 @@
+// listener.hpp: a bound socket that gives connections.
+#pragma once
+
+#include <kevring/net/endpoint.hpp>
+#include <kevring/net/socket.hpp>
+#include <kevring/net/socket_options.hpp>
+#include <kevring/runtime/operations/accept.hpp>
+#include <kevring/runtime/task.hpp>
+
+#include <cstdint>
+#include <optional>
+
+namespace kevring {
+
+struct listener_options {
+    /// Connections that wait in the kernel; bounded by net.core.somaxconn.
+    int backlog = 4096;
+    /// Lets each loop have a listener of its own on one address; the kernel spreads connections
+    /// over them.
+    bool reuse_port = false;
+    /// For an IPv6 address: leaves IPv4 to another listener.
+    bool ipv6_only = false;
+    /// What each accepted connection inherits, without a system call for each.
+    socket_options accepted{.no_delay = true};
+};
+
+/// Lifetime   Within the life of its ring. A Unix path is removed with the listener that made it.
+/// Thread     The ring's own.
+class listener {
+public:
+    /// Binds and listens.
+    ///
+    /// Errors     address_in_use; address_not_available; permission_denied for a port below 1024;
+    ///            else those of bind(2) and listen(2). A Unix path that nobody listens on any more
+    ///            is taken over.
+    static result<listener> bind(ring& on, const endpoint& where,
+                                 const listener_options& options = {});
+    /// The same on the ring that this thread drives.
+    static result<listener> bind(const endpoint& where, const listener_options& options = {}) {
+        KEVRING_ASSERT(ring::current() != nullptr);
+        return bind(*ring::current(), where, options);
+    }
+    /// Takes over a socket that listens already, as from systemd or a predecessor.
+    listener(ring& on, fd listening);
+    listener(listener&&) noexcept = default;
+    listener& operator=(listener&&) = delete;
+    ~listener();
+
+    /// The next connection.
+    ///
+    /// Errors     operation_canceled and timed_out by the scope around it; then no connection is
+    ///            lost. When descriptors or memory have run out it waits, longer each time up to a
+    ///            second, and tries again: the connections wait in the kernel. A connection that
+    ///            was reset before it was accepted is passed over.
+    task<result<socket>> accept();
+
+    /// Where it listens: with the port that the kernel chose for port 0.
+    result<endpoint> local() const noexcept;
+    fd_ref native() const noexcept { return fd_; }
+    /// How often accept() had to wait for descriptors or memory.
+    std::uint64_t exhausted_count() const noexcept { return exhausted_count_; }
+
+private:
+    ring* on_;
+    fd fd_;
+    std::string unlink_path_;
+    std::optional<accept_stream> connections_;
+    std::uint64_t exhausted_count_ = 0;
+};
+
+}  // namespace kevring

@@ -1,0 +1,44 @@
+#include <kevring/net/socket.hpp>
+
+#include <kevring/runtime/deadline.hpp>
+
+#include <sys/socket.h>
+
+namespace kevring {
+
+shutdown_operation socket::shutdown_send() noexcept { return {*on_, fd_, SHUT_WR}; }
+
+task<void> socket::close(std::chrono::nanoseconds patience) {
+    // A peer that keeps sending is not owed more than this.
+    constexpr std::size_t drained_bytes_max = 1 << 20;
+    {
+        const auto limit = co_await within(patience);
+        const auto shut = co_await shutdown_send();
+        std::size_t drained_bytes = 0;
+        while (shut && drained_bytes < drained_bytes_max) {
+            const auto got = co_await receive();
+            if (!got || got->empty()) break;
+            drained_bytes += got->size();
+        }
+    }
+    bytes_.reset();
+    fd_.reset();
+}
+
+result<endpoint> socket::local() const noexcept {
+    endpoint of;
+    socklen_t bytes = endpoint::capacity();
+    if (::getsockname(fd_.number(), of.address(), &bytes) != 0) return error_from_errno();
+    of.set_address_bytes(bytes);
+    return of;
+}
+
+result<endpoint> socket::peer() const noexcept {
+    endpoint of;
+    socklen_t bytes = endpoint::capacity();
+    if (::getpeername(fd_.number(), of.address(), &bytes) != 0) return error_from_errno();
+    of.set_address_bytes(bytes);
+    return of;
+}
+
+}  // namespace kevring

@@ -1,0 +1,99 @@
+// socket.hpp: a connected stream: TCP or Unix.
+#pragma once
+
+#include <kevring/net/endpoint.hpp>
+#include <kevring/net/socket_options.hpp>
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/operations/receive.hpp>
+#include <kevring/runtime/operations/send.hpp>
+#include <kevring/runtime/operations/shutdown.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/task.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string_view>
+#include <utility>
+
+namespace kevring {
+
+/// One end of a connection.
+///
+/// Lifetime   Outlives every await on it; within the life of its ring. The destructor closes the
+///            connection; close() does it so that the peer surely gets what was sent.
+/// Thread     The ring's own.
+/// In flight  One receive and one send at a time.
+class socket {
+public:
+    socket(ring& on, fd connected) noexcept : on_(&on), fd_(std::move(connected)) {}
+    socket(socket&&) noexcept = default;
+    socket& operator=(socket&& from) noexcept {
+        bytes_ = std::move(from.bytes_);  // first: a stream ends before its descriptor is closed
+        fd_ = std::move(from.fd_);
+        on_ = from.on_;
+        return *this;
+    }
+    ~socket() = default;
+
+    /// Receives what has come, in a buffer of the ring's pool: the way for servers, as a connection
+    /// that is silent holds no memory. One request of the kernel serves all receives.
+    ///
+    /// Result     At least one byte; an empty buffer once the peer has shut down its sending side.
+    /// Errors     As receive_stream.
+    [[nodiscard]] receive_stream::next_operation receive() {
+        if (!bytes_) [[unlikely]]
+            bytes_.emplace(*on_, fd_);
+        return bytes_->next();
+    }
+
+    /// Receives into the caller's memory; see receive_operation. Not to be mixed with receive()
+    /// without a buffer, which may have taken bytes already.
+    [[nodiscard]] receive_operation receive(std::span<std::byte> buffer,
+                                            std::stop_token stop = {}) noexcept {
+        KEVRING_ASSERT(!bytes_);
+        return {*on_, fd_, buffer, 0, std::move(stop)};
+    }
+
+    /// Sends all of `bytes`; see send_operation.
+    [[nodiscard]] send_operation send(std::span<const std::byte> bytes, int flags = 0,
+                                      std::stop_token stop = {}) noexcept {
+        return {*on_, fd_, bytes, flags, std::move(stop)};
+    }
+    [[nodiscard]] send_operation send(std::string_view text, int flags = 0) noexcept {
+        return send(std::as_bytes(std::span(text)), flags);
+    }
+    /// Sends several buffers; see send_message_operation.
+    [[nodiscard]] send_message_operation send(const msghdr& message, int flags = 0) noexcept {
+        return {*on_, fd_, message, flags};
+    }
+
+    /// Tells the peer that nothing more will be sent; receiving goes on.
+    [[nodiscard]] shutdown_operation shutdown_send() noexcept;
+
+    /// Ends the connection so that the peer gets all that was sent: shuts down, takes what the peer
+    /// still sends for at most `patience`, then closes. A close() with unread bytes would be a
+    /// reset, which throws away what the peer has not read yet.
+    task<void> close(std::chrono::nanoseconds patience = std::chrono::seconds(2));
+
+    result<void> set(const socket_options& options) noexcept { return set_options(fd_, options); }
+    result<endpoint> local() const noexcept;
+    result<endpoint> peer() const noexcept;
+
+    ring& on() const noexcept { return *on_; }
+    fd_ref native() const noexcept { return fd_; }
+    /// Gives the descriptor away; buffers that have been received and not taken are lost.
+    [[nodiscard]] fd release() noexcept {
+        bytes_.reset();
+        return std::move(fd_);
+    }
+
+private:
+    ring* on_;
+    fd fd_;
+    std::optional<receive_stream> bytes_;  // last: ends before the descriptor is closed
+};
+
+}  // namespace kevring

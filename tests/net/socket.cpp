@@ -1,0 +1,319 @@
+#include "tests/support/catch.hpp"
+
+#include <kevring/net/byte_reader.hpp>
+#include <kevring/net/connect.hpp>
+#include <kevring/net/listener.hpp>
+#include <kevring/net/socket.hpp>
+#include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/run.hpp>
+#include <kevring/runtime/task_scope.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+using kevring::endpoint;
+using kevring::result;
+using kevring::task;
+using kevring::task_scope;
+using namespace std::chrono_literals;
+
+namespace {
+
+// Runs `body(ring)` with an end in time: a test that hangs fails here.
+template <class Body>
+void on_a_ring(Body body) {
+    kevring::ring on;
+    kevring::run(on, kevring::with_timeout(body(on), 20s));
+}
+
+struct both_ends {
+    kevring::socket near;
+    kevring::socket far;
+};
+
+task<both_ends> connected(kevring::ring& on, kevring::listener& doors) {
+    const auto where = doors.local().value();
+    auto dialled = co_await kevring::connect(on, where);
+    auto accepted = co_await doors.accept();
+    co_return both_ends{std::move(dialled.value()), std::move(accepted.value())};
+}
+
+task<std::string> receive_all(kevring::socket& from) {
+    std::string all;
+    while (true) {
+        const auto got = co_await from.receive();
+        if (!got || got->empty()) break;
+        all.append(reinterpret_cast<const char*>(got->data()), got->size());
+    }
+    co_return all;
+}
+
+class temporary_path {
+public:
+    explicit temporary_path(const std::string& name)
+        : path_(std::filesystem::temp_directory_path() /
+                (name + '.' + std::to_string(::getpid()))) {}
+    ~temporary_path() { std::filesystem::remove(path_); }
+    std::string string() const { return path_.string(); }
+
+private:
+    std::filesystem::path path_;
+};
+
+}  // namespace
+
+TEST_CASE("a connection carries bytes both ways, and its half-close", "[net][socket]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        auto ends = co_await connected(on, doors);
+
+        const auto sent = co_await ends.near.send("question");
+        CHECK(sent.value() == 8);
+        const auto shut = co_await ends.near.shutdown_send();
+        CHECK(shut.has_value());
+        const std::string heard = co_await receive_all(ends.far);
+        CHECK(heard == "question");
+        const auto answered = co_await ends.far.send("answer");
+        CHECK(answered.has_value());
+        co_await ends.far.close(1s);
+        const std::string answer = co_await receive_all(ends.near);
+        CHECK(answer == "answer");
+    });
+}
+
+TEST_CASE("sockets of both families and of Unix paths connect", "[net][socket]") {
+    const temporary_path path("kevring-net-test");
+    for (const std::string& text :
+         {std::string("127.0.0.1:0"), std::string("[::1]:0"), "unix:" + path.string(),
+          "unix:@kevring-" + std::to_string(::getpid())}) {
+        CAPTURE(text);
+        on_a_ring([&](kevring::ring& on) -> task<void> {
+            auto doors = kevring::listener::bind(on, endpoint::parse(text).value()).value();
+            auto ends = co_await connected(on, doors);
+            const auto sent = co_await ends.far.send("x");
+            CHECK(sent.has_value());
+            const auto got = co_await ends.near.receive();
+            CHECK(got.value().size() == 1);
+        });
+    }
+}
+
+TEST_CASE("a Unix path is removed with its listener, and taken over when abandoned",
+          "[net][listener]") {
+    const temporary_path path("kevring-net-path");
+    const auto where = endpoint::unix_path(path.string()).value();
+    kevring::ring on;
+    {
+        auto first = kevring::listener::bind(on, where);
+        REQUIRE(first.has_value());
+        auto second = kevring::listener::bind(on, where);
+        REQUIRE_FALSE(second.has_value());
+        CHECK(second.error() == std::errc::address_in_use);
+        CHECK(std::filesystem::exists(path.string()));
+    }
+    CHECK_FALSE(std::filesystem::exists(path.string()));
+
+    {  // a server that died: its socket is closed, its path remains
+        const kevring::fd dead(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        REQUIRE(::bind(dead.number(), where.address(), where.address_bytes()) == 0);
+    }
+    CHECK(kevring::listener::bind(on, where).has_value());
+}
+
+TEST_CASE("a file that is no socket is not taken for an abandoned one", "[net][listener]") {
+    const temporary_path path("kevring-net-file");
+    const kevring::fd file(::open(path.string().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    kevring::ring on;
+
+    const auto bound = kevring::listener::bind(on, endpoint::unix_path(path.string()).value());
+
+    REQUIRE_FALSE(bound.has_value());
+    CHECK(bound.error() == std::errc::address_in_use);
+    CHECK(std::filesystem::exists(path.string()));
+}
+
+TEST_CASE("nobody listening is connection_refused", "[net][connect]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        endpoint where;
+        {
+            auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+            where = doors.local().value();
+        }
+        const auto dialled = co_await kevring::connect(on, where);
+        REQUIRE_FALSE(dialled.has_value());
+        CHECK(dialled.error() == std::errc::connection_refused);
+    });
+}
+
+// A listener whose backlog is full neither answers nor refuses: only the deadline ends the wait.
+TEST_CASE("a connection attempt ends at its deadline", "[net][connect]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0), {.backlog = 0}).value();
+        const auto where = doors.local().value();
+        std::vector<kevring::socket> waiting;
+        bool timed_out = false;
+        for (int i = 0; i < 8 && !timed_out; ++i) {
+            auto dialled = co_await kevring::with_timeout(kevring::connect(on, where), 200ms);
+            if (dialled)
+                waiting.push_back(std::move(*dialled));
+            else
+                timed_out = dialled.error() == std::errc::timed_out;
+        }
+        CHECK(timed_out);
+    });
+}
+
+TEST_CASE("a connection comes from the address it is told to", "[net][connect]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        const kevring::connect_options options{.from = endpoint::parse("127.0.0.9:0").value()};
+        const auto dialled = co_await kevring::connect(on, doors.local().value(), options);
+        REQUIRE(dialled.has_value());
+        auto accepted = co_await doors.accept();
+        CHECK(accepted.value().peer().value().host() == "127.0.0.9");
+    });
+}
+
+TEST_CASE("accepted connections inherit the listener's options", "[net][options]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        kevring::listener_options options;
+        options.accepted.keep_alive = 30s;
+        options.accepted.congestion_control = "reno";
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0), options).value();
+        auto ends = co_await connected(on, doors);
+        const int number = ends.far.native().number();
+        int value = 0;
+        socklen_t bytes = sizeof value;
+        CHECK(::getsockopt(number, IPPROTO_TCP, TCP_NODELAY, &value, &bytes) == 0);
+        CHECK(value == 1);
+        CHECK(::getsockopt(number, IPPROTO_TCP, TCP_KEEPIDLE, &value, &bytes) == 0);
+        CHECK(value == 30);
+        char name[16]{};
+        bytes = sizeof name;
+        CHECK(::getsockopt(number, IPPROTO_TCP, TCP_CONGESTION, name, &bytes) == 0);
+        CHECK(std::string(name) == "reno");
+    });
+}
+
+TEST_CASE("an algorithm that the kernel lacks is an error of the option", "[net][options]") {
+    const kevring::fd made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    kevring::socket_options options;
+    options.congestion_control = "carrier-pigeon";
+
+    const auto set = kevring::set_options(made, options);
+
+    REQUIRE_FALSE(set.has_value());
+    CHECK(set.error() == std::errc::no_such_file_or_directory);
+}
+
+// With every descriptor in use the kernel ends the accept request at once, each time it is made.
+TEST_CASE("accept waits while descriptors have run out, then goes on", "[net][listener]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        const auto where = doors.local().value();
+        auto dialled = co_await kevring::connect(on, where);
+        REQUIRE(dialled.has_value());
+
+        rlimit before{};
+        REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+        const int highest = ::fcntl(0, F_DUPFD_CLOEXEC, 0);
+        ::close(highest);
+        const rlimit none{static_cast<rlim_t>(highest), before.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+        auto unaccepted = co_await kevring::with_timeout(doors.accept(), 100ms);
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+
+        REQUIRE_FALSE(unaccepted.has_value());
+        CHECK(unaccepted.error() == std::errc::timed_out);
+        // 10 + 20 + 40 ms fit, a loop that spins would make thousands.
+        CHECK(doors.exhausted_count() >= 1);
+        CHECK(doors.exhausted_count() <= 5);
+        const auto accepted = co_await doors.accept();
+        CHECK(accepted.has_value());
+    });
+}
+
+TEST_CASE("a stop of accept loses no connection", "[net][listener]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        const auto nobody = co_await kevring::with_timeout(doors.accept(), 1ms);
+        CHECK(nobody.error() == std::errc::timed_out);
+        auto dialled = co_await kevring::connect(on, doors.local().value());
+        REQUIRE(dialled.has_value());
+        const auto accepted = co_await doors.accept();
+        CHECK(accepted.has_value());
+    });
+}
+
+// An unread byte would turn a plain close() into a reset, and the answer would be lost.
+TEST_CASE("close lets the peer read what was sent, also with unread bytes", "[net][socket]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        auto ends = co_await connected(on, doors);
+        const auto asked = co_await ends.near.send(std::string(100'000, 'q'));
+        CHECK(asked.has_value());
+        const auto answered = co_await ends.far.send("go away");
+        CHECK(answered.has_value());
+        task_scope closing(on);
+        closing.spawn(ends.far.close(5s));
+        const std::string heard = co_await receive_all(ends.near);
+        CHECK(heard == "go away");
+        const auto shut = co_await ends.near.shutdown_send();
+        CHECK(shut.has_value());
+        co_await closing.join();
+    });
+}
+
+TEST_CASE("a reader finds lines, however they are cut", "[net][byte_reader]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        auto ends = co_await connected(on, doors);
+        const std::string text = "one\r\ntwo\r\n\r\nFIVE!rest";
+        auto send_all = [&]() -> task<void> {
+            for (std::size_t i = 0; i < text.size(); i += 3) {
+                const auto sent = co_await ends.near.send(text.substr(i, 3));
+                CHECK(sent.has_value());
+            }
+            const auto shut = co_await ends.near.shutdown_send();
+            CHECK(shut.has_value());
+        };
+        task_scope sending(on);
+        sending.spawn(send_all());
+
+        kevring::byte_reader reader(ends.far);
+        std::vector<std::string> seen;
+        for (int i = 0; i < 3; ++i) {
+            const auto line = co_await reader.line(100, "\r\n");
+            seen.emplace_back(line.value());
+        }
+        const auto counted = co_await reader.exactly(5);
+        seen.emplace_back(counted.value());
+        const auto cut = co_await reader.line(100, "\r\n");
+        co_await sending.join();
+
+        CHECK(seen == std::vector<std::string>{"one", "two", "", "FIVE!"});
+        CHECK(cut.error() == std::errc::connection_aborted);
+        CHECK(reader.buffered() == "rest");
+    });
+}
+
+TEST_CASE("a line that is too long is refused before it fills memory", "[net][byte_reader]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        auto ends = co_await connected(on, doors);
+        const auto sent = co_await ends.near.send(std::string(1000, 'x'));
+        CHECK(sent.has_value());
+        kevring::byte_reader reader(ends.far);
+        const auto line = co_await reader.line(10);
+        CHECK(line.error() == std::errc::message_size);
+    });
+}
