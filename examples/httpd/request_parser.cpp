@@ -1,0 +1,404 @@
+#include "request_parser.hpp"
+
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+
+#include "characters.hpp"
+#include "field_names.hpp"
+
+namespace httpd {
+namespace {
+
+struct refusal_row {
+    refusal why;
+    std::uint16_t status;
+    std::string_view text;
+};
+
+constexpr std::array refusal_table{
+    refusal_row{refusal::none, 200, "nothing"},
+    refusal_row{refusal::control_character, 400, "control character"},
+    refusal_row{refusal::bare_line_feed, 400, "line feed without carriage return"},
+    refusal_row{refusal::bare_carriage_return, 400, "carriage return without line feed"},
+    refusal_row{refusal::bad_request_line, 400, "malformed request line"},
+    refusal_row{refusal::bad_method, 400, "malformed method"},
+    refusal_row{refusal::bad_target, 400, "malformed target"},
+    refusal_row{refusal::bad_version, 400, "malformed version"},
+    refusal_row{refusal::version_not_supported, 505, "version is not 1.x"},
+    refusal_row{refusal::request_line_too_long, 414, "request line too long"},
+    refusal_row{refusal::folded_line, 400, "folded field line"},
+    refusal_row{refusal::bad_field_line, 400, "malformed field line"},
+    refusal_row{refusal::fields_too_large, 431, "field lines too large"},
+    refusal_row{refusal::too_many_fields, 431, "too many field lines"},
+    refusal_row{refusal::host_missing, 400, "no Host"},
+    refusal_row{refusal::host_repeated, 400, "more than one Host"},
+    refusal_row{refusal::host_invalid, 400, "malformed Host"},
+    refusal_row{refusal::length_invalid, 400, "malformed Content-Length"},
+    refusal_row{refusal::length_repeated, 400, "more than one Content-Length"},
+    refusal_row{refusal::length_and_coding, 400, "Content-Length and Transfer-Encoding"},
+    refusal_row{refusal::coding_in_version_1_0, 400, "Transfer-Encoding in HTTP/1.0"},
+    refusal_row{refusal::coding_invalid, 400, "malformed Transfer-Encoding"},
+    refusal_row{refusal::coding_not_chunked, 400, "last transfer coding is not chunked"},
+    refusal_row{refusal::coding_unknown, 501, "transfer coding not implemented"},
+};
+
+constexpr bool rows_follow_the_enum() {
+    for (std::size_t index = 0; index < refusal_table.size(); ++index) {
+        if (refusal_table[index].why != static_cast<refusal>(index)) return false;
+    }
+    return true;
+}
+static_assert(rows_follow_the_enum());
+
+const refusal_row& row_of(refusal why) noexcept {
+    return refusal_table[static_cast<std::size_t>(why)];
+}
+
+// The first byte in [first, last) that a line may not hold, or `last`: a control character, which
+// the end of the line is one of. HTAB counts as none.
+std::size_t skip_text(const char* base, std::size_t first, std::size_t last) noexcept {
+    constexpr std::uint64_t ones = 0x0101010101010101;
+    constexpr std::uint64_t high_bits = ones * 0x80;
+    while (last - first >= sizeof(std::uint64_t)) {
+        std::uint64_t word;
+        std::memcpy(&word, base + first, sizeof word);
+        // A borrow goes upwards only: below the lowest byte that is found, none is found wrongly.
+        const std::uint64_t deletes = word ^ (ones * 0x7f);
+        const std::uint64_t found =
+            ((word - ones * 0x20) & ~word & high_bits) | ((deletes - ones) & ~deletes & high_bits);
+        if (found == 0) {
+            first += sizeof word;
+            continue;
+        }
+        if constexpr (std::endian::native == std::endian::little) {
+            first += static_cast<std::size_t>(std::countr_zero(found)) / 8;
+        } else {
+            while (is(base[first], field_character)) ++first;
+        }
+        if (base[first] != '\t') return first;
+        ++first;
+    }
+    while (first < last && is(base[first], field_character)) ++first;
+    return first;
+}
+
+request_method method_of(std::string_view name) noexcept {
+    using enum request_method;
+    if (name == "GET") return get;
+    if (name == "HEAD") return head;
+    if (name == "POST") return post;
+    if (name == "PUT") return put;
+    if (name == "DELETE") return delete_;
+    if (name == "CONNECT") return connect;
+    if (name == "OPTIONS") return options;
+    if (name == "TRACE") return trace;
+    if (name == "PATCH") return patch;
+    return unknown;
+}
+
+bool is_port(std::string_view digits) noexcept {
+    unsigned port = 0;
+    for (const char digit : digits) {
+        if (!is(digit, digit_character)) return false;
+        port = port * 10 + static_cast<unsigned>(digit - '0');
+        if (port > 65535) return false;
+    }
+    return true;
+}
+
+// uri-host [ ":" port ] of RFC 9110 7.2; the host is not empty. Stricter than the RFC: no percent
+// encoding, no comma and a port of 16 bits, for nobody sends else but to confuse two readers.
+bool is_authority(std::string_view text) noexcept {
+    std::size_t host_end = 0;
+    if (text.starts_with('[')) {
+        host_end = text.find(']');
+        if (host_end == text.npos || host_end < 3) return false;
+        for (const char byte : text.substr(1, host_end - 1)) {
+            if (!is(byte, host_character) && byte != ':') return false;
+        }
+        ++host_end;
+    } else {
+        while (host_end < text.size() && is(text[host_end], host_character)) ++host_end;
+        if (host_end == 0) return false;
+    }
+    if (host_end == text.size()) return true;
+    return text[host_end] == ':' && is_port(text.substr(host_end + 1));
+}
+
+// Takes the first member off a comma-separated list.
+std::string_view take_member(std::string_view& list) noexcept {
+    const std::size_t comma = list.find(',');
+    const std::string_view member = trimmed(list.substr(0, comma));
+    list.remove_prefix(comma == list.npos ? list.size() : comma + 1);
+    return member;
+}
+
+}  // namespace
+
+std::uint16_t status_of(refusal why) noexcept { return row_of(why).status; }
+std::string_view text_of(refusal why) noexcept { return row_of(why).text; }
+
+// Hot path: no allocation, and one look at each byte until its line is whole.
+parse_state request_parser::parse(std::string_view received) noexcept {
+    const char* const base = received.data();
+    head_.rebase(base);
+    if (state_ != parse_state::incomplete) return state_;
+
+    std::size_t at = scanned_;
+    while (true) {
+        const std::size_t last = std::min<std::size_t>(received.size(), bound_);
+        at = skip_text(base, at, last);
+        if (at == last) {
+            if (last == bound_) {
+                return refuse(phase_ == phase::fields ? refusal::fields_too_large
+                                                      : refusal::request_line_too_long,
+                              at);
+            }
+            break;
+        }
+        if (base[at] != '\r') {
+            return refuse(base[at] == '\n' ? refusal::bare_line_feed : refusal::control_character,
+                          at);
+        }
+        if (at + 1 == received.size()) break;
+        if (base[at + 1] != '\n') return refuse(refusal::bare_carriage_return, at);
+
+        const std::size_t line_first = line_first_;
+        const refusal why = read_line(line_first, at);
+        if (why != refusal::none) return refuse(why, at);
+        if (state_ == parse_state::complete) return state_;
+        at += 2;
+        line_first_ = static_cast<std::uint16_t>(at);
+    }
+    scanned_ = static_cast<std::uint16_t>(at);
+    return state_;
+}
+
+parse_state request_parser::refuse(refusal why, std::size_t end) noexcept {
+    why_ = why;
+    state_ = parse_state::refused;
+    if (phase_ != phase::fields) head_.line_ = head_.slice_of(line_first_, end);
+    return state_;
+}
+
+refusal request_parser::read_line(std::size_t first, std::size_t last) noexcept {
+    if (phase_ == phase::fields) {
+        if (first != last) return read_field_line(first, last);
+        head_.size_ = static_cast<std::uint16_t>(last + 2);
+        const refusal why = finish();
+        if (why == refusal::none) state_ = parse_state::complete;
+        return why;
+    }
+    if (phase_ == phase::before) {
+        phase_ = phase::request_line;
+        if (first == last) {
+            // RFC 9112 2.2: one empty line before the request is passed over.
+            bound_ = static_cast<std::uint16_t>(bound_ + 2);
+            return refusal::none;
+        }
+    }
+    const refusal why = read_request_line(first, last);
+    if (why != refusal::none) return why;
+    phase_ = phase::fields;
+    head_.line_ = head_.slice_of(first, last);
+    head_.fields_first_ = static_cast<std::uint16_t>(last + 2);
+    // The closing line's CR may stand behind the last byte that a field may have.
+    bound_ = static_cast<std::uint16_t>(head_.fields_first_ + field_bytes_limit_ + 1);
+    return refusal::none;
+}
+
+refusal request_parser::read_request_line(std::size_t first, std::size_t last) noexcept {
+    const std::string_view line(head_.base_ + first, last - first);
+    std::size_t method_size = 0;
+    while (method_size < line.size() && is(line[method_size], token_character)) ++method_size;
+    if (method_size == line.size()) return refusal::bad_request_line;
+    if (method_size == 0 || line[method_size] != ' ') return refusal::bad_method;
+    const std::size_t version_first = line.rfind(' ') + 1;
+    if (version_first == method_size + 1) return refusal::bad_request_line;  // as in HTTP/0.9
+
+    const std::string_view version = line.substr(version_first);
+    if (version == "HTTP/1.1") {
+        head_.minor_version_ = 1;
+    } else {
+        if (version.size() != 8 || !version.starts_with("HTTP/") || version[6] != '.' ||
+            !is(version[5], digit_character) || !is(version[7], digit_character)) {
+            return refusal::bad_version;
+        }
+        if (version[5] != '1') return refusal::version_not_supported;
+        head_.minor_version_ = version[7] == '0' ? 0 : 1;
+    }
+    head_.method_name_ = head_.slice_of(first, first + method_size);
+    head_.method_ = method_of(line.substr(0, method_size));
+    return read_target(first + method_size + 1, first + version_first - 1);
+}
+
+refusal request_parser::read_target(std::size_t first, std::size_t last) noexcept {
+    const std::string_view target(head_.base_ + first, last - first);
+    if (target.empty()) return refusal::bad_target;
+    head_.target_ = head_.slice_of(first, last);
+    if (head_.method_ == request_method::connect) {
+        head_.form_ = target_form::authority;
+        head_.authority_ = head_.target_;
+        const bool port =
+            !target.ends_with(':') && target.find(':') != target.npos && !target.ends_with(']');
+        return port && is_authority(target) ? refusal::none : refusal::bad_target;
+    }
+    if (target.front() == '/') {
+        head_.form_ = target_form::origin;
+        return read_path(first, last);
+    }
+    if (target == "*" && head_.method_ == request_method::options) {
+        head_.form_ = target_form::asterisk;
+        head_.path_ = head_.target_;
+        return refusal::none;
+    }
+    return read_absolute_target(first, last);
+}
+
+refusal request_parser::read_absolute_target(std::size_t first, std::size_t last) noexcept {
+    const std::string_view target(head_.base_ + first, last - first);
+    const std::size_t scheme_size = target.find("://");
+    if (scheme_size == target.npos) return refusal::bad_target;
+    const std::string_view scheme = target.substr(0, scheme_size);
+    if (!same_ignoring_case(scheme, "http") && !same_ignoring_case(scheme, "https")) {
+        return refusal::bad_target;
+    }
+    head_.form_ = target_form::absolute;
+    const std::size_t authority_first = scheme_size + 3;
+    const std::size_t path_first =
+        std::min(target.find_first_of("/?", authority_first), target.size());
+    if (!is_authority(target.substr(authority_first, path_first - authority_first))) {
+        return refusal::bad_target;
+    }
+    head_.authority_ = head_.slice_of(first + authority_first, first + path_first);
+    return read_path(first + path_first, last);
+}
+
+refusal request_parser::read_path(std::size_t first, std::size_t last) noexcept {
+    const char* const base = head_.base_;
+    std::size_t at = first;
+    while (at < last && is(base[at], path_character)) ++at;
+    head_.path_ = head_.slice_of(first, at);
+    if (at == last) return refusal::none;
+    if (base[at] != '?') return refusal::bad_target;
+    const std::size_t query_first = at + 1;
+    while (at < last && is(base[at], query_character)) ++at;
+    if (at < last) return refusal::bad_target;
+    head_.has_query_ = true;
+    head_.query_ = head_.slice_of(query_first, last);
+    return refusal::none;
+}
+
+refusal request_parser::read_field_line(std::size_t first, std::size_t last) noexcept {
+    const char* const base = head_.base_;
+    if (is_blank(base[first])) return refusal::folded_line;
+    if (last + 2 > std::size_t{head_.fields_first_} + field_bytes_limit_) {
+        return refusal::fields_too_large;
+    }
+    if (field_count_ == field_count_limit_) return refusal::too_many_fields;
+    ++field_count_;
+
+    std::size_t colon = first;
+    while (colon < last && is(base[colon], token_character)) ++colon;
+    // A blank before the colon ends up here, too (RFC 9112 5.1).
+    if (colon == last || colon == first || base[colon] != ':') return refusal::bad_field_line;
+    const auto field = find_known_field({base + first, colon - first});
+    if (!field) return refusal::none;
+
+    std::size_t value_first = colon + 1;
+    while (value_first < last && is_blank(base[value_first])) ++value_first;
+    while (last > value_first && is_blank(base[last - 1])) --last;
+    if (head_.has(*field)) {
+        head_.repeated_ |= request_head::bit(*field);
+    } else {
+        head_.present_ |= request_head::bit(*field);
+        head_.values_[static_cast<std::size_t>(*field)] = head_.slice_of(value_first, last);
+    }
+    return read_framing_field(*field, {base + value_first, last - value_first});
+}
+
+refusal request_parser::read_framing_field(known_field field, std::string_view value) noexcept {
+    switch (field) {
+        case known_field::host:
+            if (head_.repeated(field)) return refusal::host_repeated;
+            // RFC 9112 3.2: empty where the target's URI has no authority.
+            return value.empty() || is_authority(value) ? refusal::none : refusal::host_invalid;
+        case known_field::content_length: return read_content_length(value);
+        case known_field::transfer_encoding: return read_transfer_encoding(value);
+        case known_field::connection: read_connection(value); return refusal::none;
+        case known_field::expect:
+            if (!same_ignoring_case(value, "100-continue")) {
+                head_.expectation_ = expectation::unsupported;
+            } else if (head_.expectation_ == expectation::none) {
+                head_.expectation_ = expectation::continue_100;
+            }
+            return refusal::none;
+        default: return refusal::none;
+    }
+}
+
+// RFC 9112 6.3 would let equal lengths pass as one. Nobody sends them but to find a reader that
+// takes the other.
+refusal request_parser::read_content_length(std::string_view value) noexcept {
+    if (head_.repeated(known_field::content_length)) return refusal::length_repeated;
+    if (value.empty()) return refusal::length_invalid;
+    constexpr auto length_max =
+        static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());  // as off_t has it
+    std::uint64_t length = 0;
+    for (const char byte : value) {
+        if (!is(byte, digit_character)) return refusal::length_invalid;
+        const auto digit = static_cast<std::uint64_t>(byte - '0');
+        if (length > (length_max - digit) / 10) return refusal::length_invalid;
+        length = length * 10 + digit;
+    }
+    head_.content_length_ = length;
+    return refusal::none;
+}
+
+// No coding but chunked is undone here. What follows chunked, or has parameters, or is no token, is
+// malformed; an empty member is, too, for it is a known way past other readers.
+refusal request_parser::read_transfer_encoding(std::string_view value) noexcept {
+    if (head_.minor_version_ == 0) return refusal::coding_in_version_1_0;
+    do {
+        const bool more = value.find(',') != value.npos;
+        const std::string_view member = take_member(value);
+        if (more && trimmed(value).empty()) return refusal::coding_invalid;
+        const std::string_view name = trimmed(member.substr(0, member.find(';')));
+        if (name.empty() || !all_are(name, token_character)) return refusal::coding_invalid;
+        const bool chunked = same_ignoring_case(name, "chunked");
+        if (head_.chunked_ || (chunked && name.size() != member.size())) {
+            return refusal::coding_invalid;
+        }
+        if (chunked) {
+            head_.chunked_ = true;
+        } else {
+            other_coding_ = true;
+        }
+    } while (!value.empty());
+    return refusal::none;
+}
+
+void request_parser::read_connection(std::string_view value) noexcept {
+    while (!value.empty()) {
+        const std::string_view member = take_member(value);
+        if (same_ignoring_case(member, "close")) head_.connection_close_ = true;
+        if (same_ignoring_case(member, "keep-alive")) head_.connection_keep_alive_ = true;
+    }
+}
+
+// What only the whole head can tell.
+refusal request_parser::finish() noexcept {
+    if (!head_.has(known_field::host) && head_.minor_version_ != 0) return refusal::host_missing;
+    if (head_.has(known_field::transfer_encoding)) {
+        if (head_.has(known_field::content_length)) return refusal::length_and_coding;
+        if (!head_.chunked_) return refusal::coding_not_chunked;
+        if (other_coding_) return refusal::coding_unknown;
+    }
+    // RFC 9110 10.1.1: HTTP/1.0 knows no 100 (Continue).
+    if (head_.minor_version_ == 0) head_.expectation_ = expectation::none;
+    return refusal::none;
+}
+
+}  // namespace httpd
