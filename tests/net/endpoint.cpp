@@ -10,9 +10,8 @@
 using kevring::endpoint;
 
 TEST_CASE("an endpoint reads what it writes", "[net][endpoint]") {
-    for (const std::string text :
-         {"127.0.0.1:8080", "0.0.0.0:1", "[::1]:65535", "[2001:db8::7]:443", "unix:/run/a.sock",
-          "unix:@abstract"}) {
+    for (const std::string text : {"127.0.0.1:8080", "0.0.0.0:1", "[::1]:65535",
+                                   "[2001:db8::7]:443", "unix:/run/a.sock", "unix:@abstract"}) {
         CAPTURE(text);
         const auto read = endpoint::parse(text);
         REQUIRE(read.has_value());
@@ -28,8 +27,8 @@ TEST_CASE("short forms mean what people expect", "[net][endpoint]") {
 TEST_CASE("text that is no endpoint is refused", "[net][endpoint]") {
     for (const std::string text :
          {"", ":", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1",
-          "127.0.0.1:8 0", "1.2.3:80", "::1:80", "[::1]", "[::1:80", "example.org:80", "unix:",
-          "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]:1"}) {
+          "127.0.0.1:8 0", "1.2.3:80", "::1:80", "[::1]", "[::1:80", "example.org:80",
+          "unix:", "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]:1"}) {
         CAPTURE(text);
         const auto read = endpoint::parse(text);
         REQUIRE_FALSE(read.has_value());

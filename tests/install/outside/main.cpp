@@ -9,7 +9,7 @@ using namespace std::chrono_literals;
 
 kevring::task<int> say() {
     const auto slept = co_await kevring::sleep_for(1ms);
-    co_return slept && std::puts(kevring::version()) >= 0 ? 0 : 1;
+    co_return slept&& std::puts(kevring::version()) >= 0 ? 0 : 1;
 }
 
 int main() { return kevring::run(say()); }
