@@ -213,7 +213,8 @@ private:
             return;
         }
         to.output_end += bytes;
-        to.last = head.find("\r\nConnection: close\r\n") != head.npos;
+        to.last = head.find("\r\nConnection: close\r\n") != head.npos ||
+                  head.substr(path.size() + 5).starts_with("HTTP/1.0");
     }
 
     [[gnu::cold]] void refuse(int fd, connection& to, std::string_view status) {
