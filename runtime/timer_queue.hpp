@@ -103,8 +103,8 @@ public:
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
 
-    /// About 10 us of work, as much as sending two small responses.
-    static constexpr std::size_t move_count_max = 2048;
+    /// About 40 us of work if every timer has to come from memory.
+    static constexpr std::size_t move_count_max = 512;
 
 private:
     static constexpr unsigned level_bits = 6;
