@@ -1,0 +1,113 @@
+#include "target.hpp"
+
+#include "characters.hpp"
+
+namespace httpd {
+namespace {
+
+constexpr std::string_view well_known = ".well-known";
+
+// The name as it grows, segment by segment.
+class name_builder {
+public:
+    explicit name_builder(std::span<char> buffer) noexcept : buffer_(buffer) {}
+
+    bool full() const noexcept { return size_ + 1 >= buffer_.size(); }  // one is the NUL's
+    void put(char byte) noexcept { buffer_[size_++] = byte; }
+
+    // At a slash, or at the end of the path.
+    target_error end_segment() noexcept {
+        const std::string_view segment(buffer_.data() + segment_first_, size_ - segment_first_);
+        ends_in_folder_ = true;
+        if (segment.empty()) return target_error::none;
+        if (segment == ".") {
+            size_ = segment_first_;
+            return target_error::none;
+        }
+        if (segment == "..") return drop_segment();
+        ends_in_folder_ = false;
+        if (full()) return target_error::too_long;
+        put('/');
+        segment_first_ = size_;
+        return target_error::none;
+    }
+
+    target_name finish() noexcept {
+        target_name done;
+        done.folder = ends_in_folder_;
+        if (size_ == 0) put('/');  // for the dot
+        --size_;
+        if (size_ == 0) buffer_[size_++] = '.';
+        buffer_[size_] = '\0';
+        done.name = {buffer_.data(), size_};
+        done.hidden = is_hidden(done.name);
+        return done;
+    }
+
+private:
+    target_error drop_segment() noexcept {
+        if (segment_first_ == 0) return target_error::above_root;
+        size_ = segment_first_ - 1;
+        while (size_ > 0 && buffer_[size_ - 1] != '/') --size_;
+        segment_first_ = size_;
+        return target_error::none;
+    }
+
+    static bool is_hidden(std::string_view name) noexcept {
+        if (name == ".") return false;
+        const bool public_start =
+            name.starts_with(well_known) &&
+            (name.size() == well_known.size() || name[well_known.size()] == '/');
+        if (name.front() == '.' && !public_start) return true;
+        return name.find("/.") != name.npos;
+    }
+
+    std::span<char> buffer_;
+    std::size_t size_ = 0;
+    std::size_t segment_first_ = 0;
+    bool ends_in_folder_ = true;
+};
+
+target_name failed(target_error why) noexcept {
+    target_name name;
+    name.error = why;
+    return name;
+}
+
+}  // namespace
+
+std::uint16_t status_of(target_error why) noexcept {
+    return why == target_error::too_long ? 414 : 400;
+}
+
+target_name read_target(std::string_view path, std::span<char> buffer) noexcept {
+    if (buffer.size() < 2) return failed(target_error::too_long);
+    name_builder name(buffer);
+    std::size_t at = path.starts_with('/') ? 1 : 0;
+    for (; at < path.size(); ++at) {
+        char byte = path[at];
+        if (byte == '/') {
+            const target_error why = name.end_segment();
+            if (why != target_error::none) return failed(why);
+            continue;
+        }
+        if (byte == '%') {
+            if (path.size() - at < 3 || !is(path[at + 1], hex_character) ||
+                !is(path[at + 2], hex_character)) {
+                return failed(target_error::bad_encoding);
+            }
+            byte = static_cast<char>(hex_value(path[at + 1]) * 16 + hex_value(path[at + 2]));
+            at += 2;
+            if (byte == '/') return failed(target_error::encoded_slash);
+        }
+        if (!is(byte, field_character) || byte == '\t') {
+            return failed(target_error::control_character);
+        }
+        if (name.full()) return failed(target_error::too_long);
+        name.put(byte);
+    }
+    const target_error why = name.end_segment();
+    return why == target_error::none ? name.finish() : failed(why);
+}
+
+}  // namespace httpd

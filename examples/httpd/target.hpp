@@ -1,0 +1,47 @@
+// target.hpp: from the path of a request to the name of a file below the root.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace httpd {
+
+/// Why a path names nothing. All are answered by 400 but too_long, by 414.
+enum class target_error : std::uint8_t {
+    none,
+    bad_encoding,       ///< '%' without two HEXDIG behind it
+    control_character,  ///< encoded; NUL would end the name early, others would disturb a log
+    encoded_slash,      ///< %2F: another reader may take it for a separator, or may not
+    above_root,         ///< more ".." than segments before them
+    too_long            ///< for the caller's buffer
+};
+
+/// The status to answer with.
+std::uint16_t status_of(target_error why) noexcept;
+
+/// The name of a file, relative to the root.
+struct target_name {
+    target_error error = target_error::none;
+    /// Whether the path ended in a slash, or in a dot segment, so that it can name a folder only.
+    bool folder = false;
+    /// Whether a segment begins with a dot, but for a first one that is ".well-known" (RFC 8615).
+    bool hidden = false;
+    /// Never empty, "." for the root; no empty segment, no dot segment, no slash at either end; a
+    /// NUL stands behind it, none in it.
+    std::string_view name;
+
+    explicit operator bool() const noexcept { return error == target_error::none; }
+};
+
+/// Decodes a path, once, and removes its dot segments and doubled slashes.
+///
+/// `path` is what request_head::path() holds: it begins with '/' and has no byte that the request
+/// line may not have. Dot segments count whether or not they were encoded (RFC 3986 6.2.2). What
+/// comes out is safe for openat2(2) with RESOLVE_BENEATH, which then has links left to look at.
+///
+/// Lifetime   The name points into `buffer`; path.size() + 1 bytes are always enough.
+target_name read_target(std::string_view path, std::span<char> buffer) noexcept;
+
+}  // namespace httpd
