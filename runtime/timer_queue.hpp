@@ -1,7 +1,7 @@
 // timer_queue.hpp: the timers of one loop, kept in user space.
 //
-// The kernel's own timeouts cost milliseconds to cancel when 100 000 are active, so a loop keeps its
-// timers here and tells the kernel only the earliest one, as the timeout of its wait.
+// The kernel's own timeouts take milliseconds to cancel when 100 000 are active. So a loop keeps
+// its timers here and tells the kernel only the earliest one, as the timeout of its wait.
 //
 // The structure is a wheel of wheels over the 64 bits of the time in nanoseconds: 11 levels of 64
 // slots, six bits each. A timer stands on the level of the highest six bits in which its deadline
