@@ -46,7 +46,7 @@ bool is_of_the_connection(const std::error_code& error) noexcept {
 
 }  // namespace
 
-result<listener> listener::bind(ring& on, const endpoint& where, const listener_options& options) {
+result<fd> open_listening_socket(const endpoint& where, const listener_options& options) {
     fd made(::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (!made) return error_from_errno();
     const bool is_unix = where.family() == AF_UNIX;
@@ -71,9 +71,15 @@ result<listener> listener::bind(ring& on, const endpoint& where, const listener_
     }
     if (bound != 0) return error_from_errno();
     if (::listen(made.number(), options.backlog) != 0) return error_from_errno();
-    listener bound_listener(on, std::move(made));
-    bound_listener.unlink_path_ = path;
-    return bound_listener;
+    return made;
+}
+
+result<listener> listener::bind(ring& on, const endpoint& where, const listener_options& options) {
+    auto made = open_listening_socket(where, options);
+    if (!made) return tl::unexpected(made.error());
+    listener bound(on, std::move(*made));
+    bound.unlink_path_ = where.path();
+    return bound;
 }
 
 listener::listener(ring& on, fd listening) : on_(&on), fd_(std::move(listening)) {

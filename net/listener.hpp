@@ -24,6 +24,11 @@ struct listener_options {
     socket_options accepted{.no_delay = true};
 };
 
+/// A socket that is bound and listens, for programs that bind before their loops begin.
+///
+/// Errors     As listener::bind(). A Unix path is the caller's to remove.
+result<fd> open_listening_socket(const endpoint& where, const listener_options& options = {});
+
 /// Lifetime   Within the life of its ring. A Unix path is removed with the listener that made it.
 /// Thread     The ring's own.
 class listener {

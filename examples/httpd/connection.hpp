@@ -1,0 +1,118 @@
+// connection.hpp: one client's connection: requests in, responses out.
+#pragma once
+
+#include "access_log.hpp"
+#include "request_parser.hpp"
+#include "response_head.hpp"
+#include "site.hpp"
+#include "worker.hpp"
+
+#include <kevring/net/socket.hpp>
+#include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/task.hpp>
+#include <kevring/runtime/timer_queue.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace httpd {
+
+/// The time that a client has for what it is to do next. Moving it later costs a store: the timer
+/// looks at the deadline when it fires, and only then is armed anew.
+class patience final : private kevring::timer_node {
+public:
+    patience(kevring::ring& on, kevring::cancel_scope& ends) noexcept
+        : timer_node(fired), on_(on), ends_(ends) {}
+    ~patience() { on_.timers().disarm(*this); }
+
+    void set(std::int64_t deadline_ns) noexcept {
+        deadline_ns_ = deadline_ns;
+        if (armed() && timer_node::deadline_ns() <= deadline_ns) return;
+        on_.timers().disarm(*this);
+        on_.timers().arm(*this, deadline_ns);
+    }
+
+private:
+    static void fired(kevring::timer_node& node) noexcept;
+
+    kevring::ring& on_;
+    kevring::cancel_scope& ends_;
+    std::int64_t deadline_ns_ = 0;
+};
+
+/// Bytes of responses that wait to be sent, in a block of the worker's that is held only meanwhile.
+class outbox {
+public:
+    explicit outbox(worker& of) noexcept : of_(of) {}
+    outbox(const outbox&) = delete;
+    outbox& operator=(const outbox&) = delete;
+    ~outbox() { clear(); }
+
+    std::size_t room() const noexcept { return sizeof(send_block) - byte_count_; }
+    bool empty() const noexcept { return byte_count_ == 0; }
+    std::string_view bytes() const noexcept {
+        return block_ ? std::string_view(block_->data(), byte_count_) : std::string_view();
+    }
+    /// Where the next bytes go; added() tells how many came.
+    char* end() {
+        if (!block_) block_ = of_.take_block();
+        return block_->data() + byte_count_;
+    }
+    void added(std::size_t byte_count) noexcept { byte_count_ += byte_count; }
+    std::span<char> space() { return {end(), room()}; }
+    void clear() noexcept {
+        if (block_) of_.give_block(std::move(block_));
+        byte_count_ = 0;
+    }
+
+private:
+    worker& of_;
+    std::unique_ptr<send_block> block_;
+    std::size_t byte_count_ = 0;
+};
+
+/// Lifetime   Lives in the frame of serve(); its worker outlives it.
+/// Thread     That of its loop.
+class connection {
+public:
+    connection(worker& of, kevring::socket client) noexcept : of_(of), client_(std::move(client)) {}
+    connection(const connection&) = delete;
+    connection& operator=(const connection&) = delete;
+
+    /// Answers requests until one side ends the connection.
+    kevring::task<void> serve();
+
+    /// The server is to stop: an idle connection ends now, another after its response.
+    void drain() noexcept;
+
+    std::size_t place = 0;  // the worker's
+
+private:
+    enum class outcome : std::uint8_t { keep, close };
+
+    kevring::task<outcome> exchange(kevring::borrowed_buffer first);
+    kevring::task<outcome> answer(const request_head& head, outbox& out);
+    kevring::task<bool> send_file(const request_head& head, const open_file& file, outbox& out,
+                                  bool keep);
+    kevring::task<bool> send_body(const open_file& file, std::uint64_t offset, outbox& out);
+    kevring::task<bool> flush(outbox& out);
+    kevring::task<bool> make_room(outbox& out, std::size_t byte_count);
+    kevring::task<void> refuse(unsigned status, const request_head& head, outbox& out);
+    void append_short(outbox& out, const short_response& what);
+    void note(const request_head& head, unsigned status, std::uint64_t body_bytes);
+    void allow(std::chrono::milliseconds time) noexcept;
+
+    worker& of_;
+    kevring::socket client_;
+    kevring::cancel_scope* scope_ = nullptr;  // while serve() runs
+    patience* patience_ = nullptr;            // likewise
+    bool idle_ = true;
+    bool last_ = false;  // this response ends the connection
+};
+
+}  // namespace httpd

@@ -1,0 +1,30 @@
+#include "file_cache.hpp"
+
+#include <utility>
+
+namespace httpd {
+
+void file_cache::put(std::string_view raw_path, std::shared_ptr<const open_file> file) {
+    drop(raw_path);
+    while (by_path_.size() >= count_max_) {
+        by_path_.erase(order_.back().raw_path);
+        order_.pop_back();
+    }
+    order_.push_front(entry{std::string(raw_path), std::move(file)});
+    by_path_.emplace(order_.front().raw_path, order_.begin());
+}
+
+void file_cache::drop(std::string_view raw_path) {
+    const auto found = by_path_.find(raw_path);
+    if (found == by_path_.end()) return;
+    const auto place = found->second;
+    by_path_.erase(found);  // first: its key is a view into the entry
+    order_.erase(place);
+}
+
+void file_cache::clear() noexcept {
+    by_path_.clear();
+    order_.clear();
+}
+
+}  // namespace httpd

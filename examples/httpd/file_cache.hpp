@@ -1,0 +1,48 @@
+// file_cache.hpp: open files by the path that requests name them with; bounded, of one loop.
+#pragma once
+
+#include "site.hpp"
+
+#include <cstddef>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace httpd {
+
+/// The files that were asked for last. The key is the path as it stands in the request, so a hit
+/// costs neither decoding nor a system call.
+///
+/// Thread     That of its loop.
+class file_cache {
+public:
+    explicit file_cache(std::size_t count_max) noexcept : count_max_(count_max) {}
+
+    /// The file that `raw_path` led to before; null if it is not here.
+    const std::shared_ptr<const open_file>* find(std::string_view raw_path) {
+        const auto found = by_path_.find(raw_path);
+        if (found == by_path_.end()) return nullptr;
+        order_.splice(order_.begin(), order_, found->second);
+        return &found->second->file;
+    }
+
+    void put(std::string_view raw_path, std::shared_ptr<const open_file> file);
+    void drop(std::string_view raw_path);
+    void clear() noexcept;
+    std::size_t size() const noexcept { return by_path_.size(); }
+
+private:
+    struct entry {
+        std::string raw_path;
+        std::shared_ptr<const open_file> file;
+    };
+
+    std::size_t count_max_;
+    std::list<entry> order_;  // the one used last comes first
+    std::unordered_map<std::string_view, std::list<entry>::iterator> by_path_;  // views of raw_path
+};
+
+}  // namespace httpd

@@ -1,0 +1,261 @@
+// main.cpp: sets the server up: settings, sockets, loops, and what signals ask for.
+#include "access_log.hpp"
+#include "settings.hpp"
+#include "worker.hpp"
+
+#include <kevring/net/listener.hpp>
+#include <kevring/runtime/operations/read.hpp>
+#include <kevring/runtime/result.hpp>
+#include <kevring/runtime/run.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <span>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace {
+
+using httpd::worker;
+
+unsigned core_count() noexcept {
+    cpu_set_t allowed;
+    if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+    return static_cast<unsigned>(std::max(1, CPU_COUNT(&allowed)));
+}
+
+/// The listening sockets of all loops: bound before any loop begins, so that a port in use is said
+/// at once and with its name.
+class doors {
+public:
+    doors(const httpd::settings& options, unsigned worker_count) : of_worker_(worker_count) {
+        for (const std::string& text : options.listen) bind(text);
+    }
+    doors(const doors&) = delete;
+    doors& operator=(const doors&) = delete;
+    ~doors() {
+        for (const std::string& path : unix_paths_) ::unlink(path.c_str());
+    }
+
+    std::vector<kevring::listener> take(kevring::ring& on, unsigned worker_index) {
+        std::vector<kevring::listener> taken;
+        for (kevring::fd& each : of_worker_[worker_index]) taken.emplace_back(on, std::move(each));
+        return taken;
+    }
+    const std::vector<kevring::endpoint>& addresses() const noexcept { return addresses_; }
+
+private:
+    void bind(const std::string& text) {
+        auto where =
+            kevring::value_or_throw(kevring::endpoint::parse(text), ("--listen " + text).c_str());
+        const bool shared = where.family() == AF_UNIX;
+        const bool several = of_worker_.size() > 1;
+        kevring::listener_options options;
+        options.reuse_port = several && !shared;
+        for (std::vector<kevring::fd>& own : of_worker_) {
+            if (shared && &own != &of_worker_.front()) {
+                // A Unix address has one socket, from which all loops accept.
+                own.emplace_back(::fcntl(of_worker_.front().back().number(), F_DUPFD_CLOEXEC, 0));
+                continue;
+            }
+            own.push_back(kevring::value_or_throw(kevring::open_listening_socket(where, options),
+                                                  ("--listen " + text).c_str()));
+            if (&own != &of_worker_.front()) continue;
+            socklen_t bytes = kevring::endpoint::capacity();
+            ::getsockname(own.back().number(), where.address(), &bytes);
+            where.set_address_bytes(bytes);  // the port that port 0 became, for the others
+            addresses_.push_back(where);
+            if (!where.path().empty()) unix_paths_.emplace_back(where.path());
+        }
+    }
+
+    std::vector<std::vector<kevring::fd>> of_worker_;
+    std::vector<kevring::endpoint> addresses_;
+    std::vector<std::string> unix_paths_;
+};
+
+/// Something that other threads ask of a loop, any number of times; asked again before it has been
+/// done, it is done once.
+class request_to_loop : private kevring::work {
+public:
+    using function = void (*)(worker&) noexcept;
+    explicit request_to_loop(function what) noexcept : work(arrived), what_(what) {}
+
+    void send(kevring::ring& to) noexcept {
+        // acq_rel: pairs with the same in arrived(); the item is in one mailbox at most.
+        if (!pending_.exchange(true, std::memory_order_acq_rel)) to.post(*this);
+    }
+
+    worker* target = nullptr;  // written and read on its loop; null once it has left
+
+private:
+    static void arrived(work& item) noexcept {
+        auto& self = static_cast<request_to_loop&>(item);
+        self.pending_.exchange(false, std::memory_order_acq_rel);
+        if (self.target != nullptr) self.what_(*self.target);
+    }
+
+    const function what_;
+    std::atomic<bool> pending_{false};
+};
+
+/// The server's loops, as the control loop sees them. Outlives the loops, and with it what is on
+/// its way to them.
+class crew {
+public:
+    explicit crew(unsigned worker_count) : members_(worker_count), left_count_(worker_count) {}
+
+    // Called on the worker's loop.
+    void join(unsigned index, worker& who) {
+        member& self = members_[index];
+        self.drain.target = self.reopen.target = &who;
+        const std::lock_guard lock(mutex_);
+        self.on = &who.on();
+        if (draining_) self.drain.send(*self.on);
+    }
+    void leave(unsigned index) noexcept {
+        member& self = members_[index];
+        self.drain.target = self.reopen.target = nullptr;
+        const std::lock_guard lock(mutex_);
+        self.on = nullptr;
+        if (--left_count_ == 0 && control_ != nullptr) control_->post(all_left_);
+    }
+
+    // Called on the control loop.
+    void control_begins(kevring::ring& on) {
+        const std::lock_guard lock(mutex_);
+        control_ = &on;
+        all_left_.until = &on.root_scope();
+        if (left_count_ == 0) control_->post(all_left_);
+    }
+    void control_ends() noexcept {
+        const std::lock_guard lock(mutex_);
+        control_ = nullptr;
+    }
+    void drain() noexcept {
+        const std::lock_guard lock(mutex_);
+        draining_ = true;
+        for (member& each : members_)
+            if (each.on != nullptr) each.drain.send(*each.on);
+    }
+    void reopen_logs() noexcept {
+        const std::lock_guard lock(mutex_);
+        for (member& each : members_)
+            if (each.on != nullptr) each.reopen.send(*each.on);
+    }
+
+private:
+    struct member {
+        request_to_loop drain{[](worker& on) noexcept { on.drain(); }};
+        request_to_loop reopen{[](worker& on) noexcept { on.reopen(); }};
+        kevring::ring* on = nullptr;  // null before join() and after leave()
+    };
+    struct end_of_control : kevring::work {
+        end_of_control() noexcept : work(arrived) {}
+        static void arrived(work& self) noexcept {
+            static_cast<end_of_control&>(self).until->request_stop();
+        }
+        kevring::cancel_scope* until = nullptr;
+    };
+
+    std::deque<member> members_;
+    // Guarded by mutex_: what follows, and `on` of each member.
+    std::mutex mutex_;
+    unsigned left_count_;
+    bool draining_ = false;
+    kevring::ring* control_ = nullptr;
+    end_of_control all_left_;
+};
+
+// Blocked in every thread, they arrive at the control loop's descriptor.
+kevring::fd take_signals() {
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&wanted, number);
+    ::pthread_sigmask(SIG_BLOCK, &wanted, nullptr);
+    kevring::fd taken(::signalfd(-1, &wanted, SFD_CLOEXEC));
+    if (!taken) throw std::system_error(errno, std::system_category(), "signalfd");
+    return taken;
+}
+
+struct program {
+    program(httpd::settings with, unsigned worker_count)
+        : options(std::move(with)),
+          shared(options),
+          listening(options, worker_count),
+          loops(worker_count) {}
+
+    const httpd::settings options;
+    httpd::shared_state shared;
+    doors listening;
+    crew loops;
+    const kevring::fd signals = take_signals();
+};
+
+kevring::task<void> work(program& all, unsigned index) {
+    kevring::ring& on = *kevring::ring::current();
+    httpd::access_log log(all.options.access_log);
+    worker own(on, all.shared, all.listening.take(on, index), log);
+    all.loops.join(index, own);
+    std::exception_ptr failure;
+    try {
+        co_await own.serve();
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    all.loops.leave(index);
+    if (failure) std::rethrow_exception(failure);
+}
+
+kevring::task<void> control(program& all) {
+    kevring::ring& on = *kevring::ring::current();
+    all.loops.control_begins(on);
+    while (true) {
+        signalfd_siginfo arrived{};
+        const std::span<signalfd_siginfo, 1> one(&arrived, 1);
+        kevring::read_operation read(on, all.signals, std::as_writable_bytes(one));
+        const auto got = co_await read;
+        if (!got) break;
+        if (arrived.ssi_signo == SIGHUP)
+            all.loops.reopen_logs();
+        else
+            all.loops.drain();
+    }
+    all.loops.control_ends();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    httpd::settings options;
+    if (const auto ends = httpd::read_settings(argc, argv, options)) return *ends;
+    std::signal(SIGPIPE, SIG_IGN);
+    const unsigned worker_count = options.thread_count != 0 ? options.thread_count : core_count();
+    program all(std::move(options), worker_count);
+    for (const kevring::endpoint& where : all.listening.addresses())
+        std::fprintf(stderr, "httpd: serving %s at %s%s\n", all.options.root.c_str(),
+                     where.family() == AF_UNIX ? "" : "http://", where.to_string().c_str());
+
+    kevring::run(worker_count + 1,
+                 [&](unsigned index) { return index == 0 ? control(all) : work(all, index - 1); });
+    return 0;
+} catch (const std::exception& failure) {
+    std::fprintf(stderr, "httpd: %s\n", failure.what());
+    return 1;
+}

@@ -1,0 +1,78 @@
+#include "settings.hpp"
+
+#include <kevring/runtime/features.hpp>
+#include <kevring/runtime/version.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <map>
+
+namespace httpd {
+
+std::optional<int> read_settings(int argc, char** argv, settings& into) {
+    CLI::App app("Serves the files below a folder over HTTP.", "httpd");
+    app.set_version_flag("--version", std::string("httpd of kevring ") + kevring::version());
+    app.set_config("--config", "", "read options from FILE, one `name = value` a line");
+    app.footer(
+        "SIGINT and SIGTERM finish what is being sent and stop; a second one stops at once.\n"
+        "SIGHUP opens the access log anew.");
+
+    const std::map<std::string, log_format> formats{{"common", log_format::common},
+                                                    {"combined", log_format::combined},
+                                                    {"json", log_format::json}};
+    double head_seconds = 10;
+    double idle_seconds = 60;
+    double drain_seconds = 10;
+    bool describe = false;
+
+    app.add_option("--root", into.root, "the folder to serve")->capture_default_str();
+    app.add_option("--listen", into.listen,
+                   "HOST:PORT, [IPv6]:PORT or unix:PATH; may be given several times")
+        ->capture_default_str();
+    app.add_option("--threads", into.thread_count, "loops; 0: one for each core")
+        ->check(CLI::Range(0, 1024))
+        ->capture_default_str();
+    app.add_option("--access-log", into.access_log, "a file, or - for standard output");
+    app.add_option("--access-log-format", into.access_log_format, "common, combined or json")
+        ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case));
+    app.add_option("--max-connections", into.connection_count_max, "more are answered with 503")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--head-timeout", head_seconds, "seconds for a request's head")
+        ->check(CLI::Range(0.01, 86'400.0))
+        ->capture_default_str();
+    app.add_option("--idle-timeout", idle_seconds, "seconds between two requests")
+        ->check(CLI::Range(0.01, 86'400.0))
+        ->capture_default_str();
+    app.add_option("--drain-timeout", drain_seconds, "seconds to finish when told to stop")
+        ->check(CLI::Range(0.0, 86'400.0))
+        ->capture_default_str();
+    app.add_option("--min-send-rate", into.send_bytes_per_second_min,
+                   "bytes a second that a client must take; 0: any")
+        ->capture_default_str();
+    app.add_option("--max-body", into.body_bytes_max, "bytes of a request's body")
+        ->capture_default_str();
+    app.add_option("--open-files", into.open_file_count_max, "files that each loop keeps open")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_flag("--describe", describe, "say what this kernel offers and what is used, and end");
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& ended) {
+        return app.exit(ended);
+    }
+    if (describe) {
+        std::fputs(kevring::describe().c_str(), stdout);
+        return 0;
+    }
+    const auto milliseconds = [](double seconds) {
+        return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+    };
+    into.head_time = milliseconds(head_seconds);
+    into.idle_time = milliseconds(idle_seconds);
+    into.drain_time = milliseconds(drain_seconds);
+    return std::nullopt;
+}
+
+}  // namespace httpd

@@ -1,0 +1,37 @@
+// settings.hpp: how the server is to run, from its command line and its configuration file.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace httpd {
+
+enum class log_format : std::uint8_t { common, combined, json };
+
+/// Read once, before the loops begin; constant from then on.
+struct settings {
+    std::string root = ".";
+    std::vector<std::string> listen{"127.0.0.1:8080"};
+    unsigned thread_count = 0;  // 0: one for each core that the process may use
+
+    std::string access_log;  // empty: none; "-": standard output
+    log_format access_log_format = log_format::common;
+
+    unsigned connection_count_max = 100'000;          // of all loops together
+    std::chrono::milliseconds head_time{10'000};      // from a head's first byte to its last
+    std::chrono::milliseconds idle_time{60'000};      // between two requests
+    std::chrono::milliseconds drain_time{10'000};     // for what is being sent when told to stop
+    std::uint64_t send_bytes_per_second_min = 1'024;  // a slower client is cut off
+    std::uint64_t body_bytes_max = 1 << 20;           // of a request; more is refused
+    unsigned open_file_count_max = 2'000;             // in the cache of each loop
+};
+
+/// Reads argv, and the file that --config names.
+///
+/// Result     The exit status where the program is to end at once, as after --help.
+std::optional<int> read_settings(int argc, char** argv, settings& into);
+
+}  // namespace httpd

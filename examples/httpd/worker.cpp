@@ -1,0 +1,104 @@
+#include "worker.hpp"
+
+#include "connection.hpp"
+
+#include <kevring/runtime/sleep.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace httpd {
+namespace {
+
+// Blocks that are kept for the next responses; more are given back when a burst is over.
+constexpr std::size_t free_block_count_max = 64;
+
+kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::milliseconds time) {
+    const auto slept = co_await kevring::sleep_for(time);
+    if (slept) clients.request_stop();
+}
+
+}  // namespace
+
+worker::worker(kevring::ring& on, shared_state& shared, std::vector<kevring::listener> listeners,
+               access_log& log)
+    : ring_(on),
+      shared_(shared),
+      log_(log),
+      listeners_(std::move(listeners)),
+      cache_(shared.options.open_file_count_max) {
+    free_blocks_.reserve(free_block_count_max);
+}
+
+kevring::task<void> worker::serve() {
+    kevring::cancel_scope& outer = co_await kevring::current_scope();
+    kevring::task_scope logging(ring_, &outer);
+    kevring::task_scope clients(ring_, &outer);
+    kevring::task_scope accepting(ring_, &outer);
+    clients_ = &clients;
+    accepting_ = &accepting;
+    logging.spawn(log_.write_lines(ring_));
+    for (kevring::listener& doors : listeners_) accepting.spawn(accept_from(doors, clients));
+    co_await accepting.join();
+    accepting_ = nullptr;
+    listeners_.clear();  // new clients are refused from here on
+
+    kevring::task_scope limit(ring_, &outer);
+    limit.spawn(stop_later(clients, options().drain_time));
+    co_await clients.join();
+    clients_ = nullptr;
+    limit.request_stop();
+    co_await limit.join();
+    logging.request_stop();
+    co_await logging.join();
+}
+
+kevring::task<void> worker::accept_from(kevring::listener& doors, kevring::task_scope& clients) {
+    while (true) {
+        auto accepted = co_await doors.accept();
+        if (!accepted) co_return;
+        clients.spawn(serve_one(std::move(*accepted)));
+    }
+}
+
+kevring::task<void> worker::serve_one(kevring::socket client) {
+    connection one(*this, std::move(client));
+    co_await one.serve();
+}
+
+void worker::drain() noexcept {
+    if (draining_) {
+        if (clients_ != nullptr) clients_->request_stop();
+        return;
+    }
+    draining_ = true;
+    if (accepting_ != nullptr) accepting_->request_stop();
+    for (connection* each : connections_) each->drain();
+}
+
+void worker::add(connection& one) {
+    one.place = connections_.size();
+    connections_.push_back(&one);
+    shared_.connection_count.fetch_add(1, std::memory_order_relaxed);
+}
+
+void worker::remove(connection& one) noexcept {
+    connections_[one.place] = connections_.back();
+    connections_[one.place]->place = one.place;
+    connections_.pop_back();
+    shared_.connection_count.fetch_sub(1, std::memory_order_relaxed);
+}
+
+std::unique_ptr<send_block> worker::take_block() {
+    if (free_blocks_.empty()) return std::unique_ptr<send_block>(new send_block);  // not zeroed
+    auto block = std::move(free_blocks_.back());
+    free_blocks_.pop_back();
+    return block;
+}
+
+void worker::give_block(std::unique_ptr<send_block> block) noexcept {
+    if (free_blocks_.size() < free_block_count_max) free_blocks_.push_back(std::move(block));
+}
+
+}  // namespace httpd
