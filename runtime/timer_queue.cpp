@@ -143,7 +143,7 @@ void timer_queue::advance_cursor() noexcept {
 }
 
 std::int64_t timer_queue::next_deadline_ns() const noexcept {
-    if (spreading_index_ != no_index) return now_ns_;
+    if (spreading_index_ != no_index) return spreading_cursor_ns_;  // before all, and past
     if (occupied_levels_ == 0) return never;
     return slots_[lowest_index()].earliest_ns;
 }

@@ -235,6 +235,26 @@ TEST_CASE("a crowd of timers is dealt with in bounded turns and in order", "[run
     CHECK(set.queue.next_deadline_ns() == 90 * second);
 }
 
+TEST_CASE("timers that join a crowd while it is being spread come after their equals",
+          "[runtime][timer]") {
+    constexpr int count = 2 * static_cast<int>(timer_queue::move_count_max);
+    constexpr std::int64_t late = 30 * second + 1'000'000;
+    numbered_timers set(0);
+    for (int i = 0; i < count; ++i) set.add(late);
+    const int first = count;
+    set.add(late - 1);
+    CHECK(set.queue.expire(late - 1, unlimited) == 0);  // it has not been found yet
+    CHECK(set.queue.next_deadline_ns() <= late - 1);
+
+    set.add(late);
+    CHECK(expire_all(set.queue, late - 1) == 1);
+    CHECK(set.fired == std::vector<int>{first});
+    CHECK(set.queue.next_deadline_ns() == late);
+    CHECK(expire_all(set.queue, late) == count + 1);
+
+    CHECK(set.fired.back() == first + 1);
+}
+
 TEST_CASE("a crowd that is cancelled while it is being spread leaves nothing", "[runtime][timer]") {
     constexpr int count = 2 * static_cast<int>(timer_queue::move_count_max);
     numbered_timers set(0);
@@ -262,4 +282,33 @@ TEST_CASE("a cancelled first timer costs at most one call for nothing", "[runtim
     CHECK(set.queue.expire(hint, unlimited) == 0);
 
     CHECK(set.queue.next_deadline_ns() == second_deadline);
+}
+
+TEST_CASE("a million timers take 32 bytes each, and nothing beside them", "[runtime][timer]") {
+    STATIC_REQUIRE(sizeof(timer_node) == 32);
+    STATIC_REQUIRE(sizeof(timer_queue) < 20'000);
+    constexpr std::int64_t count = 1'000'000;
+    static std::int64_t fired_count;
+    static std::int64_t last_deadline;
+    static bool in_order;
+    fired_count = last_deadline = 0;
+    in_order = true;
+    timer_queue queue(0);
+    std::deque<timer_node> timers;
+    for (std::int64_t i = 0; i < count; ++i) {
+        timer_node& timer = timers.emplace_back([](timer_node& node) noexcept {
+            ++fired_count;
+            in_order = in_order && node.deadline_ns() >= last_deadline;
+            last_deadline = node.deadline_ns();
+        });
+        queue.arm(timer, i * 7'919 % count * 60'000);  // a minute, in no order
+    }
+    for (std::int64_t i = 0; i < count; i += 2) queue.disarm(timers[static_cast<std::size_t>(i)]);
+    CHECK(queue.size() == count / 2);
+
+    for (std::int64_t now = 0; now < 61 * second; now += second / 100) expire_all(queue, now);
+
+    CHECK(fired_count == count / 2);
+    CHECK(in_order);
+    CHECK(queue.empty());
 }
