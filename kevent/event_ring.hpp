@@ -1,0 +1,449 @@
+// event_ring.hpp: a bounded ring of events that any number of threads fill and empty without a
+// lock.
+//
+// Every event that was ever published has a position, counted from 0 in 64 bits, and position P is
+// slot P % capacity of lap P / capacity. Four positions follow each other round the ring:
+//
+//     committed <= claimed <= published <= reserved <= committed + capacity
+//
+// Publishing reserves positions, writes the slots, and marks them with their lap, the first slot of
+// a batch last: a batch is seen whole or not at all, and events of one thread are claimed in its
+// order. Claiming copies what is published behind `claimed` and then moves `claimed` past it by one
+// compare-and-swap. Nobody can have claimed, committed or overwritten what was copied if that
+// succeeds, so a copy is good however the threads were scheduled, and a thread that dies between
+// claim and commit takes nothing with it. Committing says that everything before a position is done
+// with, whoever claimed it, which is what frees slots.
+//
+// Progress    No call waits for another thread, but those that say so. publish() and claim() repeat
+//             only when another thread has succeeded meanwhile. A thread that is stopped in the
+//             middle of publish() hides the events behind its own until it goes on.
+// Orders      A `mark` pairs producer and consumer; `claimed_` consumers among themselves;
+//             `committed_` consumer and producer. Whoever follows the chain mark, claimed,
+//             committed has seen all that happened to a slot before it is written again.
+// Sleeping    One sleeper is called for one publish, however many events it brings; a sleeper that
+//             was called and leaves events behind calls the next. With no sleepers there is no
+//             system call.
+//
+// Spec: 6.4, 6.5. Why it is built so, and what it was measured against:
+// docs/design/0020-event-ring.md.
+#pragma once
+
+#include <kevring/kevent/kevent.h>
+#include <kevring/kevent/detail/futex.hpp>
+#include <kevring/kevent/detail/ring_positions.hpp>
+#include <kevring/kevent/detail/wait_gate.hpp>
+#include <kevring/runtime/assert.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <type_traits>
+
+namespace kevring {
+
+/// Events that were claimed together: `count` of them from position `first` on.
+struct claimed_events {
+    std::uint64_t first = 0;
+    std::size_t count = 0;
+
+    /// The position behind the last: what to commit once all before it are done with.
+    std::uint64_t end() const noexcept { return first + count; }
+
+    friend bool operator==(const claimed_events&, const claimed_events&) = default;
+};
+
+/// A bounded ring of `Record`s, many producers, many consumers. Programs use event_ring.
+///
+/// Threads    What the ring asks of the machine: detail::native_threads, or a test's model.
+template <class Record, class Threads = detail::native_threads>
+class basic_event_ring {
+    static_assert(std::is_trivially_copyable_v<Record> && sizeof(Record) % 8 == 0,
+                  "a slot is copied by words of 8 bytes");
+
+public:
+    using time_point = detail::steady_deadline;
+
+    /// A deadline that never comes.
+    static constexpr time_point never = detail::no_deadline;
+
+    /// Makes an empty ring of at least `capacity_min` slots: the next power of two, and at least 2.
+    /// The first event has position `first_position`.
+    explicit basic_event_ring(std::size_t capacity_min, std::uint64_t first_position = 0)
+        : capacity_(std::bit_ceil(std::max<std::size_t>(capacity_min, KEVENT_RING_SIZE_MIN))),
+          lap_shift_(std::countr_zero(capacity_)),
+          marks_(std::make_unique<atomic<std::uint32_t>[]>(capacity_)),
+          words_(std::make_unique<atomic<std::uint64_t>[]>(capacity_ * record_words)) {
+        KEVRING_ASSERT(capacity_ <= std::size_t{1} << 30);  // commit() of a slot answers by an int
+        reserved_.store(first_position, std::memory_order_relaxed);
+        committed_seen_.store(first_position, std::memory_order_relaxed);
+        claimed_.store(first_position, std::memory_order_relaxed);
+        committed_.store(first_position, std::memory_order_relaxed);
+        for (std::size_t slot = 0; slot < capacity_; ++slot) {
+            // As if every position before the first had been published.
+            const bool passed = slot < (first_position & (capacity_ - 1));
+            marks_[slot].store(mark_of(first_position) - (passed ? 0 : 1),
+                               std::memory_order_relaxed);
+        }
+    }
+
+    basic_event_ring(const basic_event_ring&) = delete;
+
+    std::size_t capacity() const noexcept { return capacity_; }
+
+    // Producers.
+
+    /// Publishes the first events of `events`, in order and without another thread's between them.
+    /// Returns how many: fewer than asked when the ring is full, or becomes so.
+    std::size_t publish(std::span<const Record> events) noexcept {
+        const std::optional<reservation> got = reserve(events.size());
+        if (!got) return 0;
+        write_slots(got->first, events.first(got->count));
+        return got->count;
+    }
+
+    /// Publishes one event, or returns false: the ring is full.
+    bool publish(const Record& event) noexcept { return publish(std::span(&event, 1)) == 1; }
+
+    /// Publishes all of `events` in order, and waits for space as often as it takes. Other threads'
+    /// events may come between those of before and after a wait. Returns how many were published:
+    /// fewer than asked after `deadline` or close().
+    std::size_t publish_until(std::span<const Record> events, time_point deadline) noexcept {
+        std::size_t count = publish(events);
+        bool last_try = false;
+        while (count < events.size() && !last_try) {
+            space_gate_.enter();
+            last_try = is_closed();
+            if (last_try || !is_full()) {
+                space_gate_.leave();
+            } else {
+                last_try = space_gate_.sleep(deadline) == detail::sleep_end::timed_out;
+            }
+            count += publish(events.subspan(count));
+            // What this thread was called for, and did not use, is for the next.
+            if (space_gate_.has_sleepers() && !is_full()) space_gate_.call_one();
+        }
+        return count;
+    }
+
+    // Consumers.
+
+    /// Takes the oldest events that nobody has claimed, in order, and copies them to `target`. The
+    /// slots stay occupied until they are committed, by anyone.
+    claimed_events claim(std::span<Record> target) noexcept {
+        // acquire, here and below: pairs with the release in this function, so that what another
+        // consumer saw of the marks before `claimed` is seen here too: marks behind the first of a
+        // batch are relaxed.
+        std::uint64_t first = claimed_.load(std::memory_order_acquire);
+        while (!target.empty()) {
+            const published_run run = published_from(first, target.size());
+            if (run.count == 0) {
+                if (!run.overtaken) break;
+                first = claimed_.load(std::memory_order_acquire);
+                continue;
+            }
+            read_slots(first, target.first(run.count));
+            // release: the copy above is finished before anyone can commit it; pairs with the
+            // acquire in commit().
+            if (claimed_.compare_exchange_strong(first, first + run.count,
+                                                 std::memory_order_acq_rel,
+                                                 std::memory_order_acquire)) {
+                return {first, run.count};
+            }
+        }
+        return {first, 0};
+    }
+
+    /// Claims at least one event, and sleeps until there is one. Returns none after `deadline` or
+    /// close(), when there is nothing.
+    claimed_events claim_until(std::span<Record> target, time_point deadline) noexcept {
+        return claim_while(target, deadline, [] { return true; });
+    }
+
+    /// As claim_until(), but does not sleep while committed() differs from `believed_committed`:
+    /// someone has committed since the caller looked, and it had better look again.
+    claimed_events claim_until(std::span<Record> target, time_point deadline,
+                               std::uint64_t believed_committed) noexcept {
+        return claim_while(target, deadline, [&] { return committed() == believed_committed; });
+    }
+
+    /// Frees every slot before `position`, whoever claimed it, and returns how many that freed: 0
+    /// when all of them were free already. -EINVAL: not all before it is claimed.
+    std::int64_t commit(std::uint64_t position) noexcept {
+        std::uint64_t at = committed_.load(std::memory_order_relaxed);
+        while (position > at) {
+            // acquire: pairs with the release in claim(): all copies of what is claimed are made.
+            if (position > claimed_.load(std::memory_order_acquire)) return -EINVAL;
+            if (move_committed(at, position)) return static_cast<std::int64_t>(position - at);
+        }
+        return 0;
+    }
+
+    /// As commit(), with the position named by its slot and its lap modulo 2^32. -EINVAL: `slot` is
+    /// no slot, or not all before it is claimed; -EOVERFLOW: the lap is more than one away from
+    /// over().
+    std::int64_t commit(std::uint32_t slot, std::uint32_t lap) noexcept {
+        std::uint64_t at = committed_.load(std::memory_order_relaxed);
+        while (true) {
+            // acquire: as in the other commit().
+            const detail::ring_positions positions{at, claimed_.load(std::memory_order_acquire),
+                                                   static_cast<std::uint32_t>(capacity_)};
+            // `at` may be behind its time by now; then the move fails and all is decided again.
+            const detail::commit_decision decision = decide_commit(positions, slot, lap);
+            if (decision.result <= 0 || move_committed(at, decision.consumer)) {
+                return decision.result;
+            }
+        }
+    }
+
+    /// Claims, and commits what it claimed: for consumers that are done with an event once they
+    /// have a copy. Commits what others have claimed before, too.
+    std::size_t take(std::span<Record> target) noexcept {
+        const claimed_events got = claim(target);
+        if (got.count != 0) commit(got.end());
+        return got.count;
+    }
+
+    /// As take(), but sleeps as claim_until() does.
+    std::size_t take_until(std::span<Record> target, time_point deadline) noexcept {
+        const claimed_events got = claim_until(target, deadline);
+        if (got.count != 0) commit(got.end());
+        return got.count;
+    }
+
+    // Anyone.
+
+    /// The position before which all is committed. It may be further already when the call returns.
+    std::uint64_t committed() const noexcept {
+        // seq_cst: pairs with move_committed(); see is_full().
+        return committed_.load(std::memory_order_seq_cst);
+    }
+
+    /// The position before which all is claimed. It may be further already when the call returns.
+    std::uint64_t claimed() const noexcept { return claimed_.load(std::memory_order_acquire); }
+
+    /// The lap of committed(), modulo 2^32.
+    std::uint32_t over() const noexcept {
+        return static_cast<std::uint32_t>(committed() >> lap_shift_);
+    }
+
+    /// Whether there is nothing to claim. It may be out of date when the call returns.
+    bool is_empty() const noexcept {
+        // acquire: pairs with claim(), as there.
+        const std::uint64_t first = claimed_.load(std::memory_order_acquire);
+        // seq_cst: pairs with the last store of write_slots(). A consumer that has entered the gate
+        // and reads an old mark here is seen by the producer of that mark. If `first` is inside a
+        // batch, then who claimed up to it saw the whole batch, and so does this thread.
+        const std::uint32_t mark = marks_[slot_of(first)].load(std::memory_order_seq_cst);
+        return laps_behind(mark, first) > 0;
+    }
+
+    /// Whether there is no free slot. It may be out of date when the call returns.
+    bool is_full() const noexcept {
+        const std::uint64_t reserved = reserved_.load(std::memory_order_relaxed);
+        // seq_cst: pairs with move_committed(). A producer that has entered the gate and reads an
+        // old position here is seen by the thread that moves it on. An old `reserved` only makes
+        // the ring look emptier, which costs a try.
+        const std::uint64_t committed = committed_.load(std::memory_order_seq_cst);
+        return static_cast<std::int64_t>(reserved - committed) >=
+               static_cast<std::int64_t>(capacity_);
+    }
+
+    /// Ends every wait, now and from now on: they return what can be had without one. Nothing else
+    /// changes.
+    void close() noexcept {
+        // seq_cst: pairs with is_closed() behind enter().
+        closed_.store(true, std::memory_order_seq_cst);
+        event_gate_.call_all();
+        space_gate_.call_all();
+    }
+
+    bool is_closed() const noexcept { return closed_.load(std::memory_order_seq_cst); }
+
+private:
+    template <class T>
+    using atomic = typename Threads::template atomic<T>;
+    using gate = detail::basic_wait_gate<Threads>;
+
+    static constexpr std::size_t record_words = sizeof(Record) / 8;
+    static constexpr std::size_t line_bytes = 64;
+
+    struct reservation {
+        std::uint64_t first;
+        std::size_t count;
+    };
+    struct published_run {
+        std::size_t count;
+        bool overtaken;  // the first slot is on a later lap: someone has claimed the position
+    };
+
+    std::size_t slot_of(std::uint64_t position) const noexcept {
+        return static_cast<std::size_t>(position) & (capacity_ - 1);
+    }
+
+    // What the mark of a slot is from when `position` is published in it until the next lap's is.
+    std::uint32_t mark_of(std::uint64_t position) const noexcept {
+        return static_cast<std::uint32_t>(position >> lap_shift_) + 1;
+    }
+
+    // How many laps `mark` lacks until `position` is published: 0 when it is, less when it was
+    // overwritten since.
+    std::int32_t laps_behind(std::uint32_t mark, std::uint64_t position) const noexcept {
+        return static_cast<std::int32_t>(mark_of(position) - mark);
+    }
+
+    // Takes positions for up to `count_max` events; none when the ring is full.
+    std::optional<reservation> reserve(std::size_t count_max) noexcept {
+        std::uint64_t first = reserved_.load(std::memory_order_relaxed);
+        // acquire: pairs with the release below: the thread that wrote it had seen the slots free.
+        std::uint64_t committed = committed_seen_.load(std::memory_order_acquire);
+        bool fresh = false;
+        while (count_max != 0) {
+            // Below 0 when `first` is old; the exchange fails then.
+            const std::int64_t filled = static_cast<std::int64_t>(first - committed);
+            const std::size_t space = static_cast<std::size_t>(
+                std::max<std::int64_t>(0, static_cast<std::int64_t>(capacity_) - filled));
+            if (space < count_max && !fresh) {
+                // Looks at the consumers' line only when the ring seems too full.
+                // acquire: pairs with the release in move_committed(): the slots are copied.
+                committed = committed_.load(std::memory_order_acquire);
+                // Another thread's newer value may be lost by this; it is only an estimate.
+                committed_seen_.store(committed, std::memory_order_release);
+                fresh = true;
+                continue;
+            }
+            if (space == 0) {
+                const std::uint64_t now = reserved_.load(std::memory_order_relaxed);
+                if (now == first) return std::nullopt;
+                first = now;
+                fresh = false;
+                continue;
+            }
+            const std::size_t count = std::min(count_max, space);
+            // relaxed: says only who writes which slots. What the slots held is settled by
+            // `committed`, what they hold by the marks.
+            if (reserved_.compare_exchange_weak(first, first + count, std::memory_order_relaxed,
+                                                std::memory_order_relaxed)) {
+                return reservation{first, count};
+            }
+            fresh = false;
+        }
+        return std::nullopt;
+    }
+
+    void write_slots(std::uint64_t first, std::span<const Record> events) noexcept {
+        for (std::size_t i = 0; i < events.size(); ++i) {
+            std::array<std::uint64_t, record_words> record;
+            std::memcpy(record.data(), &events[i], sizeof(Record));
+            atomic<std::uint64_t>* const slot = &words_[slot_of(first + i) * record_words];
+            // relaxed, as in read_slots(): the mark orders them. Atomic, because a consumer that is
+            // too late may be reading them, to throw away what it reads.
+            for (std::size_t w = 0; w < record_words; ++w) {
+                slot[w].store(record[w], std::memory_order_relaxed);
+            }
+        }
+        for (std::size_t i = events.size() - 1; i > 0; --i) {
+            // relaxed: nobody looks at it before having seen the first mark of the batch.
+            marks_[slot_of(first + i)].store(mark_of(first + i), std::memory_order_relaxed);
+        }
+        // Last: this shows the batch. release: pairs with the acquire in published_from(). seq_cst:
+        // pairs with is_empty(), so that a consumer that is about to sleep is seen by call_one().
+        marks_[slot_of(first)].store(mark_of(first), std::memory_order_seq_cst);
+        event_gate_.call_one();
+    }
+
+    // How many events from `first` on, up to `count_max`, are published.
+    published_run published_from(std::uint64_t first, std::size_t count_max) const noexcept {
+        std::size_t count = 0;
+        count_max = std::min(count_max, capacity_);
+        while (count < count_max) {
+            // acquire: pairs with the release in write_slots(): the records are there.
+            const std::uint32_t mark =
+                marks_[slot_of(first + count)].load(std::memory_order_acquire);
+            const std::int32_t behind = laps_behind(mark, first + count);
+            if (behind != 0) return {count, behind < 0 && count == 0};
+            ++count;
+        }
+        return {count, false};
+    }
+
+    void read_slots(std::uint64_t first, std::span<Record> target) const noexcept {
+        for (std::size_t i = 0; i < target.size(); ++i) {
+            std::array<std::uint64_t, record_words> record;
+            const atomic<std::uint64_t>* const slot = &words_[slot_of(first + i) * record_words];
+            // relaxed: the acquire of the mark is before them, the release of `claimed_` behind.
+            for (std::size_t w = 0; w < record_words; ++w) {
+                record[w] = slot[w].load(std::memory_order_relaxed);
+            }
+            std::memcpy(&target[i], record.data(), sizeof(Record));
+        }
+    }
+
+    // Moves committed_ from `at` to `target`, or sets `at` to where it is by now.
+    bool move_committed(std::uint64_t& at, std::uint64_t target) noexcept {
+        // release: pairs with the acquire in reserve(): who writes the slots next has seen that
+        // they were copied. seq_cst: pairs with is_full(), so that a producer that is about to
+        // sleep is seen by call_one().
+        if (!committed_.compare_exchange_weak(at, target, std::memory_order_seq_cst,
+                                              std::memory_order_relaxed)) {
+            return false;
+        }
+        space_gate_.call_one();
+        return true;
+    }
+
+    template <class MaySleep>
+    claimed_events claim_while(std::span<Record> target, time_point deadline,
+                               MaySleep may_sleep) noexcept {
+        claimed_events got = claim(target);
+        bool last_try = target.empty();
+        while (got.count == 0 && !last_try) {
+            event_gate_.enter();
+            last_try = is_closed() || !may_sleep();
+            if (last_try || !is_empty()) {
+                event_gate_.leave();
+            } else {
+                last_try = event_gate_.sleep(deadline) == detail::sleep_end::timed_out;
+            }
+            got = claim(target);
+            // What this thread was called for, and did not take, is for the next.
+            if (event_gate_.has_sleepers() && !is_empty()) event_gate_.call_one();
+        }
+        return got;
+    }
+
+    // Constant after construction.
+    const std::size_t capacity_;  // a power of two
+    const int lap_shift_;
+    const std::unique_ptr<atomic<std::uint32_t>[]> marks_;  // by slot; apart from the records, so
+                                                            // that 16 are looked at in one line
+    const std::unique_ptr<atomic<std::uint64_t>[]> words_;  // by slot, record_words for each
+
+    // Written by producers.
+    alignas(line_bytes) atomic<std::uint64_t> reserved_{0};
+    atomic<std::uint64_t> committed_seen_{0};  // some value that committed_ had
+
+    // Written by consumers.
+    alignas(line_bytes) atomic<std::uint64_t> claimed_{0};
+    atomic<std::uint64_t> committed_{0};
+
+    // Read by producers all the time, and written by who sleeps and who calls.
+    alignas(line_bytes) gate event_gate_;
+
+    // Read by consumers all the time, and written by who sleeps and who calls.
+    alignas(line_bytes) gate space_gate_;
+    atomic<bool> closed_{false};  // Written once, on any thread.
+};
+
+/// The ring of the 40-byte events of a kevent queue.
+using event_ring = basic_event_ring<ukevent>;
+
+}  // namespace kevring
