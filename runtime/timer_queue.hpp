@@ -7,7 +7,7 @@
 // slots, six bits each. A timer stands on the level of the highest six bits in which its deadline
 // differs from the cursor, the time up to which all has been dealt with, and moves down when the
 // cursor comes near. So arm and disarm are a list insertion and removal, however many are active,
-// and yet the order is exact to the nanosecond.
+// and yet the order is exact to the nanosecond. Why this one: docs/design/0030-timer-queue.md.
 #pragma once
 
 #include <kevring/runtime/assert.hpp>
