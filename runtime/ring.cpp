@@ -49,6 +49,15 @@ void count_forks() noexcept {
     static_cast<void>(registered);
 }
 
+// Tells the processor that this thread only waits for another.
+void relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
 template <class T>
 T load_acquire(const T* from) noexcept {  // pairs with the kernel's release of the same word
     return __atomic_load_n(from, __ATOMIC_ACQUIRE);
@@ -226,7 +235,7 @@ bool ring::look_for_work(std::int64_t timeout_ns) noexcept {
             if (completions_ready() || kernel_has_work() ||
                 posted_.load(std::memory_order_relaxed) != nullptr)
                 return true;
-            __builtin_ia32_pause();
+            relax();
         }
     } while (now_ns() - begin < spin_ns);
     return false;
