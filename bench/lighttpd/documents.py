@@ -8,12 +8,13 @@ KIB, MIB = 1024, 1024 * 1024
 SINGLE = {"100B": 100, "1KiB": KIB, "2.7KB": 2700, "4KiB": 4 * KIB, "16KiB": 16 * KIB,
           "64KiB": 64 * KIB, "256KiB": 256 * KIB, "1MiB": MIB, "16MiB": 16 * MIB}
 TREE_FILE_BYTES = (512, 8192)  # from, to
+COLD = {"cold-1MiB": (MIB, 128), "cold-16MiB": (16 * MIB, 12)}  # bytes of a file, files
 
 
 class document_tree:
     """`paths[name]` are the paths of a document, as a request names them."""
 
-    def __init__(self, root, small_count, large_count):
+    def __init__(self, root, small_count, large_count, cold_names=()):
         self.root = root
         self.paths = {}
         bytes_of = random.Random(2006)
@@ -25,6 +26,10 @@ class document_tree:
             self._add("tree", f"/tree/{at // 100:02}/{at % 100:02}.html", bytes_of.randbytes(size))
         for at in range(large_count):
             self._add("large", f"/large/{at:02}.html", bytes_of.randbytes(MIB))
+        for name in cold_names:
+            size, count = COLD[name]
+            for at in range(count):
+                self._add(name, f"/{name}/{at:03}.html", bytes_of.randbytes(size))
         self.request_files = {}
         for name, paths in self.paths.items():
             self.request_files[name] = os.path.join(root, f"paths-{name}.txt")
@@ -38,6 +43,16 @@ class document_tree:
             file.write(data)
         os.chmod(where, 0o644)
         self.paths.setdefault(name, []).append(path)
+
+    def forget(self, name):
+        """Makes a document's files leave the page cache, where the file system has one."""
+        for path in self.paths[name]:
+            fd = os.open(self.root + path, os.O_RDONLY)
+            try:
+                os.fsync(fd)  # a page that was not written yet stays
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(fd)
 
     def read(self, path):
         with open(self.root + path, "rb") as file:

@@ -6,12 +6,13 @@ it a fifth of its CPU time for small files and costs it as much again for large 
 is measured against the better of the two.
 """
 import os
+import resource
 import shutil
 import subprocess
 
 import measure
 
-DESCRIPTORS = 16384
+DESCRIPTORS = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)
 
 
 def _find(name):
@@ -62,7 +63,7 @@ server.port = {port}
 server.event-handler = "linux-sysepoll"
 server.network-backend = "sendfile"
 server.max-fds = {DESCRIPTORS}
-server.max-connections = {DESCRIPTORS - 1024}
+server.max-connections = {DESCRIPTORS // 2}
 server.listen-backlog = 4096
 server.max-keep-alive-requests = 65535
 server.max-keep-alive-idle = 120
@@ -98,7 +99,7 @@ pid {folder}/nginx.pid;
 error_log {folder}/nginx.log crit;
 events {{
     use epoll;
-    worker_connections {DESCRIPTORS - 1024};
+    worker_connections {DESCRIPTORS - 256};
 }}
 http {{
     types {{ text/html html; }}

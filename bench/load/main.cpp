@@ -62,6 +62,8 @@ program_options parse(int argc, char** argv) {
     app.add_option("--path", load.paths, "what to ask for; may be given several times");
     app.add_option("--paths", path_file, "a file with one path a line")->check(CLI::ExistingFile);
     app.add_flag("--random", load.random_order, "paths in random order instead of in turn");
+    app.add_flag("--learn-by-head", load.learn_by_head,
+                 "learn the lengths by HEAD, which leaves the server's files unread");
     app.add_option("--header", load.headers, "a further header line of each request");
     app.add_flag("--http10", load.http10, "HTTP/1.0 requests");
     auto* close_flag = app.add_flag("--close", close, "a connection for each request");

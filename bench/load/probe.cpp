@@ -123,9 +123,11 @@ std::optional<std::uint64_t> content_length(std::string_view head) {
     return value;
 }
 
-std::string request_for(const load_options& options, const std::string& path) {
+std::string request_for(const load_options& options, std::string_view method,
+                        const std::string& path) {
     const bool keep = options.mode == load_mode::keep_alive;
-    std::string text = "GET " + path + (options.http10 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n");
+    std::string text =
+        std::string(method) + " " + path + (options.http10 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n");
     text += "Host: " + options.host + ":" + std::to_string(options.port) + "\r\n";
     if (options.http10 == keep)
         text += keep ? "Connection: keep-alive\r\n" : "Connection: close\r\n";
@@ -133,9 +135,10 @@ std::string request_for(const load_options& options, const std::string& path) {
     return text + "\r\n";
 }
 
-// The length of the whole response, which has been read to its end.
-std::uint64_t ask(blocking_connection& on, const load_target& target) {
-    on.send_all(target.request);
+// The length of the whole response to a GET, which has been read to its end. A HEAD tells the same,
+// but for the body's bytes.
+std::uint64_t ask(blocking_connection& on, const std::string& request) {
+    on.send_all(request);
     std::size_t taken = 0;
     const std::string head = on.read_head(taken);
     const std::string first_line = head.substr(0, head.find('\r'));
@@ -145,8 +148,9 @@ std::uint64_t ask(blocking_connection& on, const load_target& target) {
     const auto length = content_length(head);
     if (!length) throw std::runtime_error("a response without Content-Length");
     const std::uint64_t total = head.size() + *length;
-    if (taken > total) throw std::runtime_error("more bytes than Content-Length says");
-    on.discard(total - taken);
+    const std::uint64_t to_come = request.starts_with("HEAD ") ? head.size() : total;
+    if (taken > to_come) throw std::runtime_error("more bytes than Content-Length says");
+    on.discard(to_come - taken);
     return total;
 }
 
@@ -182,15 +186,17 @@ std::vector<load_target> learn_targets(const load_options& options) {
     const bool keep = options.mode == load_mode::keep_alive;
     std::optional<blocking_connection> connection;
     for (const std::string& path : options.paths) {
-        load_target target{request_for(options, path), 0};
+        load_target target{request_for(options, "GET", path), 0};
         try {
             if (!connection || !keep) connection.emplace(options, 0);
+            const std::string request =
+                options.learn_by_head ? request_for(options, "HEAD", path) : target.request;
             try {
-                target.response_bytes = ask(*connection, target);
+                target.response_bytes = ask(*connection, request);
             } catch (const std::system_error&) {
                 if (targets.empty()) throw;
                 connection.emplace(options, 0);  // closed by a server that counts requests
-                target.response_bytes = ask(*connection, target);
+                target.response_bytes = ask(*connection, request);
             }
         } catch (const std::exception& failure) {
             throw std::runtime_error(path + ": " + failure.what());
