@@ -1,12 +1,12 @@
 #include "request_parser.hpp"
 
 #include <array>
-#include <bit>
 #include <cstring>
 #include <limits>
 
 #include "characters.hpp"
 #include "field_names.hpp"
+#include "scan.hpp"
 
 namespace httpd {
 namespace {
@@ -56,32 +56,11 @@ const refusal_row& row_of(refusal why) noexcept {
     return refusal_table[static_cast<std::size_t>(why)];
 }
 
-// The first byte in [first, last) that a line may not hold, or `last`: a control character, which
-// the end of the line is one of. HTAB counts as none.
-std::size_t skip_text(const char* base, std::size_t first, std::size_t last) noexcept {
-    constexpr std::uint64_t ones = 0x0101010101010101;
-    constexpr std::uint64_t high_bits = ones * 0x80;
-    while (last - first >= sizeof(std::uint64_t)) {
-        std::uint64_t word;
-        std::memcpy(&word, base + first, sizeof word);
-        // A borrow goes upwards only: below the lowest byte that is found, none is found wrongly.
-        const std::uint64_t deletes = word ^ (ones * 0x7f);
-        const std::uint64_t found =
-            ((word - ones * 0x20) & ~word & high_bits) | ((deletes - ones) & ~deletes & high_bits);
-        if (found == 0) {
-            first += sizeof word;
-            continue;
-        }
-        if constexpr (std::endian::native == std::endian::little) {
-            first += static_cast<std::size_t>(std::countr_zero(found)) / 8;
-        } else {
-            while (is(base[first], field_character)) ++first;
-        }
-        if (base[first] != '\t') return first;
-        ++first;
-    }
-    while (first < last && is(base[first], field_character)) ++first;
-    return first;
+// Lines end with CR, which is in no class of characters: a look for the first byte that is not in a
+// class stops there, and needs no bound.
+std::size_t skip(const char* base, std::size_t at, character_class classes) noexcept {
+    while (is(base[at], classes)) ++at;
+    return at;
 }
 
 request_method method_of(std::string_view name) noexcept {
@@ -149,7 +128,7 @@ parse_state request_parser::parse(std::string_view received) noexcept {
     std::size_t at = scanned_;
     while (true) {
         const std::size_t last = std::min<std::size_t>(received.size(), bound_);
-        at = skip_text(base, at, last);
+        at = static_cast<std::size_t>(detail::skip_text(base + at, base + last) - base);
         if (at == last) {
             if (last == bound_) {
                 return refuse(phase_ == phase::fields ? refusal::fields_too_large
@@ -211,23 +190,21 @@ refusal request_parser::read_line(std::size_t first, std::size_t last) noexcept 
 
 refusal request_parser::read_request_line(std::size_t first, std::size_t last) noexcept {
     const std::string_view line(head_.base_ + first, last - first);
-    std::size_t method_size = 0;
-    while (method_size < line.size() && is(line[method_size], token_character)) ++method_size;
+    const std::size_t method_size = skip(head_.base_, first, token_character) - first;
     if (method_size == line.size()) return refusal::bad_request_line;
     if (method_size == 0 || line[method_size] != ' ') return refusal::bad_method;
-    const std::size_t version_first = line.rfind(' ') + 1;
-    if (version_first == method_size + 1) return refusal::bad_request_line;  // as in HTTP/0.9
 
-    const std::string_view version = line.substr(version_first);
-    if (version == "HTTP/1.1") {
-        head_.minor_version_ = 1;
-    } else {
+    std::size_t version_first = line.size() - 8;  // too large when there is none
+    if (!line.ends_with(" HTTP/1.1") || version_first == method_size + 1) {
+        version_first = line.rfind(' ') + 1;
+        if (version_first == method_size + 1) return refusal::bad_request_line;  // as in HTTP/0.9
+        const std::string_view version = line.substr(version_first);
         if (version.size() != 8 || !version.starts_with("HTTP/") || version[6] != '.' ||
             !is(version[5], digit_character) || !is(version[7], digit_character)) {
             return refusal::bad_version;
         }
         if (version[5] != '1') return refusal::version_not_supported;
-        head_.minor_version_ = version[7] == '0' ? 0 : 1;
+        if (version[7] == '0') head_.minor_version_ = 0;
     }
     head_.method_name_ = head_.slice_of(first, first + method_size);
     head_.method_ = method_of(line.substr(0, method_size));
@@ -278,13 +255,12 @@ refusal request_parser::read_absolute_target(std::size_t first, std::size_t last
 
 refusal request_parser::read_path(std::size_t first, std::size_t last) noexcept {
     const char* const base = head_.base_;
-    std::size_t at = first;
-    while (at < last && is(base[at], path_character)) ++at;
+    std::size_t at = skip(base, first, path_character);
     head_.path_ = head_.slice_of(first, at);
     if (at == last) return refusal::none;
     if (base[at] != '?') return refusal::bad_target;
     const std::size_t query_first = at + 1;
-    while (at < last && is(base[at], query_character)) ++at;
+    at = skip(base, at + 1, query_character);
     if (at < last) return refusal::bad_target;
     head_.has_query_ = true;
     head_.query_ = head_.slice_of(query_first, last);
@@ -300,10 +276,10 @@ refusal request_parser::read_field_line(std::size_t first, std::size_t last) noe
     if (field_count_ == field_count_limit_) return refusal::too_many_fields;
     ++field_count_;
 
-    std::size_t colon = first;
-    while (colon < last && is(base[colon], token_character)) ++colon;
+    const auto colon =
+        static_cast<std::size_t>(detail::skip_name(base + first, base + last) - base);
     // A blank before the colon ends up here, too (RFC 9112 5.1).
-    if (colon == last || colon == first || base[colon] != ':') return refusal::bad_field_line;
+    if (colon == last || base[colon] != ':' || colon == first) return refusal::bad_field_line;
     const auto field = find_known_field({base + first, colon - first});
     if (!field) return refusal::none;
 
