@@ -376,8 +376,10 @@ ring::ring(ring_options options, kernel& system)
     sq_mask_ = sq_entries_ - 1;
     cq_mask_ = params.cq_entries - 1;
     entry_tail_ = *sq_tail_;
-    // The kernel finds entries through an index array; ours are always in their own order.
-    for (unsigned i = 0; i < sq_entries_; ++i) uring_->sq.array[i] = i;
+    // The kernel finds entries through an index array; ours are always in their own order. Newer
+    // versions of liburing ask for rings that have none.
+    if (uring_->sq.array != nullptr)
+        for (unsigned i = 0; i < sq_entries_; ++i) uring_->sq.array[i] = i;
     if ((params.features & detail::feature_no_iowait) != 0) wait_flags_ |= detail::enter_no_iowait;
 
     wake_by_message_ = features::get().send_message && &system_ == &kernel::real();

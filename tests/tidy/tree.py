@@ -1,6 +1,7 @@
 """The tree as the rules see it: its files, and C++ without comments and literals."""
 import pathlib
 import re
+import shutil
 import subprocess
 
 CODE = ('.cpp', '.hpp', '.c', '.h')
@@ -25,18 +26,24 @@ def blank(match):
     return '""' + lines
 
 
+def listed_by_git(root):
+    """The files that git knows below `root`, or nothing where there is no git or no checkout."""
+    if not shutil.which('git'):
+        return None
+    listed = subprocess.run(
+        ['git', '-C', str(root), 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+    return [name for name in listed.decode().split('\0') if name]
+
+
 class Tree:
     """The files of a checkout (by git), or of a plain folder."""
 
     def __init__(self, root):
         self.root = pathlib.Path(root).resolve()
         self._text = {}
-        listed = subprocess.run(
-            ['git', '-C', str(self.root), 'ls-files', '-z', '--cached', '--others',
-             '--exclude-standard'], capture_output=True, check=False)
-        if listed.returncode == 0 and listed.stdout:
-            names = listed.stdout.decode().split('\0')
-            self.files = sorted(n for n in names if n and (self.root / n).is_file())
+        if names := listed_by_git(self.root):
+            self.files = sorted(n for n in names if (self.root / n).is_file())
         else:
             self.files = sorted(
                 str(p.relative_to(self.root)) for p in self.root.rglob('*')
