@@ -1,21 +1,31 @@
 #include "connection.hpp"
 
+#include "accept_encoding.hpp"
+#include "body_reader.hpp"
+#include "conditions.hpp"
+
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/operations/read.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
+#include <ctime>
+#include <initializer_list>
 #include <span>
+#include <string>
+#include <system_error>
 #include <utility>
 
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 namespace httpd {
 namespace {
 
-// A body up to here goes out together with its head, in one send.
+// A body up to here is not cut in two when it could go out in one send.
 constexpr std::uint64_t small_body_bytes = 32 * 1024;
 // A head of ours is smaller than this, whatever the file.
 constexpr std::size_t head_room = 2 * 1024;
@@ -25,6 +35,25 @@ constexpr std::string_view allow_line = "Allow: GET, HEAD, OPTIONS\r\n";
 
 std::string_view as_text(const kevring::borrowed_buffer& buffer) noexcept {
     return {reinterpret_cast<const char*>(buffer.data()), buffer.size()};
+}
+
+bool has_any(const request_head& head, std::initializer_list<known_field> fields) noexcept {
+    for (const known_field field : fields)
+        if (head.has(field)) return true;
+    return false;
+}
+
+// What no file holds by chance, so that the parts of a response can be told apart.
+std::string new_boundary() {
+    std::array<unsigned char, 16> bytes{};
+    if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+        throw std::system_error(errno, std::system_category(), "getrandom");
+    std::string text;
+    for (const unsigned char byte : bytes) {
+        text += "0123456789abcdef"[byte >> 4];
+        text += "0123456789abcdef"[byte & 15];
+    }
+    return text;
 }
 
 // Said without waiting: a client that has been too slow to ask may be too slow to listen.
@@ -114,117 +143,220 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             co_await refuse(status_of(parser.why()), parser.head(), out);
             co_return outcome::close;
         }
-        const std::size_t head_bytes = parser.head().size();
-        const outcome after = co_await answer(parser.head(), out);
+        const request_head& head = parser.head();
+        std::string_view rest = input.substr(head.size());
+        // A body that nobody wants is read over, so that the next request can be found.
+        kevring::borrowed_buffer further;
+        if (head.has_body()) {
+            body_reader body(head, of_.options().body_bytes_max);
+            rest.remove_prefix(body.read(rest));
+            bool asked = head.expects() != expectation::continue_100 || !rest.empty();
+            while (body.state() == body_state::incomplete) {
+                if (!asked) {
+                    const bool said = co_await append(continue_response, out);
+                    if (!said) co_return outcome::close;
+                    asked = true;
+                }
+                if (!out.empty()) {
+                    const bool sent = co_await flush(out);
+                    if (!sent) co_return outcome::close;
+                }
+                allow(of_.options().idle_time);
+                auto more = co_await client_.receive();
+                if (!more || more->empty()) co_return outcome::close;
+                further = std::move(*more);
+                rest = as_text(further);
+                rest.remove_prefix(body.read(rest));
+            }
+            if (body.state() != body_state::complete) {
+                const unsigned status = body.state() == body_state::too_large ? 413 : 400;
+                co_await refuse(status, head, out);
+                co_return outcome::close;
+            }
+        }
+        if (head.expects() == expectation::unsupported) {
+            co_await refuse(417, head, out);
+            co_return outcome::close;
+        }
+        const outcome after = co_await answer(head, out, head.keep_alive() && !last_);
         if (after == outcome::close) {
             co_await flush(out);
             co_return outcome::close;
         }
-        input.remove_prefix(head_bytes);
+        if (further.data() != nullptr) {
+            first = std::move(further);
+            carried.clear();
+        }
+        input = rest;
     }
 }
 
 kevring::task<void> connection::refuse(unsigned status, const request_head& head, outbox& out) {
     const bool roomy = co_await make_room(out, short_response_bytes);
     if (!roomy) co_return;
-    short_response what;
-    what.status = status;
-    what.date = of_.date();
-    append_short(out, what);
-    note(head, status, 0);
+    append_short(head, status, false, {}, out);
     co_await flush(out);
 }
 
-kevring::task<connection::outcome> connection::answer(const request_head& head, outbox& out) {
+kevring::task<connection::outcome> connection::answer(const request_head& head, outbox& out,
+                                                      bool keep) {
     const bool roomy = co_await make_room(out, head_room);
     if (!roomy) co_return outcome::close;
-    // A body that nobody asked for is not read: the connection ends with the response.
-    const bool keep = head.keep_alive() && !head.has_body() && !last_;
-    short_response what;
-    what.date = of_.date();
-    what.keep_alive = keep;
-    what.minor_version = head.minor_version();
-    what.head_only = head.method() == request_method::head;
-    std::string location;
-
-    const bool wants_file =
-        head.method() == request_method::get || head.method() == request_method::head;
-    if (wants_file) {
-        std::shared_ptr<const open_file> file;
-        const auto* const known = of_.cache().find(head.path());
-        if (known != nullptr && of_.shared().files.is_current(**known)) {
-            file = *known;
-            what.status = 200;
-        } else {
-            resource found = co_await of_.shared().files.find(of_.on(), head.path());
-            what.status = found.status;
-            file = std::move(found.file);
-            location = std::move(found.location);
-            if (file) of_.cache().put(head.path(), file);
+    const outcome after = keep ? outcome::keep : outcome::close;
+    if (head.method() == request_method::get || head.method() == request_method::head) {
+        if (const auto* const known = of_.cache().find(head.path())) {
+            if (of_.shared().files.is_current(**known)) {
+                const std::shared_ptr<const served_file> file = *known;  // may leave the cache
+                const bool sent = co_await answer_file(head, *file, out, keep);
+                co_return sent ? after : outcome::close;
+            }
+            of_.cache().drop(head.path());
         }
-        if (file) {
-            const bool sent = co_await send_file(head, *file, out, keep);
-            co_return sent&& keep ? outcome::keep : outcome::close;
+        const resource found = co_await of_.shared().files.find(of_.on(), head.path());
+        if (found.file) {
+            of_.cache().put(head.path(), found.file);
+            const bool sent = co_await answer_file(head, *found.file, out, keep);
+            co_return sent ? after : outcome::close;
         }
-        if (what.status == 301) {
-            if (head.has_query()) location.append("?").append(head.query());
-            location = "Location: " + location + "\r\n";
-            what.lines = location;
+        if (found.status == 301) {
+            std::string line = "Location: " + found.location;
+            if (head.has_query()) line.append("?").append(head.query());
+            line += "\r\n";
+            const bool roomier = co_await make_room(out, short_response_bytes + line.size());
+            if (!roomier) co_return outcome::close;
+            append_short(head, 301, keep, line, out);
+            co_return after;
         }
+        append_short(head, found.status, keep, {}, out);
     } else if (head.method() == request_method::options) {
-        what.status = 204;
-        what.lines = allow_line;
+        append_short(head, 204, keep, allow_line, out);
     } else if (head.method() == request_method::unknown) {
-        what.status = 501;
+        append_short(head, 501, keep, {}, out);
     } else {
-        what.status = 405;
-        what.lines = allow_line;
+        append_short(head, 405, keep, allow_line, out);
     }
-    append_short(out, what);
-    note(head, what.status, 0);
-    co_return keep ? outcome::keep : outcome::close;
+    co_return after;
 }
 
-kevring::task<bool> connection::send_file(const request_head& head, const open_file& file,
-                                          outbox& out, bool keep) {
+kevring::task<bool> connection::answer_file(const request_head& head, const served_file& served,
+                                            outbox& out, bool keep) {
+    const open_file* file = &served.plain;
+    std::array<char, 1024> scratch;
+    if (served.available != 0) {
+        if (const auto accepted = head.list(known_field::accept_encoding, scratch))
+            file = &served.variant(accepted_codings(*accepted).choose(served.available));
+    }
+    if (!has_any(head,
+                 {known_field::if_match, known_field::if_none_match, known_field::if_modified_since,
+                  known_field::if_unmodified_since, known_field::range})) [[likely]]
+        co_return co_await send_whole(head, *file, out, keep);
+
+    const validators known{.entity_tag = file->entity_tag,
+                           .modified_second = file->modified_second()};
+    const std::int64_t now = std::time(nullptr);
+    const condition_outcome met = evaluate(condition_fields_of(head, scratch), known, true, now);
+    if (met == condition_outcome::precondition_failed) {
+        append_short(head, 412, keep, {}, out);
+        co_return true;
+    }
+    if (met == condition_outcome::not_modified) {
+        response_head made(out.space(), 304);
+        made.lines(server_line).lines("Date: ").lines(of_.date()).lines("\r\n");
+        made.lines(file->validator_fields).connection(keep, head.minor_version());
+        out.added(made.finish().size());
+        note(head, 304, 0);
+        co_return true;
+    }
+    const auto wanted = head.single(known_field::range);
+    if (wanted && head.method() == request_method::get && if_range_holds(head, known, now)) {
+        const byte_ranges ranges(*wanted, file->byte_count);
+        if (ranges.outcome() == range_outcome::partial)
+            co_return co_await send_ranges(head, *file, ranges, out, keep);
+        if (ranges.outcome() == range_outcome::unsatisfiable) {
+            const std::string line =
+                "Content-Range: bytes */" + std::to_string(file->byte_count) + "\r\n";
+            append_short(head, 416, keep, line, out);
+            co_return true;
+        }
+    }
+    co_return co_await send_whole(head, *file, out, keep);
+}
+
+kevring::task<bool> connection::send_whole(const request_head& head, const open_file& file,
+                                           outbox& out, bool keep) {
     response_head made(out.space(), 200);
-    made.lines(server_line).lines("Date: ").lines(of_.date()).lines("\r\n").lines(file.fields);
-    const std::string_view text = made.connection(keep, head.minor_version()).finish();
-    out.added(text.size());
+    made.lines(server_line).lines("Date: ").lines(of_.date()).lines("\r\n");
+    made.lines(file.whole_fields).connection(keep, head.minor_version());
+    out.added(made.finish().size());
     const bool with_body = head.method() == request_method::get;
     note(head, 200, with_body ? file.byte_count : 0);
     if (!with_body || file.byte_count == 0) co_return true;
-    if (file.byte_count <= small_body_bytes && file.byte_count > out.room()) {
-        // Earlier responses have filled the block: they go first, and take this head along.
-        const bool sent = co_await flush(out);
-        if (!sent) co_return false;
-    }
-    if (file.byte_count > small_body_bytes) {
-        // As long as the slowest client that is allowed would take.
-        const std::uint64_t rate = of_.options().send_bytes_per_second_min;
-        const std::uint64_t seconds = rate == 0 ? 1'000'000 : file.byte_count / rate;
-        allow(of_.options().idle_time + std::chrono::seconds(seconds));
-    }
-    co_return co_await send_body(file, 0, out);
+    const byte_range all{.first = 0, .count = file.byte_count};
+    co_return co_await send_bytes(file, all, out);
 }
 
-// Appends the body, sending whenever the block is full; the last piece stays for the next flush.
-kevring::task<bool> connection::send_body(const open_file& file, std::uint64_t offset,
-                                          outbox& out) {
-    while (offset < file.byte_count) {
+kevring::task<bool> connection::send_ranges(const request_head& head, const open_file& file,
+                                            const byte_ranges& ranges, outbox& out, bool keep) {
+    const std::span<const byte_range> parts = ranges.ranges();
+    const bool several = parts.size() > 1;
+    const std::string boundary = several ? new_boundary() : std::string();
+    const multipart_plan plan(parts, file.byte_count, file.media_type, boundary);
+    const std::uint64_t content_bytes = several ? plan.content_bytes() : parts[0].count;
+
+    response_head made(out.space(), 206);
+    made.lines(server_line).lines("Date: ").lines(of_.date()).lines("\r\n");
+    if (several) {
+        made.field("Content-Type", "multipart/byteranges; boundary=" + boundary);
+    } else {
+        made.lines(file.content_fields);
+        made.content_range(parts[0].first, parts[0].count, file.byte_count);
+    }
+    made.field("Content-Length", content_bytes);
+    made.lines(file.validator_fields).connection(keep, head.minor_version());
+    out.added(made.finish().size());
+    note(head, 206, content_bytes);
+
+    for (std::size_t index = 0; index < parts.size(); ++index) {
+        if (several) {
+            const bool roomy = co_await make_room(out, plan.head_bytes_max());
+            if (!roomy) co_return false;
+            out.added(plan.part_head(index, out.space()).size());
+        }
+        const bool sent = co_await send_bytes(file, parts[index], out);
+        if (!sent) co_return false;
+    }
+    if (!several) co_return true;
+    const bool roomy = co_await make_room(out, plan.head_bytes_max());
+    if (!roomy) co_return false;
+    out.added(plan.closing(out.space()).size());
+    co_return true;
+}
+
+// Appends bytes of the file, sending whenever the block is full; the last piece stays for the next
+// flush, with whatever follows.
+kevring::task<bool> connection::send_bytes(const open_file& file, byte_range range, outbox& out) {
+    if (range.count > out.room()) {
+        allow_body(range.count);
+        if (range.count <= small_body_bytes && !out.empty()) {
+            // Earlier responses fill the block: they go first, so that this one is not cut in two.
+            const bool sent = co_await flush(out);
+            if (!sent) co_return false;
+        }
+    }
+    while (range.count > 0) {
         if (out.room() == 0) {
             const bool sent = co_await flush(out);
             if (!sent) co_return false;
         }
         const std::span<char> space = out.space();
-        const std::size_t wanted = static_cast<std::size_t>(
-            std::min<std::uint64_t>(space.size(), file.byte_count - offset));
+        const auto wanted =
+            static_cast<std::size_t>(std::min<std::uint64_t>(space.size(), range.count));
         const iovec part{space.data(), wanted};
         ssize_t count = of_.on().system().read_nowait(file.descriptor.number(), &part, 1,
-                                                      static_cast<off_t>(offset));
+                                                      static_cast<off_t>(range.first));
         if (count == -EAGAIN || count == -EOPNOTSUPP) {  // not in memory: the loop does not wait
             kevring::read_operation read(of_.on(), file.descriptor,
-                                         std::as_writable_bytes(space.first(wanted)), offset);
+                                         std::as_writable_bytes(space.first(wanted)), range.first);
             const auto got = co_await read;
             count = got ? static_cast<ssize_t>(*got) : -1;
         }
@@ -232,12 +364,14 @@ kevring::task<bool> connection::send_body(const open_file& file, std::uint64_t o
         // and only the end of the connection can say so.
         if (count <= 0) co_return false;
         out.added(static_cast<std::size_t>(count));
-        offset += static_cast<std::uint64_t>(count);
+        range.first += static_cast<std::uint64_t>(count);
+        range.count -= static_cast<std::uint64_t>(count);
     }
     co_return true;
 }
 
 kevring::task<bool> connection::flush(outbox& out) {
+    if (out.empty()) co_return true;
     const auto sent = co_await client_.send(out.bytes());
     const bool all = sent && *sent == out.bytes().size();
     out.clear();
@@ -249,8 +383,32 @@ kevring::task<bool> connection::make_room(outbox& out, std::size_t byte_count) {
     co_return co_await flush(out);
 }
 
-void connection::append_short(outbox& out, const short_response& what) {
+kevring::task<bool> connection::append(std::string_view text, outbox& out) {
+    const bool roomy = co_await make_room(out, text.size());
+    if (!roomy) co_return false;
+    text.copy(out.end(), text.size());
+    out.added(text.size());
+    co_return true;
+}
+
+void connection::append_short(const request_head& head, unsigned status, bool keep,
+                              std::string_view lines, outbox& out) {
+    short_response what;
+    what.status = status;
+    what.date = of_.date();
+    what.lines = lines;
+    what.keep_alive = keep;
+    what.minor_version = head.minor_version();
+    what.head_only = head.method() == request_method::head;
     out.added(write_short_response(out.space(), what).size());
+    note(head, status, 0);
+}
+
+// As long as the slowest client that is allowed would take.
+void connection::allow_body(std::uint64_t byte_count) noexcept {
+    const std::uint64_t rate = of_.options().send_bytes_per_second_min;
+    const std::uint64_t seconds = rate == 0 ? 1'000'000'000 : byte_count / rate;
+    allow(of_.options().idle_time + std::chrono::seconds(seconds));
 }
 
 void connection::note(const request_head&, unsigned, std::uint64_t) {}

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "access_log.hpp"
+#include "byte_range.hpp"
 #include "request_parser.hpp"
 #include "response_head.hpp"
 #include "site.hpp"
@@ -96,14 +97,21 @@ private:
     enum class outcome : std::uint8_t { keep, close };
 
     kevring::task<outcome> exchange(kevring::borrowed_buffer first);
-    kevring::task<outcome> answer(const request_head& head, outbox& out);
-    kevring::task<bool> send_file(const request_head& head, const open_file& file, outbox& out,
-                                  bool keep);
-    kevring::task<bool> send_body(const open_file& file, std::uint64_t offset, outbox& out);
+    kevring::task<outcome> answer(const request_head& head, outbox& out, bool keep);
+    kevring::task<bool> answer_file(const request_head& head, const served_file& served,
+                                    outbox& out, bool keep);
+    kevring::task<bool> send_whole(const request_head& head, const open_file& file, outbox& out,
+                                   bool keep);
+    kevring::task<bool> send_ranges(const request_head& head, const open_file& file,
+                                    const byte_ranges& ranges, outbox& out, bool keep);
+    kevring::task<bool> send_bytes(const open_file& file, byte_range range, outbox& out);
     kevring::task<bool> flush(outbox& out);
     kevring::task<bool> make_room(outbox& out, std::size_t byte_count);
+    kevring::task<bool> append(std::string_view text, outbox& out);
     kevring::task<void> refuse(unsigned status, const request_head& head, outbox& out);
-    void append_short(outbox& out, const short_response& what);
+    void append_short(const request_head& head, unsigned status, bool keep, std::string_view lines,
+                      outbox& out);
+    void allow_body(std::uint64_t byte_count) noexcept;
     void note(const request_head& head, unsigned status, std::uint64_t body_bytes);
     void allow(std::chrono::milliseconds time) noexcept;
 

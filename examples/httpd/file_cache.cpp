@@ -4,7 +4,7 @@
 
 namespace httpd {
 
-void file_cache::put(std::string_view raw_path, std::shared_ptr<const open_file> file) {
+void file_cache::put(std::string_view raw_path, std::shared_ptr<const served_file> file) {
     drop(raw_path);
     while (by_path_.size() >= count_max_) {
         by_path_.erase(order_.back().raw_path);

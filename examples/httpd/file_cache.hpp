@@ -22,14 +22,14 @@ public:
     explicit file_cache(std::size_t count_max) noexcept : count_max_(count_max) {}
 
     /// The file that `raw_path` led to before; null if it is not here.
-    const std::shared_ptr<const open_file>* find(std::string_view raw_path) {
+    const std::shared_ptr<const served_file>* find(std::string_view raw_path) {
         const auto found = by_path_.find(raw_path);
         if (found == by_path_.end()) return nullptr;
         order_.splice(order_.begin(), order_, found->second);
         return &found->second->file;
     }
 
-    void put(std::string_view raw_path, std::shared_ptr<const open_file> file);
+    void put(std::string_view raw_path, std::shared_ptr<const served_file> file);
     void drop(std::string_view raw_path);
     void clear() noexcept;
     std::size_t size() const noexcept { return by_path_.size(); }
@@ -37,7 +37,7 @@ public:
 private:
     struct entry {
         std::string raw_path;
-        std::shared_ptr<const open_file> file;
+        std::shared_ptr<const served_file> file;
     };
 
     std::size_t count_max_;

@@ -32,6 +32,8 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     app.add_option("--threads", into.thread_count, "loops; 0: one for each core")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
+    app.add_flag("--precompressed", into.precompressed,
+                 "send FILE.zst, FILE.br or FILE.gz instead of FILE to clients that take them");
     app.add_option("--access-log", into.access_log, "a file, or - for standard output");
     app.add_option("--access-log-format", into.access_log_format, "common, combined or json")
         ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case));

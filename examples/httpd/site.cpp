@@ -1,5 +1,6 @@
 #include "site.hpp"
 
+#include "conditions.hpp"
 #include "http_date.hpp"
 #include "media_type.hpp"
 #include "target.hpp"
@@ -8,9 +9,9 @@
 #include <kevring/runtime/operations/statx.hpp>
 
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <iterator>
-#include <span>
 #include <system_error>
 
 #include <fcntl.h>
@@ -68,46 +69,45 @@ std::string read_all(const char* path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-std::string quoted_hex(std::uint64_t a, std::uint64_t b, std::uint64_t c) {
-    constexpr std::string_view digits = "0123456789abcdef";
-    std::string text = "\"";
-    for (const std::uint64_t number : {a, b, c}) {
-        if (text.size() > 1) text += '-';
-        int shift = 60;
-        while (shift > 0 && (number >> shift) == 0) shift -= 4;
-        for (; shift >= 0; shift -= 4) text += digits[(number >> shift) & 15];
-    }
-    text += '"';
-    return text;
-}
+// A file that was changed just now can be changed again without a later time: the clock of a file
+// system moves in steps of a few milliseconds.
+constexpr std::int64_t young_ns = 20'000'000;
 
-std::shared_ptr<const open_file> describe(kevring::fd descriptor, const struct stat& status,
-                                          std::string name, const media_types& types) {
-    auto file = std::make_shared<open_file>();
-    file->name = std::move(name);
-    file->descriptor = std::move(descriptor);
-    file->byte_count = static_cast<std::uint64_t>(status.st_size);
-    file->modified_ns = modified_ns(status);
-    file->inode = status.st_ino;
-    file->device = status.st_dev;
-    // Nanoseconds, length and inode: two states of a file that a client could see have two tags.
-    file->entity_tag =
-        quoted_hex(static_cast<std::uint64_t>(file->modified_ns), file->byte_count, file->inode);
-    file->last_modified.resize(http_date_bytes);
-    write_http_date(status.st_mtim.tv_sec,
-                    std::span<char, http_date_bytes>(file->last_modified.data(), http_date_bytes));
-    file->media_type = types.of(file->name);
-    file->fields = "Content-Type: " + std::string(file->media_type) +
-                   "\r\nContent-Length: " + std::to_string(file->byte_count) +
-                   "\r\nLast-Modified: " + file->last_modified + "\r\nETag: " + file->entity_tag +
-                   "\r\nAccept-Ranges: bytes\r\n";
+open_file describe(kevring::fd descriptor, const struct stat& status, std::string name,
+                   std::string_view media_type, content_coding coding, bool varies) {
+    open_file file;
+    file.descriptor = std::move(descriptor);
+    file.name = std::move(name);
+    file.byte_count = static_cast<std::uint64_t>(status.st_size);
+    file.modified_ns = modified_ns(status);
+    file.inode = status.st_ino;
+    file.device = status.st_dev;
+    const std::int64_t age_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                    std::chrono::system_clock::now().time_since_epoch())
+                                    .count() -
+                                file.modified_ns;
+    const entity_tag tag(
+        file.byte_count, file.modified_ns, file.inode,
+        age_ns < young_ns ? entity_tag::strength::weak : entity_tag::strength::strong);
+    file.entity_tag = tag.text();
+    std::array<char, http_date_bytes> date{};
+    write_http_date(file.modified_second(), date);
+    file.media_type = media_type;
+    file.validator_fields = "Last-Modified: " + std::string(date.data(), date.size()) +
+                            "\r\nETag: " + file.entity_tag + "\r\n";
+    if (varies) file.validator_fields += "Vary: Accept-Encoding\r\n";
+    file.content_fields = "Content-Type: " + std::string(media_type) + "\r\n";
+    if (coding != content_coding::identity)
+        file.content_fields += "Content-Encoding: " + std::string(name_of(coding)) + "\r\n";
+    file.whole_fields = file.content_fields + "Content-Length: " + std::to_string(file.byte_count) +
+                        "\r\n" + file.validator_fields + "Accept-Ranges: bytes\r\n";
     return file;
 }
 
 }  // namespace
 
-site::site(const std::string& root)
-    : root_(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)) {
+site::site(const std::string& root, bool with_siblings)
+    : root_(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), with_siblings_(with_siblings) {
     if (!root_) throw std::system_error(errno, std::system_category(), "--root " + root);
     types_.load(read_all("/etc/mime.types"));
 }
@@ -141,7 +141,47 @@ kevring::task<resource> site::find(kevring::ring& on, std::string_view path) con
         co_return resource(404);  // a file's name with a slash behind it names nothing
     }
     if (!S_ISREG(status.st_mode)) co_return resource(403);
-    co_return resource(describe(std::move(*opened), status, std::move(name), types_));
+    auto file = std::make_shared<served_file>();
+    file->plain.name = std::move(name);
+    if (with_siblings_) co_await find_siblings(on, *file);
+    const std::string_view media_type = types_.of(file->plain.name);
+    file->plain = describe(std::move(*opened), status, std::move(file->plain.name), media_type,
+                           content_coding::identity, file->available != 0);
+    for (const content_coding coding :
+         {content_coding::zstd, content_coding::br, content_coding::gzip}) {
+        auto& sibling = file->compressed[static_cast<std::size_t>(coding)];
+        if (!sibling) continue;
+        // One that is older than the file was made of something else.
+        if (!kevring::file_status(on, sibling->descriptor, status) || !S_ISREG(status.st_mode) ||
+            modified_ns(status) < file->plain.modified_ns) {
+            file->available &= ~accepted_codings::bit(coding);
+            sibling.reset();
+            continue;
+        }
+        *sibling = describe(std::move(sibling->descriptor), status, std::move(sibling->name),
+                            media_type, coding, true);
+    }
+    co_return resource(std::move(file));
+}
+
+kevring::task<void> site::find_siblings(kevring::ring& on, served_file& of) const {
+    for (const content_coding coding :
+         {content_coding::zstd, content_coding::br, content_coding::gzip}) {
+        std::string name = of.plain.name + std::string(suffix_of(coding));
+        auto opened = co_await open_below(on, root_, name.c_str());
+        if (!opened) continue;
+        open_file& sibling = of.compressed[static_cast<std::size_t>(coding)].emplace();
+        sibling.descriptor = std::move(*opened);
+        sibling.name = std::move(name);
+        of.available |= accepted_codings::bit(coding);
+    }
+}
+
+bool site::is_current(const served_file& known) const noexcept {
+    if (!is_current(known.plain)) return false;
+    for (const auto& sibling : known.compressed)
+        if (sibling && !is_current(*sibling)) return false;
+    return true;
 }
 
 bool site::is_current(const open_file& known) const noexcept {

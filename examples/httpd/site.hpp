@@ -1,6 +1,7 @@
 // site.hpp: the folder that is served: paths in, open files out.
 #pragma once
 
+#include "accept_encoding.hpp"
 #include "media_type.hpp"
 
 #include <kevring/runtime/fd.hpp>
@@ -8,8 +9,10 @@
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,7 +21,7 @@ struct stat;
 
 namespace httpd {
 
-/// An open file and what a response says of it. Shared by the cache and the responses that send it.
+/// An open file and what a response says of it.
 struct open_file {
     kevring::fd descriptor;
     std::string name;  // below the root
@@ -26,21 +29,38 @@ struct open_file {
     std::int64_t modified_ns = 0;  // since 1970
     std::uint64_t inode = 0;
     std::uint64_t device = 0;
-    std::string entity_tag;     // with its quotes
-    std::string last_modified;  // as HTTP writes a time
+    std::string entity_tag;  // with its quotes
     std::string_view media_type;
-    std::string fields;  // the lines of a 200 that only the file decides
+    std::string validator_fields;  // the lines that a 304 has too
+    std::string content_fields;    // Content-Type and the like, without the length
+    std::string whole_fields;      // all lines that the file decides in a 200
+
+    std::int64_t modified_second() const noexcept { return modified_ns / 1'000'000'000; }
+};
+
+/// A file and the compressed siblings that stand beside it. Shared by the cache and by the
+/// responses that send from it.
+struct served_file {
+    open_file plain;
+    // By content_coding: zstd, br, gzip.
+    std::array<std::optional<open_file>, 3> compressed;
+    unsigned available = 0;  // bits of accepted_codings
+
+    const open_file& variant(content_coding coding) const noexcept {
+        return coding == content_coding::identity ? plain
+                                                  : *compressed[static_cast<std::size_t>(coding)];
+    }
 };
 
 /// What a path leads to.
 struct resource {
     explicit resource(unsigned refused_with) noexcept : status(refused_with) {}
-    explicit resource(std::shared_ptr<const open_file> found) noexcept
+    explicit resource(std::shared_ptr<const served_file> found) noexcept
         : status(200), file(std::move(found)) {}
     explicit resource(std::string moved_to) noexcept : status(301), location(std::move(moved_to)) {}
 
     unsigned status;
-    std::shared_ptr<const open_file> file;
+    std::shared_ptr<const served_file> file;
     std::string location;
 };
 
@@ -49,7 +69,8 @@ struct resource {
 class site {
 public:
     /// Errors     Throws std::system_error when `root` cannot be opened as a folder.
-    explicit site(const std::string& root);
+    /// `with_siblings`: looks for FILE.zst, FILE.br and FILE.gz beside each file.
+    site(const std::string& root, bool with_siblings);
 
     /// Opens what `path`, the path of a request, names. The kernel keeps the walk below the root,
     /// whatever links it meets (openat2(2), RESOLVE_BENEATH).
@@ -58,13 +79,17 @@ public:
     kevring::task<resource> find(kevring::ring& on, std::string_view path) const;
 
     /// True while the name of `known` still leads to the same file, unchanged.
-    bool is_current(const open_file& known) const noexcept;
+    bool is_current(const served_file& known) const noexcept;
 
     kevring::fd_ref root() const noexcept { return root_; }
 
 private:
+    kevring::task<void> find_siblings(kevring::ring& on, served_file& of) const;
+    bool is_current(const open_file& known) const noexcept;
+
     kevring::fd root_;
     media_types types_;
+    bool with_siblings_;
 };
 
 }  // namespace httpd

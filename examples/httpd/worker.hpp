@@ -27,7 +27,8 @@ class connection;
 
 /// What all loops of the server share.
 struct shared_state {
-    explicit shared_state(const settings& with) : options(with), files(with.root) {}
+    explicit shared_state(const settings& with)
+        : options(with), files(with.root, with.precompressed) {}
 
     // Constant once the loops run.
     const settings& options;
