@@ -42,7 +42,13 @@ struct load_options {
     std::chrono::nanoseconds timeout = std::chrono::seconds(5);  // without any progress
 
     std::vector<int> server_pids;  // whose CPU time is reported
+
+    std::string json;  // a file for the report; "-": standard output, and nothing else
 };
+
+// From the command line; ends the program with 2, or with 0 after --help, where there is nothing
+// to do.
+load_options parse_load_options(int argc, char** argv);
 
 // One thing to ask for, and how many bytes come back, head and body.
 struct load_target {

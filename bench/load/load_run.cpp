@@ -1,0 +1,132 @@
+#include "bench/load/load_run.hpp"
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <exception>
+#include <memory>
+#include <semaphore>
+#include <thread>
+
+namespace kevring::bench {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+volatile std::sig_atomic_t interrupted = 0;
+
+// The CPU time of a whole process, its ended threads and the kernel's io_uring workers included:
+// what /proc/PID/stat says in hundredths of a second, in nanoseconds.
+std::chrono::nanoseconds cpu_time(clockid_t clock) {
+    timespec time{};
+    if (clock_gettime(clock, &time) != 0) return 0ns;
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+std::chrono::nanoseconds cpu_time(const std::vector<int>& pids) {
+    std::chrono::nanoseconds sum{0};
+    for (const int pid : pids) {
+        clockid_t clock{};
+        if (clock_getcpuclockid(pid, &clock) == 0) sum += cpu_time(clock);
+    }
+    return sum;
+}
+
+class load_run {
+public:
+    load_run(const load_options& options, const std::vector<load_target>& targets)
+        : options_(options) {
+        if (options.requests > 0) control_.requests_left = options.requests;
+        for (unsigned at = 0; at < options.threads; ++at)
+            threads_.emplace_back([this, &targets, at] { work(targets, at); });
+    }
+
+    load_report finish() {
+        while (started_.load() < options_.threads) std::this_thread::sleep_for(1ms);
+        load_report made;
+        const bool warm_up = options_.warm_up > 0ns;
+        if (warm_up) {
+            go_.release(options_.threads);
+            wait_until(load_worker::clock::now() + options_.warm_up);
+        }
+        control_.measuring = true;
+        made.begin = take();
+        if (!warm_up) go_.release(options_.threads);
+        wait_until(made.begin.at + options_.duration);
+        if (options_.requests == 0) control_.measuring = false;
+        made.end = take();
+        control_.stopping = true;
+        for (std::thread& each : threads_) each.join();
+        // With a count, the answers on their way belong to it.
+        if (options_.requests > 0) made.end = take();
+
+        for (const auto& worker : workers_) {
+            made.latency.add(worker->latency());
+            made.errors.add(worker->errors());
+            made.reopened += worker->reopened();
+            made.enters += worker->enter_count();
+            made.all_responses += worker->responses();
+        }
+        return made;
+    }
+
+private:
+    void work(const std::vector<load_target>& targets, unsigned index) {
+        try {
+            // The ring belongs to the thread that makes it.
+            workers_[index] = std::make_unique<load_worker>(options_, targets, control_, index);
+        } catch (const std::exception& failure) {
+            std::fprintf(stderr, "kevring-load: %s\n", failure.what());
+            std::_Exit(1);
+        }
+        load_worker& mine = *workers_[index];
+        ++started_;
+        go_.acquire();
+        mine.run();
+        ++ended_;
+    }
+
+    void wait_until(load_worker::clock::time_point when) {
+        while (interrupted == 0 && ended_.load() < options_.threads &&
+               control_.requests_left.load() > 0) {
+            const auto left = when - load_worker::clock::now();
+            if (left <= 0ns) return;
+            const auto step = options_.requests > 0 ? 1ms : 20ms;
+            std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(left, step));
+        }
+    }
+
+    load_snapshot take() const {
+        load_snapshot now;
+        now.at = load_worker::clock::now();
+        for (const auto& worker : workers_) {
+            now.responses += worker->responses();
+            now.bytes += worker->bytes();
+            now.aborts += worker->aborts();
+        }
+        now.server_cpu = cpu_time(options_.server_pids);
+        now.own_cpu = cpu_time(CLOCK_PROCESS_CPUTIME_ID);
+        return now;
+    }
+
+    const load_options& options_;
+    load_control control_;
+    std::atomic<unsigned> started_{0};
+    std::atomic<unsigned> ended_{0};
+    std::counting_semaphore<> go_{0};
+    std::vector<std::unique_ptr<load_worker>> workers_{options_.threads};
+    std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+load_report run_load(const load_options& options, const std::vector<load_target>& targets) {
+    return load_run(options, targets).finish();
+}
+
+void interrupt_load() noexcept { interrupted = 1; }
+
+}  // namespace kevring::bench
