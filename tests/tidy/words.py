@@ -11,10 +11,9 @@ PUBLIC_HOSTS = re.compile(
     r'(?:^|\.)(?:github\.com|kernel\.org|man7\.org|debian\.org|rfc-editor\.org|ietf\.org|w3\.org'
     r'|mesonbuild\.com|keepachangelog\.com|semver\.org|cppreference\.com|gcc\.gnu\.org|llvm\.org'
     r'|lwn\.net|lkml\.org|nginx\.org|lighttpd\.net|example|example\.(?:com|org|net)|localhost)$'
-    r'|^127\.0\.0\.1$')
+    r"|^127(?:$|\.)")
 UNFINISHED = re.compile(r'\b(?:FIXME|XXX)\b|\bTODO\b(?!\((?:perf|port|test)\): )')
 TEXT = ('.cpp', '.hpp', '.c', '.h', '.md', '.py', '.build', '.txt', '.html', '.css', '.scd', '.js')
-TWO_SPACES = ('meson.build', '.md')
 
 
 def own_places(tree):
