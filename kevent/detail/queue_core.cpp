@@ -1,0 +1,595 @@
+// queue_core.cpp: see queue_core.hpp.
+#include <kevring/kevent/detail/queue_core.hpp>
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/kernel.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <new>
+#include <utility>
+
+#include <pthread.h>
+#include <time.h>
+
+namespace kevring::detail {
+namespace {
+
+constexpr unsigned batch_max = 256;  // edges taken from the kernel in one call; 3 KiB of stack
+
+// A program that always has as many records ready as it asks for looks at the kernel this often.
+constexpr unsigned calls_unharvested_max = 16;
+
+// A deadline on the realtime clock is looked at again after this long, to follow a clock that is
+// set.
+constexpr std::int64_t realtime_slice_ns = 1'000'000'000;
+
+// How long one who cannot use a record leaves the bell to another waiter who can.
+constexpr std::chrono::milliseconds head_start{1};
+
+constexpr std::size_t bucket_count_min = 16;
+constexpr std::size_t timers_fired_max = 4096;
+
+constexpr std::uint32_t no_slot = 0;  // slot 0 is never given away
+
+std::size_t hash_of(std::uint64_t id, std::uint32_t type) noexcept {
+    std::uint64_t mixed = (id + type * 0x9e3779b97f4a7c15ull) * 0xff51afd7ed558ccdull;
+    mixed ^= mixed >> 32;
+    mixed *= 0xc4ceb9fe1a85ec53ull;
+    return static_cast<std::size_t>(mixed ^ (mixed >> 29));
+}
+
+std::uint64_t tag_of(std::uint32_t slot, std::uint32_t generation) noexcept {
+    return (std::uint64_t{generation} << 32) | slot;
+}
+
+int error_number_of(const std::error_code& error) noexcept { return -error.value(); }
+
+void answer(ukevent& record, std::uint32_t ret_flags, int error_number) noexcept {
+    record.ret_flags = ret_flags;
+    record.ret_data[0] = 0;
+    record.ret_data[1] = static_cast<std::uint32_t>(error_number);
+}
+
+std::int64_t realtime_ns() noexcept {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+// Puts off a pthread_cancel() of this thread.
+class cancellation_off {
+public:
+    cancellation_off() noexcept { ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+    cancellation_off(const cancellation_off&) = delete;
+    cancellation_off& operator=(const cancellation_off&) = delete;
+    ~cancellation_off() { ::pthread_setcancelstate(before_, nullptr); }
+
+private:
+    int before_ = 0;
+};
+
+// How long a wait may last from now on; no value: for ever.
+std::optional<std::int64_t> remaining_ns(wait_limit limit) noexcept {
+    switch (limit.by) {
+        case wait_limit::kind::forever: return std::nullopt;
+        case wait_limit::kind::steady: return limit.deadline_ns - kernel::real().steady_ns();
+        case wait_limit::kind::realtime: return limit.deadline_ns - realtime_ns();
+        case wait_limit::kind::never: break;
+    }
+    return 0;
+}
+
+}  // namespace
+
+// The time that a waiter spends asleep, without the lock. Its end may come by the cancellation of
+// the thread, whose stack is unwound then: the edges that the kernel handed over are not lost, and
+// a wake that was meant for this waiter goes to the next.
+class queue_core::sleep {
+public:
+    sleep(queue_core& queue, lock& held, waiter& by, int capacity) noexcept
+        : queue_(queue), held_(held), by_(by), capacity_(capacity) {
+        for (int i = 0; i < capacity; ++i)
+            edges[static_cast<std::size_t>(i)].data.u64 = event_port::none;
+        queue_.port_.set_level(false);
+        by_.insert_before(queue_.waiters_);
+        ++queue_.sleeping_;
+        held_.unlock();
+    }
+    sleep(const sleep&) = delete;
+    sleep& operator=(const sleep&) = delete;
+
+    ~sleep() {
+        held_.lock();
+        --queue_.sleeping_;
+        by_.unlink();
+        int count = 0;
+        while (count < capacity_ &&
+               edges[static_cast<std::size_t>(count)].data.u64 != event_port::none)
+            ++count;
+        queue_.apply(edges.data(), count);
+        if (!finished) queue_.settle();  // cancelled: nobody comes after this
+    }
+
+    std::array<epoll_event, batch_max> edges;
+    bool finished = false;
+
+private:
+    queue_core& queue_;
+    lock& held_;
+    waiter& by_;
+    const int capacity_;
+};
+
+queue_core::queue_core(kevent_ring* ring, std::uint32_t ring_size)
+    : buckets_(bucket_count_min, nullptr), slots_(1), alarm_ns_(never_ns) {
+    if (ring != nullptr) ring_.emplace(ring, ring_size);
+}
+
+queue_core::~queue_core() {
+    for (registration* first : buckets_) {
+        while (first != nullptr) {
+            registration* const next = first->next_in_bucket;
+            first->unlink();
+            delete first;  // and its source, which ends its watching
+            first = next;
+        }
+    }
+}
+
+std::size_t queue_core::registration_count() {
+    const lock held(mutex_);
+    return registration_count_;
+}
+
+// Registrations by key.
+
+registration** queue_core::find_place(std::uint64_t id, std::uint32_t type) noexcept {
+    registration** place = &buckets_[hash_of(id, type) & (buckets_.size() - 1)];
+    while (*place != nullptr &&
+           ((*place)->record.id.raw_u64 != id || (*place)->record.type != type))
+        place = &(*place)->next_in_bucket;
+    return place;
+}
+
+void queue_core::insert(registration& one) {
+    if (registration_count_ >= buckets_.size()) grow();
+    *find_place(one.record.id.raw_u64, one.record.type) = &one;
+    ++registration_count_;
+}
+
+void queue_core::grow() {
+    std::vector<registration*> old(buckets_.size() * 2, nullptr);
+    old.swap(buckets_);
+    for (registration* first : old) {
+        while (first != nullptr) {
+            registration* const next = first->next_in_bucket;
+            registration*& head = buckets_[hash_of(first->record.id.raw_u64, first->record.type) &
+                                           (buckets_.size() - 1)];
+            first->next_in_bucket = head;
+            head = first;
+            first = next;
+        }
+    }
+}
+
+void queue_core::erase(registration& one) noexcept {
+    registration** const place = find_place(one.record.id.raw_u64, one.record.type);
+    KEVRING_ASSERT(*place == &one);
+    *place = one.next_in_bucket;
+    --registration_count_;
+    unmark(one);
+    delete &one;
+}
+
+// The ready list.
+
+void queue_core::make_ready(registration& one, std::uint32_t ret_flags) noexcept {
+    one.record.ret_flags |= ret_flags;
+    if (one.ready()) return;
+    one.insert_before(ready_);
+    ++ready_count_;
+    // From now on activity of a one-shot is not noticed; it keeps its key until it is collected.
+    if (one.has(KEVENT_REQ_ONESHOT) && one.armed) {
+        one.origin->disarm();
+        one.armed = false;
+    }
+}
+
+void queue_core::unmark(registration& one) noexcept {
+    if (!one.ready()) return;
+    one.unlink();
+    --ready_count_;
+}
+
+void queue_core::report(registration& of, readiness state) noexcept {
+    if (state == readiness::not_ready) return;
+    if (state == readiness::ready) {
+        make_ready(of, KEVENT_RET_DONE);
+        return;
+    }
+    if (of.armed) {
+        of.origin->disarm();
+        of.armed = false;
+    }
+    of.dead = true;
+    make_ready(of, KEVENT_RET_DONE | KEVENT_RET_BROKEN);
+}
+
+// Control.
+
+int queue_core::arm(registration& one) {
+    if (const int failure = one.origin->arm(); failure != 0) return failure;
+    one.armed = true;
+    one.dead = false;
+    return 0;
+}
+
+// Registers one record, or answers it: then `answered` is true and `record` is the answer. Throws
+// nothing but std::bad_alloc, and then nothing is registered.
+int queue_core::add_one(ukevent& record, bool& answered) {
+    const source_row* const row = find_source_row(record.type);
+    if (row == nullptr || row->make == nullptr) return -ENOSYS;
+    if (find(record) != nullptr) return -EEXIST;
+
+    auto one = std::make_unique<registration>();
+    one->record = record;
+    one->record.ret_flags = 0;
+    one->record.ret_data[0] = one->record.ret_data[1] = 0;
+    auto made = row->make(*this, *one);
+    if (!made) return error_number_of(made.error());
+    one->origin = std::move(*made);
+
+    const bool forced = one->has(KEVENT_REQ_READY);
+    const readiness state = forced ? readiness::not_ready : one->origin->test_added();
+    if (state == readiness::broken) return -EPIPE;
+    if (state == readiness::ready && !one->has(KEVENT_REQ_ALWAYS_QUEUE)) {
+        one->record.ret_flags = KEVENT_RET_DONE;
+        record = one->record;
+        answered = true;
+        return 0;
+    }
+    if (const int failure = arm(*one); failure != 0) return failure;
+    insert(*one);
+    registration& kept = *one.release();
+    if (forced || (state == readiness::ready && !kept.origin->arm_tests()))
+        make_ready(kept, KEVENT_RET_DONE);
+    return 0;
+}
+
+int queue_core::add(ukevent* records, unsigned count) {
+    const lock held(mutex_);
+    unsigned answers = 0;
+    for (unsigned i = 0; i < count; ++i) {
+        ukevent record = records[i];
+        bool answered = false;
+        int failure = 0;
+        try {
+            failure = add_one(record, answered);
+        } catch (const std::bad_alloc&) {
+            failure = -ENOMEM;
+        }
+        if (failure != 0) answer(record, KEVENT_RET_BROKEN | KEVENT_RET_DONE, failure);
+        if (failure != 0 || answered) records[answers++] = record;
+    }
+    settle();
+    return static_cast<int>(answers);
+}
+
+int queue_core::remove(ukevent* records, unsigned count) {
+    const lock held(mutex_);
+    if (count > registration_count_) return -EINVAL;
+    for (unsigned i = 0; i < count; ++i) {
+        registration* const one = find(records[i]);
+        records[i].ret_flags = KEVENT_RET_DONE;
+        if (one == nullptr)
+            records[i].ret_flags |= KEVENT_RET_BROKEN;
+        else
+            erase(*one);
+    }
+    settle();
+    return 0;
+}
+
+int queue_core::modify(ukevent* records, unsigned count) {
+    const lock held(mutex_);
+    if (count > registration_count_) return -EINVAL;
+    for (unsigned i = 0; i < count; ++i) {
+        registration* const one = find(records[i]);
+        records[i].ret_flags = KEVENT_RET_DONE;
+        if (one == nullptr) {
+            records[i].ret_flags |= KEVENT_RET_BROKEN;
+            continue;
+        }
+        // An edge that has come already was ready by the old mask, and stays so.
+        if ((one->record.event & ~records[i].event) != 0 && !one->ready()) {
+            std::array<epoll_event, batch_max> edges;
+            apply(edges.data(), port_.take(edges.data(), batch_max));
+        }
+        const bool was_ready = one->ready();
+        one->record.event = records[i].event;
+        one->record.req_flags = records[i].req_flags;
+        one->record.ret_flags = was_ready ? one->record.ret_flags & KEVENT_RET_DONE : 0;
+        if (was_ready && one->has(KEVENT_REQ_ONESHOT)) continue;  // it has fired already
+        int failure = 0;
+        try {
+            failure = arm(*one);
+        } catch (const std::bad_alloc&) {
+            failure = -ENOMEM;
+        }
+        if (failure != 0) {
+            one->record.ret_data[1] = static_cast<std::uint32_t>(failure);
+            report(*one, readiness::broken);
+        } else if (!one->origin->arm_tests()) {
+            report(*one, one->origin->test());
+        }
+    }
+    settle();
+    return 0;
+}
+
+int queue_core::mark_ready(ukevent* records, unsigned count) {
+    const lock held(mutex_);
+    if (count > registration_count_) return -EINVAL;
+    unsigned strangers = 0;
+    for (unsigned i = 0; i < count; ++i) {
+        registration* const one = find(records[i]);
+        if (one != nullptr) {
+            make_ready(*one, KEVENT_RET_DONE);
+            continue;
+        }
+        records[strangers] = records[i];
+        records[strangers++].ret_flags = KEVENT_RET_BROKEN | KEVENT_RET_DONE;
+    }
+    settle();
+    return static_cast<int>(count - strangers);
+}
+
+void queue_core::release_waiter() {
+    const lock held(mutex_);
+    exit_requested_ = true;
+    if (sleeping_ != 0) port_.ring_bell();
+    settle();
+}
+
+// Waiting.
+
+bool queue_core::satisfied(const waiter& by) const noexcept {
+    if (exit_requested_) return true;
+    if (!by.needs_space) return ready_count_ >= by.min_count;
+    return (ready_count_ != 0 && !ring_->is_full()) || ring_->is_stale(by.old_uidx);
+}
+
+// Wakes one sleeper for what is ready now; it wakes the next, if it leaves something.
+void queue_core::wake_others(const waiter* but) noexcept {
+    for (list_link* at = waiters_.next; at != &waiters_; at = at->next) {
+        const auto* const other = static_cast<const waiter*>(at);
+        if (other != but && satisfied(*other)) {
+            port_.ring_bell();
+            return;
+        }
+    }
+}
+
+// Last in every call: sleepers, the control descriptor and the alarm learn what has changed.
+void queue_core::settle() noexcept {
+    if (sleeping_ != 0) {
+        wake_others(nullptr);
+    } else {
+        port_.set_level(ready_count_ != 0 || exit_requested_);
+    }
+    if (timers_ == nullptr) return;
+    const std::int64_t next_ns = timers_->next_deadline_ns();
+    if (next_ns == alarm_ns_) return;
+    // A failure leaves the alarm as it was; the next call tries again.
+    if (port_.set_alarm(std::max<std::int64_t>(next_ns, 1)) == 0) alarm_ns_ = next_ns;
+}
+
+void queue_core::apply(const epoll_event* events, int count) noexcept {
+    for (int i = 0; i < count; ++i) {
+        const std::uint64_t tag = events[i].data.u64;
+        if (tag < event_port::first_free) {
+            if (tag != event_port::alarm || timers_ == nullptr) continue;
+            timers_->expire(now_ns(), timers_fired_max);
+            alarm_ns_ = -1;  // it has rung; what is still due sets it again
+            continue;
+        }
+        const auto slot = static_cast<std::uint32_t>(tag) - event_port::first_free;
+        // A report of what has been removed meanwhile bears an old generation.
+        if (slot >= slots_.size() || slots_[slot].generation != tag >> 32) continue;
+        source& origin = *slots_[slot].owner;
+        registration& one = origin.owner();
+        if (!one.armed) continue;
+        const bool was_ready = one.ready();
+        report(one, origin.activity(events[i].events));
+        if (!was_ready) one.fresh_call = call_;
+    }
+}
+
+int queue_core::harvest(lock& held, waiter& by, unsigned capacity, const timespec* timeout,
+                        bool may_wait) {
+    const int wanted = static_cast<int>(std::clamp(capacity, 1u, batch_max));
+    if (!may_wait) {
+        std::array<epoll_event, batch_max> edges;
+        const int count = port_.take(edges.data(), wanted);
+        apply(edges.data(), count);
+        return count;
+    }
+    sleep asleep(*this, held, by, wanted);
+    const int count = port_.wait(asleep.edges.data(), wanted, timeout);
+    asleep.finished = true;
+    return count;
+}
+
+// Waits until `by` is satisfied, the limit is over, or a signal handler has run. Takes from the
+// kernel no more edges than the caller can use: what stays there keeps the control descriptor
+// readable by itself. Returns true if the call is over, whatever it finds; false if it is worth
+// waiting again should all that is ready fail its last check.
+bool queue_core::await(lock& held, waiter& by, unsigned capacity, wait_limit limit) {
+    const auto room = [&] {
+        return capacity > ready_count_ ? static_cast<unsigned>(capacity - ready_count_) : 0u;
+    };
+    if (satisfied(by) || limit.by == wait_limit::kind::never) {
+        if (room() != 0 || ++calls_unharvested_ >= calls_unharvested_max) {
+            calls_unharvested_ = 0;
+            harvest(held, by, room(), nullptr, false);
+        }
+        const bool over = limit.by == wait_limit::kind::never || by.min_count == 0;
+        return std::exchange(exit_requested_, false) || over;
+    }
+    bool over = false;
+    while (!over) {
+        const std::optional<std::int64_t> left_ns = remaining_ns(limit);
+        timespec timeout{};
+        if (left_ns) {
+            std::int64_t slice_ns = std::max<std::int64_t>(*left_ns, 0);
+            if (limit.by == wait_limit::kind::realtime)
+                slice_ns = std::min(slice_ns, realtime_slice_ns);
+            timeout.tv_sec = slice_ns / 1'000'000'000;
+            timeout.tv_nsec = slice_ns % 1'000'000'000;
+        }
+        const int count = harvest(held, by, room(), left_ns ? &timeout : nullptr, true);
+        over = count == -EINTR;
+        if (left_ns && *remaining_ns(limit) <= 0) over = true;
+        if (satisfied(by)) break;
+        // What this call cannot use, another may; it gets the time to take the bell.
+        if (count > 0 && sleeping_ != 0 && (ready_count_ != 0 || exit_requested_)) {
+            wake_others(&by);
+            const cancellation_off no_cancellation;
+            handed_over_.wait_for(held, head_start);
+            if (satisfied(by)) break;
+        }
+        settle();
+    }
+    handed_over_.notify_one();
+    return std::exchange(exit_requested_, false) || over;
+}
+
+// Collecting.
+
+// Takes the first ready record off the list; false if a last check dropped it.
+bool queue_core::hand_out(ukevent& into) noexcept {
+    registration& one = static_cast<registration&>(*ready_.next);
+    unmark(one);
+    const bool checks = one.has(KEVENT_REQ_LAST_CHECK);
+    if (checks && one.fresh_call != call_) {
+        const readiness state = one.dead ? readiness::broken : one.origin->test();
+        if (state == readiness::not_ready) {
+            answer(one.record, 0, 0);
+            if (!one.armed) arm(one);  // a one-shot goes back to its origin
+            return false;
+        }
+        if (state == readiness::broken) {
+            report(one, readiness::broken);
+            unmark(one);
+        }
+    }
+    one.origin->collecting();
+    into = one.record;
+    if (checks) into.req_flags &= ~static_cast<std::uint32_t>(KEVENT_REQ_LAST_CHECK);
+    if (one.has(KEVENT_REQ_ONESHOT)) {
+        erase(one);
+    } else if (!one.dead) {
+        // With ET the results are cleared; without, nobody can see them any more.
+        answer(one.record, 0, 0);
+    }
+    return true;
+}
+
+int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit limit,
+                           ukevent* into) {
+    if (max_count == 0) return 0;
+    lock held(mutex_);
+    ++call_;
+    waiter by;
+    by.min_count = std::min(min_count, max_count);
+    unsigned count = 0;
+    for (bool over = false; !over && count == 0;) {
+        over = await(held, by, max_count, limit);
+        while (count < max_count && ready_count_ != 0) {
+            ukevent& record = into[count];
+            if (!hand_out(record)) continue;
+            if (ring_ && !ring_->place(record)) record.ret_flags |= KEVENT_RET_COPY_FAILED;
+            ++count;
+        }
+    }
+    settle();
+    return static_cast<int>(count);
+}
+
+int queue_core::wait(unsigned wanted, unsigned old_uidx, wait_limit limit) {
+    lock held(mutex_);
+    ++call_;
+    waiter by;
+    by.needs_space = true;
+    by.old_uidx = old_uidx;
+    unsigned count = 0;
+    for (bool over = false; !over && count == 0;) {
+        over = await(held, by, wanted, limit) || wanted == 0 || ring_->is_stale(old_uidx);
+        while (count < wanted && ready_count_ != 0 && !ring_->is_full()) {
+            ukevent record;
+            if (!hand_out(record)) continue;
+            ring_->place(record);
+            ++count;
+        }
+    }
+    settle();
+    return static_cast<int>(count);
+}
+
+int queue_core::commit(unsigned new_uidx, unsigned over) {
+    if (!ring_) return 0;
+    const int freed = ring_->commit(new_uidx, over);
+    if (freed > 0) {
+        const lock held(mutex_);
+        settle();  // who waits for room, or has an old index, goes on
+    }
+    return freed;
+}
+
+// For sources.
+
+int queue_core::watch(fd_watch& what, source& owner, std::uint32_t poll_bits, bool once) {
+    if (what.slot != no_slot) {
+        const std::uint32_t slot = what.slot;
+        return port_.change(what.number, poll_bits, once,
+                            tag_of(slot + event_port::first_free, slots_[slot].generation));
+    }
+    std::uint32_t slot = free_slot_;
+    if (slot == no_slot) {
+        slot = static_cast<std::uint32_t>(slots_.size());
+        slots_.emplace_back();
+    } else {
+        free_slot_ = slots_[slot].next_free;
+    }
+    slots_[slot].owner = &owner;
+    what.slot = slot;
+    const int failure = port_.add(what.number, poll_bits, once,
+                                  tag_of(slot + event_port::first_free, slots_[slot].generation));
+    if (failure != 0) {
+        slots_[slot].next_free = std::exchange(free_slot_, slot);
+        what.slot = no_slot;
+    }
+    return failure;
+}
+
+void queue_core::unwatch(fd_watch& what) noexcept {
+    const std::uint32_t slot = std::exchange(what.slot, no_slot);
+    if (slot == no_slot) return;
+    port_.remove(what.number);
+    ++slots_[slot].generation;
+    slots_[slot].owner = nullptr;
+    slots_[slot].next_free = std::exchange(free_slot_, slot);
+}
+
+timer_queue& queue_core::timers() {
+    if (timers_ == nullptr) timers_ = std::make_unique<timer_queue>(now_ns());
+    return *timers_;
+}
+
+std::int64_t queue_core::now_ns() noexcept { return kernel::real().steady_ns(); }
+
+}  // namespace kevring::detail

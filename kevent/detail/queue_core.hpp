@@ -1,0 +1,140 @@
+// queue_core.hpp: one queue: its registrations, its ready list, its ring. Both doors, C and C++,
+// lead here.
+//
+// A registration becomes ready at most once before it is collected, so memory is bounded by the
+// number of registrations, whatever the burst. The ready list is the truth; a ring in the caller's
+// memory gets copies of what is collected.
+//
+// Waiting     Waiters sleep in the event port, without the lock; the kernel wakes one of them for
+//             an edge. Who leaves ready records behind wakes the next.
+// Thread      Any, for every member. One mutex for each queue; never held while waiting.
+// Spec        5.3 to 5.6, 5.10, 6.4, 7; docs/design/0040-kevent-queue.md.
+#pragma once
+
+#include <kevring/kevent/kevent.h>
+#include <kevring/kevent/detail/caller_ring.hpp>
+#include <kevring/kevent/detail/event_port.hpp>
+#include <kevring/kevent/detail/source.hpp>
+#include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/timer_queue.hpp>
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+namespace kevring::detail {
+
+/// Until when a call may wait.
+struct wait_limit {
+    enum class kind : std::uint8_t { never, forever, steady, realtime };
+    kind by = kind::never;
+    std::int64_t deadline_ns = 0;  // on the clock that `by` names
+
+    static wait_limit no_wait() noexcept { return {}; }
+    static wait_limit forever() noexcept { return {kind::forever, 0}; }
+};
+
+class queue_core final : public source_host {
+public:
+    /// Errors     std::system_error, std::bad_alloc. `ring` is null, or has passed
+    ///            caller_ring::check().
+    queue_core(kevent_ring* ring, std::uint32_t ring_size);
+    queue_core(const queue_core&) = delete;
+    queue_core& operator=(const queue_core&) = delete;
+    ~queue_core();
+
+    // The calls of kevent.h, with arguments that are checked. Each returns what the call returns.
+
+    int add(ukevent* records, unsigned count);
+    int remove(ukevent* records, unsigned count);
+    int modify(ukevent* records, unsigned count);
+    int mark_ready(ukevent* records, unsigned count);
+    /// The current or else the next waiting call returns without waiting.
+    void release_waiter();
+
+    int get_events(unsigned min_count, unsigned max_count, wait_limit limit, ukevent* into);
+    int wait(unsigned count, unsigned old_uidx, wait_limit limit);
+    int commit(unsigned new_uidx, unsigned over);
+
+    bool has_ring() const noexcept { return ring_.has_value(); }
+    std::uint32_t ring_size() const noexcept { return ring_->slot_count(); }
+    std::size_t registration_count();
+
+    /// Readable while records are ready. The control descriptor refers to the same file.
+    fd_ref control() const noexcept { return port_.set(); }
+    /// Gives a control descriptor away; once, before anyone else knows the queue.
+    int give_control() noexcept { return port_.give_set(); }
+
+    // For sources, under the lock.
+
+    int watch(fd_watch& what, source& owner, std::uint32_t poll_bits, bool once) override;
+    void unwatch(fd_watch& what) noexcept override;
+    timer_queue& timers() override;
+    std::int64_t now_ns() noexcept override;
+    void report(registration& of, readiness state) noexcept override;
+
+private:
+    using lock = std::unique_lock<std::mutex>;
+
+    // A call that waits, or is about to: what it waits for.
+    struct waiter : list_link {
+        unsigned min_count = 1;
+        bool needs_space = false;
+        unsigned old_uidx = 0;
+    };
+    class sleep;  // the time that a waiter spends in the port
+    struct watch_slot {
+        source* owner = nullptr;
+        std::uint32_t generation = 0;
+        std::uint32_t next_free = 0;
+    };
+
+    registration** find_place(std::uint64_t id, std::uint32_t type) noexcept;
+    registration* find(const ukevent& key) noexcept {
+        return *find_place(key.id.raw_u64, key.type);
+    }
+    void insert(registration& one);
+    void grow();
+    void erase(registration& one) noexcept;
+
+    int add_one(ukevent& record, bool& answered);
+    int arm(registration& one);
+    void make_ready(registration& one, std::uint32_t ret_flags) noexcept;
+    void unmark(registration& one) noexcept;
+
+    bool satisfied(const waiter& by) const noexcept;
+    bool await(lock& held, waiter& by, unsigned capacity, wait_limit limit);
+    int harvest(lock& held, waiter& by, unsigned capacity, const timespec* timeout, bool may_wait);
+    void apply(const epoll_event* events, int count) noexcept;
+    void settle() noexcept;
+    void wake_others(const waiter* but) noexcept;
+
+    bool hand_out(ukevent& into) noexcept;
+
+    // Constant after construction.
+    event_port port_;
+
+    // Written under mutex_.
+    std::mutex mutex_;
+    std::vector<registration*> buckets_;
+    std::size_t registration_count_ = 0;
+    list_link ready_;
+    std::size_t ready_count_ = 0;
+    std::optional<caller_ring> ring_;  // commit() takes no lock
+    std::vector<watch_slot> slots_;
+    std::uint32_t free_slot_ = 0;
+    std::unique_ptr<timer_queue> timers_;
+    std::int64_t alarm_ns_;
+    list_link waiters_;
+    unsigned sleeping_ = 0;
+    bool exit_requested_ = false;
+    std::uint64_t call_ = 0;  // numbers the calls that collect
+    unsigned calls_unharvested_ = 0;
+    std::condition_variable handed_over_;
+};
+
+}  // namespace kevring::detail

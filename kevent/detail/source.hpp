@@ -1,0 +1,129 @@
+// source.hpp: what the queue asks of a type of event, and what it offers to it.
+//
+// A registration owns one source, made by its type's row in the source table. The queue knows
+// nothing of types beyond this file. Every call here is made under the queue's lock.
+#pragma once
+
+#include <kevring/kevent/kevent.h>
+#include <kevring/kevent/event_type.hpp>
+#include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/result.hpp>
+#include <kevring/runtime/timer_queue.hpp>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+namespace kevring::detail {
+
+class source;
+
+/// What a source says of its origin.
+enum class readiness : std::uint8_t { not_ready, ready, broken };
+
+/// One accepted request: the record, its place in the ready list, and its source.
+struct registration : list_link {
+    ukevent record{};  // `event` and `req_flags` change with MODIFY, the results with each event
+    registration* next_in_bucket = nullptr;
+    std::uint64_t fresh_call = 0;  // the call that saw the origin ready: it needs no last check
+    bool armed = false;            // activity of the origin is noticed
+    bool dead = false;             // broken and not armed; REMOVE and MODIFY still find it
+    std::unique_ptr<source> origin;
+
+    bool ready() const noexcept { return linked(); }
+    bool has(std::uint32_t req_flag) const noexcept { return (record.req_flags & req_flag) != 0; }
+};
+
+/// A descriptor in the queue's set of watched ones: an edge is reported to `owner`.
+struct fd_watch {
+    int number = -1;         // what is watched; the source's own, so that it stays open
+    std::uint32_t slot = 0;  // 0: not in the set
+};
+
+/// What a source may ask of its queue.
+class source_host {
+public:
+    /// Begins to watch for `poll_bits` (POLLIN ...), or changes what is watched for; an origin that
+    /// has some of them already is reported at once. Reports are edges, and one only if `once`.
+    ///
+    /// Result     0, or a negative error number; what was watched before stays so then.
+    virtual int watch(fd_watch& what, source& owner, std::uint32_t poll_bits, bool once) = 0;
+    /// Ends it: no report comes after this. Not watching is fine.
+    virtual void unwatch(fd_watch& what) noexcept = 0;
+
+    /// Timers of the steady clock; their fire functions run under the queue's lock.
+    virtual timer_queue& timers() = 0;
+    virtual std::int64_t now_ns() noexcept = 0;
+
+    /// The origin was active: puts the registration on the ready list if `state` says so.
+    virtual void report(registration& of, readiness state) noexcept = 0;
+
+protected:
+    ~source_host() = default;
+};
+
+/// The origin of one registration, as its type sees it.
+class source {
+public:
+    source(source_host& host, registration& of) noexcept : host_(host), of_(of) {}
+    source(const source&) = delete;
+    source& operator=(const source&) = delete;
+    /// Ends the watching.
+    virtual ~source() = default;
+
+    /// Starts watching, or restarts it by the registration's present event and flags.
+    ///
+    /// Result     0, or a negative error number; what was armed before stays so then.
+    virtual int arm() = 0;
+    /// Says how the origin is now, and sets ret_data by it. Never waits.
+    virtual readiness test() = 0;
+    /// The same while the registration is being added, before it is armed.
+    virtual readiness test_added() { return test(); }
+    /// No report comes after this, until arm().
+    virtual void disarm() noexcept = 0;
+
+    /// True if arm() reports an origin that is ready already, so that nobody has to test().
+    virtual bool arm_tests() const noexcept { return false; }
+    /// The watched descriptor has `poll_bits`; sets ret_data as test() does.
+    virtual readiness activity(std::uint32_t poll_bits) noexcept {
+        static_cast<void>(poll_bits);
+        return test();
+    }
+    /// The record is about to be handed out: the last moment to bring ret_data up to date.
+    virtual void collecting() noexcept {}
+
+    registration& owner() const noexcept { return of_; }
+
+protected:
+    std::uint32_t event() const noexcept { return of_.record.event; }
+    void set_results(std::uint32_t first, std::uint32_t second) noexcept {
+        of_.record.ret_data[0] = first;
+        of_.record.ret_data[1] = second;
+    }
+
+    source_host& host_;
+    registration& of_;
+};
+
+/// Checks the request of `of`, and makes its source without starting it.
+///
+/// Errors     Those that ADD reports for the record.
+using source_maker = result<std::unique_ptr<source>> (*)(source_host& host, registration& of);
+
+struct source_row {
+    event_type type;
+    std::string_view name;
+    source_maker make;  // null: ADD cannot make this type
+};
+
+/// The row of a type; null where there is no such type.
+const source_row* find_source_row(std::uint32_t type) noexcept;
+
+result<std::unique_ptr<source>> make_pipe_source(source_host& host, registration& of);
+result<std::unique_ptr<source>> make_poll_source(source_host& host, registration& of);
+result<std::unique_ptr<source>> make_socket_source(source_host& host, registration& of);
+result<std::unique_ptr<source>> make_timer_source(source_host& host, registration& of);
+result<std::unique_ptr<source>> make_unotify_source(source_host& host, registration& of);
+
+}  // namespace kevring::detail

@@ -1,0 +1,134 @@
+// kevent.cpp: the C interface: checks arguments, finds the queue, and calls it.
+//
+// No exception leaves these functions but that of a cancelled thread, which unwinds through them;
+// so they are not noexcept.
+#include <kevring/kevent/kevent.h>
+
+#include <kevring/kevent/detail/caller_ring.hpp>
+#include <kevring/kevent/detail/queue_core.hpp>
+#include <kevring/kevent/detail/queue_table.hpp>
+#include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/kernel.hpp>
+
+#include <cerrno>
+#include <memory>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include <time.h>
+
+namespace {
+
+using kevring::detail::find_queue;
+using kevring::detail::found_queue;
+using kevring::detail::queue_core;
+using kevring::detail::wait_limit;
+
+// The calls leave errno alone.
+class errno_guard {
+public:
+    errno_guard() noexcept : before_(errno) {}
+    errno_guard(const errno_guard&) = delete;
+    errno_guard& operator=(const errno_guard&) = delete;
+    ~errno_guard() { errno = before_; }
+
+private:
+    const int before_;
+};
+
+// Until when a call waits; false if `timeout` is none.
+bool read_timeout(const timespec& timeout, unsigned flags, wait_limit& limit) {
+    constexpr long ns_per_s = 1'000'000'000;
+    if (timeout.tv_sec == -1) {
+        limit = wait_limit::forever();
+        return true;
+    }
+    if (timeout.tv_sec < 0 || timeout.tv_nsec < 0 || timeout.tv_nsec >= ns_per_s) return false;
+    const bool absolute = (flags & KEVENT_FLAGS_ABSTIME) != 0;
+    if (!absolute && timeout.tv_sec == 0 && timeout.tv_nsec == 0) {
+        limit = wait_limit::no_wait();
+        return true;
+    }
+    if (timeout.tv_sec >= kevring::never_ns / ns_per_s) {
+        limit = wait_limit::forever();
+        return true;
+    }
+    const std::int64_t given_ns = std::int64_t{timeout.tv_sec} * ns_per_s + timeout.tv_nsec;
+    limit.by = absolute ? wait_limit::kind::realtime : wait_limit::kind::steady;
+    limit.deadline_ns = absolute ? given_ns
+                                 : kevring::add_ns(kevring::kernel::real().steady_ns(),
+                                                   kevring::nanoseconds(given_ns));
+    return true;
+}
+
+// Checks what both waiting calls have in common; 0, or a negative error number.
+int read_limit(const found_queue& found, const timespec& timeout, unsigned flags,
+               wait_limit& limit) {
+    if ((flags & ~KEVENT_FLAGS_ABSTIME) != 0) return -EINVAL;
+    if (found.non_blocking) return 0;
+    return read_timeout(timeout, flags, limit) ? 0 : -EINVAL;
+}
+
+}  // namespace
+
+int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
+    const errno_guard keep_errno;
+    if (flags != 0) return -EINVAL;
+    if ((ring == nullptr) != (ring_size == 0)) return -EINVAL;
+    if (ring != nullptr) {
+        const int failure = kevring::detail::caller_ring::check(ring, ring_size);
+        if (failure != 0) return failure;
+    }
+    try {
+        return kevring::detail::enter_queue(std::make_shared<queue_core>(ring, ring_size));
+    } catch (const std::bad_alloc&) {
+        return -ENOMEM;
+    } catch (const std::system_error& failure) {
+        return -failure.code().value();
+    }
+}
+
+int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {
+    const errno_guard keep_errno;
+    const found_queue found = find_queue(fd);
+    if (found.queue == nullptr) return found.error_number;
+    if (cmd > KEVENT_CTL_READY) return -EINVAL;
+    if (num == 0) {
+        if (cmd == KEVENT_CTL_READY) found.queue->release_waiter();
+        return 0;
+    }
+    if (arg == nullptr) return -EFAULT;
+    using command = int (queue_core::*)(ukevent*, unsigned);
+    constexpr command commands[] = {&queue_core::add, &queue_core::remove, &queue_core::modify,
+                                    &queue_core::mark_ready};
+    return (*found.queue.*commands[cmd])(arg, num);
+}
+
+int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, timespec timeout, ukevent* buf,
+                      unsigned flags) {
+    const errno_guard keep_errno;
+    const found_queue found = find_queue(fd);
+    if (found.queue == nullptr) return found.error_number;
+    wait_limit limit;
+    if (const int failure = read_limit(found, timeout, flags, limit); failure != 0) return failure;
+    if (buf == nullptr && max_nr != 0) return -EFAULT;
+    return found.queue->get_events(min_nr, max_nr, limit, buf);
+}
+
+int kevent_wait(int fd, unsigned num, unsigned old_uidx, timespec timeout, unsigned flags) {
+    const errno_guard keep_errno;
+    const found_queue found = find_queue(fd);
+    if (found.queue == nullptr) return found.error_number;
+    if (!found.queue->has_ring() || num > found.queue->ring_size()) return -EINVAL;
+    wait_limit limit;
+    if (const int failure = read_limit(found, timeout, flags, limit); failure != 0) return failure;
+    return found.queue->wait(num, old_uidx, limit);
+}
+
+int kevent_commit(int fd, unsigned new_uidx, unsigned over) {
+    const errno_guard keep_errno;
+    const found_queue found = find_queue(fd);
+    if (found.queue == nullptr) return found.error_number;
+    return found.queue->commit(new_uidx, over);
+}

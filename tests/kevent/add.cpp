@@ -1,0 +1,390 @@
+// add.cpp: kevent_init, the checks that all calls have in common, and KEVENT_CTL_ADD.
+#include "tests/kevent/queue_door.hpp"
+
+#include <limits>
+#include <memory>
+
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+
+using namespace kevent_test;
+
+TEST_CASE("a queue without a ring has events, but nothing to wait for in a ring",
+          "[kevent][queue][K-009]") {
+    queue q;
+    ukevent got{};
+
+    CHECK(kevent_get_events(q.number(), 1, 1, no_time, &got, 0) == 0);
+    CHECK(q.wait(1, 0) == -EINVAL);
+    CHECK(q.commit(0, 0) == 0);
+    CHECK(q.commit(99, 99) == 0);
+}
+
+TEST_CASE("a ring has memory and at least two slots", "[kevent][queue][K-010]") {
+    std::vector<std::uint64_t> memory(1 + 8 * 5);
+    auto* const ring = reinterpret_cast<kevent_ring*>(memory.data());
+
+    CHECK(kevent_init(ring, 0, 0) == -EINVAL);
+    CHECK(kevent_init(nullptr, 8, 0) == -EINVAL);
+    CHECK(kevent_init(ring, 1, 0) == -EINVAL);
+    const int two = kevent_init(ring, 2, 0);
+    CHECK(two >= 0);
+    ::close(two);
+}
+
+TEST_CASE("a new ring begins at 0, whatever its memory held", "[kevent][queue][K-011]") {
+    std::vector<std::uint64_t> memory(1 + 4 * 5, ~std::uint64_t{0});
+    auto* const ring = reinterpret_cast<kevent_ring*>(memory.data());
+
+    const int number = kevent_init(ring, 4, 0);
+
+    CHECK(ring->ring_kidx == 0);
+    CHECK(ring->ring_over == 0);
+    ::close(number);
+}
+
+TEST_CASE("flags that nobody has defined are refused", "[kevent][queue][K-012][K-068]") {
+    queue q(4);
+    ukevent got{};
+
+    CHECK(kevent_init(nullptr, 0, 1) == -EINVAL);
+    CHECK(kevent_get_events(q.number(), 1, 1, no_time, &got, 2) == -EINVAL);
+    CHECK(kevent_wait(q.number(), 1, 0, no_time, 0x80000000u) == -EINVAL);
+}
+
+TEST_CASE("where no descriptor is left, there is no queue", "[kevent][queue][K-013]") {
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const int lowest_free = ::dup(0);
+    ::close(lowest_free);
+
+    rlimit tight = before;
+    tight.rlim_cur = static_cast<rlim_t>(lowest_free);
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &tight) == 0);
+    const int none = kevent_init(nullptr, 0, 0);
+    // Also where only a part of what a queue needs can be had.
+    int some[8];
+    for (unsigned more = 1; more < 8; ++more) {
+        tight.rlim_cur = static_cast<rlim_t>(lowest_free) + more;
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &tight) == 0);
+        some[more] = kevent_init(nullptr, 0, 0);
+        if (some[more] >= 0) ::close(some[more]);
+    }
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+
+    CHECK(none == -EMFILE);
+    for (unsigned more = 1; more < 8; ++more) CHECK((some[more] >= 0 || some[more] == -EMFILE));
+    const int afterwards = ::dup(0);
+    ::close(afterwards);
+    CHECK(afterwards <= lowest_free + 8);
+}
+
+TEST_CASE("a descriptor that is closed is none, and one of another kind is no queue",
+          "[kevent][queue][K-014][K-015]") {
+    queue q(4);
+    ukevent one = note(1);
+    const int number = q.number();
+    const auto all_calls = [&](int expected) {
+        CHECK(kevent_ctl(number, KEVENT_CTL_ADD, 1, &one) == expected);
+        CHECK(kevent_ctl(number, KEVENT_CTL_ADD, 0, nullptr) == expected);
+        CHECK(kevent_get_events(number, 1, 1, no_time, &one, 0) == expected);
+        CHECK(kevent_wait(number, 1, 0, no_time, 0) == expected);
+        CHECK(kevent_commit(number, 0, 0) == expected);
+    };
+
+    q.close();
+    all_calls(-EBADF);
+
+    // The number means something else now.
+    const int stranger = ::eventfd(0, EFD_CLOEXEC);
+    if (stranger != number) {
+        REQUIRE(::dup2(stranger, number) == number);
+        ::close(stranger);
+    }
+    all_calls(-EINVAL);
+    ::close(number);
+    all_calls(-EBADF);
+
+    CHECK(kevent_commit(-1, 0, 0) == -EBADF);
+    CHECK(kevent_commit(1 << 30, 0, 0) == -EBADF);
+    CHECK(kevent_commit(0, 0, 0) == -EINVAL);
+}
+
+TEST_CASE("a number that comes to mean another queue means that one", "[kevent][queue]") {
+    queue first;
+    const int number = first.number();
+    first.add(note(1));
+    first.close();
+    // The kernel gives away the lowest number that is free.
+    std::vector<std::unique_ptr<queue>> others;
+    do {
+        others.push_back(std::make_unique<queue>());
+        REQUIRE(others.size() < 1000);
+    } while (others.back()->number() < number);
+    REQUIRE(others.back()->number() == number);
+    queue& second = *others.back();
+
+    ukevent unknown = note(1);
+    CHECK(kevent_ctl(number, KEVENT_CTL_REMOVE, 1, &unknown) == -EINVAL);
+    second.add(note(1));
+}
+
+TEST_CASE("a queue is still found after a program has set all its flags anew", "[kevent][queue]") {
+    queue q;
+    REQUIRE(::fcntl(q.number(), F_SETFL, O_NONBLOCK) == 0);
+    ukevent got{};
+
+    CHECK(kevent_get_events(q.number(), 1, 1, for_ever, &got, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, for_ever, &got, 0) == 0);
+    REQUIRE(::fcntl(q.number(), F_SETFL, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, milliseconds(1), &got, 0) == 0);
+}
+
+TEST_CASE("a command that does not exist is refused", "[kevent][queue][K-016]") {
+    queue q;
+    ukevent one = note(1);
+
+    CHECK(kevent_ctl(q.number(), 4, 1, &one) == -EINVAL);
+    CHECK(kevent_ctl(q.number(), std::numeric_limits<unsigned>::max(), 0, nullptr) == -EINVAL);
+}
+
+TEST_CASE("adding nothing adds nothing", "[kevent][add][K-017]") {
+    queue q;
+
+    CHECK(kevent_ctl(q.number(), KEVENT_CTL_ADD, 0, nullptr) == 0);
+}
+
+TEST_CASE("a socket that is idle when added is reported when a byte comes",
+          "[kevent][add][socket][K-018]") {
+    queue q;
+    const auto peers = ends::sockets();
+    ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+
+    CHECK(q.ctl(KEVENT_CTL_ADD, one) == 0);
+    CHECK(q.silent());
+    peers.far_sends();
+
+    CHECK(is_done(q.get_one()));
+}
+
+TEST_CASE("what is ready when added is answered, and is not registered",
+          "[kevent][add][socket][K-019][K-020]") {
+    queue q;
+    const auto peers = ends::sockets();
+    peers.far_sends();
+    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    q.add(note(1));
+
+    ukevent one = request;
+    CHECK(q.ctl(KEVENT_CTL_ADD, one) == 1);
+    CHECK(is_done(one));
+
+    ukevent again = request;
+    CHECK(q.ctl(KEVENT_CTL_ADD, again) == 1);
+    CHECK(is_done(again));
+    ukevent removed = request;
+    CHECK(q.ctl(KEVENT_CTL_REMOVE, removed) == 0);
+    CHECK(is_broken(removed));
+}
+
+TEST_CASE("with ALWAYS_QUEUE what is ready when added is queued and stays",
+          "[kevent][add][socket][K-021]") {
+    queue q;
+    const auto peers = ends::sockets();
+    peers.far_sends();
+    const ukevent request =
+        record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE);
+
+    ukevent one = request;
+    CHECK(q.ctl(KEVENT_CTL_ADD, one) == 0);
+
+    CHECK(is_done(q.get_one()));
+    q.remove(request);
+}
+
+TEST_CASE("answers are packed to the front of the array, in order", "[kevent][add][K-022][K-023]") {
+    queue q;
+    const auto idle = ends::sockets();
+    const auto busy = ends::sockets();
+    busy.far_sends();
+    const auto idle_record = [&](std::uint32_t tag) {
+        ukevent made = record(KEVENT_SOCKET, idle.near(), KEVENT_SOCKET_RECV);
+        made.id.raw[1] = tag;
+        return made;
+    };
+    const ukevent failing = record(KEVENT_SOCKET, 1 << 20, KEVENT_SOCKET_RECV);
+    const ukevent ready = record(KEVENT_SOCKET, busy.near(), KEVENT_SOCKET_RECV);
+
+    SECTION("five entries") {
+        std::vector<ukevent> records{idle_record(1), failing, idle_record(2), ready,
+                                     idle_record(3)};
+        CHECK(q.ctl(KEVENT_CTL_ADD, records) == 2);
+        CHECK(records[0].id.raw_u64 == failing.id.raw_u64);
+        CHECK(is_broken(records[0]));
+        CHECK(records[1].id.raw_u64 == ready.id.raw_u64);
+        CHECK(is_done(records[1]));
+        CHECK(records[4].id.raw[1] == 3);
+    }
+    SECTION("three entries") {
+        std::vector<ukevent> records{idle_record(1), failing, ready};
+        CHECK(q.ctl(KEVENT_CTL_ADD, records) == 2);
+        CHECK(is_broken(records[0]));
+        CHECK(is_done(records[1]));
+    }
+}
+
+TEST_CASE("a key is taken once; the type belongs to it", "[kevent][add][K-024][K-025][K-026]") {
+    queue q;
+    const auto peers = ends::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    q.add(request);
+
+    ukevent again = request;
+    CHECK(q.ctl(KEVENT_CTL_ADD, again) == 1);
+    CHECK(is_broken(again));
+    CHECK(error_of(again) == -EEXIST);
+
+    ukevent other_type = record(KEVENT_POLL, peers.near(), KEVENT_POLL_POLLPRI);
+    CHECK(q.ctl(KEVENT_CTL_ADD, other_type) == 0);
+    ukevent other_id = request;
+    other_id.id.raw[1] = 1;
+    CHECK(q.ctl(KEVENT_CTL_ADD, other_id) == 0);
+
+    peers.far_sends();
+    CHECK(is_done(q.get().at(0)));
+}
+
+TEST_CASE("that a key is taken counts before its descriptor", "[kevent][add][K-027]") {
+    queue q;
+    auto peers = ends::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    q.add(request);
+    peers.close_near();
+
+    ukevent again = request;
+    CHECK(q.ctl(KEVENT_CTL_ADD, again) == 1);
+    CHECK(error_of(again) == -EEXIST);
+}
+
+TEST_CASE("each type refuses descriptors that it cannot watch", "[kevent][add][K-028][K-029]") {
+    queue q;
+    const auto sockets = ends::sockets();
+    const auto pipe = ends::pipe();
+    const kevring::fd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+    const kevring::fd directory(::open("/", O_RDONLY | O_CLOEXEC));
+    const auto failure = [&](std::uint32_t type, int number) {
+        ukevent one = record(type, number, 1);
+        REQUIRE(q.ctl(KEVENT_CTL_ADD, one) == 1);
+        CHECK(is_broken(one));
+        return error_of(one);
+    };
+
+    for (const std::uint32_t type : {KEVENT_SOCKET, KEVENT_POLL, KEVENT_PIPE}) {
+        CHECK(failure(type, 1 << 20) == -EBADF);
+        CHECK(failure(type, -1) == -EBADF);
+    }
+    CHECK(failure(KEVENT_SOCKET, pipe.near()) == -ENOTSOCK);
+    CHECK(failure(KEVENT_PIPE, sockets.near()) == -EINVAL);
+    CHECK(failure(KEVENT_POLL, file.number()) == -EINVAL);
+    CHECK(failure(KEVENT_POLL, directory.number()) == -EINVAL);
+}
+
+TEST_CASE("a type that cannot be added is refused as such", "[kevent][add][K-030]") {
+    queue q;
+
+    for (const std::uint32_t type :
+         {200u, 0xffffffffu, 10u, unsigned{KEVENT_POSIX_TIMER}, unsigned{KEVENT_AIO}}) {
+        ukevent one = record(type, 0, 1);
+        REQUIRE(q.ctl(KEVENT_CTL_ADD, one) == 1);
+        CHECK(is_broken(one));
+        CHECK(error_of(one) == -ENOSYS);
+    }
+}
+
+TEST_CASE("the user field comes back as it was given", "[kevent][add][K-031]") {
+    queue q;
+    ukevent one = note(7);
+    one.user[0] = 0xdeadbeef;
+    one.user[1] = 0x01234567;
+    q.add(one);
+
+    for (int round = 0; round < 3; ++round) {
+        CHECK(q.ready(note(7)) == 1);
+        const ukevent got = q.get_one();
+        CHECK(got.user[0] == 0xdeadbeef);
+        CHECK(got.user[1] == 0x01234567);
+        CHECK(got.id.raw_u64 == 7);
+    }
+}
+
+TEST_CASE("rubbish in the result fields of a request never shows", "[kevent][add][K-032]") {
+    queue q;
+    const auto peers = ends::sockets();
+    ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    one.ret_flags = 0xffffffff;
+    one.ret_data[0] = one.ret_data[1] = 0xffffffff;
+    q.add(one);
+    peers.far_sends();
+
+    const ukevent got = q.get_one();
+    CHECK(got.ret_flags == KEVENT_RET_DONE);
+    CHECK(got.ret_data[0] == KEVENT_SOCKET_RECV);
+    CHECK(got.ret_data[1] == 0);
+
+    ukevent answered = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    answered.id.raw[1] = 1;
+    answered.ret_flags = 0xffffffff;
+    answered.ret_data[1] = 99;
+    CHECK(q.ctl(KEVENT_CTL_ADD, answered) == 1);
+    CHECK(answered.ret_flags == KEVENT_RET_DONE);
+    CHECK(answered.ret_data[1] == 0);
+}
+
+TEST_CASE("READY in a request makes an idle socket ready when added", "[kevent][add][K-033]") {
+    queue q;
+    const auto peers = ends::sockets();
+    ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_READY);
+
+    CHECK(q.ctl(KEVENT_CTL_ADD, one) == 0);
+    CHECK(is_done(q.get_one()));
+
+    ukevent closed = record(KEVENT_SOCKET, 1 << 20, KEVENT_SOCKET_RECV, KEVENT_REQ_READY);
+    CHECK(q.ctl(KEVENT_CTL_ADD, closed) == 1);
+    CHECK(error_of(closed) == -EBADF);
+}
+
+TEST_CASE("a null array is refused, and nothing is registered", "[kevent][add][K-034]") {
+    queue q;
+
+    for (const unsigned command : {0u, 1u, 2u, 3u})
+        CHECK(kevent_ctl(q.number(), command, 1, nullptr) == -EFAULT);
+    CHECK(kevent_get_events(q.number(), 1, 1, no_time, nullptr, 0) == -EFAULT);
+    CHECK(kevent_get_events(q.number(), 0, 0, no_time, nullptr, 0) == 0);
+
+    ukevent one = note(0);
+    CHECK(q.ctl(KEVENT_CTL_REMOVE, one) == -EINVAL);
+}
+
+TEST_CASE("there is room for 100 000 registrations", "[kevent][add][K-035]") {
+    queue q;
+    std::vector<ukevent> records;
+    for (std::uint64_t id = 0; id < 100'000; ++id) records.push_back(note(id << 16));
+
+    CHECK(q.ctl(KEVENT_CTL_ADD, records) == 0);
+    CHECK(q.ready(note(77'777ull << 16)) == 1);
+    CHECK(q.get_one().id.raw_u64 == 77'777ull << 16);
+    CHECK(q.ctl(KEVENT_CTL_REMOVE, records) == 0);
+    ukevent none = note(0);
+    CHECK(q.ctl(KEVENT_CTL_REMOVE, none) == -EINVAL);
+}
+
+TEST_CASE("a socket that is broken when added says so", "[kevent][add][socket]") {
+    queue q;
+    auto peers = ends::sockets();
+    peers.close_far();
+    ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_SEND);
+
+    CHECK(q.ctl(KEVENT_CTL_ADD, one) == 1);
+    CHECK(is_broken(one));
+    CHECK(error_of(one) == -EPIPE);
+}

@@ -1,0 +1,145 @@
+// flags.cpp: the request flags, and what one registration delivers.
+#include "tests/kevent/queue_door.hpp"
+
+using namespace kevent_test;
+
+TEST_CASE("a one-shot is delivered once and its key is free then", "[kevent][flags][K-088]") {
+    queue q;
+    const auto peers = ends::sockets();
+    const ukevent request =
+        record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ONESHOT);
+    q.add(request);
+    peers.far_sends();
+    peers.far_sends();
+
+    CHECK(is_done(q.get_one()));
+    CHECK(q.silent());
+
+    peers.drain_near();
+    q.add(request);
+    peers.far_sends();
+    CHECK(is_done(q.get_one()));
+}
+
+TEST_CASE("a one-shot keeps its key until it is collected", "[kevent][flags][K-089]") {
+    queue q;
+    const ukevent request = note(1, KEVENT_REQ_ONESHOT);
+    q.add(request);
+    q.ready(request);
+
+    ukevent again = request;
+    CHECK(q.ctl(KEVENT_CTL_ADD, again) == 1);
+    CHECK(error_of(again) == -EEXIST);
+    q.modify(request);
+    q.remove(request);
+    CHECK(q.silent());
+}
+
+TEST_CASE("what is not read is not reported again", "[kevent][flags][K-090][K-091]") {
+    const std::uint32_t flags = GENERATE(0u, unsigned{KEVENT_REQ_ET});
+    queue q;
+    const auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, flags));
+    peers.far_sends();
+
+    CHECK(is_done(q.get_one()));
+    CHECK(q.silent());
+    CHECK_FALSE(q.readable());
+    peers.far_sends();
+    CHECK(is_done(q.get_one()));
+    CHECK(q.silent());
+}
+
+TEST_CASE("activity that leaves the test negative is silent", "[kevent][flags][K-092]") {
+    queue q;
+    const auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    peers.far_sends();
+    CHECK(is_done(q.get_one()));
+    peers.drain_near();
+    CHECK(q.silent());
+
+    peers.far_sends();
+    peers.drain_near();
+    CHECK(q.silent());
+}
+
+TEST_CASE("a last check drops what was read meanwhile", "[kevent][flags][K-093][K-094]") {
+    queue q;
+    const auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK));
+    q.add(note(1));
+
+    for (int round = 0; round < 3; ++round) {
+        peers.far_sends();
+        peers.drain_near();
+        CHECK(q.silent());
+
+        peers.far_sends();
+        CHECK(is_done(q.get_one()));
+        peers.drain_near();
+    }
+}
+
+TEST_CASE("a last check looks again at what waits in the ready list", "[kevent][flags][K-093]") {
+    queue q;
+    const auto peers = ends::sockets();
+    const ukevent request =
+        record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK);
+    q.add(request);
+
+    q.ready(request);
+    CHECK(q.silent());
+    peers.far_sends();
+    CHECK(is_done(q.get_one()));
+}
+
+TEST_CASE("a one-shot that fails its last check goes back to its origin",
+          "[kevent][flags][K-095]") {
+    queue q;
+    const auto peers = ends::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV,
+                                   KEVENT_REQ_ONESHOT | KEVENT_REQ_LAST_CHECK);
+    q.add(request);
+    q.ready(request);
+    CHECK(q.silent());
+
+    peers.far_sends();
+    CHECK(is_done(q.get_one()));
+    peers.far_sends();
+    CHECK(q.silent());
+}
+
+TEST_CASE("a record of a last check shows the flag cleared", "[kevent][flags][K-096]") {
+    queue q;
+    const auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV,
+                 KEVENT_REQ_LAST_CHECK | KEVENT_REQ_ET));
+    for (int round = 0; round < 2; ++round) {
+        peers.far_sends();
+        CHECK(q.get_one().req_flags == KEVENT_REQ_ET);
+    }
+}
+
+TEST_CASE("many activities before collection are one record", "[kevent][flags][K-098]") {
+    queue q;
+    const auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    for (int i = 0; i < 10; ++i) peers.far_sends();
+
+    q.get_one();
+    CHECK(q.silent());
+}
+
+TEST_CASE("an empty mask hears of nothing but READY", "[kevent][flags]") {
+    queue q;
+    auto peers = ends::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_MASK_EMPTY);
+    q.add(request);
+    peers.far_sends();
+    peers.close_far();
+    CHECK(q.silent());
+
+    CHECK(q.ready(request) == 1);
+    CHECK(is_done(q.get_one()));
+}

@@ -1,0 +1,178 @@
+// queue_door.hpp: the C interface as tests use it: a queue that closes itself, records made in one
+// line, and the ends of sockets and pipes.
+#pragma once
+
+#include "tests/support/catch.hpp"
+
+#include <kevring/kevent/kevent.h>
+#include <kevring/runtime/fd.hpp>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace kevent_test {
+
+inline constexpr timespec no_time{0, 0};
+inline constexpr timespec for_ever{-1, 0};
+// A wait that must end by an event ends by this failure instead of hanging.
+inline constexpr timespec long_time{10, 0};
+
+inline timespec milliseconds(long count) { return {count / 1000, count % 1000 * 1'000'000}; }
+
+inline ukevent record(std::uint32_t type, int number, std::uint32_t event,
+                      std::uint32_t req_flags = 0, void* user = nullptr) {
+    ukevent made{};
+    made.id.raw[0] = static_cast<std::uint32_t>(number);
+    made.type = type;
+    made.event = event;
+    made.req_flags = req_flags;
+    made.ptr = user;
+    return made;
+}
+
+inline ukevent note(std::uint64_t id, std::uint32_t req_flags = 0) {
+    ukevent made = record(KEVENT_UNOTIFY, 0, 1, req_flags);
+    made.id.raw_u64 = id;
+    return made;
+}
+
+/// A queue of the C interface.
+class queue {
+public:
+    queue() : number_(kevent_init(nullptr, 0, 0)) { REQUIRE(number_ >= 0); }
+    explicit queue(unsigned slot_count)
+        : memory_(1 + slot_count * 5),
+          number_(kevent_init(reinterpret_cast<kevent_ring*>(memory_.data()), slot_count, 0)) {
+        REQUIRE(number_ >= 0);
+    }
+    queue(const queue&) = delete;
+    ~queue() { close(); }
+
+    void close() {
+        if (number_ >= 0) ::close(std::exchange(number_, -1));
+    }
+    int number() const { return number_; }
+    kevent_ring& ring() { return *reinterpret_cast<kevent_ring*>(memory_.data()); }
+    std::uint32_t ring_kidx() { return __atomic_load_n(&ring().ring_kidx, __ATOMIC_ACQUIRE); }
+    std::uint32_t ring_over() { return __atomic_load_n(&ring().ring_over, __ATOMIC_ACQUIRE); }
+
+    int ctl(unsigned command, std::vector<ukevent>& records) {
+        return kevent_ctl(number_, command, static_cast<unsigned>(records.size()), records.data());
+    }
+    int ctl(unsigned command, ukevent& one) { return kevent_ctl(number_, command, 1, &one); }
+    /// Adds a copy; fails the test if it is answered at once.
+    void add(ukevent one) { REQUIRE(kevent_ctl(number_, KEVENT_CTL_ADD, 1, &one) == 0); }
+    int ready(ukevent one) { return kevent_ctl(number_, KEVENT_CTL_READY, 1, &one); }
+    void remove(ukevent one) {
+        REQUIRE(kevent_ctl(number_, KEVENT_CTL_REMOVE, 1, &one) == 0);
+        CHECK(one.ret_flags == KEVENT_RET_DONE);
+    }
+    ukevent modify(ukevent one) {
+        REQUIRE(kevent_ctl(number_, KEVENT_CTL_MODIFY, 1, &one) == 0);
+        return one;
+    }
+    int release() { return kevent_ctl(number_, KEVENT_CTL_READY, 0, nullptr); }
+
+    /// At least `min_count` records, or the failure of the test.
+    std::vector<ukevent> get(unsigned min_count = 1, unsigned max_count = 64) {
+        std::vector<ukevent> records(max_count);
+        const int count =
+            kevent_get_events(number_, min_count, max_count, long_time, records.data(), 0);
+        REQUIRE(count >= static_cast<int>(min_count));
+        records.resize(static_cast<std::size_t>(count));
+        return records;
+    }
+    ukevent get_one() {
+        const auto records = get();
+        REQUIRE(records.size() == 1);
+        return records[0];
+    }
+    bool silent() {
+        ukevent record{};
+        return kevent_get_events(number_, 1, 1, no_time, &record, 0) == 0;
+    }
+    int wait(unsigned count, unsigned old_uidx, timespec timeout = no_time) {
+        return kevent_wait(number_, count, old_uidx, timeout, 0);
+    }
+    int commit(unsigned new_uidx, unsigned over) { return kevent_commit(number_, new_uidx, over); }
+
+    /// What poll(2) says of the control descriptor.
+    bool readable() const {
+        pollfd now{number_, POLLIN | POLLOUT, 0};
+        ::poll(&now, 1, 0);
+        CHECK((now.revents & ~(POLLIN | POLLRDNORM)) == 0);
+        return (now.revents & POLLIN) != 0;
+    }
+
+private:
+    std::vector<std::uint64_t> memory_;
+    int number_;
+};
+
+/// Two ends that are connected; what one sends the other receives.
+class ends {
+public:
+    static ends sockets() {
+        int made[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, made) == 0);
+        return ends(made);
+    }
+    /// near() is the end to read, far() the end to write.
+    static ends pipe() {
+        int made[2];
+        REQUIRE(::pipe2(made, O_CLOEXEC | O_NONBLOCK) == 0);
+        return ends(made);
+    }
+
+    int near() const { return near_.number(); }
+    int far() const { return far_.number(); }
+    void close_near() { near_.reset(); }
+    void close_far() { far_.reset(); }
+    void far_sends(std::size_t count = 1) const {
+        const std::vector<char> bytes(count, 'x');
+        REQUIRE(::write(far(), bytes.data(), count) == static_cast<ssize_t>(count));
+    }
+    /// Reads all there is, and returns how many bytes that was.
+    std::size_t drain_near() const {
+        std::array<char, 4096> bytes;
+        std::size_t total = 0;
+        for (;;) {
+            const ssize_t count = ::read(near(), bytes.data(), bytes.size());
+            if (count <= 0) return total;
+            total += static_cast<std::size_t>(count);
+        }
+    }
+    /// Whether the far end sees the end of the connection, at once or within the deadline.
+    bool far_sees_end(int timeout_ms = 5000) const {
+        pollfd now{far(), POLLIN, 0};
+        char byte = 0;
+        return ::poll(&now, 1, timeout_ms) == 1 && ::read(far(), &byte, 1) <= 0;
+    }
+
+private:
+    explicit ends(const int (&made)[2]) : near_(made[0]), far_(made[1]) {}
+
+    kevring::fd near_;
+    kevring::fd far_;
+};
+
+inline bool is_done(const ukevent& record) { return record.ret_flags == KEVENT_RET_DONE; }
+inline bool is_broken(const ukevent& record) {
+    return record.ret_flags == (KEVENT_RET_DONE | KEVENT_RET_BROKEN);
+}
+inline int error_of(const ukevent& record) { return static_cast<int>(record.ret_data[1]); }
+
+inline std::chrono::steady_clock::time_point now() { return std::chrono::steady_clock::now(); }
+
+}  // namespace kevent_test

@@ -1,0 +1,285 @@
+// sources.cpp: the types SOCKET, POLL, PIPE, TIMER and UNOTIFY.
+#include "tests/kevent/queue_door.hpp"
+
+#include <netinet/in.h>
+#include <sys/eventfd.h>
+
+using namespace kevent_test;
+
+namespace {
+
+// A TCP connection over loopback: the near end, and the far end.
+std::pair<kevring::fd, kevring::fd> tcp_pair() {
+    kevring::fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    auto* const address = reinterpret_cast<sockaddr*>(&at);
+    REQUIRE(::bind(listener.number(), address, size) == 0);
+    REQUIRE(::listen(listener.number(), 1) == 0);
+    REQUIRE(::getsockname(listener.number(), address, &size) == 0);
+    kevring::fd far(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::connect(far.number(), address, size) == 0);
+    kevring::fd near(::accept4(listener.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    REQUIRE(near.valid());
+    return {std::move(near), std::move(far)};
+}
+
+ukevent timer(std::uint32_t ms, std::uint32_t req_flags = 0) {
+    ukevent made = record(KEVENT_TIMER, static_cast<int>(ms / 1000), KEVENT_TIMER_FIRED, req_flags);
+    made.id.raw[1] = ms % 1000 * 1'000'000;
+    return made;
+}
+
+}  // namespace
+
+TEST_CASE("a peer that closes is something to receive", "[kevent][socket][K-099]") {
+    queue q;
+    auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+
+    peers.close_far();
+
+    CHECK(is_done(q.get_one()));
+}
+
+TEST_CASE("who only sends hears of a reset as broken, once", "[kevent][socket][K-099][K-100]") {
+    queue q;
+    auto [near, far] = tcp_pair();
+    const ukevent request =
+        record(KEVENT_SOCKET, near.number(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE);
+    q.add(request);
+    REQUIRE(is_done(q.get_one()));
+
+    const linger at_once{1, 0};
+    REQUIRE(::setsockopt(far.number(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
+    far.reset();
+
+    CHECK(is_broken(q.get_one()));
+    CHECK(q.silent());
+    CHECK_FALSE(q.readable());
+    q.remove(request);
+}
+
+TEST_CASE("the record says which events of the mask are true", "[kevent][socket][K-101]") {
+    queue q;
+    const auto peers = ends::sockets();
+    const std::uint32_t both = KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND;
+    q.add(record(KEVENT_SOCKET, peers.near(), both, KEVENT_REQ_ALWAYS_QUEUE));
+
+    CHECK(q.get_one().ret_data[0] == KEVENT_SOCKET_SEND);
+    peers.far_sends();
+    CHECK(q.get_one().ret_data[0] == both);
+}
+
+TEST_CASE("a registration holds the connection until it is removed", "[kevent][socket][K-102]") {
+    queue q;
+    auto peers = ends::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    q.add(request);
+
+    peers.close_near();
+    CHECK_FALSE(peers.far_sees_end(20));
+    peers.far_sends();
+    CHECK(is_done(q.get_one()));
+    q.remove(request);
+    CHECK(peers.far_sees_end());
+}
+
+TEST_CASE("a listening socket reports a connection", "[kevent][socket]") {
+    queue q;
+    kevring::fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    REQUIRE(::bind(listener.number(), nullptr, 0) != 0);
+    const sa_family_t unnamed = AF_UNIX;  // the kernel finds a name
+    REQUIRE(::bind(listener.number(), reinterpret_cast<const sockaddr*>(&unnamed),
+                   sizeof unnamed) == 0);
+    REQUIRE(::listen(listener.number(), 4) == 0);
+    sockaddr_storage at{};
+    socklen_t size = sizeof at;
+    REQUIRE(::getsockname(listener.number(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    q.add(record(KEVENT_SOCKET, listener.number(), KEVENT_SOCKET_ACCEPT));
+
+    kevring::fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::connect(client.number(), reinterpret_cast<sockaddr*>(&at), size) == 0);
+
+    CHECK(q.get_one().ret_data[0] == KEVENT_SOCKET_ACCEPT);
+}
+
+TEST_CASE("POLL implies nothing: a hang-up is reported to who asks for it",
+          "[kevent][poll][K-107][K-108]") {
+    queue q;
+    auto pipe = ends::pipe();
+    ukevent request = record(KEVENT_POLL, pipe.near(), KEVENT_POLL_POLLIN);
+    q.add(request);
+
+    pipe.close_far();
+    CHECK(q.silent());
+
+    request.event = KEVENT_POLL_POLLIN | KEVENT_POLL_POLLHUP;
+    q.modify(request);
+    const ukevent got = q.get_one();
+    CHECK(is_done(got));
+    CHECK(got.ret_data[0] == KEVENT_POLL_POLLHUP);
+}
+
+TEST_CASE("POLL watches anything that can be polled", "[kevent][poll][K-108]") {
+    queue q;
+    const kevring::fd counter(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    q.add(record(KEVENT_POLL, counter.number(), KEVENT_POLL_POLLIN));
+    const std::uint64_t one = 1;
+    std::uint64_t count = 0;
+
+    REQUIRE(::write(counter.number(), &one, sizeof one) == sizeof one);
+    CHECK(q.get_one().ret_data[0] == KEVENT_POLL_POLLIN);
+    CHECK(q.silent());
+
+    REQUIRE(::write(counter.number(), &one, sizeof one) == sizeof one);
+    REQUIRE(::read(counter.number(), &count, sizeof count) == sizeof count);
+    CHECK(q.silent());  // its last check
+
+    ukevent answered =
+        record(KEVENT_POLL, counter.number(), KEVENT_POLL_POLLIN | KEVENT_POLL_POLLOUT);
+    answered.id.raw[1] = 1;
+    CHECK(q.ctl(KEVENT_CTL_ADD, answered) == 1);
+    CHECK(answered.ret_data[0] == KEVENT_POLL_POLLOUT);
+}
+
+TEST_CASE("a pipe reports data, then that its writers are gone", "[kevent][pipe][K-109]") {
+    queue q;
+    auto pipe = ends::pipe();
+    const ukevent request = record(KEVENT_PIPE, pipe.near(), KEVENT_SOCKET_RECV);
+    q.add(request);
+    pipe.far_sends();
+    CHECK(is_done(q.get_one()));
+
+    pipe.close_far();
+    CHECK(is_done(q.get_one()));
+    pipe.drain_near();
+    q.modify(request);
+    CHECK(is_broken(q.get_one()));
+    CHECK(q.silent());
+}
+
+TEST_CASE("a pipe without readers is broken for its writer", "[kevent][pipe][K-109]") {
+    queue q;
+    auto pipe = ends::pipe();
+    const ukevent request =
+        record(KEVENT_PIPE, pipe.far(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE);
+    q.add(request);
+    CHECK(is_done(q.get_one()));
+
+    pipe.close_near();
+
+    CHECK(is_broken(q.get_one()));
+}
+
+TEST_CASE("a timer fires each period, on its grid", "[kevent][timer][K-103]") {
+    queue q;
+    const auto begin = now();
+    q.add(timer(10));
+
+    for (int i = 1; i <= 10; ++i) {
+        CHECK(is_done(q.get_one()));
+        CHECK(now() - begin >= std::chrono::milliseconds(10 * i));
+    }
+}
+
+TEST_CASE("a one-shot timer fires once", "[kevent][timer][K-103]") {
+    queue q;
+    q.add(timer(5, KEVENT_REQ_ONESHOT));
+
+    CHECK(is_done(q.get_one()));
+    ukevent got{};
+    CHECK(kevent_get_events(q.number(), 1, 1, milliseconds(30), &got, 0) == 0);
+    q.add(timer(5, KEVENT_REQ_ONESHOT));
+}
+
+TEST_CASE("expiries that nobody collects are one record with their number",
+          "[kevent][timer][K-104][K-106]") {
+    queue q;
+    const auto begin = now();
+    q.add(timer(10));
+    const ukevent first = q.get_one();
+    CHECK(first.ret_data[1] >= 1);
+
+    ukevent other = note(1);
+    q.add(other);
+    // A wait that the timer does not end, because it asks for two.
+    std::vector<ukevent> got(4);
+    REQUIRE(kevent_get_events(q.number(), 2, 4, milliseconds(50), got.data(), 0) == 1);
+    const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(now() - begin);
+
+    CHECK(got[0].ret_data[1] >= 4);
+    CHECK(first.ret_data[1] + got[0].ret_data[1] <= static_cast<std::uint64_t>(whole.count()) / 10);
+    CHECK(got[0].ret_data[0] - first.ret_data[0] == 10 * got[0].ret_data[1]);
+    CHECK(q.readable() == !q.silent());
+}
+
+TEST_CASE("the period of a timer is its key, and not zero", "[kevent][timer][K-105]") {
+    queue q;
+    q.add(timer(1000));
+    ukevent again = timer(1000);
+    CHECK(q.ctl(KEVENT_CTL_ADD, again) == 1);
+    CHECK(error_of(again) == -EEXIST);
+
+    ukevent zero = timer(0);
+    CHECK(q.ctl(KEVENT_CTL_ADD, zero) == 1);
+    CHECK(error_of(zero) == -EINVAL);
+    ukevent wild = timer(1);
+    wild.id.raw[1] = 1'000'000'000;
+    CHECK(q.ctl(KEVENT_CTL_ADD, wild) == 1);
+    CHECK(error_of(wild) == -EINVAL);
+    ukevent ages = record(KEVENT_TIMER, -1, 1);  // 136 years
+    CHECK(q.ctl(KEVENT_CTL_ADD, ages) == 0);
+    CHECK(q.silent());
+}
+
+TEST_CASE("a timer that MODIFY fired keeps its grid", "[kevent][timer][K-046]") {
+    queue q;
+    const auto begin = now();
+    q.add(timer(40));
+    q.modify(timer(40));
+    const ukevent at_once = q.get_one();
+    CHECK(at_once.ret_data[1] == (now() - begin) / std::chrono::milliseconds(40));
+
+    const ukevent later = q.get_one();
+    CHECK(now() - begin >= std::chrono::milliseconds(40));
+    CHECK((later.ret_data[0] - at_once.ret_data[0]) % 40 == 0);
+}
+
+TEST_CASE("many timers fire in the order of their deadlines", "[kevent][timer]") {
+    queue q;
+    for (const std::uint32_t ms : {30u, 10u, 20u}) q.add(timer(ms, KEVENT_REQ_ONESHOT));
+
+    std::vector<std::uint32_t> order;
+    while (order.size() < 3)
+        for (const ukevent& got : q.get()) order.push_back(got.id.raw[1] / 1'000'000);
+
+    CHECK(order == std::vector<std::uint32_t>{10, 20, 30});
+}
+
+TEST_CASE("a timer that is removed does not make its queue readable", "[kevent][timer][K-122]") {
+    queue q;
+    q.add(timer(2));
+    pollfd control{q.number(), POLLIN, 0};
+    CHECK(::poll(&control, 1, 5000) == 1);
+
+    q.remove(timer(2));
+
+    CHECK(q.silent());
+    CHECK(::poll(&control, 1, 10) == 0);
+}
+
+TEST_CASE("a note is silent when added, unless it is to be queued", "[kevent][unotify][K-112]") {
+    queue q;
+    q.add(note(1));
+    CHECK(q.silent());
+    q.add(note(2, KEVENT_REQ_ALWAYS_QUEUE));
+    CHECK(q.get_one().id.raw_u64 == 2);
+    q.add(note(3, KEVENT_REQ_READY));
+    CHECK(q.get_one().id.raw_u64 == 3);
+    q.modify(note(1));
+    CHECK(q.get_one().id.raw_u64 == 1);
+    CHECK(q.silent());
+}

@@ -1,0 +1,256 @@
+// threads.cpp: the control descriptor, several threads on one queue, and its end.
+#include "tests/kevent/queue_door.hpp"
+
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include <pthread.h>
+#include <sys/epoll.h>
+
+using namespace kevent_test;
+
+TEST_CASE("the control descriptor is readable while something is ready",
+          "[kevent][control][K-122]") {
+    queue q;
+    const auto peers = ends::sockets();
+    q.add(note(1));
+    q.add(note(2));
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    CHECK_FALSE(q.readable());
+
+    q.ready(note(1));
+    q.ready(note(2));
+    CHECK(q.readable());
+    q.get(1, 1);
+    CHECK(q.readable());
+    q.get(1, 1);
+    CHECK_FALSE(q.readable());
+
+    peers.far_sends();
+    CHECK(q.readable());
+    q.get_one();
+    CHECK_FALSE(q.readable());
+
+    q.release();
+    CHECK(q.readable());
+    CHECK(q.silent());
+    CHECK_FALSE(q.readable());
+}
+
+TEST_CASE("epoll and another queue can watch a queue", "[kevent][control][K-123]") {
+    queue inner;
+    queue outer;
+    const auto peers = ends::sockets();
+    inner.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    outer.add(record(KEVENT_POLL, inner.number(), KEVENT_POLL_POLLIN));
+    const kevring::fd set(::epoll_create1(EPOLL_CLOEXEC));
+    epoll_event watch{};
+    watch.events = EPOLLIN;
+    REQUIRE(::epoll_ctl(set.number(), EPOLL_CTL_ADD, inner.number(), &watch) == 0);
+    CHECK(::epoll_wait(set.number(), &watch, 1, 0) == 0);
+
+    peers.far_sends();
+
+    CHECK(::epoll_wait(set.number(), &watch, 1, 5000) == 1);
+    CHECK(outer.get_one().id.raw[0] == static_cast<std::uint32_t>(inner.number()));
+    inner.get_one();
+    CHECK(::epoll_wait(set.number(), &watch, 1, 0) == 0);
+}
+
+TEST_CASE("one event ends one wait of eight; eight events end the others",
+          "[kevent][threads][K-124]") {
+    const bool by_note = GENERATE(true, false);
+    queue q;
+    const auto peers = ends::sockets();
+    for (std::uint64_t id = 0; id < 8; ++id) q.add(note(id));
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    std::atomic<int> returned{0};
+    std::atomic<int> records{0};
+    std::vector<std::thread> waiters;
+    for (int i = 0; i < 8; ++i)
+        waiters.emplace_back([&] {
+            ukevent got{};
+            records += kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+            ++returned;
+        });
+
+    if (by_note) {
+        q.ready(note(0));
+    } else {
+        peers.far_sends();
+    }
+    const auto begin = now();
+    while (returned == 0 && now() - begin < std::chrono::seconds(10)) std::this_thread::yield();
+    for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+    CHECK(returned == 1);
+    CHECK(records == 1);
+
+    for (std::uint64_t id = 1; id < 8; ++id) q.ready(note(id));
+    for (auto& waiter : waiters) waiter.join();
+    CHECK(records == 8);
+    CHECK(q.silent());
+}
+
+TEST_CASE("a waiter that cannot take all that is ready wakes the next",
+          "[kevent][threads][K-125]") {
+    queue q;
+    q.add(note(1));
+    q.add(note(2));
+    std::atomic<int> records{0};
+    const auto take_one = [&] {
+        ukevent got{};
+        records += kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+    };
+    std::thread first(take_one);
+    std::thread second(take_one);
+
+    std::vector<ukevent> both{note(1), note(2)};
+    CHECK(q.ctl(KEVENT_CTL_READY, both) == 2);
+
+    first.join();
+    second.join();
+    CHECK(records == 2);
+}
+
+TEST_CASE("a waiter for many leaves to another what it cannot use yet", "[kevent][threads]") {
+    queue q;
+    for (std::uint64_t id = 0; id < 6; ++id) q.add(note(id));
+    std::atomic<int> many{0};
+    std::atomic<int> one{0};
+    std::thread for_many([&] {
+        std::vector<ukevent> got(8);
+        many = kevent_get_events(q.number(), 5, 8, long_time, got.data(), 0);
+    });
+    std::thread for_one([&] {
+        ukevent got{};
+        one = kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+    });
+
+    q.ready(note(0));
+    for_one.join();
+    CHECK(one == 1);
+    for (std::uint64_t id = 1; id < 6; ++id) q.ready(note(id));
+    for_many.join();
+    CHECK(many == 5);
+}
+
+TEST_CASE("no event is delivered to two threads", "[kevent][threads][K-126]") {
+    constexpr std::uint64_t note_count = 64;
+    constexpr int rounds = 200;
+    queue q;
+    std::array<std::atomic<int>, note_count> delivered{};
+    std::array<std::atomic<int>, note_count> fired{};
+    for (std::uint64_t id = 0; id < note_count; ++id) q.add(note(id));
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> takers;
+    for (int i = 0; i < 3; ++i)
+        takers.emplace_back([&] {
+            std::array<ukevent, 8> got;
+            while (!stop) {
+                const int count =
+                    kevent_get_events(q.number(), 1, 8, milliseconds(50), got.data(), 0);
+                for (int k = 0; k < count; ++k)
+                    ++delivered[got[static_cast<std::size_t>(k)].id.raw_u64];
+            }
+        });
+
+    // Each is fired again only after it was delivered: so none may coalesce.
+    const auto begin = now();
+    for (int round = 1; round <= rounds; ++round) {
+        for (std::uint64_t id = 0; id < note_count; ++id) {
+            while (delivered[id] < fired[id] && now() - begin < std::chrono::seconds(60))
+                std::this_thread::yield();
+            ++fired[id];
+            q.ready(note(id));
+        }
+    }
+    const auto all = [&] {
+        for (std::uint64_t id = 0; id < note_count; ++id)
+            if (delivered[id] < rounds) return false;
+        return true;
+    };
+    while (!all() && now() - begin < std::chrono::seconds(60)) std::this_thread::yield();
+    stop = true;
+    for (auto& taker : takers) taker.join();
+
+    for (std::uint64_t id = 0; id < note_count; ++id) CHECK(delivered[id] == rounds);
+}
+
+TEST_CASE("what a thread registered survives its end", "[kevent][threads]") {
+    queue q;
+    const auto peers = ends::sockets();
+    std::thread([&] {
+        q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+        CHECK(q.silent());
+    }).join();
+
+    peers.far_sends();
+
+    CHECK(is_done(q.get_one()));
+}
+
+TEST_CASE("a thread that is cancelled while it waits loses nothing", "[kevent][threads][K-127]") {
+    const bool into_ring = GENERATE(true, false);
+    for (int round = 0; round < 50; ++round) {
+        queue q(4);
+        const auto peers = ends::sockets();
+        q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+        std::atomic<int> collected{0};
+        std::thread waiter([&] {
+            ukevent got{};
+            const int count = into_ring ? q.wait(4, 0, long_time)
+                                        : kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+            collected = count;
+        });
+
+        if (round % 3 == 0) std::this_thread::yield();
+        if (round % 2 == 0) {
+            peers.far_sends();
+            ::pthread_cancel(waiter.native_handle());
+        } else {
+            ::pthread_cancel(waiter.native_handle());
+            peers.far_sends();
+        }
+        waiter.join();
+
+        // In the caller's hands, in the ring, or still ready.
+        const int left = q.wait(4, q.ring_kidx() == 0 ? 0 : 0, no_time);
+        CHECK(static_cast<int>(q.ring_kidx()) >= left);
+        CHECK(static_cast<int>(q.ring_kidx()) == 1);
+        CHECK((collected == 0 || collected == 1));
+    }
+}
+
+TEST_CASE("closing a queue releases what it watched", "[kevent][close][K-128]") {
+    auto q = std::make_unique<queue>();
+    auto peers = ends::sockets();
+    q->add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    peers.close_near();
+    CHECK_FALSE(peers.far_sees_end(10));
+
+    q->close();
+
+    CHECK(peers.far_sees_end());
+}
+
+TEST_CASE("a queue that is closed while others wait serves them to the end", "[kevent][close]") {
+    queue q;
+    const int number = q.number();
+    auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    std::atomic<bool> waits{false};
+    std::atomic<int> result{-1};
+    std::thread waiter([&] {
+        waits = true;
+        ukevent got{};
+        result = kevent_get_events(number, 1, 1, long_time, &got, 0);
+    });
+    while (!waits) std::this_thread::yield();
+
+    q.close();
+    peers.far_sends();
+
+    waiter.join();
+    CHECK((result == 1 || result == -EBADF));
+}
