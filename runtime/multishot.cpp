@@ -10,7 +10,8 @@ namespace kevring::detail {
 
 void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
     if ((flags & IORING_CQE_F_MORE) == 0) armed_ = false;
-    if (res >= 0) arrived(res, flags);
+    // An answer that comes with a buffer owes it back, also where it is a failure.
+    if (res >= 0 || (flags & IORING_CQE_F_BUFFER) != 0) arrived(res, flags);
     if (detached_) [[unlikely]] {
         drop_items();
         if (!armed_) delete this;

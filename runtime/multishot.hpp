@@ -53,7 +53,7 @@ public:
 protected:
     virtual ~multishot_state() = default;
 
-    /// Keeps an answer that is no failure.
+    /// Keeps an answer that is no failure, and sends the buffer of one that is home.
     virtual void arrived(std::int32_t res, std::uint32_t flags) noexcept = 0;
     /// Gives up what is kept, and what arrives from here on as soon as it arrives.
     virtual void drop_items() noexcept = 0;

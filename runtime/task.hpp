@@ -56,11 +56,15 @@ public:
     /// Runs the coroutine `self` until it suspends or ends. True: it ended, and nobody is resumed.
     bool start(std::coroutine_handle<> self, std::coroutine_handle<> continuation) noexcept {
         continuation_ = continuation;
+        started_ = true;
         starting_ = true;
         self.resume();
         starting_ = false;
         return ended_inline_;
     }
+
+    /// True from the first await on: the kernel may hold addresses inside the frame until it ends.
+    bool started() const noexcept { return started_; }
 
     void rethrow() {
         if (failure_) [[unlikely]]
@@ -72,6 +76,7 @@ public:
 private:
     std::coroutine_handle<> continuation_;
     std::exception_ptr failure_;
+    bool started_ = false;
     bool starting_ = false;
     bool ended_inline_ = false;
 };
@@ -133,14 +138,12 @@ public:
     task(task&& from) noexcept : frame_(std::exchange(from.frame_, {})) {}
     task& operator=(task&& from) noexcept {
         if (this != &from) {
-            if (frame_) frame_.destroy();
+            drop();
             frame_ = std::exchange(from.frame_, {});
         }
         return *this;
     }
-    ~task() {
-        if (frame_) frame_.destroy();
-    }
+    ~task() { drop(); }
 
     bool await_ready() const noexcept {
         KEVRING_ASSERT(frame_);  // moved from
@@ -155,6 +158,13 @@ public:
 
 private:
     friend promise_type;
+
+    void drop() noexcept {
+        if (!frame_) return;
+        KEVRING_ASSERT(!frame_.promise().started() || frame_.done());  // it is still awaiting
+        frame_.destroy();
+    }
+
     explicit task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
 
     std::coroutine_handle<promise_type> frame_;

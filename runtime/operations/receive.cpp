@@ -51,7 +51,7 @@ private:
         if ((flags & IORING_CQE_F_BUFFER) != 0) {
             const auto index = static_cast<std::uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT);
             pool_.taken(index);
-            if (res == 0) {
+            if (res <= 0) {
                 pool_.give_back(index);
             } else {
                 pool_.at(index).byte_count = static_cast<std::uint32_t>(res);
