@@ -12,6 +12,7 @@ import subprocess
 
 import measure
 
+OPEN_FILES = 11000  # to be cached: more than there are
 DESCRIPTORS = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)
 
 
@@ -36,8 +37,11 @@ def httpd(program, root, workers, cpus, folder):
     port = measure.free_port()
     argv = [program, "--root", root, "--listen", f"{measure.HOST}:{port}",
             "--threads", str(workers)]
-    stand_in = os.path.basename(program) != "httpd"
-    version = os.path.basename(program) if stand_in else _version([program, "--version"])
+    if os.path.basename(program) == "httpd":
+        argv += ["--open-files", str(OPEN_FILES)]
+        version = _version([program, "--version"])
+    else:  # a stand-in
+        version = os.path.basename(program)
     return contestant("httpd", version, argv, {"": port}, cpus,
                       os.path.join(folder, "httpd.log"))
 
@@ -108,7 +112,7 @@ http {{
     tcp_nodelay on;
     keepalive_requests 1000000000;
     keepalive_timeout 120s;
-    open_file_cache max=20000 inactive=600s;
+    open_file_cache max={OPEN_FILES} inactive=600s;
     open_file_cache_valid 600s;
     open_file_cache_min_uses 1;
 {temporary}{listen}}}
