@@ -6,9 +6,11 @@
 #include <cerrno>
 #include <ctime>
 
+#include <fcntl.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -31,6 +33,20 @@ Number answer(Number returned, int saved_errno) noexcept {
     errno = saved_errno;
     return error;
 }
+
+// cachestat(2), which is newer than the headers of Debian 12 (include/uapi/linux/mman.h).
+constexpr long number_of_cachestat = 451;
+struct cachestat_range {
+    std::uint64_t offset;
+    std::uint64_t byte_count;
+};
+struct cachestat_counts {
+    std::uint64_t cached;
+    std::uint64_t dirty;
+    std::uint64_t writeback;
+    std::uint64_t evicted;
+    std::uint64_t recently_evicted;
+};
 
 }  // namespace
 
@@ -107,6 +123,46 @@ int kernel::stat_file(int file, struct stat& status) noexcept {
 int kernel::poll_now(pollfd* entries, unsigned count) noexcept {
     const int saved_errno = errno;
     return answer(::poll(entries, count, 0), saved_errno);
+}
+
+ssize_t kernel::resident_pages(int file, std::uint64_t file_offset, std::uint64_t count) noexcept {
+    const int saved_errno = errno;
+    cachestat_range range{file_offset, count};
+    cachestat_counts counts{};
+    const long asked =
+        answer(::syscall(number_of_cachestat, file, &range, &counts, 0), saved_errno);
+    return asked < 0 ? asked : static_cast<ssize_t>(counts.cached);
+}
+
+ssize_t kernel::send_now(int socket, const msghdr& message, int flags) noexcept {
+    const int saved_errno = errno;
+    return answer(::sendmsg(socket, &message, flags | MSG_DONTWAIT | MSG_NOSIGNAL), saved_errno);
+}
+
+ssize_t kernel::splice_now(int source, off_t* source_offset, int target, std::size_t count,
+                           unsigned flags) noexcept {
+    const int saved_errno = errno;
+    return answer(
+        ::splice(source, source_offset, target, nullptr, count, flags | SPLICE_F_NONBLOCK),
+        saved_errno);
+}
+
+int kernel::make_nonblocking(int file) noexcept {
+    const int saved_errno = errno;
+    const int flags = answer(::fcntl(file, F_GETFL), saved_errno);
+    if (flags < 0 || (flags & O_NONBLOCK) != 0) return flags < 0 ? flags : 0;
+    return answer(::fcntl(file, F_SETFL, flags | O_NONBLOCK), saved_errno);
+}
+
+int kernel::open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept {
+    const int saved_errno = errno;
+    if (::pipe2(ends, O_CLOEXEC) != 0) return answer(-1, saved_errno);
+    // What a user may have is limited (pipe(7), /proc/sys/fs/pipe-user-pages-soft): a refusal
+    // leaves the pipe as it was made, and what it holds is read back.
+    static_cast<void>(::fcntl(ends[1], F_SETPIPE_SZ, static_cast<int>(capacity_bytes)));
+    const int capacity = ::fcntl(ends[1], F_GETPIPE_SZ);
+    errno = saved_errno;
+    return capacity;
 }
 
 }  // namespace kevring

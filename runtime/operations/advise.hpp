@@ -1,0 +1,38 @@
+// advise.hpp: what the page cache should expect of a file's bytes.
+#pragma once
+
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/operation.hpp>
+
+#include <cstdint>
+
+namespace kevring {
+
+/// Tells the kernel how a part of a file will be used; see posix_fadvise(2).
+///
+/// Errors     operation_canceled, timed_out; else those of posix_fadvise(2).
+/// Lifetime   `file` stays open until the await ends.
+/// Kernel     IORING_OP_FADVISE, Linux 5.6. Advice that begins to read or drops pages is carried
+///            out by a worker thread of the kernel.
+class [[nodiscard]] advise_operation final : public operation {
+public:
+    /// `advice` as for posix_fadvise(2); a `count` of 0 means to the end of the file.
+    advise_operation(ring& on, fd_ref file, std::uint64_t file_offset, std::uint64_t count,
+                     int advice, std::stop_token stop = {}) noexcept
+        : operation(on, std::move(stop)),
+          file_(file),
+          advice_(advice),
+          file_offset_(file_offset),
+          count_(count) {}
+
+    result<void> await_resume() const noexcept { return done_or_failure(); }
+    void prepare(io_uring_sqe& sqe) noexcept override;
+
+private:
+    fd_ref file_;
+    int advice_;
+    std::uint64_t file_offset_;
+    std::uint64_t count_;
+};
+
+}  // namespace kevring

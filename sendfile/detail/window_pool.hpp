@@ -1,0 +1,50 @@
+// window_pool.hpp: big buffers for file bytes on their way, recycled by the thread.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+
+namespace kevring::detail {
+
+/// The most that a transfer has in memory, or asks the page cache about, at a time.
+inline constexpr std::size_t window_bytes = 256 * 1024;
+/// Up to so much file goes out together with its header, in one send.
+inline constexpr std::size_t small_file_bytes = 32 * 1024;
+/// The room of a small buffer beside the file, for header and trailer.
+inline constexpr std::size_t small_frame_bytes = 4 * 1024;
+
+/// A buffer of one of two sizes; goes back to its thread's free list when it is destroyed.
+///
+/// Thread     The ring's own.
+class window_buffer {
+public:
+    enum class size_class : unsigned char { small, window };
+
+    window_buffer() noexcept = default;
+    /// Errors     Throws std::bad_alloc.
+    explicit window_buffer(size_class size);
+    window_buffer(window_buffer&& from) noexcept
+        : data_(std::exchange(from.data_, nullptr)), size_(from.size_) {}
+    window_buffer& operator=(window_buffer&& from) noexcept {
+        std::swap(data_, from.data_);
+        std::swap(size_, from.size_);
+        return *this;
+    }
+    ~window_buffer();
+
+    static constexpr std::size_t bytes_of(size_class size) noexcept {
+        return size == size_class::small ? small_file_bytes + small_frame_bytes : window_bytes;
+    }
+    std::span<std::byte> bytes() const noexcept { return {data_, bytes_of(size_)}; }
+    explicit operator bool() const noexcept { return data_ != nullptr; }
+
+    /// Buffers of this thread that are out; for tests.
+    static std::size_t out_count() noexcept;
+
+private:
+    std::byte* data_ = nullptr;
+    size_class size_ = size_class::small;
+};
+
+}  // namespace kevring::detail

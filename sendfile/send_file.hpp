@@ -1,0 +1,40 @@
+// send_file.hpp: a file into a socket, by whatever path is cheapest and never waits for a disk.
+#pragma once
+
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/task.hpp>
+#include <kevring/sendfile/send_options.hpp>
+#include <kevring/sendfile/send_order.hpp>
+#include <kevring/sendfile/send_plan.hpp>
+#include <kevring/sendfile/send_report.hpp>
+
+namespace kevring {
+
+/// Sends header, a range of a file, and trailer to a connected stream socket.
+///
+///     send_options with;
+///     with.header = head;
+///     const auto report = co_await send_file(on, client.native(), file, range, with);
+///     if (!report) ...  // report.error says why; report.bytes_sent of them are gone
+///
+/// The loop never waits for a disk: what is not in the page cache is read by the kernel's workers.
+/// One turn of the loop moves at most a bounded number of bytes; a slow client holds no thread and
+/// at most 256 KiB of memory.
+///
+/// Result     What was sent, on which path and why. `error` is none when all was sent.
+/// Errors     In the report: operation_canceled, timed_out by the scope around it (with_stop(),
+///            with_deadline(), within()); file_shrank, file_changed; broken_pipe, connection_reset;
+///            those of read(2) and send(2). std::bad_alloc is thrown.
+/// Lifetime   `socket` and `file` stay open, and what `options` refers to stays valid, until the
+///            await ends.
+/// Thread     The ring's own. On first use of sendfile(2), SIGPIPE is blocked in this thread unless
+///            the process ignores it.
+/// In flight  One transfer and no other send on a socket at a time; options.order keeps several in
+///            line.
+/// Kernel     Sets O_NONBLOCK on the socket for sendfile and splice, and leaves it set: requests of
+///            the ring wait on such a socket as on any other.
+task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range range = file_range(),
+                            send_options options = send_options());
+
+}  // namespace kevring

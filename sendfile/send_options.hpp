@@ -1,0 +1,94 @@
+// send_options.hpp: what goes with a file, and how it is to be sent.
+#pragma once
+
+#include <kevring/sendfile/send_report.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+struct stat;
+
+namespace kevring {
+
+class send_order;
+
+/// A sequence of buffers that someone else owns: one, or a list of them.
+class send_buffers {
+public:
+    send_buffers() noexcept = default;
+    send_buffers(std::span<const std::byte> one) noexcept : one_(one) {}
+    send_buffers(std::string_view text) noexcept : one_(std::as_bytes(std::span(text))) {}
+    send_buffers(const char* text) noexcept : send_buffers(std::string_view(text)) {}
+    send_buffers(std::span<const std::span<const std::byte>> several) noexcept
+        : several_(several) {}
+
+    std::size_t size() const noexcept { return several_.empty() ? 1 : several_.size(); }
+    std::span<const std::byte> operator[](std::size_t index) const noexcept {
+        return several_.empty() ? one_ : several_[index];
+    }
+    std::size_t byte_count() const noexcept {
+        std::size_t bytes = 0;
+        for (std::size_t i = 0; i < size(); ++i) bytes += (*this)[i].size();
+        return bytes;
+    }
+
+private:
+    std::span<const std::byte> one_;
+    std::span<const std::span<const std::byte>> several_;
+};
+
+/// Size and time of a file: what tells one version of it from another.
+struct file_version {
+    std::uint64_t byte_count = 0;
+    std::int64_t modified_ns = 0;  // since 1970
+
+    static file_version of(const struct stat& status) noexcept;
+    friend bool operator==(const file_version&, const file_version&) noexcept = default;
+};
+
+/// What the page cache should expect of a transfer (posix_fadvise(2)).
+enum class cache_hint : std::uint8_t {
+    none,
+    sequential,  // the whole range will be read, in order: read further ahead
+    will_need,   // begin to read the range from the disk now
+    drop_after,  // nobody will ask again: forget the range when it has been sent
+};
+
+/// Lifetime   Copied by the transfer; the bytes of header and trailer stay valid, and `order`
+///            lives, until its await ends.
+struct send_options {
+    /// Sent before and after the file, contiguous with it.
+    send_buffers header;
+    send_buffers trailer;
+
+    /// Bytes a second that the transfer keeps below, on average; 0: as fast as it goes.
+    std::uint64_t bytes_per_second_max = 0;
+    cache_hint hint = cache_hint::none;
+
+    /// The version of the file that the header describes: another one is file_changed, found before
+    /// the last byte is sent. Without it, the version that is there at the beginning, for files
+    /// that need more than one step.
+    std::optional<file_version> expected;
+    /// A file that has grown is in order as long as the range was there: for logs.
+    bool may_grow = false;
+    /// A range that goes beyond the end of the file ends there; otherwise it is file_shrank.
+    bool stop_at_end = false;
+
+    /// Never by reference to the page cache: what is written to the file once its last bytes have
+    /// been read cannot reach the peer. Excludes sendfile and splice.
+    bool by_copy = false;
+    /// From how many bytes on zero_copy is tried; 0: never. It pays from about a mebibyte, and with
+    /// a network device that can do it.
+    std::uint64_t zero_copy_bytes_min = 0;
+    /// Takes this path wherever it works, whatever the page cache holds. KEVRING_SEND_PATH in the
+    /// environment does the same for a whole program.
+    std::optional<send_path> path;
+
+    /// Keeps transfers on one socket one after another.
+    send_order* order = nullptr;
+};
+
+}  // namespace kevring

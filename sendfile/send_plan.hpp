@@ -1,0 +1,89 @@
+// send_plan.hpp: which bytes go in which step; computes, does no I/O.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+namespace kevring {
+
+/// A part of a file.
+struct file_range {
+    /// As `count`: all that is there when the transfer begins.
+    static constexpr std::uint64_t to_end = std::numeric_limits<std::uint64_t>::max();
+
+    std::uint64_t offset = 0;
+    std::uint64_t count = to_end;
+};
+
+/// The bytes of one step: parts of header, file and trailer, in this order.
+struct send_step {
+    std::size_t header_bytes = 0;
+    std::uint64_t file_offset = 0;
+    std::size_t file_bytes = 0;
+    std::size_t trailer_bytes = 0;
+    bool more = false;       // other steps follow (MSG_MORE)
+    bool ends_file = false;  // the last byte of the file is in this step
+
+    std::size_t byte_count() const noexcept { return header_bytes + file_bytes + trailer_bytes; }
+};
+
+/// A position in header, file and trailer, and the steps from there. The kernel may take any part
+/// of a step; the plan goes on from the byte after it.
+class send_plan {
+public:
+    send_plan(std::size_t header_bytes, file_range file, std::size_t trailer_bytes) noexcept
+        : header_bytes_(header_bytes), file_(file), trailer_bytes_(trailer_bytes) {}
+
+    /// A step through memory: what is left of the header, at most `file_bytes_max` of the file, and
+    /// the trailer if the file ends in this step.
+    send_step gathered(std::size_t file_bytes_max) const noexcept;
+    /// A step in which the kernel takes the bytes where they are: one of the three parts alone.
+    send_step single(std::size_t file_bytes_max) const noexcept;
+
+    /// `count` more bytes have been taken, at most all.
+    void advance(std::uint64_t count) noexcept;
+
+    std::size_t header_sent() const noexcept;
+    std::uint64_t file_sent() const noexcept;
+    std::size_t trailer_sent() const noexcept;
+    std::uint64_t bytes_sent() const noexcept { return sent_; }
+
+    std::size_t header_left() const noexcept { return header_bytes_ - header_sent(); }
+    std::uint64_t file_left() const noexcept { return file_.count - file_sent(); }
+    std::size_t trailer_left() const noexcept { return trailer_bytes_ - trailer_sent(); }
+    std::uint64_t bytes_left() const noexcept {
+        return header_left() + file_left() + trailer_left();
+    }
+    bool done() const noexcept { return bytes_left() == 0; }
+
+    /// The next byte of the file to send, and the one after the last.
+    std::uint64_t file_offset() const noexcept { return file_.offset + file_sent(); }
+    std::uint64_t file_end() const noexcept { return file_.offset + file_.count; }
+
+private:
+    std::size_t header_bytes_;
+    file_range file_;
+    std::size_t trailer_bytes_;
+    std::uint64_t sent_ = 0;
+};
+
+/// When the next bytes may go so that the average since the beginning never exceeds a rate.
+class send_pace {
+public:
+    /// `bytes_per_second` of 0: no limit.
+    send_pace(std::uint64_t bytes_per_second, std::int64_t begin_ns) noexcept
+        : bytes_per_second_(bytes_per_second), begin_ns_(begin_ns) {}
+
+    bool limited() const noexcept { return bytes_per_second_ != 0; }
+    /// The largest step: what the rate lets through in a twentieth of a second, at least one byte.
+    std::size_t step_bytes_max(std::size_t unlimited) const noexcept;
+    /// The time at which a step may begin when `bytes_sent` have gone.
+    std::int64_t due_ns(std::uint64_t bytes_sent) const noexcept;
+
+private:
+    std::uint64_t bytes_per_second_;
+    std::int64_t begin_ns_;
+};
+
+}  // namespace kevring

@@ -1,0 +1,165 @@
+// transfer_test.hpp: what the tests of transfers share: files, connected sockets, a reader.
+#pragma once
+
+#include "tests/support/catch.hpp"
+
+#include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/operations/receive.hpp>
+#include <kevring/runtime/run.hpp>
+#include <kevring/runtime/when.hpp>
+#include <kevring/sendfile/send_file.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace kevring::testing {
+
+/// Named, because g++ 12 does not bear braces in an await.
+inline constexpr file_range whole{};
+
+/// Bytes that differ from place to place: a shifted piece does not look right.
+inline std::string pattern(std::size_t byte_count, std::uint32_t seed = 1) {
+    std::string bytes(byte_count, '\0');
+    std::uint32_t state = seed * 2654435761U + 1;
+    for (char& byte : bytes) {
+        state = state * 1664525U + 1013904223U;
+        byte = static_cast<char>(state >> 24);
+    }
+    return bytes;
+}
+
+/// A file of the test's own, gone with it. It lies on a disk, so that it can be cold.
+class test_file {
+public:
+    explicit test_file(const std::string& bytes) {
+        const char* const folder = std::getenv("TMPDIR");
+        name_ = std::string(folder != nullptr ? folder : "/var/tmp") + "/kevring-XXXXXX";
+        fd_.reset(::mkostemp(name_.data(), O_CLOEXEC));
+        REQUIRE(fd_.valid());
+        write(0, bytes);
+    }
+    test_file(const test_file&) = delete;
+    test_file& operator=(const test_file&) = delete;
+    ~test_file() { ::unlink(name_.c_str()); }
+
+    fd_ref native() const noexcept { return fd_; }
+    const std::string& name() const noexcept { return name_; }
+
+    void write(off_t at, std::string_view bytes) const {
+        while (!bytes.empty()) {
+            const ssize_t written = ::pwrite(fd_.number(), bytes.data(), bytes.size(), at);
+            REQUIRE(written > 0);
+            bytes.remove_prefix(static_cast<std::size_t>(written));
+            at += written;
+        }
+    }
+    void truncate(off_t byte_count) const { REQUIRE(::ftruncate(fd_.number(), byte_count) == 0); }
+    /// Takes the file out of the page cache, as far as the kernel obeys.
+    void make_cold() const {
+        REQUIRE(::fsync(fd_.number()) == 0);
+        REQUIRE(::posix_fadvise(fd_.number(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+    }
+
+private:
+    std::string name_;
+    fd fd_;
+};
+
+/// Two ends of a stream.
+struct stream_pair {
+    fd near;
+    fd far;
+
+    static stream_pair local() {
+        int ends[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+        return {fd(ends[0]), fd(ends[1])};
+    }
+    static stream_pair tcp() {
+        const fd door(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        sockaddr_in where{};
+        where.sin_family = AF_INET;
+        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof where;
+        auto* const address = reinterpret_cast<sockaddr*>(&where);
+        REQUIRE(::bind(door.number(), address, size) == 0);
+        REQUIRE(::listen(door.number(), 1) == 0);
+        REQUIRE(::getsockname(door.number(), address, &size) == 0);
+        fd near(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        REQUIRE(::connect(near.number(), address, size) == 0);
+        fd far(::accept4(door.number(), nullptr, nullptr, SOCK_CLOEXEC));
+        REQUIRE(far.valid());
+        return {std::move(near), std::move(far)};
+    }
+    /// Ends the far side with a reset, not with an end.
+    void reset_far() {
+        const linger at_once{1, 0};
+        ::setsockopt(far.number(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        far.reset();
+    }
+};
+
+/// Runs `body(ring)` on a ring, with an end in time: a test that hangs fails.
+template <class Body>
+void on_ring(Body body, kernel& system = kernel::real()) {
+    ring on({}, system);
+    run(on, with_timeout(body(on), std::chrono::seconds(60)));
+}
+
+/// Receives until `byte_count` have come, or the peer ends.
+inline task<std::string> receive_bytes(ring& on, fd_ref from, std::size_t byte_count) {
+    std::string bytes(byte_count, '\0');
+    std::size_t got = 0;
+    while (got < byte_count) {
+        const std::span<char> rest(bytes.data() + got, byte_count - got);
+        receive_operation receive(on, from, std::as_writable_bytes(rest));
+        const auto some = co_await receive;
+        if (!some || *some == 0) break;
+        got += *some;
+    }
+    bytes.resize(got);
+    co_return bytes;
+}
+
+struct exchange {
+    send_report report;
+    std::string received;
+};
+
+/// Sends while the far end receives; then the near end is shut down, so that too many bytes show.
+inline task<exchange> send_and_receive(ring& on, stream_pair& ends, fd_ref file, file_range range,
+                                       send_options options, std::size_t expected_bytes) {
+    const auto sending = [](ring& on, stream_pair& ends, fd_ref file, file_range range,
+                            send_options options) -> task<send_report> {
+        send_report report = co_await send_file(on, ends.near, file, range, options);
+        ::shutdown(ends.near.number(), SHUT_WR);
+        co_return report;
+    };
+    task<send_report> send = sending(on, ends, file, range, options);
+    task<std::string> receive = receive_bytes(on, ends.far, expected_bytes + 1);
+    auto [report, received] = co_await when_all(std::move(send), std::move(receive));
+    co_return exchange{report, std::move(received)};
+}
+
+/// For REQUIRE on strings of megabytes: says where they differ instead of printing them.
+inline std::string difference(std::string_view got, std::string_view wanted) {
+    if (got == wanted) return {};
+    const auto at = std::mismatch(got.begin(), got.begin() + std::min(got.size(), wanted.size()),
+                                  wanted.begin());
+    return "sizes " + std::to_string(got.size()) + " and " + std::to_string(wanted.size()) +
+           ", first difference at " + std::to_string(at.first - got.begin());
+}
+
+}  // namespace kevring::testing
