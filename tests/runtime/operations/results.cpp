@@ -1,0 +1,296 @@
+// What operations give when all is well, and when it comes short.
+#include "tests/support/catch.hpp"
+#include "tests/support/run_on.hpp"
+#include "tests/support/scripted_kernel.hpp"
+#include "tests/support/socket_pair.hpp"
+
+#include <kevring/runtime/operations/accept.hpp>
+#include <kevring/runtime/operations/connect.hpp>
+#include <kevring/runtime/operations/open.hpp>
+#include <kevring/runtime/operations/read.hpp>
+#include <kevring/runtime/operations/receive.hpp>
+#include <kevring/runtime/operations/send.hpp>
+#include <kevring/runtime/operations/shutdown.hpp>
+#include <kevring/runtime/operations/splice.hpp>
+#include <kevring/runtime/operations/statx.hpp>
+#include <kevring/runtime/operations/write.hpp>
+
+#include <array>
+#include <cstring>
+#include <string>
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <netinet/in.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+using kevring::ring;
+using kevring::task;
+
+namespace {
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+    return std::as_bytes(std::span(text));
+}
+
+kevring::fd temporary_file() {
+    return kevring::fd(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+}
+
+}  // namespace
+
+TEST_CASE("what is written at an offset is read there", "[runtime][read][write]") {
+    ring on;
+    const kevring::fd file = temporary_file();
+    auto body = [&]() -> task<void> {
+        kevring::write_operation write(on, file, bytes_of("0123456789"), 100);
+        const auto written = co_await write;
+        CHECK(written.value() == 10);
+        std::array<std::byte, 4> buffer{};
+        kevring::read_operation read(on, file, buffer, 103);
+        const auto got = co_await read;
+        CHECK(got.value() == 4);
+        CHECK(std::memcmp(buffer.data(), "3456", 4) == 0);
+        kevring::read_operation beyond(on, file, buffer, 110);
+        const auto end = co_await beyond;
+        CHECK(end.value() == 0);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("parts are written and read in order", "[runtime][read][write]") {
+    ring on;
+    const kevring::fd file = temporary_file();
+    auto body = [&]() -> task<void> {
+        std::string first = "abc";
+        std::string second = "defg";
+        std::array<iovec, 2> parts{iovec{first.data(), 3}, iovec{second.data(), 4}};
+        kevring::writev_operation write(on, file, parts);
+        const auto written = co_await write;
+        CHECK(written.value() == 7);
+        std::string head(2, ' ');
+        std::string tail(9, ' ');
+        std::array<iovec, 2> into{iovec{head.data(), 2}, iovec{tail.data(), 9}};
+        kevring::readv_operation read(on, file, into, 0);
+        const auto got = co_await read;
+        CHECK(got.value() == 7);
+        CHECK(head + tail.substr(0, 5) == "abcdefg");
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("short counts are what the caller sees", "[runtime][operations]") {
+    scripted_kernel script;
+    ring on({}, script);
+    const kevring::fd file = temporary_file();
+    socket_pair sockets;
+    for (const std::uint8_t opcode :
+         {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_RECV, IORING_OP_SEND})
+        script.shorten(opcode, 3);
+    auto body = [&]() -> task<void> {
+        kevring::write_operation write(on, file, bytes_of("0123456789"), 0);
+        const auto written = co_await write;
+        CHECK(written.value() == 3);
+        std::array<std::byte, 10> buffer{};
+        kevring::read_operation read(on, file, buffer, 0);
+        const auto got = co_await read;
+        CHECK(got.value() == 3);
+        kevring::send_operation send(on, sockets.near(), bytes_of("0123456789"));
+        const auto sent = co_await send;
+        CHECK(sent.value() == 3);
+        sockets.far_sends("0123456789");
+        kevring::receive_operation receive(on, sockets.near(), buffer);
+        const auto heard = co_await receive;
+        CHECK(heard.value() == 3);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a send waits until all has been taken", "[runtime][send]") {
+    ring on;
+    socket_pair sockets;
+    const std::size_t filled = sockets.fill();
+    const std::string text(100'000, 's');
+    std::size_t heard = 0;
+    auto body = [&]() -> task<void> {
+        kevring::send_operation send(on, sockets.near(), bytes_of(text));
+        auto listen = [&]() -> task<void> {
+            while (heard < filled + text.size()) {
+                heard += sockets.far_hears().size();
+                co_await kevring::yield();
+            }
+        };
+        kevring::task_scope side(on);
+        side.spawn(listen());
+        const auto sent = co_await send;
+        co_await side.join();
+        CHECK(sent.value() == text.size());
+    };
+    run_on(on, body);
+    CHECK(heard == filled + text.size());
+}
+
+// Bytes that are on their way cannot be taken back: the count says how far it came.
+TEST_CASE("a send that is stopped half-way says how much went", "[runtime][send]") {
+    ring on;
+    socket_pair sockets;
+    const std::string text(4 << 20, 's');
+    std::stop_source stop;
+    kevring::send_operation send(on, sockets.near(), bytes_of(text), 0, stop.get_token());
+    auto act = [&] { stop.request_stop(); };
+    const auto sent = run_on(on, [&] { return finish(on, send, act); });
+    REQUIRE(sent.has_value());
+    CHECK(*sent > 0);
+    CHECK(*sent < text.size());
+    std::size_t heard = 0;
+    for (std::string more = sockets.far_hears(); !more.empty(); more = sockets.far_hears())
+        heard += more.size();
+    CHECK(heard == *sent);
+}
+
+TEST_CASE("a send to a peer that is gone raises no signal", "[runtime][send]") {
+    ring on;
+    socket_pair sockets;
+    sockets.close_far();
+    auto body = [&]() -> task<void> {
+        kevring::send_operation send(on, sockets.near(), bytes_of("x"));
+        const auto sent = co_await send;
+        CHECK(sent.error() == std::errc::broken_pipe);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("the end of a stream is a receive of 0 bytes", "[runtime][receive]") {
+    ring on;
+    socket_pair sockets;
+    sockets.close_far();
+    auto body = [&]() -> task<void> {
+        std::array<std::byte, 10> buffer{};
+        kevring::receive_operation receive(on, sockets.near(), buffer);
+        const auto got = co_await receive;
+        CHECK(got.value() == 0);
+    };
+    run_on(on, body);
+}
+
+// A stop and the peer's bytes can cross. Bytes taken from the socket are never thrown away.
+TEST_CASE("a stop that crosses the bytes loses none of them", "[runtime][receive]") {
+    for (const bool bytes_first : {true, false}) {
+        CAPTURE(bytes_first);
+        ring on;
+        socket_pair sockets;
+        std::stop_source stop;
+        std::array<std::byte, 16> buffer{};
+        kevring::receive_operation receive(on, sockets.near(), buffer, 0, stop.get_token());
+        auto act = [&] {
+            if (bytes_first) sockets.far_sends("abc");
+            stop.request_stop();
+            if (!bytes_first) sockets.far_sends("abc");
+        };
+        const auto got = run_on(on, [&] { return finish(on, receive, act); });
+        std::array<char, 16> left{};
+        const ssize_t unread =
+            ::recv(sockets.near().number(), left.data(), left.size(), MSG_DONTWAIT);
+        const std::size_t in_socket = unread < 0 ? 0 : static_cast<std::size_t>(unread);
+        CHECK(got.value_or(0) + in_socket == 3);
+    }
+}
+
+TEST_CASE("open gives a descriptor that is closed on exec, and close ends it", "[runtime][open]") {
+    ring on;
+    auto body = [&]() -> task<void> {
+        kevring::open_operation open(on, kevring::fd_ref(AT_FDCWD), "/dev/null", O_RDONLY);
+        auto opened = co_await open;
+        REQUIRE(opened.has_value());
+        const int number = opened->number();
+        CHECK((::fcntl(number, F_GETFD) & FD_CLOEXEC) != 0);
+        kevring::close_operation close(on, std::move(*opened));
+        const auto closed = co_await close;
+        CHECK(closed.has_value());
+        CHECK(::fcntl(number, F_GETFD) == -1);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("open keeps below its directory when it is told to", "[runtime][open]") {
+    ring on;
+    const kevring::fd root(::open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    auto body = [&]() -> task<void> {
+        kevring::open_operation open(on, root, "../etc", O_PATH, 0, RESOLVE_BENEATH);
+        const auto opened = co_await open;
+        CHECK(opened.error() == std::errc::cross_device_link);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("statx and its cheaper twin agree", "[runtime][statx]") {
+    ring on;
+    const kevring::fd file = temporary_file();
+    REQUIRE(::ftruncate(file.number(), 12345) == 0);
+    auto body = [&]() -> task<void> {
+        struct statx asked{};
+        kevring::statx_operation ask(on, file, "", AT_EMPTY_PATH, STATX_SIZE, asked);
+        const auto done = co_await ask;
+        CHECK(done.has_value());
+        CHECK(asked.stx_size == 12345);
+        struct stat twin{};
+        CHECK(kevring::file_status(on, file, twin).has_value());
+        CHECK(twin.st_size == 12345);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("splice moves bytes from a pipe to a socket", "[runtime][splice]") {
+    ring on;
+    socket_pair sockets;
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    const kevring::fd out(ends[0]);
+    kevring::fd in(ends[1]);
+    REQUIRE(::write(in.number(), "through", 7) == 7);
+    in.reset();
+    auto body = [&]() -> task<void> {
+        kevring::splice_operation move(on, out, -1, sockets.near(), -1, 100);
+        const auto moved = co_await move;
+        CHECK(moved.value() == 7);
+        CHECK(sockets.far_hears() == "through");
+        kevring::splice_operation again(on, out, -1, sockets.near(), -1, 100);
+        const auto end = co_await again;
+        CHECK(end.value() == 0);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("accept and connect meet", "[runtime][accept][connect]") {
+    ring on;
+    const kevring::fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::listen(listener.number(), 8) == 0);
+    sockaddr_in where{};
+    socklen_t where_bytes = sizeof where;
+    REQUIRE(::getsockname(listener.number(), reinterpret_cast<sockaddr*>(&where), &where_bytes) ==
+            0);
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    auto body = [&]() -> task<void> {
+        const kevring::fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        kevring::connect_operation dial(on, client, reinterpret_cast<const sockaddr*>(&where),
+                                        sizeof where);
+        const auto connected = co_await dial;
+        CHECK(connected.has_value());
+        sockaddr_in peer{};
+        unsigned peer_bytes = sizeof peer;
+        kevring::accept_operation accept(on, listener, reinterpret_cast<sockaddr*>(&peer),
+                                         &peer_bytes);
+        const auto accepted = co_await accept;
+        REQUIRE(accepted.has_value());
+        CHECK(peer.sin_addr.s_addr == htonl(INADDR_LOOPBACK));
+        kevring::shutdown_operation shut(on, client, SHUT_WR);
+        const auto done = co_await shut;
+        CHECK(done.has_value());
+        std::array<std::byte, 1> buffer{};
+        kevring::receive_operation receive(on, *accepted, buffer);
+        const auto end = co_await receive;
+        CHECK(end.value() == 0);
+    };
+    run_on(on, body);
+}

@@ -1,0 +1,40 @@
+// run_on.hpp: runs a test's coroutine on a ring, with an end in time.
+#pragma once
+
+#include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/run.hpp>
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task.hpp>
+#include <kevring/runtime/task_scope.hpp>
+
+#include <chrono>
+#include <type_traits>
+#include <utility>
+
+/// What an await that never ends turns into a failure: it ends with timed_out after this long.
+inline constexpr std::chrono::seconds test_deadline{20};
+
+/// Runs `body()` on `on`; without an end in time its awaits end with timed_out.
+template <class Body>
+auto run_on(kevring::ring& on, Body&& body) {
+    return kevring::run(on, kevring::with_timeout(body(), test_deadline));
+}
+
+/// Awaits `request`, and calls `during` once it is in flight: after the kernel has been told of it.
+template <class Request, class During>
+auto finish(kevring::ring& on, Request& request, During& during) {
+    return [](kevring::ring& ring, Request& awaited,
+              During& act) -> kevring::task<decltype(awaited.await_resume())> {
+        auto acting = [&]() -> kevring::task<void> {
+            co_await kevring::yield();  // two turns: in the first the request is submitted
+            co_await kevring::yield();
+            act();
+        };
+        kevring::task_scope side(ring);
+        side.spawn(acting());
+        auto answer = co_await awaited;
+        co_await side.join();
+        co_return answer;
+    }(on, request, during);
+}

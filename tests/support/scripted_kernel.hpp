@@ -1,0 +1,164 @@
+// scripted_kernel.hpp: Linux with a script: requests fail, come short, late or once as a test says.
+//
+// It stands between a ring and the real kernel: entries are changed on their way in, and answers on
+// their way out, so that everything else stays as it is in production.
+#pragma once
+
+#include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/kernel.hpp>
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include <sys/socket.h>
+
+class scripted_kernel final : public kevring::kernel {
+public:
+    // What the next requests of a kind get.
+
+    /// The next `count` requests with this opcode are not carried out, and answer `-error`.
+    void fail(std::uint8_t opcode, int error, unsigned count = 1) {
+        for (unsigned i = 0; i < count; ++i) failures_[opcode].push_back(error);
+    }
+    /// Requests with this opcode move at most so many bytes.
+    void shorten(std::uint8_t opcode, std::uint32_t byte_count) { lengths_[opcode] = byte_count; }
+    /// Multishot requests with this opcode end after their first answer, without notice.
+    void end_after_first(std::uint8_t opcode) { single_[opcode] = true; }
+    /// Answers to this opcode are held back until release().
+    void hold(std::uint8_t opcode) { held_opcode_ = opcode; }
+    /// Lets what was held back go, the last first.
+    void release() { held_opcode_.reset(); }
+    std::size_t held_count() const noexcept { return held_.size(); }
+
+    // What the calls themselves answer.
+
+    std::deque<int> enter_answers;  // of the next enters, which do not happen
+    int setup_error = 0;
+    std::optional<std::int64_t> clock_ns;  // set: time stands still, and sleeping moves it on
+
+    unsigned submitted(std::uint8_t opcode) const {
+        const auto found = submitted_.find(opcode);
+        return found == submitted_.end() ? 0 : found->second;
+    }
+
+    // The ring gets a completion queue of this object's own, into which answers are carried.
+    int ring_setup(unsigned entries, io_uring_params& params, io_uring& ring) noexcept override {
+        if (setup_error != 0) return -setup_error;
+        const int made = kernel::ring_setup(entries, params, ring);
+        if (made < 0) return made;
+        real_ = ring.cq;
+        entries_.resize(params.cq_entries);
+        ring.cq.khead = &head_;
+        ring.cq.ktail = &tail_;
+        ring.cq.cqes = entries_.data();
+        return made;
+    }
+    void ring_exit(io_uring& ring) noexcept override {
+        ring.cq = real_;
+        kernel::ring_exit(ring);
+    }
+
+    int ring_enter(io_uring& ring, unsigned submit_count, unsigned wait_count, unsigned flags,
+                   const __kernel_timespec* timeout) noexcept override {
+        if (!enter_answers.empty()) {
+            const int answer = enter_answers.front();
+            enter_answers.pop_front();
+            return answer;
+        }
+        change_requests(ring);
+        const __kernel_timespec at_once{};
+        if (clock_ns && timeout != nullptr) {
+            *clock_ns += timeout->tv_sec * 1'000'000'000 + timeout->tv_nsec;
+            timeout = &at_once;
+        }
+        if (!held_opcode_ && !held_.empty()) wait_count = 0;
+        const int answer = kernel::ring_enter(ring, submit_count, wait_count, flags, timeout);
+        carry_answers();
+        return answer;
+    }
+
+    std::int64_t steady_ns() noexcept override {
+        return clock_ns ? *clock_ns : kernel::steady_ns();
+    }
+
+private:
+    struct answer {
+        std::uint64_t user_data;
+        std::int32_t res;
+        std::uint32_t flags;
+    };
+
+    void change_requests(io_uring& ring) {
+        const unsigned tail = __atomic_load_n(ring.sq.ktail, __ATOMIC_ACQUIRE);
+        for (; seen_tail_ != tail; ++seen_tail_) {
+            io_uring_sqe& entry = ring.sq.sqes[seen_tail_ & *ring.sq.kring_mask];
+            if (entry.user_data < kevring::detail::user_data_first_address) continue;  // its own
+            ++submitted_[entry.opcode];
+            opcode_of_[entry.user_data] = entry.opcode;
+            if (auto& next = failures_[entry.opcode]; !next.empty()) {
+                results_[entry.user_data] = -next.front();
+                next.pop_front();
+                const std::uint64_t user_data = entry.user_data;
+                entry = {};
+                entry.user_data = user_data;  // a NOP, whose answer is changed on its way back
+                continue;
+            }
+            if (const auto limit = lengths_.find(entry.opcode);
+                limit != lengths_.end() && entry.len > limit->second) {
+                entry.len = limit->second;
+                entry.msg_flags &= ~static_cast<std::uint32_t>(MSG_WAITALL);
+            }
+            if (single_[entry.opcode]) {
+                if (entry.opcode == IORING_OP_POLL_ADD) entry.len = 0;
+                if (entry.opcode == IORING_OP_RECV) entry.ioprio &= ~IORING_RECV_MULTISHOT;
+                if (entry.opcode == IORING_OP_ACCEPT) entry.ioprio &= ~IORING_ACCEPT_MULTISHOT;
+            }
+        }
+    }
+
+    bool put(const answer& one) {
+        if (tail_ - __atomic_load_n(&head_, __ATOMIC_ACQUIRE) == entries_.size()) return false;
+        io_uring_cqe& entry = entries_[tail_ & (entries_.size() - 1)];
+        entry.user_data = one.user_data;
+        entry.res = one.res;
+        entry.flags = one.flags;
+        __atomic_store_n(&tail_, tail_ + 1, __ATOMIC_RELEASE);
+        return true;
+    }
+
+    void carry_answers() {
+        unsigned from = *real_.khead;
+        const unsigned end = __atomic_load_n(real_.ktail, __ATOMIC_ACQUIRE);
+        for (; from != end; ++from) {
+            const io_uring_cqe& entry = real_.cqes[from & *real_.kring_mask];
+            answer one{entry.user_data, entry.res, entry.flags};
+            if (const auto found = results_.find(one.user_data); found != results_.end())
+                one.res = found->second;
+            if (held_opcode_ && one.user_data >= kevring::detail::user_data_first_address &&
+                opcode_of_[one.user_data] == *held_opcode_)
+                held_.push_back(one);
+            else if (!put(one))
+                break;  // the rest waits where it is
+            results_.erase(one.user_data);
+        }
+        __atomic_store_n(real_.khead, from, __ATOMIC_RELEASE);
+        while (!held_opcode_ && !held_.empty() && put(held_.back())) held_.pop_back();
+    }
+
+    std::map<std::uint8_t, std::deque<int>> failures_;
+    std::map<std::uint8_t, std::uint32_t> lengths_;
+    std::map<std::uint8_t, bool> single_;
+    std::map<std::uint8_t, unsigned> submitted_;
+    std::map<std::uint64_t, std::uint8_t> opcode_of_;
+    std::map<std::uint64_t, std::int32_t> results_;
+    std::optional<std::uint8_t> held_opcode_;
+    std::vector<answer> held_;
+    unsigned seen_tail_ = 0;  // of the submission queue
+    io_uring_cq real_{};
+    std::vector<io_uring_cqe> entries_;
+    unsigned head_ = 0;
+    unsigned tail_ = 0;
+};
