@@ -18,8 +18,9 @@ enum class event_type : std::uint32_t {
     signal = 7,
     posix_timer = 8,
     unotify = 9,
+    process = 10,
 };
 
-inline constexpr std::size_t event_type_count = 10;
+inline constexpr std::size_t event_type_count = 11;
 
 }  // namespace kevring

@@ -7,6 +7,7 @@
 #include <kevring/kevent/detail/caller_ring.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
+#include <kevring/kevent/sources/posix_timer.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/kernel.hpp>
 
@@ -131,4 +132,27 @@ int kevent_commit(int fd, unsigned new_uidx, unsigned over) {
     const found_queue found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     return found.queue->commit(new_uidx, over);
+}
+
+long kevent_timer_create(int fd, clockid_t clock, const itimerspec* when, int flags, void* user) {
+    const errno_guard keep_errno;
+    const found_queue found = find_queue(fd);
+    if (found.queue == nullptr) return found.error_number;
+    if (when == nullptr) return -EFAULT;
+    ukevent record{};
+    record.id.raw_u64 = found.queue->take_id();
+    record.type = KEVENT_POSIX_TIMER;
+    record.event = KEVENT_MASK_ALL;
+    const bool periodic = when->it_interval.tv_sec != 0 || when->it_interval.tv_nsec != 0;
+    record.req_flags = periodic ? 0 : KEVENT_REQ_ONESHOT;
+    record.ptr = user;
+    try {
+        const int failure = found.queue->add_made(
+            record, [&](kevring::detail::source_host& host, kevring::detail::registration& of) {
+                return kevring::detail::make_posix_timer_source(host, of, clock, *when, flags);
+            });
+        return failure != 0 ? failure : static_cast<long>(record.id.raw_u64);
+    } catch (const std::bad_alloc&) {
+        return -ENOMEM;
+    }
 }

@@ -43,7 +43,8 @@ extern "C" {
 #define KEVENT_SIGNAL 7      /* id.raw_u64: a signal number, with KEVENT_SIGNAL_NOMASK or without */
 #define KEVENT_POSIX_TIMER 8 /* made by a call of its own */
 #define KEVENT_UNOTIFY 9     /* id: the program's own; fired by KEVENT_CTL_READY */
-#define KEVENT_MAX 10        /* one past the last type */
+#define KEVENT_PROCESS 10    /* id.raw[0]: a process; not of 2006 */
+#define KEVENT_MAX 11        /* one past the last type */
 
 /* Bits of ukevent.event, by type. */
 #define KEVENT_TIMER_FIRED 0x1u    /* TIMER */
@@ -67,6 +68,7 @@ extern "C" {
 #define KEVENT_POLL_POLLRDHUP 0x2000u
 #define KEVENT_AIO_BIO 0x1u         /* AIO, before 2007; unused */
 #define KEVENT_SIGNAL_DELIVERY 0x1u /* SIGNAL */
+#define KEVENT_PROCESS_EXIT 0x1u    /* PROCESS */
 #define KEVENT_MASK_ALL 0xffffffffu
 #define KEVENT_MASK_EMPTY 0x0u /* no activity reaches it; KEVENT_CTL_READY still does */
 
@@ -203,6 +205,21 @@ int kevent_wait(int fd, unsigned num, unsigned old_uidx, struct timespec timeout
  * Errors      -EINVAL: new_uidx is not a slot, or lies beyond what was published. -EOVERFLOW:
  *             `over` is more than one lap away from ring_over. Without a ring it returns 0. */
 int kevent_commit(int fd, unsigned new_uidx, unsigned over);
+
+/* Makes a timer of any clock that timerfd_create(2) knows, and registers it as type POSIX_TIMER.
+ * In place of timer_create() with SIGEV_KEVENT, which no kernel knows.
+ *
+ * when        The first expiry, relative, or absolute with TFD_TIMER_ABSTIME in `flags`; and the
+ *             interval. Without an interval there is one event, and then the timer is gone. With
+ *             one there is an event whenever some expiries have passed, until REMOVE; ret_data[0]
+ *             says how many.
+ * user        Comes back in the event's `ptr`.
+ *
+ * Returns a positive number, which is id.raw_u64 of the event and of the record for REMOVE.
+ * Errors: those of timerfd_create(2) and timerfd_settime(2), and -EINVAL if it would never expire.
+ */
+long kevent_timer_create(int fd, clockid_t clock, const struct itimerspec* when, int flags,
+                         void* user);
 
 /* Starts to send `count` bytes of `in_fd`, from `offset`, to a socket; completes as an event of
  * type AIO. Both descriptors may be closed right after the call. Transfers on one socket keep

@@ -6,15 +6,16 @@ namespace {
 
 constexpr std::array source_table{
     source_row{event_type::socket, "socket", make_socket_source},
-    source_row{event_type::inode, "inode", nullptr},
+    source_row{event_type::inode, "inode", make_inode_source},
     source_row{event_type::timer, "timer", make_timer_source},
     source_row{event_type::poll, "poll", make_poll_source},
     source_row{event_type::naio, "naio", nullptr},
     source_row{event_type::aio, "aio", nullptr},
     source_row{event_type::pipe, "pipe", make_pipe_source},
-    source_row{event_type::signal, "signal", nullptr},
+    source_row{event_type::signal, "signal", make_signal_source},
     source_row{event_type::posix_timer, "posix_timer", nullptr},
     source_row{event_type::unotify, "unotify", make_unotify_source},
+    source_row{event_type::process, "process", make_process_source},
 };
 
 constexpr bool rows_follow_the_enum() noexcept {

@@ -205,18 +205,23 @@ void queue_core::unmark(registration& one) noexcept {
     --ready_count_;
 }
 
+void queue_core::mark_broken(registration& one) noexcept {
+    if (one.armed) {
+        one.origin->disarm();
+        one.armed = false;
+    }
+    one.dead = true;
+    make_ready(one, KEVENT_RET_DONE | KEVENT_RET_BROKEN);
+}
+
 void queue_core::report(registration& of, readiness state) noexcept {
-    if (state == readiness::not_ready) return;
+    if (state == readiness::not_ready || !of.armed) return;
+    if (!of.ready()) of.fresh_call = call_;
     if (state == readiness::ready) {
         make_ready(of, KEVENT_RET_DONE);
-        return;
+    } else {
+        mark_broken(of);
     }
-    if (of.armed) {
-        of.origin->disarm();
-        of.armed = false;
-    }
-    of.dead = true;
-    make_ready(of, KEVENT_RET_DONE | KEVENT_RET_BROKEN);
 }
 
 // Control.
@@ -230,16 +235,14 @@ int queue_core::arm(registration& one) {
 
 // Registers one record, or answers it: then `answered` is true and `record` is the answer. Throws
 // nothing but std::bad_alloc, and then nothing is registered.
-int queue_core::add_one(ukevent& record, bool& answered) {
-    const source_row* const row = find_source_row(record.type);
-    if (row == nullptr || row->make == nullptr) return -ENOSYS;
+int queue_core::add_one(ukevent& record, const source_factory& make, bool& answered) {
     if (find(record) != nullptr) return -EEXIST;
 
     auto one = std::make_unique<registration>();
     one->record = record;
     one->record.ret_flags = 0;
     one->record.ret_data[0] = one->record.ret_data[1] = 0;
-    auto made = row->make(*this, *one);
+    auto made = make(*this, *one);
     if (!made) return error_number_of(made.error());
     one->origin = std::move(*made);
 
@@ -267,8 +270,10 @@ int queue_core::add(ukevent* records, unsigned count) {
         ukevent record = records[i];
         bool answered = false;
         int failure = 0;
+        const source_row* const row = find_source_row(record.type);
         try {
-            failure = add_one(record, answered);
+            failure = row == nullptr || row->make == nullptr ? -ENOSYS
+                                                             : add_one(record, row->make, answered);
         } catch (const std::bad_alloc&) {
             failure = -ENOMEM;
         }
@@ -277,6 +282,16 @@ int queue_core::add(ukevent* records, unsigned count) {
     }
     settle();
     return static_cast<int>(answers);
+}
+
+int queue_core::add_made(const ukevent& record, const source_factory& make) {
+    const lock held(mutex_);
+    ukevent request = record;
+    request.req_flags |= KEVENT_REQ_ALWAYS_QUEUE;
+    bool answered = false;
+    const int failure = add_one(request, make, answered);
+    settle();
+    return failure;
 }
 
 int queue_core::remove(ukevent* records, unsigned count) {
@@ -322,7 +337,7 @@ int queue_core::modify(ukevent* records, unsigned count) {
         }
         if (failure != 0) {
             one->record.ret_data[1] = static_cast<std::uint32_t>(failure);
-            report(*one, readiness::broken);
+            mark_broken(*one);
         } else if (!one->origin->arm_tests()) {
             report(*one, one->origin->test());
         }
@@ -400,12 +415,7 @@ void queue_core::apply(const epoll_event* events, int count) noexcept {
         const auto slot = static_cast<std::uint32_t>(tag) - event_port::first_free;
         // A report of what has been removed meanwhile bears an old generation.
         if (slot >= slots_.size() || slots_[slot].generation != tag >> 32) continue;
-        source& origin = *slots_[slot].owner;
-        registration& one = origin.owner();
-        if (!one.armed) continue;
-        const bool was_ready = one.ready();
-        report(one, origin.activity(events[i].events));
-        if (!was_ready) one.fresh_call = call_;
+        slots_[slot].listener->active(events[i].events);
     }
 }
 
@@ -483,11 +493,15 @@ bool queue_core::hand_out(ukevent& into) noexcept {
             return false;
         }
         if (state == readiness::broken) {
-            report(one, readiness::broken);
+            mark_broken(one);
             unmark(one);
         }
     }
-    one.origin->collecting();
+    if (!one.dead && !one.origin->collecting()) {
+        answer(one.record, 0, 0);
+        if (!one.armed) arm(one);
+        return false;
+    }
     into = one.record;
     if (checks) into.req_flags &= ~static_cast<std::uint32_t>(KEVENT_REQ_LAST_CHECK);
     if (one.has(KEVENT_REQ_ONESHOT)) {
@@ -495,6 +509,7 @@ bool queue_core::hand_out(ukevent& into) noexcept {
     } else if (!one.dead) {
         // With ET the results are cleared; without, nobody can see them any more.
         answer(one.record, 0, 0);
+        report(one, one.origin->collected());
     }
     return true;
 }
@@ -552,7 +567,7 @@ int queue_core::commit(unsigned new_uidx, unsigned over) {
 
 // For sources.
 
-int queue_core::watch(fd_watch& what, source& owner, std::uint32_t poll_bits, bool once) {
+int queue_core::watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits, bool once) {
     if (what.slot != no_slot) {
         const std::uint32_t slot = what.slot;
         return port_.change(what.number, poll_bits, once,
@@ -565,7 +580,7 @@ int queue_core::watch(fd_watch& what, source& owner, std::uint32_t poll_bits, bo
     } else {
         free_slot_ = slots_[slot].next_free;
     }
-    slots_[slot].owner = &owner;
+    slots_[slot].listener = &listener;
     what.slot = slot;
     const int failure = port_.add(what.number, poll_bits, once,
                                   tag_of(slot + event_port::first_free, slots_[slot].generation));
@@ -581,13 +596,17 @@ void queue_core::unwatch(fd_watch& what) noexcept {
     if (slot == no_slot) return;
     port_.remove(what.number);
     ++slots_[slot].generation;
-    slots_[slot].owner = nullptr;
+    slots_[slot].listener = nullptr;
     slots_[slot].next_free = std::exchange(free_slot_, slot);
 }
 
 timer_queue& queue_core::timers() {
     if (timers_ == nullptr) timers_ = std::make_unique<timer_queue>(now_ns());
     return *timers_;
+}
+
+std::weak_ptr<void>& queue_core::shared(event_type type) noexcept {
+    return shared_[static_cast<std::size_t>(type)];
 }
 
 std::int64_t queue_core::now_ns() noexcept { return kernel::real().steady_ns(); }

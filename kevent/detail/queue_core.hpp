@@ -18,6 +18,8 @@
 #include <kevring/runtime/detail/intrusive_list.hpp>
 #include <kevring/runtime/timer_queue.hpp>
 
+#include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -50,6 +52,12 @@ public:
     // The calls of kevent.h, with arguments that are checked. Each returns what the call returns.
 
     int add(ukevent* records, unsigned count);
+    /// Registers `record` with a source that `make` makes. What is ready at once is queued.
+    ///
+    /// Result     0, or a negative error number.
+    int add_made(const ukevent& record, const source_factory& make);
+    /// A positive number for such a record that no other of this queue has.
+    std::uint64_t take_id() noexcept { return next_id_.fetch_add(1, std::memory_order_relaxed); }
     int remove(ukevent* records, unsigned count);
     int modify(ukevent* records, unsigned count);
     int mark_ready(ukevent* records, unsigned count);
@@ -71,11 +79,12 @@ public:
 
     // For sources, under the lock.
 
-    int watch(fd_watch& what, source& owner, std::uint32_t poll_bits, bool once) override;
+    int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits, bool once) override;
     void unwatch(fd_watch& what) noexcept override;
     timer_queue& timers() override;
     std::int64_t now_ns() noexcept override;
     void report(registration& of, readiness state) noexcept override;
+    std::weak_ptr<void>& shared(event_type type) noexcept override;
 
 private:
     using lock = std::unique_lock<std::mutex>;
@@ -88,7 +97,7 @@ private:
     };
     class sleep;  // the time that a waiter spends in the port
     struct watch_slot {
-        source* owner = nullptr;
+        fd_listener* listener = nullptr;
         std::uint32_t generation = 0;
         std::uint32_t next_free = 0;
     };
@@ -101,7 +110,8 @@ private:
     void grow();
     void erase(registration& one) noexcept;
 
-    int add_one(ukevent& record, bool& answered);
+    int add_one(ukevent& record, const source_factory& make, bool& answered);
+    void mark_broken(registration& one) noexcept;
     int arm(registration& one);
     void make_ready(registration& one, std::uint32_t ret_flags) noexcept;
     void unmark(registration& one) noexcept;
@@ -118,6 +128,9 @@ private:
     // Constant after construction.
     event_port port_;
 
+    // Written on any thread.
+    std::atomic<std::uint64_t> next_id_{1};
+
     // Written under mutex_.
     std::mutex mutex_;
     std::vector<registration*> buckets_;
@@ -128,6 +141,7 @@ private:
     std::vector<watch_slot> slots_;
     std::uint32_t free_slot_ = 0;
     std::unique_ptr<timer_queue> timers_;
+    std::array<std::weak_ptr<void>, event_type_count> shared_;
     std::int64_t alarm_ns_;
     list_link waiters_;
     unsigned sleeping_ = 0;

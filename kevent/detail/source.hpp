@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string_view>
 
@@ -35,7 +36,17 @@ struct registration : list_link {
     bool has(std::uint32_t req_flag) const noexcept { return (record.req_flags & req_flag) != 0; }
 };
 
-/// A descriptor in the queue's set of watched ones: an edge is reported to `owner`.
+/// Who hears of a watched descriptor.
+class fd_listener {
+public:
+    /// The descriptor has `poll_bits`, of those that are watched for or POLLERR, POLLHUP.
+    virtual void active(std::uint32_t poll_bits) noexcept = 0;
+
+protected:
+    ~fd_listener() = default;
+};
+
+/// A descriptor in the queue's set of watched ones.
 struct fd_watch {
     int number = -1;         // what is watched; the source's own, so that it stays open
     std::uint32_t slot = 0;  // 0: not in the set
@@ -48,7 +59,8 @@ public:
     /// has some of them already is reported at once. Reports are edges, and one only if `once`.
     ///
     /// Result     0, or a negative error number; what was watched before stays so then.
-    virtual int watch(fd_watch& what, source& owner, std::uint32_t poll_bits, bool once) = 0;
+    virtual int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits,
+                      bool once) = 0;
     /// Ends it: no report comes after this. Not watching is fine.
     virtual void unwatch(fd_watch& what) noexcept = 0;
 
@@ -56,8 +68,12 @@ public:
     virtual timer_queue& timers() = 0;
     virtual std::int64_t now_ns() noexcept = 0;
 
-    /// The origin was active: puts the registration on the ready list if `state` says so.
+    /// The origin was active just now: puts the registration on the ready list if `state` says so,
+    /// unless it is not armed.
     virtual void report(registration& of, readiness state) noexcept = 0;
+
+    /// A place for what all sources of one type in this queue share; who uses it owns it.
+    virtual std::weak_ptr<void>& shared(event_type type) noexcept = 0;
 
 protected:
     ~source_host() = default;
@@ -85,15 +101,11 @@ public:
 
     /// True if arm() reports an origin that is ready already, so that nobody has to test().
     virtual bool arm_tests() const noexcept { return false; }
-    /// The watched descriptor has `poll_bits`; sets ret_data as test() does.
-    virtual readiness activity(std::uint32_t poll_bits) noexcept {
-        static_cast<void>(poll_bits);
-        return test();
-    }
-    /// The record is about to be handed out: the last moment to bring ret_data up to date.
-    virtual void collecting() noexcept {}
-
-    registration& owner() const noexcept { return of_; }
+    /// The record is about to be handed out: the last moment to bring ret_data up to date. False:
+    /// there is nothing to tell any more, and nothing is handed out.
+    virtual bool collecting() noexcept { return true; }
+    /// The record has been handed out, and the registration is still there: what it says now.
+    virtual readiness collected() noexcept { return readiness::not_ready; }
 
 protected:
     std::uint32_t event() const noexcept { return of_.record.event; }
@@ -117,11 +129,18 @@ struct source_row {
     source_maker make;  // null: ADD cannot make this type
 };
 
+/// The same for registrations that a call of their own makes.
+using source_factory =
+    std::function<result<std::unique_ptr<source>>(source_host& host, registration& of)>;
+
 /// The row of a type; null where there is no such type.
 const source_row* find_source_row(std::uint32_t type) noexcept;
 
+result<std::unique_ptr<source>> make_inode_source(source_host& host, registration& of);
 result<std::unique_ptr<source>> make_pipe_source(source_host& host, registration& of);
 result<std::unique_ptr<source>> make_poll_source(source_host& host, registration& of);
+result<std::unique_ptr<source>> make_process_source(source_host& host, registration& of);
+result<std::unique_ptr<source>> make_signal_source(source_host& host, registration& of);
 result<std::unique_ptr<source>> make_socket_source(source_host& host, registration& of);
 result<std::unique_ptr<source>> make_timer_source(source_host& host, registration& of);
 result<std::unique_ptr<source>> make_unotify_source(source_host& host, registration& of);

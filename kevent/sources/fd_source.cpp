@@ -26,8 +26,7 @@ int fd_source::arm() {
     if (!held_) {
         const int copy = ::fcntl(number(), F_DUPFD_CLOEXEC, 0);
         if (copy < 0) return -errno;
-        held_.reset(copy);
-        watch_.number = copy;
+        hold(fd(copy));
     }
     const int answer = host_.watch(watch_, *this, wanted_bits(), of_.has(KEVENT_REQ_ONESHOT));
     return answer == -EPERM ? -EINVAL : answer;  // a file that cannot be polled

@@ -5,6 +5,7 @@
 #include <kevring/runtime/fd.hpp>
 
 #include <cstdint>
+#include <utility>
 
 namespace kevring::detail {
 
@@ -13,7 +14,7 @@ namespace kevring::detail {
 /// The source holds a descriptor of its own from the first arm() until it is destroyed: the file
 /// stays open although the program closes its number (K-102), and the number may come to mean
 /// another file meanwhile.
-class fd_source : public source {
+class fd_source : public source, private fd_listener {
 public:
     ~fd_source() override;
 
@@ -21,22 +22,32 @@ public:
     readiness test() final;
     void disarm() noexcept override;
     bool arm_tests() const noexcept final { return true; }
-    readiness activity(std::uint32_t poll_bits) noexcept final { return judge(poll_bits); }
 
 protected:
     using source::source;
+
+    /// Watches `held` in place of the descriptor of the request.
+    void hold(fd held) noexcept {
+        held_ = std::move(held);
+        watch_.number = held_.number();
+    }
+    fd_ref held() const noexcept { return held_; }
 
     /// The bits of poll(2) that the present event mask asks for.
     virtual std::uint32_t wanted_bits() const noexcept = 0;
     /// What `poll_bits` mean for the present event mask; sets ret_data.
     virtual readiness judge(std::uint32_t poll_bits) noexcept = 0;
 
-    /// Whether the descriptor of the request is one of those `types` of stat(2), S_IFSOCK or the
-    /// like. Error: bad_file_descriptor.
+    /// What the descriptor of a request is: S_IFSOCK or the like, as stat(2) names it.
+    ///
+    /// Errors     bad_file_descriptor.
     static result<std::uint32_t> file_type(const registration& of) noexcept;
 
 private:
     int number() const noexcept;
+    void active(std::uint32_t poll_bits) noexcept final {
+        if (of_.armed) host_.report(of_, judge(poll_bits));
+    }
 
     fd held_;
     fd_watch watch_;

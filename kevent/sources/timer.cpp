@@ -35,7 +35,7 @@ public:
         if (timer_node::armed()) host_.timers().disarm(*this);
     }
 
-    void collecting() noexcept override {
+    bool collecting() noexcept override {
         const std::int64_t count = (host_.now_ns() - last_ns_) / period_ns_;
         last_ns_ += count * period_ns_;
         const auto shown = count < std::numeric_limits<std::uint32_t>::max()
@@ -43,6 +43,7 @@ public:
                                : std::numeric_limits<std::uint32_t>::max();
         set_results(static_cast<std::uint32_t>(last_ns_ / ns_per_ms), shown);
         if (of_.armed && !timer_node::armed() && event() != KEVENT_MASK_EMPTY) start();
+        return true;
     }
 
 private:

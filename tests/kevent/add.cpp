@@ -293,7 +293,7 @@ TEST_CASE("a type that cannot be added is refused as such", "[kevent][add][K-030
     queue q;
 
     for (const std::uint32_t type :
-         {200u, 0xffffffffu, 10u, unsigned{KEVENT_POSIX_TIMER}, unsigned{KEVENT_AIO}}) {
+         {200u, 0xffffffffu, 11u, unsigned{KEVENT_POSIX_TIMER}, unsigned{KEVENT_AIO}}) {
         ukevent one = record(type, 0, 1);
         REQUIRE(q.ctl(KEVENT_CTL_ADD, one) == 1);
         CHECK(is_broken(one));

@@ -59,5 +59,5 @@ TEST_CASE("commands, types, flags and bits have the values of 2006",
     CHECK(KEVENT_POLL_POLLREMOVE == POLLREMOVE);
     CHECK(KEVENT_POLL_POLLRDHUP == POLLRDHUP);
     CHECK(KEVENT_SIGNAL_NOMASK == std::uint64_t{1} << 63);
-    CHECK(KEVENT_UNOTIFY + 1 == KEVENT_MAX);
+    CHECK(KEVENT_PROCESS + 1 == KEVENT_MAX);
 }

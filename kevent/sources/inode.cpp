@@ -1,0 +1,169 @@
+// inode.cpp: names that are made in a directory or removed from it.
+#include <kevring/kevent/detail/source.hpp>
+#include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/fd.hpp>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <unordered_map>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+namespace kevring::detail {
+namespace {
+
+class inode_source;
+
+// The inotify instance of one queue. Linux has one watch for an inode in it, whatever number of
+// registrations there are, so they share it here.
+class inode_watches final : private fd_listener {
+public:
+    explicit inode_watches(source_host& host) noexcept : host_(host) {}
+    ~inode_watches() { host_.unwatch(watch_); }
+
+    static result<std::shared_ptr<inode_watches>> of_queue(source_host& host);
+
+    /// Watches the inode behind a descriptor. Result: its number here, or a negative error number.
+    int add(int number) noexcept;
+    void join(inode_source& member, int inode);
+    void leave(inode_source& member, int inode) noexcept;
+
+private:
+    void active(std::uint32_t poll_bits) noexcept override;
+    void apply(const inotify_event& event) noexcept;
+
+    source_host& host_;
+    fd notifier_;
+    fd_watch watch_;
+    std::unordered_map<int, list_link> members_;
+};
+
+// The test is always positive: only activity and MODIFY fire it. ret_data[0] holds the events of
+// the mask that came since the last record. A rename is neither (11.1).
+//
+// It holds no descriptor of the inode, whose end could not be seen then.
+class inode_source final : public source, public list_link {
+public:
+    inode_source(source_host& host, registration& of, std::shared_ptr<inode_watches> watches,
+                 int inode) noexcept
+        : source(host, of), watches_(std::move(watches)), inode_(inode) {}
+    ~inode_source() override { watches_->leave(*this, inode_); }
+
+    int arm() override {
+        if (!linked()) watches_->join(*this, inode_);
+        return 0;
+    }
+    readiness test() override { return readiness::ready; }
+    readiness test_added() override { return readiness::not_ready; }
+    void disarm() noexcept override { unlink(); }
+
+    bool collecting() noexcept override {
+        set_results(std::exchange(seen_, 0), 0);
+        return true;
+    }
+
+    void happened(std::uint32_t events) noexcept {
+        if ((events & event()) == 0) return;
+        seen_ |= events & event();
+        host_.report(of_, readiness::ready);
+    }
+    void gone() noexcept {
+        set_results(0, static_cast<std::uint32_t>(-ENOENT));
+        host_.report(of_, readiness::broken);
+    }
+
+private:
+    const std::shared_ptr<inode_watches> watches_;
+    const int inode_;
+    std::uint32_t seen_ = 0;
+};
+
+result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host) {
+    std::weak_ptr<void>& place = host.shared(event_type::inode);
+    if (auto there = std::static_pointer_cast<inode_watches>(place.lock())) return there;
+
+    auto made = std::make_shared<inode_watches>(host);
+    made->notifier_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    if (!made->notifier_) return error_from_errno();
+    made->watch_.number = made->notifier_.number();
+    if (const int failure = host.watch(made->watch_, *made, POLLIN, false); failure != 0)
+        return error_from(failure);
+    place = made;
+    return made;
+}
+
+int inode_watches::add(int number) noexcept {
+    if (::fcntl(number, F_GETFD) < 0) return -EBADF;
+    std::array<char, 32> path;
+    std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", number);
+    const int inode = ::inotify_add_watch(notifier_.number(), path.data(),
+                                          IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MASK_ADD);
+    return inode < 0 ? -errno : inode;
+}
+
+void inode_watches::join(inode_source& member, int inode) { member.insert_before(members_[inode]); }
+
+void inode_watches::leave(inode_source& member, int inode) noexcept {
+    member.unlink();
+    const auto at = members_.find(inode);
+    if (at != members_.end()) {
+        if (at->second.linked()) return;
+        members_.erase(at);
+    }
+    ::inotify_rm_watch(notifier_.number(), inode);  // fails where the inode has gone
+}
+
+void inode_watches::active(std::uint32_t) noexcept {
+    alignas(inotify_event) std::array<char, 4096> bytes;
+    for (;;) {
+        const ssize_t count = ::read(notifier_.number(), bytes.data(), bytes.size());
+        if (count <= 0) return;
+        for (ssize_t at = 0; at < count;) {
+            inotify_event event;  // the kernel pads names so that each event is aligned
+            std::memcpy(&event, bytes.data() + at, sizeof event);
+            apply(event);
+            at += static_cast<ssize_t>(sizeof event + event.len);
+        }
+    }
+}
+
+void inode_watches::apply(const inotify_event& event) noexcept {
+    const auto tell = [&](list_link& members) {
+        // A member that is told may leave, by being disarmed.
+        for (list_link *at = members.next, *next; at != &members; at = next) {
+            next = at->next;
+            auto& member = static_cast<inode_source&>(*at);
+            std::uint32_t events = 0;
+            if ((event.mask & (IN_CREATE | IN_Q_OVERFLOW)) != 0) events |= KEVENT_INODE_CREATE;
+            if ((event.mask & (IN_DELETE | IN_Q_OVERFLOW)) != 0) events |= KEVENT_INODE_REMOVE;
+            if ((event.mask & (IN_DELETE_SELF | IN_UNMOUNT)) != 0) {
+                member.gone();
+            } else {
+                member.happened(events);
+            }
+        }
+    };
+    // After an overflow nobody knows what was lost: all are told of all that they asked for.
+    if ((event.mask & IN_Q_OVERFLOW) != 0) {
+        for (auto& [inode, members] : members_) tell(members);
+    } else if (const auto at = members_.find(event.wd); at != members_.end()) {
+        tell(at->second);
+    }
+}
+
+}  // namespace
+
+result<std::unique_ptr<source>> make_inode_source(source_host& host, registration& of) {
+    auto watches = inode_watches::of_queue(host);
+    if (!watches) return tl::unexpected<std::error_code>(watches.error());
+    const int inode = (*watches)->add(static_cast<int>(of.record.id.raw[0]));
+    if (inode < 0) return error_from(inode);
+    return std::make_unique<inode_source>(host, of, std::move(*watches), inode);
+}
+
+}  // namespace kevring::detail

@@ -1,0 +1,51 @@
+// process.cpp: the end of a process.
+#include <kevring/kevent/sources/fd_source.hpp>
+
+#include <cerrno>
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace kevring::detail {
+namespace {
+
+// A pidfd, so that a number that comes to mean another process cannot mislead it. The process is
+// not reaped: that is up to its parent.
+//
+// ret_data[0]   of a child: its exit code, or the signal that ended it
+// ret_data[1]   of a child: CLD_EXITED, CLD_KILLED or CLD_DUMPED; of others 0
+class process_source final : public fd_source {
+public:
+    using fd_source::fd_source;
+
+    static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
+        const long number = ::syscall(SYS_pidfd_open, static_cast<pid_t>(of.record.id.raw[0]), 0);
+        if (number < 0) return error_from_errno();
+        auto made = std::make_unique<process_source>(host, of);
+        made->hold(fd(static_cast<int>(number)));
+        return made;
+    }
+
+private:
+    std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
+    readiness judge(std::uint32_t poll_bits) noexcept override {
+        if ((poll_bits & POLLIN) == 0) return readiness::not_ready;
+        siginfo_t info{};
+        constexpr auto p_pidfd = static_cast<idtype_t>(3);  // the name is newer than some headers
+        if (::waitid(p_pidfd, static_cast<id_t>(held().number()), &info,
+                     WEXITED | WNOHANG | WNOWAIT) == 0)
+            set_results(static_cast<std::uint32_t>(info.si_status),
+                        static_cast<std::uint32_t>(info.si_code));
+        return readiness::ready;
+    }
+};
+
+}  // namespace
+
+result<std::unique_ptr<source>> make_process_source(source_host& host, registration& of) {
+    return process_source::make(host, of);
+}
+
+}  // namespace kevring::detail

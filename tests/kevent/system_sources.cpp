@@ -1,0 +1,266 @@
+// system_sources.cpp: the types SIGNAL, POSIX_TIMER, INODE and PROCESS.
+#include "tests/kevent/queue_door.hpp"
+
+#include <csignal>
+#include <cstdlib>
+#include <string>
+
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+
+using namespace kevent_test;
+
+namespace {
+
+ukevent signal_record(std::uint64_t number, std::uint64_t how = KEVENT_SIGNAL_NOMASK) {
+    ukevent made = record(KEVENT_SIGNAL, 0, KEVENT_SIGNAL_DELIVERY);
+    made.id.raw_u64 = number | how;
+    return made;
+}
+
+int handler_runs = 0;
+
+class temporary_directory {
+public:
+    temporary_directory() {
+        REQUIRE(::mkdtemp(name_.data()) != nullptr);
+        descriptor_.reset(::open(name_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        REQUIRE(descriptor_);
+    }
+    ~temporary_directory() {
+        remove("a");
+        remove("b");
+        ::rmdir(name_.c_str());
+    }
+    int number() const { return descriptor_.number(); }
+    void close() { descriptor_.reset(); }
+    void make(const char* name) const {
+        const kevring::fd file(::openat(number(), name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+        REQUIRE(file);
+    }
+    void remove(const char* name) const { ::unlink((name_ + "/" + name).c_str()); }
+    void rename(const char* from, const char* to) const {
+        REQUIRE(::renameat(number(), from, number(), to) == 0);
+    }
+    void remove_itself() const { REQUIRE(::rmdir(name_.c_str()) == 0); }
+
+private:
+    std::string name_ = "/tmp/kevring-inode-XXXXXX";
+    kevring::fd descriptor_;
+};
+
+}  // namespace
+
+TEST_CASE("a signal comes as a record, and its handler does not run", "[kevent][signal][K-110]") {
+    queue q;
+    struct sigaction handle{};
+    struct sigaction before{};
+    handle.sa_handler = [](int) { ++handler_runs; };
+    REQUIRE(::sigaction(SIGUSR1, &handle, &before) == 0);
+    q.add(signal_record(SIGUSR1));
+    CHECK(q.silent());
+
+    REQUIRE(::kill(::getpid(), SIGUSR1) == 0);
+
+    const ukevent got = q.get_one();
+    CHECK(is_done(got));
+    CHECK(got.ret_data[0] == static_cast<std::uint32_t>(::getpid()));
+    CHECK(handler_runs == 0);
+    CHECK(q.silent());
+    ::sigaction(SIGUSR1, &before, nullptr);
+}
+
+TEST_CASE("each queued signal is a record, with its value", "[kevent][signal]") {
+    queue q;
+    const int number = SIGRTMIN + 3;
+    q.add(signal_record(static_cast<std::uint64_t>(number)));
+    for (int value = 1; value <= 3; ++value)
+        REQUIRE(::sigqueue(::getpid(), number, sigval{value}) == 0);
+
+    for (std::uint32_t value = 1; value <= 3; ++value)
+        CHECK(q.get(1, 1).at(0).ret_data[1] == value);
+    CHECK(q.silent());
+}
+
+TEST_CASE("a signal that another has taken is no record", "[kevent][signal]") {
+    queue first;
+    queue second;
+    first.add(signal_record(SIGUSR2));
+    second.add(signal_record(SIGUSR2));
+    REQUIRE(::kill(::getpid(), SIGUSR2) == 0);
+
+    CHECK(is_done(first.get_one()));
+    CHECK(second.silent());
+    CHECK_FALSE(second.readable());
+
+    CHECK(second.ready(signal_record(SIGUSR2)) == 1);
+    CHECK(is_done(second.get_one()));
+}
+
+TEST_CASE("signals that cannot be had are refused", "[kevent][signal][K-111]") {
+    queue q;
+    const auto failure = [&](ukevent one) {
+        REQUIRE(q.ctl(KEVENT_CTL_ADD, one) == 1);
+        CHECK(is_broken(one));
+        return error_of(one);
+    };
+
+    for (const std::uint64_t number : {0u, 65u, unsigned{SIGKILL}, unsigned{SIGSTOP}, 32u})
+        CHECK(failure(signal_record(number)) == -EINVAL);
+    CHECK(failure(signal_record(1ull << 40)) == -EINVAL);
+    CHECK(failure(signal_record(SIGUSR1, 0)) == -EOPNOTSUPP);
+    CHECK(failure(signal_record(0, 0)) == -EINVAL);
+}
+
+TEST_CASE("a timer of a clock is delivered once, with the program's pointer",
+          "[kevent][posix_timer][K-113]") {
+    queue q;
+    int mine = 0;
+    itimerspec when{};
+    when.it_value.tv_nsec = 5'000'000;
+
+    const long id = kevent_timer_create(q.number(), CLOCK_REALTIME, &when, 0, &mine);
+    REQUIRE(id > 0);
+
+    const ukevent got = q.get_one();
+    CHECK(is_done(got));
+    CHECK(got.type == KEVENT_POSIX_TIMER);
+    CHECK(got.ptr == &mine);
+    CHECK(got.id.raw_u64 == static_cast<std::uint64_t>(id));
+    CHECK(got.ret_data[0] == 1);
+    CHECK(q.silent());
+    ukevent gone = got;
+    CHECK(q.ctl(KEVENT_CTL_REMOVE, gone) == -EINVAL);
+}
+
+TEST_CASE("a timer with an interval says how often it expired", "[kevent][posix_timer]") {
+    queue q;
+    itimerspec when{};
+    when.it_value.tv_nsec = 5'000'000;
+    when.it_interval.tv_nsec = 5'000'000;
+    const auto begin = now();
+    const long id = kevent_timer_create(q.number(), CLOCK_BOOTTIME, &when, 0, nullptr);
+    REQUIRE(id > 0);
+
+    std::uint64_t expiries = q.get_one().ret_data[0];
+    std::vector<ukevent> got(2);
+    q.add(note(1));
+    REQUIRE(kevent_get_events(q.number(), 2, 2, milliseconds(30), got.data(), 0) == 1);
+    expiries += got[0].ret_data[0];
+
+    CHECK(expiries >= 6);
+    CHECK(expiries <= static_cast<std::uint64_t>((now() - begin) / std::chrono::milliseconds(5)));
+    ukevent timer{};
+    timer.id.raw_u64 = static_cast<std::uint64_t>(id);
+    timer.type = KEVENT_POSIX_TIMER;
+    q.remove(timer);
+    CHECK(q.silent());
+}
+
+TEST_CASE("a timer that cannot be made says why", "[kevent][posix_timer]") {
+    queue q;
+    itimerspec when{};
+
+    CHECK(kevent_timer_create(q.number(), CLOCK_MONOTONIC, nullptr, 0, nullptr) == -EFAULT);
+    CHECK(kevent_timer_create(q.number(), CLOCK_MONOTONIC, &when, 0, nullptr) == -EINVAL);
+    when.it_value.tv_sec = 1;
+    CHECK(kevent_timer_create(q.number(), CLOCK_THREAD_CPUTIME_ID, &when, 0, nullptr) == -EINVAL);
+    CHECK(kevent_timer_create(q.number(), CLOCK_MONOTONIC, &when, -1, nullptr) == -EINVAL);
+    CHECK(kevent_timer_create(0, CLOCK_MONOTONIC, &when, 0, nullptr) == -EINVAL);
+    CHECK(kevent_timer_create(-1, CLOCK_MONOTONIC, &when, 0, nullptr) == -EBADF);
+}
+
+TEST_CASE("a directory reports names that are made and removed", "[kevent][inode][K-114]") {
+    queue q;
+    const temporary_directory directory;
+    const ukevent both =
+        record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE);
+    q.add(both);
+    CHECK(q.silent());
+
+    directory.make("a");
+    CHECK(q.get_one().ret_data[0] == KEVENT_INODE_CREATE);
+    directory.rename("a", "b");
+    CHECK(q.silent());
+    directory.remove("b");
+    CHECK(q.get_one().ret_data[0] == KEVENT_INODE_REMOVE);
+    directory.make("a");
+    directory.remove("a");
+    CHECK(q.get_one().ret_data[0] == (KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE));
+    q.modify(both);
+    CHECK(is_done(q.get_one()));
+    q.remove(both);
+    directory.make("a");
+    CHECK(q.silent());
+}
+
+TEST_CASE("registrations of one directory do not disturb each other", "[kevent][inode]") {
+    queue q;
+    const temporary_directory directory;
+    ukevent made = record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE);
+    ukevent removed = record(KEVENT_INODE, directory.number(), KEVENT_INODE_REMOVE);
+    removed.id.raw[1] = 1;
+    q.add(made);
+    q.add(removed);
+
+    directory.make("a");
+    CHECK(q.get_one().id.raw[1] == 0);
+    q.remove(made);
+    directory.remove("a");
+    CHECK(q.get_one().id.raw[1] == 1);
+}
+
+TEST_CASE("a directory that goes is broken", "[kevent][inode][K-100][K-114]") {
+    queue q;
+    temporary_directory directory;
+    const ukevent request = record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE);
+    q.add(request);
+
+    directory.close();
+    directory.remove_itself();
+
+    CHECK(is_broken(q.get_one()));
+    CHECK(q.silent());
+    q.remove(request);
+
+    ukevent closed = record(KEVENT_INODE, 1 << 20, KEVENT_INODE_CREATE);
+    q.add(note(1));
+    CHECK(q.ctl(KEVENT_CTL_ADD, closed) == 1);
+    CHECK(error_of(closed) == -EBADF);
+}
+
+TEST_CASE("the end of a child comes with its status", "[kevent][process]") {
+    queue q;
+    const bool is_killed = GENERATE(false, true);
+    auto gate = ends::pipe();
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        char byte = 0;
+        pollfd wait{gate.near(), POLLIN, 0};
+        ::poll(&wait, 1, 20'000);
+        static_cast<void>(!::read(gate.near(), &byte, 1));
+        ::_exit(7);
+    }
+    q.add(record(KEVENT_PROCESS, child, KEVENT_PROCESS_EXIT));
+    CHECK(q.silent());
+
+    if (is_killed) {
+        ::kill(child, SIGKILL);
+    } else {
+        gate.far_sends();
+    }
+
+    const ukevent got = q.get_one();
+    CHECK(is_done(got));
+    CHECK(got.ret_data[0] == static_cast<std::uint32_t>(is_killed ? SIGKILL : 7));
+    CHECK(got.ret_data[1] == static_cast<std::uint32_t>(is_killed ? CLD_KILLED : CLD_EXITED));
+    int status = 0;
+    CHECK(::waitpid(child, &status, 0) == child);  // it is left to its parent
+
+    ukevent gone = record(KEVENT_PROCESS, child, KEVENT_PROCESS_EXIT);
+    gone.id.raw[1] = 1;
+    CHECK(q.ctl(KEVENT_CTL_ADD, gone) == 1);
+    CHECK((error_of(gone) == -ESRCH || error_of(gone) == -EINVAL));
+}
