@@ -55,7 +55,7 @@ bool body_reader::step(char byte) noexcept {
             phase_ = phase::size_rest;
             return true;
         case phase::size_rest:
-            if (++line_bytes_ > chunk_line_bytes_max) return false;
+            ++line_bytes_;
             if (byte == '\r') {
                 phase_ = phase::size_line_feed;
             } else if (byte == ';') {

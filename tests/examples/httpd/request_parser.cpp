@@ -239,6 +239,7 @@ TEST_CASE("the four forms of a target are read", "[httpd][request_parser]") {
         {"OPTIONS * HTTP/1.1", target_form::asterisk, "*", "", "a"},
         {"OPTIONS /x HTTP/1.1", target_form::origin, "/x", "", "a"},
         {"CONNECT b:443 HTTP/1.1", target_form::authority, "", "", "b:443"},
+        {"CONNECT [::1]:443 HTTP/1.1", target_form::authority, "", "", "[::1]:443"},
     };
     for (const auto& one : cases) {
         CAPTURE(one.line);
@@ -248,6 +249,7 @@ TEST_CASE("the four forms of a target are read", "[httpd][request_parser]") {
         CHECK(parser.head().form() == one.form);
         CHECK(parser.head().path() == one.path);
         CHECK(parser.head().query() == one.query);
+        CHECK(parser.head().has_query() == (text.find('?') != text.npos));
         CHECK(parser.head().authority() == one.authority);
         CHECK(parse(text).state == parse_state::complete);
     }
@@ -257,6 +259,10 @@ TEST_CASE("a malformed request line is refused", "[httpd][request_parser]") {
     check_refused({
         {"9112 3: three parts", with_line("GET"), refusal::bad_request_line, 400},
         {"9112 3: three parts, no HTTP/0.9", with_line("GET /"), refusal::bad_request_line, 400},
+        {"9112 3: three parts", with_line("GET HTTP/1.1"), refusal::bad_request_line, 400},
+        {"9112 3: three parts", with_line("HTTP/1.1"), refusal::bad_method, 400},
+        {"9112 3: three parts", with_line(" HTTP/1.1"), refusal::bad_method, 400},
+        {"9112 3: single spaces", with_line("GET  HTTP/1.1"), refusal::bad_target, 400},
         {"9112 3: single spaces", with_line("GET  / HTTP/1.1"), refusal::bad_target, 400},
         {"9112 3: single spaces", with_line("GET /  HTTP/1.1"), refusal::bad_target, 400},
         {"9112 3: nothing behind", with_line("GET / HTTP/1.1 "), refusal::bad_version, 400},
@@ -277,6 +283,8 @@ TEST_CASE("a malformed request line is refused", "[httpd][request_parser]") {
         {"9112 3.2.2: a port", with_line("GET http://a:99999/ HTTP/1.1"), refusal::bad_target, 400},
         {"9112 3.2.3: a port", with_line("CONNECT a HTTP/1.1"), refusal::bad_target, 400},
         {"9112 3.2.3: a port", with_line("CONNECT a: HTTP/1.1"), refusal::bad_target, 400},
+        {"9112 3.2.3: a port", with_line("CONNECT [::1] HTTP/1.1"), refusal::bad_target, 400},
+        {"9112 3.2.3: a host", with_line("CONNECT :443 HTTP/1.1"), refusal::bad_target, 400},
         {"9112 3.2.3: no path", with_line("CONNECT /a HTTP/1.1"), refusal::bad_target, 400},
         {"9112 3.2.4: OPTIONS only", with_line("GET * HTTP/1.1"), refusal::bad_target, 400},
         {"9112 2.3: name", with_line("GET / HTTQ/1.1"), refusal::bad_version, 400},
@@ -284,6 +292,8 @@ TEST_CASE("a malformed request line is refused", "[httpd][request_parser]") {
         {"9112 2.3: digits", with_line("GET / HTTP/1.x"), refusal::bad_version, 400},
         {"9112 2.3: one digit", with_line("GET / HTTP/1.10"), refusal::bad_version, 400},
         {"9112 2.3: one digit", with_line("GET / HTTP/1"), refusal::bad_version, 400},
+        {"9112 2.3: a dot", with_line("GET / HTTP/1-1"), refusal::bad_version, 400},
+        {"9112 2.3: digits", with_line("GET / HTTP/x.1"), refusal::bad_version, 400},
         {"9110 15.6.6", with_line("GET / HTTP/2.0"), refusal::version_not_supported, 505},
         {"9113 3.4", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", refusal::version_not_supported, 505},
         {"9112 2.2: one empty line only", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
