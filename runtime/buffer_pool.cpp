@@ -122,7 +122,9 @@ void buffer_pool_state::starved() noexcept {
 }
 
 bool buffer_pool_state::feed_or_wait(starved_receiver& receiver) noexcept {
-    if (offered_count_ > 0 || closed_) return true;  // closed: the kernel says so itself
+    if (closed_) return true;  // the kernel says so itself
+    if (offered_count_ == 0) grow(buffer_count());
+    if (offered_count_ > 0) return true;
     if (!receiver.linked()) receiver.insert_before(starving_);
     return false;
 }

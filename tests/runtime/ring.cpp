@@ -1,0 +1,333 @@
+// The loop itself: small queues, other threads, fairness, its end, and what it says when it cannot
+// begin.
+#include "tests/support/catch.hpp"
+#include "tests/support/run_on.hpp"
+#include "tests/support/scripted_kernel.hpp"
+#include "tests/support/socket_pair.hpp"
+
+#include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/features.hpp>
+#include <kevring/runtime/operations/nop.hpp>
+#include <kevring/runtime/operations/receive.hpp>
+#include <kevring/runtime/operations/send.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/when.hpp>
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <sys/wait.h>
+
+using kevring::ring;
+using kevring::task;
+using kevring::task_scope;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr kevring::ring_options small{.submission_entries = 8, .completion_entries = 8};
+
+task<void> go_through(ring& on, unsigned& done_count) {
+    kevring::nop_operation nop(on);
+    const auto done = co_await nop;
+    if (done) ++done_count;
+}
+
+struct counted_work : kevring::work {
+    explicit counted_work(std::atomic<int>& into) : work(run_it), into(into) {}
+    static void run_it(work& self) noexcept { ++static_cast<counted_work&>(self).into; }
+    std::atomic<int>& into;
+};
+
+}  // namespace
+
+TEST_CASE("queues of 8 entries slow down and lose nothing", "[runtime][ring]") {
+    ring on(small);
+    unsigned done_count = 0;
+    auto body = [&]() -> task<void> {
+        task_scope all(on);
+        for (int i = 0; i < 5000; ++i) all.spawn(go_through(on, done_count));
+        co_await all.join();
+    };
+    run_on(on, body);
+    CHECK(done_count == 5000);
+    CHECK(on.counters().full_submissions > 0);
+    CHECK(on.requests_in_flight() == 0);
+}
+
+// Each stop needs an entry of its own, when the submission queue is full of them already.
+TEST_CASE("no stop is lost while the submission queue is full", "[runtime][ring]") {
+    ring on(small);
+    socket_pair sockets;
+    std::array<std::byte, 16> buffer{};
+    unsigned ended_count = 0;
+    auto wait = [&]() -> task<void> {
+        kevring::receive_operation receive(on, sockets.near(), buffer);
+        const auto got = co_await receive;
+        if (!got && got.error() == std::errc::operation_canceled) ++ended_count;
+    };
+    auto body = [&]() -> task<void> {
+        task_scope all(on);
+        for (int i = 0; i < 500; ++i) all.spawn(wait());
+        co_await kevring::yield();
+        all.request_stop();
+        co_await all.join();
+    };
+    run_on(on, body);
+    CHECK(ended_count == 500);
+}
+
+TEST_CASE("a stop in the turn of the request itself ends it", "[runtime][ring]") {
+    ring on(small);
+    socket_pair sockets;
+    std::array<std::byte, 16> buffer{};
+    auto body = [&]() -> task<void> {
+        auto limit = co_await kevring::within(1h);
+        task_scope side(on);
+        auto act = [&]() -> task<void> {
+            limit.scope().request_stop();
+            co_return;
+        };
+        auto wait = [&]() -> task<void> {
+            kevring::receive_operation receive(on, sockets.near(), buffer);
+            const auto got = co_await receive;
+            CHECK(got.error() == std::errc::operation_canceled);
+        };
+        task_scope inner(on, &limit.scope());
+        inner.spawn(wait());  // queued, not yet submitted
+        side.spawn(act());
+        co_await inner.join();
+        co_await side.join();
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("an enter that is refused or interrupted is made again", "[runtime][ring]") {
+    scripted_kernel script;
+    ring on(small, script);
+    unsigned done_count = 0;
+    for (const int answer : {-EBUSY, -EAGAIN, -EINTR})
+        for (int i = 0; i < 3; ++i) script.enter_answers.push_back(answer);
+    auto body = [&]() -> task<void> {
+        task_scope all(on);
+        for (int i = 0; i < 100; ++i) all.spawn(go_through(on, done_count));
+        co_await all.join();
+    };
+    run_on(on, body);
+    CHECK(done_count == 100);
+    CHECK(script.enter_answers.empty());
+}
+
+TEST_CASE("answers may come in any order", "[runtime][ring]") {
+    scripted_kernel script;
+    ring on({}, script);
+    std::vector<int> order;
+    auto go = [&](int index) -> task<void> {
+        kevring::nop_operation nop(on);
+        const auto done = co_await nop;
+        CHECK(done.has_value());
+        order.push_back(index);
+    };
+    auto body = [&]() -> task<void> {
+        script.hold(IORING_OP_NOP);
+        task_scope all(on);
+        for (int i = 0; i < 4; ++i) all.spawn(go(i));
+        while (script.held_count() < 4) co_await kevring::yield();
+        script.release();
+        co_await all.join();
+    };
+    run_on(on, body);
+    CHECK(order == std::vector<int>{3, 2, 1, 0});
+}
+
+TEST_CASE("work posted by threads is done once each, awake or asleep", "[runtime][post][threads]") {
+    constexpr int thread_count = 4;
+    constexpr int post_count = 2000;
+    ring on;
+    std::atomic<int> done{0};
+    std::vector<std::unique_ptr<counted_work>> items;
+    for (int i = 0; i < thread_count * post_count; ++i)
+        items.push_back(std::make_unique<counted_work>(done));
+    auto body = [&]() -> task<void> {
+        std::vector<std::jthread> threads;
+        for (int t = 0; t < thread_count; ++t)
+            threads.emplace_back([&, t] {
+                for (int i = 0; i < post_count; ++i) on.post(*items[t * post_count + i]);
+            });
+        while (done.load() < thread_count * post_count) {
+            // Sleeps at times, so that posts come to a ring that is asleep.
+            const auto slept = co_await kevring::sleep_for(100us);
+            if (!slept) co_return;
+        }
+    };
+    run_on(on, body);
+    CHECK(done.load() == thread_count * post_count);
+}
+
+// Nothing else would end the sleep: without the wake this test runs into its deadline.
+TEST_CASE("a post wakes a loop that sleeps, by message and by eventfd",
+          "[runtime][post][threads]") {
+    for (const bool by_eventfd : {false, true}) {
+        CAPTURE(by_eventfd);
+        scripted_kernel script;  // a kernel that is not the real one is woken by an eventfd
+        ring on({}, by_eventfd ? script : kevring::kernel::real());
+        struct stopping_work : kevring::work {
+            explicit stopping_work(kevring::cancel_scope& of)
+                : work([](work& self) noexcept {
+                      static_cast<stopping_work&>(self).of.request_stop();
+                  }),
+                  of(of) {}
+            kevring::cancel_scope& of;
+        };
+        auto body = [&]() -> task<void> {
+            auto limit = co_await kevring::within(1h);
+            stopping_work stop(limit.scope());
+            std::jthread poster([&] {
+                std::this_thread::sleep_for(
+                    1ms);  // gives the loop time to fall asleep; either way is right
+                on.post(stop);
+            });
+            const auto slept = co_await kevring::sleep_for(1h);
+            CHECK(slept.error() == std::errc::operation_canceled);
+        };
+        run_on(on, body);
+    }
+}
+
+// The stream below is never empty: each receive ends at once, without the loop.
+TEST_CASE("a coroutine that never waits does not starve the others", "[runtime][ring]") {
+    ring on;
+    unsigned inline_count = 0;
+    bool other_ran = false;
+    auto spin = [&]() -> task<void> {
+        while (!other_ran && inline_count < 10'000'000) {
+            if (!on.spend_inline_budget()) co_await kevring::yield();
+            ++inline_count;
+        }
+    };
+    auto other = [&]() -> task<void> {
+        kevring::nop_operation nop(on);
+        const auto done = co_await nop;
+        CHECK(done.has_value());
+        other_ran = true;
+    };
+    auto body = [&]() -> task<void> {
+        task_scope all(on);
+        all.spawn(other());
+        all.spawn(spin());
+        co_await all.join();
+    };
+    run_on(on, body);
+    CHECK(inline_count < 10'000);
+}
+
+TEST_CASE("a ring that goes stops what is in flight and waits for it", "[runtime][ring]") {
+    socket_pair sockets;
+    std::array<std::byte, 16> buffer{};
+    unsigned ended_count = 0;
+    {
+        ring on;
+        // In the ring's root scope and in no other: nobody joins these.
+        task_scope all(on);
+        auto wait = [&]() -> task<void> {
+            kevring::receive_operation receive(on, sockets.near(), buffer);
+            const auto got = co_await receive;
+            CHECK(got.error() == std::errc::operation_canceled);
+            const auto slept = co_await kevring::sleep_for(1h);
+            CHECK(slept.error() == std::errc::operation_canceled);
+            ++ended_count;
+        };
+        auto begin = [&]() -> task<void> {
+            for (int i = 0; i < 10; ++i) all.spawn(wait());
+            co_return;
+        };
+        kevring::run(on, begin());
+        CHECK(all.active_count() == 10);
+        on.root_scope().request_stop();
+        bool none_left = false;
+        auto end = [&]() -> task<void> {
+            co_await all.join();
+            none_left = true;
+        };
+        kevring::run(on, end());
+        CHECK(none_left);
+    }
+    CHECK(ended_count == 10);
+}
+
+TEST_CASE("a child process is told that the ring is its parent's", "[runtime][ring][fork]") {
+    ring on;
+    unsigned done_count = 0;
+    kevring::run(on, go_through(on, done_count));
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        int status = 1;
+        try {
+            kevring::run(on, go_through(on, done_count));
+        } catch (const std::system_error& told) {
+            status = std::string(told.what()).find("fork()") != std::string::npos ? 0 : 2;
+        }
+        ::_exit(status);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+    kevring::run(on, go_through(on, done_count));
+    CHECK(done_count == 2);
+}
+
+TEST_CASE("where io_uring cannot be had, the error names the cause and the remedy",
+          "[runtime][ring]") {
+    struct refusal {
+        int error;
+        const char* word;
+    };
+    for (const refusal& each :
+         {refusal{ENOSYS, "CONFIG_IO_URING"}, refusal{EPERM, "seccomp"}, refusal{ENOMEM, "memlock"},
+          refusal{EMFILE, "ulimit -n"}, refusal{EINVAL, "6.1"}}) {
+        CAPTURE(each.error, each.word);
+        scripted_kernel script;
+        script.setup_error = each.error;
+        try {
+            const ring on({}, script);
+            FAIL("made");
+        } catch (const std::system_error& told) {
+            CHECK(told.code().value() == each.error);
+            std::string text = told.what();
+            for (char& c : text) c = static_cast<char>(std::tolower(c));
+            std::string word = each.word;
+            for (char& c : word) c = static_cast<char>(std::tolower(c));
+            CHECK_THAT(text, ContainsSubstring(word));
+        }
+    }
+}
+
+TEST_CASE("a ring says what it does and what the kernel offers", "[runtime][features]") {
+    ring on;
+    unsigned done_count = 0;
+    kevring::run(on, go_through(on, done_count));
+    CHECK(on.counters().requests == 1);
+    CHECK(on.counters().completions >= 1);
+    CHECK(on.counters().enters >= 1);
+    CHECK_THAT(kevring::describe(), ContainsSubstring("send_message"));
+}
+
+TEST_CASE("sleeping costs no enter but one, and time that stands still passes at once",
+          "[runtime][sleep]") {
+    scripted_kernel script;
+    script.clock_ns = 1'000'000'000'000;
+    ring on({}, script);
+    auto body = [&]() -> task<void> {
+        const auto slept = co_await kevring::sleep_for(100h);
+        CHECK(slept.has_value());
+    };
+    kevring::run(on, body());
+    CHECK(*script.clock_ns >= 1'000'000'000'000 + 360'000'000'000'000);
+    CHECK(on.counters().enters <= 4);
+}

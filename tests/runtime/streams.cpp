@@ -1,0 +1,368 @@
+// Multishot requests and the pool that they receive into.
+#include "tests/support/catch.hpp"
+#include "tests/support/run_on.hpp"
+#include "tests/support/scripted_kernel.hpp"
+#include "tests/support/socket_pair.hpp"
+
+#include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/operations/accept.hpp>
+#include <kevring/runtime/operations/poll.hpp>
+#include <kevring/runtime/operations/receive.hpp>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+using kevring::borrowed_buffer;
+using kevring::buffer_pool;
+using kevring::receive_stream;
+using kevring::ring;
+using kevring::task;
+using kevring::task_scope;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::string text_of(const borrowed_buffer& buffer) {
+    return {reinterpret_cast<const char*>(buffer.data()), buffer.size()};
+}
+
+task<std::string> all_of(receive_stream& stream) {
+    std::string all;
+    while (true) {
+        const auto got = co_await stream.next();
+        if (!got || got->empty()) break;
+        all += text_of(*got);
+    }
+    co_return all;
+}
+
+struct listening {
+    kevring::fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in where{};
+
+    listening() {
+        REQUIRE(::listen(socket.number(), 128) == 0);
+        socklen_t bytes = sizeof where;
+        REQUIRE(::getsockname(socket.number(), reinterpret_cast<sockaddr*>(&where), &bytes) == 0);
+        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    }
+    kevring::fd dial() const {
+        kevring::fd made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        REQUIRE(::connect(made.number(), reinterpret_cast<const sockaddr*>(&where), sizeof where) ==
+                0);
+        return made;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a stream that the kernel ends goes on", "[runtime][receive][multishot]") {
+    scripted_kernel script;
+    script.end_after_first(IORING_OP_RECV);
+    ring on({}, script);
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near());
+        for (int i = 0; i < 50; ++i) {
+            sockets.far_sends("again");
+            const auto got = co_await stream.next();
+            CHECK(text_of(got.value()) == "again");
+        }
+    };
+    run_on(on, body);
+    CHECK(script.submitted(IORING_OP_RECV) == 50);
+}
+
+TEST_CASE("a stream that goes on by itself needs one request", "[runtime][receive][multishot]") {
+    scripted_kernel script;
+    ring on({}, script);
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near());
+        for (int i = 0; i < 50; ++i) {
+            sockets.far_sends("again");
+            const auto got = co_await stream.next();
+            CHECK(text_of(got.value()) == "again");
+        }
+    };
+    run_on(on, body);
+    CHECK(script.submitted(IORING_OP_RECV) == 1);
+}
+
+TEST_CASE("a stop ends a wait and loses no byte", "[runtime][receive][multishot]") {
+    ring on;
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near());
+        std::string all;
+        for (int i = 0; i < 200; ++i) {
+            const auto limit =
+                co_await kevring::within(1us);  // may be over before the byte is here
+            const auto got = co_await stream.next();
+            if (got)
+                all += text_of(*got);
+            else
+                CHECK(got.error() == std::errc::timed_out);
+            sockets.far_sends("x");
+        }
+        sockets.close_far();
+        all += co_await all_of(stream);
+        CHECK(all == std::string(200, 'x'));
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("an error is told after the bytes that came before it", "[runtime][receive][multishot]") {
+    scripted_kernel script;
+    ring on({}, script);
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near());
+        sockets.far_sends("before");
+        const auto got = co_await stream.next();
+        CHECK(text_of(got.value()) == "before");
+        script.fail(IORING_OP_RECV, ECONNRESET);
+        script.end_after_first(IORING_OP_RECV);
+        receive_stream other(on, sockets.near());
+        const auto failed = co_await other.next();
+        CHECK(failed.error() == std::errc::connection_reset);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a peer that sends ahead is held back by the kernel", "[runtime][receive][multishot]") {
+    ring on;
+    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 32, .buffer_count_max = 32});
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near(), pool);
+        sockets.far_sends("x");
+        {
+            const auto got = co_await stream.next();
+            CHECK(got.has_value());
+        }
+        const std::string much(64 * 100, 'm');
+        sockets.far_sends(much);
+        for (int i = 0; i < 20; ++i) co_await kevring::yield();
+        int unread = 0;
+        REQUIRE(::ioctl(sockets.near().number(), FIONREAD, &unread) == 0);
+        CHECK(unread > 64 * 50);  // most of it waits in the socket
+        sockets.close_far();
+        const std::string all = co_await all_of(stream);
+        CHECK(all == much);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("the pool grows when the kernel finds no buffer", "[runtime][buffer_pool]") {
+    ring on;
+    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 64});
+    std::vector<socket_pair> pairs(40);
+    auto body = [&]() -> task<void> {
+        std::vector<borrowed_buffer> held;
+        std::vector<std::unique_ptr<receive_stream>> streams;
+        for (socket_pair& each : pairs) {
+            each.far_sends("x");
+            streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
+            auto got = co_await streams.back()->next();
+            REQUIRE(got.has_value());
+            held.push_back(std::move(*got));
+        }
+        CHECK(pool.borrowed_count() == 40);
+        CHECK(pool.buffer_count() >= 40);
+        held.clear();
+        CHECK(pool.borrowed_count() == 0);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("an answer that there was no buffer is dealt with, not reported",
+          "[runtime][buffer_pool]") {
+    scripted_kernel script;
+    ring on({}, script);
+    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 4, .buffer_count_max = 64});
+    socket_pair sockets;
+    script.fail(IORING_OP_RECV, ENOBUFS, 3);
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near(), pool);
+        sockets.far_sends("x");
+        const auto got = co_await stream.next();
+        CHECK(text_of(got.value()) == "x");
+    };
+    run_on(on, body);
+    CHECK(pool.starved_count() == 3);
+    CHECK(pool.buffer_count() == 32);
+}
+
+TEST_CASE("where all buffers are out, a receiver waits for one to come home",
+          "[runtime][buffer_pool]") {
+    ring on;
+    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 2, .buffer_count_max = 2});
+    std::vector<socket_pair> pairs(5);
+    unsigned done_count = 0;
+    auto receive_one = [&](socket_pair& from, std::optional<borrowed_buffer>& into) -> task<void> {
+        receive_stream stream(on, from.near(), pool);
+        auto got = co_await stream.next();
+        REQUIRE(got.has_value());
+        CHECK(text_of(*got) == "x");
+        into = std::move(*got);
+        ++done_count;
+    };
+    auto body = [&]() -> task<void> {
+        std::vector<std::optional<borrowed_buffer>> held(pairs.size());
+        task_scope all(on);
+        for (std::size_t i = 0; i < pairs.size(); ++i) {
+            pairs[i].far_sends("x");
+            all.spawn(receive_one(pairs[i], held[i]));
+        }
+        for (int i = 0; i < 20; ++i) co_await kevring::yield();
+        CHECK(done_count == 2);
+        while (done_count < pairs.size()) {
+            for (auto& each : held) each.reset();
+            co_await kevring::yield();
+        }
+        held.clear();
+        co_await all.join();
+    };
+    run_on(on, body);
+    CHECK(pool.borrowed_count() == 0);
+}
+
+TEST_CASE("buffers and streams may outlive their pool", "[runtime][buffer_pool]") {
+    ring on;
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        std::optional<buffer_pool> pool(std::in_place, on);
+        receive_stream stream(on, sockets.near(), *pool);
+        sockets.far_sends("kept");
+        const auto got = co_await stream.next();
+        pool.reset();
+        CHECK(text_of(got.value()) == "kept");
+        sockets.far_sends("late");
+        const auto late = co_await stream.next();
+        if (!late) CHECK(late.error() == std::errc::no_buffer_space);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a stream may go while its request is in flight", "[runtime][receive][multishot]") {
+    ring on;
+    std::vector<socket_pair> pairs(50);
+    auto body = [&]() -> task<void> {
+        for (int round = 0; round < 3; ++round) {
+            std::vector<std::unique_ptr<receive_stream>> streams;
+            for (socket_pair& each : pairs) {
+                streams.push_back(std::make_unique<receive_stream>(on, each.near()));
+                const auto limit = co_await kevring::within(1us);
+                const auto got = co_await streams.back()->next();
+                CHECK((got.has_value() || got.error() == std::errc::timed_out));
+            }
+            for (socket_pair& each : pairs) each.far_sends("x");  // may be taken, may be not
+            streams.clear();
+        }
+    };
+    run_on(on, body);
+    CHECK(on.buffers().borrowed_count() == 0);
+}
+
+TEST_CASE("sizes that make no pool are refused", "[runtime][buffer_pool]") {
+    ring on;
+    for (const kevring::buffer_pool_options& wrong :
+         {kevring::buffer_pool_options{.buffer_bytes = 0},
+          kevring::buffer_pool_options{.buffer_count = 0},
+          kevring::buffer_pool_options{.buffer_count = 40'000}})
+        CHECK_THROWS_AS(buffer_pool(on, wrong), std::invalid_argument);
+}
+
+TEST_CASE("many pools come and go", "[runtime][buffer_pool]") {
+    ring on;
+    for (int i = 0; i < 200; ++i) {
+        const buffer_pool one(on);
+        const buffer_pool other(on);
+    }
+}
+
+TEST_CASE("an accept stream gives every connection", "[runtime][accept][multishot]") {
+    for (const bool ends : {false, true}) {
+        CAPTURE(ends);
+        scripted_kernel script;
+        if (ends) script.end_after_first(IORING_OP_ACCEPT);
+        ring on({}, script);
+        const listening doors;
+        auto body = [&]() -> task<void> {
+            kevring::accept_stream stream(on, doors.socket);
+            std::vector<kevring::fd> both;
+            for (int i = 0; i < 20; ++i) {
+                both.push_back(doors.dial());
+                auto accepted = co_await stream.next();
+                REQUIRE(accepted.has_value());
+                both.push_back(std::move(*accepted));
+            }
+        };
+        run_on(on, body);
+    }
+}
+
+TEST_CASE("connections that nobody took are closed with the stream",
+          "[runtime][accept][multishot]") {
+    ring on;
+    const listening doors;
+    auto body = [&]() -> task<void> {
+        std::vector<kevring::fd> clients;
+        {
+            kevring::accept_stream stream(on, doors.socket);
+            clients.push_back(doors.dial());
+            const auto taken = co_await stream.next();
+            CHECK(taken.has_value());
+            for (int i = 0; i < 3; ++i) clients.push_back(doors.dial());
+            for (int i = 0; i < 5; ++i) co_await kevring::yield();
+        }
+        for (std::size_t i = 1; i < clients.size(); ++i) {
+            std::array<std::byte, 1> buffer{};
+            kevring::receive_operation receive(on, clients[i], buffer);
+            const auto end = co_await receive;
+            const bool closed = end ? *end == 0 : end.error() == std::errc::connection_reset;
+            CHECK(closed);
+        }
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a poll stream gives edges, merged", "[runtime][poll][multishot]") {
+    ring on;
+    const kevring::fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    auto body = [&]() -> task<void> {
+        kevring::poll_stream stream(on, event, POLLIN);
+        for (int i = 0; i < 10; ++i) {
+            for (int writes = 0; writes < 3; ++writes)
+                REQUIRE(::eventfd_write(event.number(), 1) == 0);
+            const auto ready = co_await stream.next();
+            CHECK((ready.value() & POLLIN) != 0);
+            eventfd_t count = 0;
+            REQUIRE(::eventfd_read(event.number(), &count) == 0);
+        }
+        const auto limit = co_await kevring::within(1ms);
+        auto more = co_await stream.next();
+        while (more) more = co_await stream.next();  // an edge may be left; then there is none
+        CHECK(more.error() == std::errc::timed_out);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a descriptor that cannot be polled says so", "[runtime][poll]") {
+    ring on;
+    auto body = [&]() -> task<void> {
+        kevring::poll_stream stream(on, kevring::fd_ref(1'000'000), POLLIN);
+        const auto ready = co_await stream.next();
+        CHECK(ready.error() == std::errc::bad_file_descriptor);
+    };
+    run_on(on, body);
+}
