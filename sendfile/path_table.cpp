@@ -20,11 +20,19 @@ namespace {
 //
 // splice and zero_copy come first where they are forced or asked for, and not by themselves.
 constexpr std::array path_table{
+    path_row{send_path::zero_copy, "zero_copy", send_reason::asked_for,
+             [](transfer& of) noexcept {
+                 const std::uint64_t min = of.options.zero_copy_bytes_min;
+                 return min > 0 && (of.plan.file_sent() > 0 || of.plan.file_left() >= min);
+             },
+             carry_by_zero_copy},
     path_row{send_path::send, "send", send_reason::small,
              [](transfer& of) noexcept { return of.all_in_one_send(); }, carry_by_send},
     path_row{send_path::sendfile, "sendfile", send_reason::resident,
              [](transfer& of) noexcept { return !of.options.by_copy && of.window_is_resident(); },
              carry_by_sendfile},
+    path_row{send_path::splice, "splice", send_reason::not_resident,
+             [](transfer&) noexcept { return false; }, carry_by_splice},
     path_row{send_path::read_send, "read_send", send_reason::not_resident,
              [](transfer&) noexcept { return true; }, carry_by_read_send},
 };

@@ -22,6 +22,10 @@ inline constexpr unsigned register_send_msg_ring = 31;  // Linux 6.13
 inline constexpr unsigned enter_no_iowait = 1U << 7;          // Linux 6.15
 inline constexpr std::uint32_t feature_no_iowait = 1U << 17;  // its bit in params.features
 
+// Zero-copy sends: a flag in `ioprio`, and the mark in `res` of the notice (Linux 6.2).
+inline constexpr std::uint16_t send_zero_copy_report_usage = 1U << 3;
+inline constexpr std::uint32_t notice_of_copy = 1U << 31;
+
 // user_data below the first address is the ring's own; all else is the address of a completion.
 inline constexpr std::uint64_t user_data_ignored = 0;
 inline constexpr std::uint64_t user_data_wake = 1;

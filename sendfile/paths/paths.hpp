@@ -16,6 +16,8 @@ namespace kevring::detail {
 task<std::error_code> carry_by_send(transfer& of);
 task<std::error_code> carry_by_sendfile(transfer& of);
 task<std::error_code> carry_by_read_send(transfer& of);
+task<std::error_code> carry_by_splice(transfer& of);
+task<std::error_code> carry_by_zero_copy(transfer& of);
 
 struct path_row {
     send_path path;

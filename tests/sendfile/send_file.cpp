@@ -23,7 +23,8 @@ using path_option = std::optional<send_path>;
 // No path given, and each of them; KEVRING_SEND_PATH then forces what is not given.
 path_option any_path() {
     return GENERATE(path_option{}, path_option{send_path::send}, path_option{send_path::sendfile},
-                    path_option{send_path::read_send});
+                    path_option{send_path::read_send}, path_option{send_path::splice},
+                    path_option{send_path::zero_copy});
 }
 
 std::string text_of(path_option path) {
@@ -34,6 +35,14 @@ send_options by(path_option path) {
     send_options options;
     options.path = path;
     return options;
+}
+
+// Unix sockets know no zero copy: the path is refused, and another takes over.
+bool is_refused(path_option path, const stream_pair& ends) {
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    ::getsockopt(ends.near.number(), SOL_SOCKET, SO_DOMAIN, &domain, &size);
+    return path == send_path::zero_copy && domain == AF_UNIX;
 }
 
 stream_pair any_stream() {
@@ -58,7 +67,7 @@ TEST_CASE("a file arrives whole on every path, whatever its size", "[sendfile]")
         CHECK(got.report.bytes_sent == size);
         CHECK(got.report.file_bytes == size);
         CHECK(difference(got.received, bytes).empty());
-        if (path && size > 0) {
+        if (path && size > 0 && !is_refused(path, ends)) {
             CHECK(name_of(got.report.path()) == name_of(*path));
             CHECK(got.report.reason() == send_reason::forced);
         }
@@ -381,6 +390,7 @@ TEST_CASE("a deadline ends a transfer to a peer that does not read", "[sendfile]
         CHECK(report.error == std::errc::timed_out);
         CHECK(report.bytes_sent > 0);
         CHECK(report.bytes_sent < more_than_a_socket_holds);
+        ends.close();
     });
     CHECK(detail::window_buffer::out_count() == 0);
 }
@@ -404,6 +414,7 @@ TEST_CASE("a stop ends a transfer to a peer that does not read", "[sendfile]") {
         const auto [report, none] = co_await when_all(std::move(send), std::move(end));
 
         CHECK(report.error == std::errc::operation_canceled);
+        ends.close();
     });
 }
 
@@ -486,6 +497,7 @@ TEST_CASE("a transfer that fails half-way ends those behind it in the order", "[
         CHECK(b.bytes_sent == 0);
         const send_report late = co_await send_file(on, ends.near, small.native(), whole, options);
         CHECK(late.error == std::errc::timed_out);
+        ends.close();
     });
 }
 

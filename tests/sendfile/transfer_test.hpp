@@ -103,6 +103,11 @@ struct stream_pair {
         REQUIRE(far.valid());
         return {std::move(near), std::move(far)};
     }
+    /// Ends both sides: what is still on its way is given up, and with it what zero copy holds.
+    void close() {
+        reset_far();
+        near.reset();
+    }
     /// Ends the far side with a reset, not with an end.
     void reset_far() {
         const linger at_once{1, 0};

@@ -1,0 +1,61 @@
+#include <kevring/sendfile/detail/pipe_pool.hpp>
+
+#include <kevring/sendfile/detail/window_pool.hpp>
+
+#include <array>
+
+namespace kevring::detail {
+namespace {
+
+// Two descriptors and up to a window of pinned pages each: transfers beyond the bound read and
+// send. Some stay open for the next transfers.
+constexpr std::size_t out_max = 64;
+constexpr std::size_t idle_max = 8;
+
+struct idle_pipe {
+    fd read_end;
+    fd write_end;
+    std::size_t capacity = 0;
+};
+
+struct pool {
+    std::array<idle_pipe, idle_max> idle;
+    std::size_t idle_count = 0;
+    std::size_t out_count = 0;
+    bool alive = true;
+    ~pool() { alive = false; }
+};
+
+thread_local pool pipes;
+
+}  // namespace
+
+pooled_pipe::pooled_pipe(kernel& system) noexcept {
+    if (pipes.out_count == out_max) return;
+    if (pipes.idle_count > 0) {
+        idle_pipe& last = pipes.idle[--pipes.idle_count];
+        read_end_ = std::move(last.read_end);
+        write_end_ = std::move(last.write_end);
+        capacity_ = last.capacity;
+    } else {
+        int ends[2] = {-1, -1};
+        const int capacity = system.open_pipe(ends, window_bytes);
+        if (capacity < 0) return;
+        read_end_.reset(ends[0]);
+        write_end_.reset(ends[1]);
+        capacity_ = static_cast<std::size_t>(capacity);
+    }
+    ++pipes.out_count;
+}
+
+pooled_pipe::~pooled_pipe() {
+    if (!read_end_) return;
+    --pipes.out_count;
+    if (held_bytes > 0 || !pipes.alive || pipes.idle_count == idle_max) return;
+    pipes.idle[pipes.idle_count++] = {std::move(read_end_), std::move(write_end_), capacity_};
+}
+
+std::size_t pooled_pipe::out_count() noexcept { return pipes.out_count; }
+std::size_t pooled_pipe::idle_count() noexcept { return pipes.idle_count; }
+
+}  // namespace kevring::detail

@@ -1,0 +1,375 @@
+// Which path is taken, and what is asked of the kernel: seen through a kernel of the test's own.
+#include "tests/sendfile/transfer_test.hpp"
+
+#include <kevring/runtime/kernel.hpp>
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/sendfile/detail/pipe_pool.hpp>
+#include <kevring/sendfile/detail/window_pool.hpp>
+
+#include <cerrno>
+#include <map>
+#include <tuple>
+
+using namespace kevring;
+using namespace kevring::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr std::uint64_t window = 256 * 1024;
+
+// Passes on to Linux, and says of a part of every file that it is not in memory.
+class watching_kernel : public kernel {
+public:
+    std::uint64_t absent_begin = 0;
+    std::uint64_t absent_end = 0;
+    bool knows_cachestat = true;
+    bool knows_nowait = true;
+    int fail_send_file = 0;
+    unsigned unruly = 0;  // short counts, EINTR and EAGAIN in between
+
+    struct call {
+        std::uint64_t begin;
+        std::uint64_t end;
+    };
+    std::vector<call> sendfile_calls;
+    const ring* on = nullptr;
+    std::map<std::uint64_t, std::uint64_t> bytes_by_turn;
+    unsigned page_questions = 0;
+    std::uint64_t largest_question = 0;
+
+    ssize_t send_file(int socket, int file, off_t* file_offset,
+                      std::size_t count) noexcept override {
+        const auto begin = static_cast<std::uint64_t>(*file_offset);
+        sendfile_calls.push_back({begin, begin + count});
+        if (fail_send_file != 0) return -fail_send_file;
+        if (unruly > 0) {
+            switch (unruly++ % 4) {
+                case 0: return -EINTR;
+                case 1: return -EAGAIN;
+                case 2: count = std::min<std::size_t>(count, 1 + unruly * 37); break;
+                default: break;
+            }
+        }
+        const ssize_t sent = kernel::send_file(socket, file, file_offset, count);
+        if (sent > 0 && on != nullptr)
+            bytes_by_turn[on->counters().turns] += static_cast<std::uint64_t>(sent);
+        return sent;
+    }
+    ssize_t send_now(int socket, const msghdr& message, int flags) noexcept override {
+        if (unruly > 0) {
+            switch (unruly++ % 4) {
+                case 0: return -EINTR;
+                case 1: return -EAGAIN;
+                case 2: {
+                    iovec one = message.msg_iov[0];
+                    one.iov_len = 1;
+                    msghdr less = message;
+                    less.msg_iov = &one;
+                    less.msg_iovlen = 1;
+                    return kernel::send_now(socket, less, flags);
+                }
+                default: break;
+            }
+        }
+        return kernel::send_now(socket, message, flags);
+    }
+    ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
+                       unsigned flags) noexcept override {
+        if (unruly > 0) {
+            switch (unruly++ % 4) {
+                case 0: return -EINTR;
+                case 1: return -EAGAIN;
+                case 2: count = std::min<std::size_t>(count, 1 + unruly * 37); break;
+                default: break;
+            }
+        }
+        return kernel::splice_now(source, source_offset, target, count, flags);
+    }
+    ssize_t read_nowait(int file, const iovec* parts, int part_count,
+                        off_t file_offset) noexcept override {
+        if (!knows_nowait) return -EOPNOTSUPP;
+        const auto begin = static_cast<std::uint64_t>(file_offset);
+        if (begin < absent_end && begin + parts->iov_len > absent_begin) return -EAGAIN;
+        return kernel::read_nowait(file, parts, part_count, file_offset);
+    }
+    ssize_t resident_pages(int file, std::uint64_t file_offset,
+                           std::uint64_t count) noexcept override {
+        ++page_questions;
+        largest_question = std::max(largest_question, count);
+        if (!knows_cachestat) return -ENOSYS;
+        if (file_offset < absent_end && file_offset + count > absent_begin) return 0;
+        return kernel::resident_pages(file, file_offset, count);
+    }
+    int open_pipe(int (&)[2], std::size_t) noexcept override { return -EMFILE; }
+};
+
+std::uint64_t bytes_of(const send_report& report, send_path path) {
+    return report.path_bytes[static_cast<std::size_t>(path)];
+}
+
+}  // namespace
+
+TEST_CASE("a small file goes with its header in one send", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const test_file file(pattern(1000));
+
+    on_ring([&](ring& on) -> task<void> {
+        send_options options;
+        options.header = "header";
+        const std::uint64_t requests = on.counters().requests;
+        const file_range range{0, 1000};
+        const send_report report = co_await send_file(on, ends.near, file.native(), range, options);
+
+        CHECK(report.bytes_sent == 1006);
+        CHECK(name_of(report.path()) == name_of(send_path::send));
+        CHECK(report.reason() == send_reason::small);
+        CHECK(on.counters().requests == requests + 1);  // the send; the page cache had the file
+    });
+}
+
+TEST_CASE("a file in the page cache goes by sendfile in bounded turns", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(3'000'000);
+    const test_file file(bytes);
+    watching_kernel system;
+    system.knows_cachestat = GENERATE(true, false);
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            system.on = &on;
+            const exchange got = co_await send_and_receive(on, ends, file.native(), whole,
+                                                           send_options(), bytes.size());
+
+            CHECK(difference(got.received, bytes).empty());
+            CHECK(bytes_of(got.report, send_path::sendfile) == bytes.size());
+            CHECK(got.report.reason() == send_reason::resident);
+            CHECK(got.report.path_changes == 0);
+        },
+        system);
+
+    for (const auto& call : system.sendfile_calls) CHECK(call.end - call.begin <= window);
+    for (const auto& [turn, sent] : system.bytes_by_turn) CHECK(sent <= window);
+    CHECK(system.largest_question <= window);
+    CHECK(system.page_questions >= 12);
+}
+
+// The property behind a loop that never waits for a disk: sendfile(2) gets no byte of a window that
+// is not in memory as a whole.
+TEST_CASE("what is not in the page cache never gets into sendfile", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(4'000'000);
+    const test_file file(bytes);
+    watching_kernel system;
+    system.knows_cachestat = GENERATE(true, false);
+    system.absent_begin = 1'000'000;
+    system.absent_end = 1'900'000;
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            const exchange got = co_await send_and_receive(on, ends, file.native(), whole,
+                                                           send_options(), bytes.size());
+
+            CHECK(difference(got.received, bytes).empty());
+            CHECK(got.report.error == std::error_code{});
+            CHECK(bytes_of(got.report, send_path::sendfile) > 2'000'000);
+            CHECK(bytes_of(got.report, send_path::read_send) >= 900'000);
+            CHECK(got.report.path_changes == 2);
+        },
+        system);
+
+    for (const auto& call : system.sendfile_calls) {
+        const bool apart = call.end <= system.absent_begin || call.begin >= system.absent_end;
+        CHECK(apart);
+    }
+}
+
+TEST_CASE("where nobody can tell what is in memory, the ring reads", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(500'000);
+    const test_file file(bytes);
+    watching_kernel system;
+    system.knows_cachestat = false;
+    system.knows_nowait = false;
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            const exchange got = co_await send_and_receive(on, ends, file.native(), whole,
+                                                           send_options(), bytes.size());
+
+            CHECK(difference(got.received, bytes).empty());
+            CHECK(name_of(got.report.path()) == name_of(send_path::read_send));
+            CHECK(got.report.reason() == send_reason::not_resident);
+        },
+        system);
+
+    CHECK(system.sendfile_calls.empty());
+}
+
+TEST_CASE("a file system without sendfile is read and sent", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(500'000);
+    const test_file file(bytes);
+    watching_kernel system;
+    system.fail_send_file = GENERATE(EINVAL, ENOSYS, EOPNOTSUPP);
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            send_options options;
+            options.header = "header";
+            const exchange got = co_await send_and_receive(on, ends, file.native(), whole, options,
+                                                           bytes.size() + 6);
+
+            CHECK(difference(got.received, "header" + bytes).empty());
+            CHECK(name_of(got.report.path()) == name_of(send_path::read_send));
+            CHECK(got.report.reason() == send_reason::refused);
+        },
+        system);
+
+    CHECK(system.sendfile_calls.size() == 1);
+}
+
+TEST_CASE("an error of sendfile reaches the caller as it is", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const test_file file(pattern(500'000));
+    watching_kernel system;
+    system.fail_send_file = GENERATE(EIO, ECONNRESET, ENOMEM);
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            const send_report report = co_await send_file(on, ends.near, file.native());
+
+            CHECK(report.error == std::error_code(system.fail_send_file, std::system_category()));
+        },
+        system);
+}
+
+TEST_CASE("short counts and interruptions lose and double nothing", "[sendfile]") {
+    const send_path path =
+        GENERATE(send_path::sendfile, send_path::read_send, send_path::send, send_path::zero_copy);
+    INFO(name_of(path));
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(600'000);
+    const test_file file(bytes);
+    watching_kernel system;
+    system.unruly = 1;
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            send_options options;
+            options.path = path;
+            options.header = "some header";
+            options.trailer = "some trailer";
+            const exchange got = co_await send_and_receive(on, ends, file.native(), whole, options,
+                                                           bytes.size() + 23);
+
+            CHECK(got.report.error == std::error_code{});
+            CHECK(difference(got.received, "some header" + bytes + "some trailer").empty());
+        },
+        system);
+}
+
+TEST_CASE("without a pipe to be had, splice gives way", "[sendfile]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(600'000);
+    const test_file file(bytes);
+    watching_kernel system;
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            // Pipes that wait from tests before are taken, so that one has to be opened.
+            std::vector<std::unique_ptr<detail::pooled_pipe>> taken;
+            while (detail::pooled_pipe::idle_count() > 0)
+                taken.push_back(std::make_unique<detail::pooled_pipe>(system));
+            send_options options;
+            options.path = send_path::splice;
+            const exchange got =
+                co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
+
+            CHECK(got.report.error == std::error_code{});
+            CHECK(difference(got.received, bytes).empty());
+            CHECK(bytes_of(got.report, send_path::splice) == 0);
+        },
+        system);
+}
+
+TEST_CASE("a file that may change under way is copied", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(600'000);
+    const test_file file(bytes);
+
+    on_ring([&](ring& on) -> task<void> {
+        send_options options;
+        options.by_copy = true;
+        const exchange got =
+            co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
+
+        CHECK(difference(got.received, bytes).empty());
+        CHECK(name_of(got.report.path()) == name_of(send_path::read_send));
+        CHECK(got.report.reason() == send_reason::copy_wanted);
+    });
+}
+
+// Loopback copies what it is asked not to copy: the path is left as soon as the kernel says so.
+TEST_CASE("zero copy ends when the kernel copies, and says so", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(3'000'000);
+    const test_file file(bytes);
+
+    on_ring([&](ring& on) -> task<void> {
+        send_options options;
+        options.zero_copy_bytes_min = 1'000'000;
+        const exchange got =
+            co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
+
+        CHECK(difference(got.received, bytes).empty());
+        CHECK(got.report.path_reasons[static_cast<std::size_t>(send_path::zero_copy)] ==
+              send_reason::asked_for);
+        CHECK(got.report.kernel_copied);
+        CHECK(bytes_of(got.report, send_path::zero_copy) <= 2 * window);
+    });
+}
+
+TEST_CASE("zero copy is left alone below its threshold", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(300'000);
+    const test_file file(bytes);
+
+    on_ring([&](ring& on) -> task<void> {
+        send_options options;
+        options.zero_copy_bytes_min = 1'000'000;
+        const exchange got =
+            co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
+
+        CHECK(difference(got.received, bytes).empty());
+        CHECK(bytes_of(got.report, send_path::zero_copy) == 0);
+    });
+}
+
+TEST_CASE("a client that does not read holds one window of memory at most", "[sendfile]") {
+    const send_path path = GENERATE(send_path::send, send_path::sendfile, send_path::read_send,
+                                    send_path::splice, send_path::zero_copy);
+    INFO(name_of(path));
+    stream_pair ends = stream_pair::tcp();
+    const test_file file(pattern(16 * 1024 * 1024));
+
+    on_ring([&](ring& on) -> task<void> {
+        const auto looking = []() -> task<std::pair<std::size_t, std::size_t>> {
+            co_await sleep_for(100ms);
+            co_return std::pair(detail::window_buffer::out_count(),
+                                detail::pooled_pipe::out_count());
+        };
+        send_options options;
+        options.path = path;
+        task<send_report> send =
+            with_timeout(send_file(on, ends.near, file.native(), whole, options), 200ms);
+        task<std::pair<std::size_t, std::size_t>> look = looking();
+        const auto [report, held] = co_await when_all(std::move(send), std::move(look));
+
+        CHECK(report.error == std::errc::timed_out);
+        CHECK(held.first <= (path == send_path::sendfile || path == send_path::splice ? 0U : 1U));
+        CHECK(held.second == (path == send_path::splice ? 1U : 0U));
+        ends.close();
+    });
+    CHECK(detail::pooled_pipe::out_count() == 0);
+}
