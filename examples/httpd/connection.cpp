@@ -6,6 +6,7 @@
 
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/operations/read.hpp>
+#include <kevring/sendfile/send_file.hpp>
 
 #include <algorithm>
 #include <array>
@@ -25,7 +26,7 @@
 namespace httpd {
 namespace {
 
-// A body up to here is not cut in two when it could go out in one send.
+// A body up to here is read behind its head, and both go out in one send.
 constexpr std::uint64_t small_body_bytes = 32 * 1024;
 // A head of ours is smaller than this, whatever the file.
 constexpr std::size_t head_room = 2 * 1024;
@@ -204,17 +205,14 @@ kevring::task<connection::outcome> connection::answer(const request_head& head, 
     if (!roomy) co_return outcome::close;
     const outcome after = keep ? outcome::keep : outcome::close;
     if (head.method() == request_method::get || head.method() == request_method::head) {
-        if (const auto* const known = of_.cache().find(head.path())) {
-            if (of_.shared().files.is_current(**known)) {
-                const std::shared_ptr<const served_file> file = *known;  // may leave the cache
-                const bool sent = co_await answer_file(head, *file, out, keep);
-                co_return sent ? after : outcome::close;
-            }
-            of_.cache().drop(head.path());
+        if (const auto* const known = of_.cached(head.path())) {
+            const std::shared_ptr<const served_file> file = *known;  // may leave the cache
+            const bool sent = co_await answer_file(head, *file, out, keep);
+            co_return sent ? after : outcome::close;
         }
         const resource found = co_await of_.shared().files.find(of_.on(), head.path());
         if (found.file) {
-            of_.cache().put(head.path(), found.file);
+            of_.cache(head.path(), found.file);
             const bool sent = co_await answer_file(head, *found.file, out, keep);
             co_return sent ? after : outcome::close;
         }
@@ -332,31 +330,19 @@ kevring::task<bool> connection::send_ranges(const request_head& head, const open
     co_return true;
 }
 
-// Appends bytes of the file, sending whenever the block is full; the last piece stays for the next
-// flush, with whatever follows.
+// A small piece is appended, and goes out with what follows; a large one takes along what waits.
 kevring::task<bool> connection::send_bytes(const open_file& file, byte_range range, outbox& out) {
-    if (range.count > out.room()) {
-        allow_body(range.count);
-        if (range.count <= small_body_bytes && !out.empty()) {
-            // Earlier responses fill the block: they go first, so that this one is not cut in two.
-            const bool sent = co_await flush(out);
-            if (!sent) co_return false;
-        }
-    }
+    if (range.count > small_body_bytes) co_return co_await send_large(file, range, out);
+    const bool roomy = co_await make_room(out, static_cast<std::size_t>(range.count));
+    if (!roomy) co_return false;
     while (range.count > 0) {
-        if (out.room() == 0) {
-            const bool sent = co_await flush(out);
-            if (!sent) co_return false;
-        }
-        const std::span<char> space = out.space();
-        const auto wanted =
-            static_cast<std::size_t>(std::min<std::uint64_t>(space.size(), range.count));
-        const iovec part{space.data(), wanted};
+        const std::span<char> space = out.space().first(static_cast<std::size_t>(range.count));
+        const iovec part{space.data(), space.size()};
         ssize_t count = of_.on().system().read_nowait(file.descriptor.number(), &part, 1,
                                                       static_cast<off_t>(range.first));
         if (count == -EAGAIN || count == -EOPNOTSUPP) {  // not in memory: the loop does not wait
-            kevring::read_operation read(of_.on(), file.descriptor,
-                                         std::as_writable_bytes(space.first(wanted)), range.first);
+            kevring::read_operation read(of_.on(), file.descriptor, std::as_writable_bytes(space),
+                                         range.first);
             const auto got = co_await read;
             count = got ? static_cast<ssize_t>(*got) : -1;
         }
@@ -368,6 +354,19 @@ kevring::task<bool> connection::send_bytes(const open_file& file, byte_range ran
         range.count -= static_cast<std::uint64_t>(count);
     }
     co_return true;
+}
+
+kevring::task<bool> connection::send_large(const open_file& file, byte_range range, outbox& out) {
+    allow_body(range.count);
+    kevring::send_options with;
+    with.header = out.bytes();
+    with.expected =
+        kevring::file_version{.byte_count = file.byte_count, .modified_ns = file.modified_ns};
+    const kevring::file_range wanted{.offset = range.first, .count = range.count};
+    const kevring::send_report report =
+        co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);
+    out.clear();
+    co_return !report.error;
 }
 
 kevring::task<bool> connection::flush(outbox& out) {

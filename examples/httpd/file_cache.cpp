@@ -22,6 +22,22 @@ void file_cache::drop(std::string_view raw_path) {
     order_.erase(place);
 }
 
+void file_cache::drop_named(std::string_view name) {
+    for (auto each = order_.begin(); each != order_.end();) {
+        const auto place = each++;
+        const std::string_view served = place->file->plain.name;
+        const bool below =
+            name.empty() || (served.starts_with(name) &&
+                             (served.size() == name.size() || served[name.size()] == '/'));
+        const bool sibling =
+            name.starts_with(served) &&
+            (name.ends_with(".zst") || name.ends_with(".br") || name.ends_with(".gz"));
+        if (!below && !sibling) continue;
+        by_path_.erase(place->raw_path);  // first: its key is a view into the entry
+        order_.erase(place);
+    }
+}
+
 void file_cache::clear() noexcept {
     by_path_.clear();
     order_.clear();

@@ -31,6 +31,8 @@ public:
 
     void put(std::string_view raw_path, std::shared_ptr<const served_file> file);
     void drop(std::string_view raw_path);
+    /// Drops what is served from `name`, a file or a folder, or from a compressed sibling of it.
+    void drop_named(std::string_view name);
     void clear() noexcept;
     std::size_t size() const noexcept { return by_path_.size(); }
 

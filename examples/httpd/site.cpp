@@ -82,6 +82,7 @@ open_file describe(kevring::fd descriptor, const struct stat& status, std::strin
     file.modified_ns = modified_ns(status);
     file.inode = status.st_ino;
     file.device = status.st_dev;
+    file.link_count = status.st_nlink;
     const std::int64_t age_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                                     std::chrono::system_clock::now().time_since_epoch())
                                     .count() -

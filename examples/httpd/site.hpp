@@ -29,6 +29,7 @@ struct open_file {
     std::int64_t modified_ns = 0;  // since 1970
     std::uint64_t inode = 0;
     std::uint64_t device = 0;
+    std::uint64_t link_count = 0;
     std::string entity_tag;  // with its quotes
     std::string_view media_type;
     std::string validator_fields;  // the lines that a 304 has too
@@ -45,6 +46,7 @@ struct served_file {
     // By content_coding: zstd, br, gzip.
     std::array<std::optional<open_file>, 3> compressed;
     unsigned available = 0;  // bits of accepted_codings
+    bool watched = false;    // changes are heard of; else each use is preceded by a look
 
     const open_file& variant(content_coding coding) const noexcept {
         return coding == content_coding::identity ? plain
@@ -55,12 +57,12 @@ struct served_file {
 /// What a path leads to.
 struct resource {
     explicit resource(unsigned refused_with) noexcept : status(refused_with) {}
-    explicit resource(std::shared_ptr<const served_file> found) noexcept
+    explicit resource(std::shared_ptr<served_file> found) noexcept
         : status(200), file(std::move(found)) {}
     explicit resource(std::string moved_to) noexcept : status(301), location(std::move(moved_to)) {}
 
     unsigned status;
-    std::shared_ptr<const served_file> file;
+    std::shared_ptr<served_file> file;
     std::string location;
 };
 

@@ -27,7 +27,8 @@ worker::worker(kevring::ring& on, shared_state& shared, std::vector<kevring::lis
       shared_(shared),
       log_(log),
       listeners_(std::move(listeners)),
-      cache_(shared.options.open_file_count_max) {
+      cache_(shared.options.open_file_count_max),
+      watch_(shared.files.root()) {
     free_blocks_.reserve(free_block_count_max);
 }
 
@@ -88,6 +89,25 @@ void worker::remove(connection& one) noexcept {
     connections_[one.place]->place = one.place;
     connections_.pop_back();
     shared_.connection_count.fetch_sub(1, std::memory_order_relaxed);
+}
+
+const std::shared_ptr<const served_file>* worker::cached(std::string_view raw_path) {
+    // A change that the client can know of was made before the request came, and so before this
+    // turn of the loop took the request from the kernel.
+    if (const std::uint64_t turn = ring_.counters().turns; turn != looked_in_turn_) {
+        looked_in_turn_ = turn;
+        watch_.take_changes(cache_);
+    }
+    const auto* const known = cache_.find(raw_path);
+    if (known == nullptr || (*known)->watched || shared_.files.is_current(**known)) return known;
+    cache_.drop(raw_path);
+    return nullptr;
+}
+
+void worker::cache(std::string_view raw_path, const std::shared_ptr<served_file>& file) {
+    // Looked at once more when it is watched: it may have changed between the two.
+    file->watched = watch_.cover(file->plain) && shared_.files.is_current(*file);
+    cache_.put(raw_path, file);
 }
 
 std::unique_ptr<send_block> worker::take_block() {

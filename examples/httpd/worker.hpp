@@ -3,6 +3,7 @@
 
 #include "access_log.hpp"
 #include "file_cache.hpp"
+#include "file_watch.hpp"
 #include "http_date.hpp"
 #include "settings.hpp"
 #include "site.hpp"
@@ -60,7 +61,9 @@ public:
     kevring::ring& on() noexcept { return ring_; }
     shared_state& shared() noexcept { return shared_; }
     const settings& options() const noexcept { return shared_.options; }
-    file_cache& cache() noexcept { return cache_; }
+    /// The cached file for a path, if it is as it was; null: look it up.
+    const std::shared_ptr<const served_file>* cached(std::string_view raw_path);
+    void cache(std::string_view raw_path, const std::shared_ptr<served_file>& file);
     access_log& log() noexcept { return log_; }
     bool draining() const noexcept { return draining_; }
 
@@ -84,6 +87,8 @@ private:
 
     std::vector<kevring::listener> listeners_;
     file_cache cache_;
+    file_watch watch_;
+    std::uint64_t looked_in_turn_ = 0;  // the turn in which changes were taken last
     std::vector<std::unique_ptr<send_block>> free_blocks_;
     std::vector<connection*> connections_;
     kevring::task_scope* accepting_ = nullptr;
