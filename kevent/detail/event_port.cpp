@@ -41,20 +41,20 @@ event_port::event_port()
         throw std::system_error(errno, std::system_category(), "epoll_ctl");
 }
 
-int event_port::control(int operation, int number, std::uint32_t poll_bits, bool once,
+int event_port::control(int operation, int number, std::uint32_t poll_bits,
                         std::uint64_t tag) noexcept {
     epoll_event request{};
-    request.events = poll_bits | EPOLLET | (once ? std::uint32_t{EPOLLONESHOT} : 0u);
+    request.events = poll_bits | EPOLLET;
     request.data.u64 = tag;
     return ::epoll_ctl(set_.number(), operation, number, &request) == 0 ? 0 : -errno;
 }
 
-int event_port::add(int number, std::uint32_t poll_bits, bool once, std::uint64_t tag) noexcept {
-    return control(EPOLL_CTL_ADD, number, poll_bits, once, tag);
+int event_port::add(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept {
+    return control(EPOLL_CTL_ADD, number, poll_bits, tag);
 }
 
-int event_port::change(int number, std::uint32_t poll_bits, bool once, std::uint64_t tag) noexcept {
-    return control(EPOLL_CTL_MOD, number, poll_bits, once, tag);
+int event_port::change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept {
+    return control(EPOLL_CTL_MOD, number, poll_bits, tag);
 }
 
 void event_port::remove(int number) noexcept {
@@ -106,7 +106,7 @@ int event_port::set_alarm(std::int64_t deadline_ns) noexcept {
     if (!alarm_) {
         alarm_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
         if (!alarm_) return -errno;
-        if (const int failure = add(alarm_.number(), EPOLLIN, false, alarm); failure != 0) {
+        if (const int failure = add(alarm_.number(), EPOLLIN, alarm); failure != 0) {
             alarm_.reset();
             return failure;
         }

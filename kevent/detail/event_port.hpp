@@ -27,8 +27,8 @@ public:
 
     event_port();
 
-    int add(int number, std::uint32_t poll_bits, bool once, std::uint64_t tag) noexcept;
-    int change(int number, std::uint32_t poll_bits, bool once, std::uint64_t tag) noexcept;
+    int add(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept;
+    int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept;
     void remove(int number) noexcept;
 
     /// Takes up to `capacity` edges without waiting.
@@ -57,8 +57,7 @@ public:
     int give_set() noexcept;
 
 private:
-    int control(int operation, int number, std::uint32_t poll_bits, bool once,
-                std::uint64_t tag) noexcept;
+    int control(int operation, int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept;
 
     fd set_;
     fd bell_;

@@ -567,10 +567,10 @@ int queue_core::commit(unsigned new_uidx, unsigned over) {
 
 // For sources.
 
-int queue_core::watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits, bool once) {
+int queue_core::watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) {
     if (what.slot != no_slot) {
         const std::uint32_t slot = what.slot;
-        return port_.change(what.number, poll_bits, once,
+        return port_.change(what.number, poll_bits,
                             tag_of(slot + event_port::first_free, slots_[slot].generation));
     }
     std::uint32_t slot = free_slot_;
@@ -582,7 +582,7 @@ int queue_core::watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_
     }
     slots_[slot].listener = &listener;
     what.slot = slot;
-    const int failure = port_.add(what.number, poll_bits, once,
+    const int failure = port_.add(what.number, poll_bits,
                                   tag_of(slot + event_port::first_free, slots_[slot].generation));
     if (failure != 0) {
         slots_[slot].next_free = std::exchange(free_slot_, slot);

@@ -79,7 +79,7 @@ public:
 
     // For sources, under the lock.
 
-    int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits, bool once) override;
+    int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) override;
     void unwatch(fd_watch& what) noexcept override;
     timer_queue& timers() override;
     std::int64_t now_ns() noexcept override;

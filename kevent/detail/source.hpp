@@ -56,11 +56,10 @@ struct fd_watch {
 class source_host {
 public:
     /// Begins to watch for `poll_bits` (POLLIN ...), or changes what is watched for; an origin that
-    /// has some of them already is reported at once. Reports are edges, and one only if `once`.
+    /// has some of them already is reported at once. Reports are edges.
     ///
     /// Result     0, or a negative error number; what was watched before stays so then.
-    virtual int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits,
-                      bool once) = 0;
+    virtual int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) = 0;
     /// Ends it: no report comes after this. Not watching is fine.
     virtual void unwatch(fd_watch& what) noexcept = 0;
 

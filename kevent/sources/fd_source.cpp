@@ -20,7 +20,7 @@ int fd_source::number() const noexcept {
 int fd_source::arm() {
     // With an empty mask no activity counts, errors included, which the kernel would report.
     if (event() == KEVENT_MASK_EMPTY) {
-        host_.unwatch(watch_);
+        disarm();
         return 0;
     }
     if (!held_) {
@@ -28,24 +28,45 @@ int fd_source::arm() {
         if (copy < 0) return -errno;
         hold(fd(copy));
     }
-    const int answer = host_.watch(watch_, *this, wanted_bits(), of_.has(KEVENT_REQ_ONESHOT));
-    return answer == -EPERM ? -EINVAL : answer;  // a file that cannot be polled
+    // Second: what comes between is reported, and then taken for the answer.
+    was_ready_when_armed_ = among_.shares() && (bits_now() & wanted_bits()) != 0;
+    const int answer = host_.watch(watch_, *this, wanted_bits());
+    if (answer != 0) return answer == -EPERM ? -EINVAL : answer;  // it cannot be polled
+    among_.set_armed(true, event());
+    return 0;
 }
 
-readiness fd_source::test() {
+std::uint32_t fd_source::bits_now() const noexcept {
     pollfd now{number(), static_cast<short>(wanted_bits()), 0};
-    if (kernel::real().poll_now(&now, 1) < 0) return readiness::not_ready;
-    return judge(static_cast<std::uint16_t>(now.revents));
+    if (kernel::real().poll_now(&now, 1) < 0) return 0;
+    return static_cast<std::uint16_t>(now.revents);
 }
 
-void fd_source::disarm() noexcept { host_.unwatch(watch_); }
+readiness fd_source::test() { return judge(bits_now()); }
 
-result<std::uint32_t> fd_source::file_type(const registration& of) noexcept {
+void fd_source::disarm() noexcept {
+    host_.unwatch(watch_);
+    among_.set_armed(false, KEVENT_MASK_EMPTY);
+}
+
+void fd_source::active(std::uint32_t poll_bits) noexcept {
+    if (!of_.armed) return;
+    const bool is_answer = std::exchange(was_ready_when_armed_, false);
+    const readiness state = judge(poll_bits);
+    if (state == readiness::ready && !is_answer && !of_.has(KEVENT_REQ_WAKEUP_ALL) &&
+        among_.older_takes(poll_bits)) {
+        set_results(0, 0);
+        return;
+    }
+    host_.report(of_, state);
+}
+
+result<struct stat> fd_source::status_of(const registration& of) noexcept {
     struct stat status{};
     const int number = static_cast<int>(of.record.id.raw[0]);
     if (const int answer = kernel::real().stat_file(number, status); answer < 0)
         return error_from(answer);
-    return static_cast<std::uint32_t>(status.st_mode & S_IFMT);
+    return status;
 }
 
 }  // namespace kevring::detail

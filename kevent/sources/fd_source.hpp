@@ -1,11 +1,14 @@
 // fd_source.hpp: what the types that watch a descriptor have in common.
 #pragma once
 
+#include <kevring/kevent/detail/origin.hpp>
 #include <kevring/kevent/detail/source.hpp>
 #include <kevring/runtime/fd.hpp>
 
 #include <cstdint>
 #include <utility>
+
+#include <sys/stat.h>
 
 namespace kevring::detail {
 
@@ -38,19 +41,23 @@ protected:
     /// What `poll_bits` mean for the present event mask; sets ret_data.
     virtual readiness judge(std::uint32_t poll_bits) noexcept = 0;
 
-    /// What the descriptor of a request is: S_IFSOCK or the like, as stat(2) names it.
-    ///
-    /// Errors     bad_file_descriptor.
-    static result<std::uint32_t> file_type(const registration& of) noexcept;
+    /// What the descriptor of a request is. Errors: bad_file_descriptor.
+    static result<struct stat> status_of(const registration& of) noexcept;
+
+    /// From now on one activity of the file is for one registration of it (K-097).
+    void share(const struct stat& file, origin_member::ready_test is_ready) {
+        among_.join(file.st_dev, file.st_ino, is_ready);
+    }
 
 private:
     int number() const noexcept;
-    void active(std::uint32_t poll_bits) noexcept final {
-        if (of_.armed) host_.report(of_, judge(poll_bits));
-    }
+    std::uint32_t bits_now() const noexcept;
+    void active(std::uint32_t poll_bits) noexcept final;
 
     fd held_;
     fd_watch watch_;
+    origin_member among_;
+    bool was_ready_when_armed_ = false;  // then the first report is the answer to arm()
 };
 
 }  // namespace kevring::detail

@@ -91,7 +91,7 @@ result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host
     made->notifier_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
     if (!made->notifier_) return error_from_errno();
     made->watch_.number = made->notifier_.number();
-    if (const int failure = host.watch(made->watch_, *made, POLLIN, false); failure != 0)
+    if (const int failure = host.watch(made->watch_, *made, POLLIN); failure != 0)
         return error_from(failure);
     place = made;
     return made;

@@ -16,10 +16,12 @@ public:
     using fd_source::fd_source;
 
     static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
-        const auto type = file_type(of);
-        if (!type) return error_from(-type.error().value());
-        if (*type != S_IFIFO) return error_from(-EINVAL);
-        return std::make_unique<pipe_source>(host, of);
+        const auto file = status_of(of);
+        if (!file) return error_from(-file.error().value());
+        if ((file->st_mode & S_IFMT) != S_IFIFO) return error_from(-EINVAL);
+        auto made = std::make_unique<pipe_source>(host, of);
+        made->share(*file, &is_ready);
+        return made;
     }
 
 private:
@@ -30,12 +32,19 @@ private:
         return bits;
     }
 
-    readiness judge(std::uint32_t poll_bits) noexcept override {
+    static std::uint32_t satisfied_events(std::uint32_t event, std::uint32_t poll_bits) noexcept {
         std::uint32_t satisfied = 0;
-        if ((poll_bits & (POLLIN | POLLRDNORM)) != 0) satisfied |= event() & KEVENT_SOCKET_RECV;
+        if ((poll_bits & (POLLIN | POLLRDNORM)) != 0) satisfied |= event & KEVENT_SOCKET_RECV;
         if ((poll_bits & (POLLOUT | POLLWRNORM)) != 0 && (poll_bits & POLLERR) == 0)
-            satisfied |= event() & KEVENT_SOCKET_SEND;
+            satisfied |= event & KEVENT_SOCKET_SEND;
+        return satisfied;
+    }
+    static bool is_ready(std::uint32_t event, std::uint32_t poll_bits) noexcept {
+        return satisfied_events(event, poll_bits) != 0;
+    }
 
+    readiness judge(std::uint32_t poll_bits) noexcept override {
+        const std::uint32_t satisfied = satisfied_events(event(), poll_bits);
         if (satisfied != 0) {
             set_results(satisfied, 0);
             return readiness::ready;

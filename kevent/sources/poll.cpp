@@ -21,10 +21,11 @@ public:
     using fd_source::fd_source;
 
     static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
-        const auto type = file_type(of);
-        if (!type) return error_from(-type.error().value());
+        const auto file = status_of(of);
+        if (!file) return error_from(-file.error().value());
+        const auto type = file->st_mode & S_IFMT;
         // poll(2) calls these always ready.
-        if (*type == S_IFREG || *type == S_IFDIR) return error_from(-EINVAL);
+        if (type == S_IFREG || type == S_IFDIR) return error_from(-EINVAL);
         of.record.req_flags |= KEVENT_REQ_LAST_CHECK;
         return std::make_unique<poll_source>(host, of);
     }

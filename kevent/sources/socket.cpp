@@ -19,10 +19,12 @@ public:
     using fd_source::fd_source;
 
     static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
-        const auto type = file_type(of);
-        if (!type) return error_from(-type.error().value());
-        if (*type != S_IFSOCK) return error_from(-ENOTSOCK);
-        return std::make_unique<socket_source>(host, of);
+        const auto file = status_of(of);
+        if (!file) return error_from(-file.error().value());
+        if ((file->st_mode & S_IFMT) != S_IFSOCK) return error_from(-ENOTSOCK);
+        auto made = std::make_unique<socket_source>(host, of);
+        made->share(*file, &is_ready);
+        return made;
     }
 
 private:
@@ -33,16 +35,23 @@ private:
         return bits;
     }
 
-    readiness judge(std::uint32_t poll_bits) noexcept override {
+    static std::uint32_t satisfied_events(std::uint32_t event, std::uint32_t poll_bits) noexcept {
         std::uint32_t satisfied = 0;
-        if ((poll_bits & input_bits) != 0) satisfied |= event() & input_events;
+        if ((poll_bits & input_bits) != 0) satisfied |= event & input_events;
         // A connection that is dead reports room to send as well. Who only sends would never hear
         // of the failure, if that counted.
-        const bool only_sends = (event() & input_events) == 0;
+        const bool only_sends = (event & input_events) == 0;
         const bool failed = (poll_bits & (POLLERR | POLLHUP)) != 0;
         if ((poll_bits & output_bits) != 0 && !(only_sends && failed))
-            satisfied |= event() & KEVENT_SOCKET_SEND;
+            satisfied |= event & KEVENT_SOCKET_SEND;
+        return satisfied;
+    }
+    static bool is_ready(std::uint32_t event, std::uint32_t poll_bits) noexcept {
+        return satisfied_events(event, poll_bits) != 0;
+    }
 
+    readiness judge(std::uint32_t poll_bits) noexcept override {
+        const std::uint32_t satisfied = satisfied_events(event(), poll_bits);
         if (satisfied != 0) {
             set_results(satisfied, 0);
             return readiness::ready;

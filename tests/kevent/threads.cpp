@@ -254,3 +254,57 @@ TEST_CASE("a queue that is closed while others wait serves them to the end", "[k
     waiter.join();
     CHECK((result == 1 || result == -EBADF));
 }
+
+TEST_CASE("one connection is for the older of two queues, or for both if they ask for all",
+          "[kevent][flags][K-097]") {
+    const std::uint32_t flags = GENERATE(0u, unsigned{KEVENT_REQ_WAKEUP_ALL});
+    queue older;
+    queue younger;
+    const kevring::fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const sa_family_t unnamed = AF_UNIX;  // the kernel finds a name
+    REQUIRE(::bind(listener.number(), reinterpret_cast<const sockaddr*>(&unnamed),
+                   sizeof unnamed) == 0);
+    REQUIRE(::listen(listener.number(), 8) == 0);
+    sockaddr_storage at{};
+    socklen_t size = sizeof at;
+    REQUIRE(::getsockname(listener.number(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    const ukevent request = record(KEVENT_SOCKET, listener.number(), KEVENT_SOCKET_ACCEPT, flags);
+    older.add(request);
+    younger.add(request);
+    std::vector<kevring::fd> clients;
+    const auto connect = [&] {
+        clients.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        REQUIRE(::connect(clients.back().number(), reinterpret_cast<sockaddr*>(&at), size) == 0);
+    };
+
+    for (int round = 0; round < 2; ++round) {
+        connect();
+        CHECK(younger.silent() == (flags == 0));
+        CHECK(is_done(older.get_one()));
+        CHECK(older.silent());
+        CHECK(younger.silent());
+    }
+
+    younger.modify(request);  // its own question is answered
+    CHECK(is_done(younger.get_one()));
+    older.remove(request);
+    connect();
+    CHECK(is_done(younger.get_one()));
+}
+
+TEST_CASE("a one-shot that was passed over gets the next turn", "[kevent][flags]") {
+    queue q;
+    const auto peers = ends::sockets();
+    ukevent older = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ONESHOT);
+    ukevent younger = older;
+    younger.id.raw[1] = 1;
+    q.add(older);
+    q.add(younger);
+
+    peers.far_sends();
+    CHECK(q.get_one().id.raw[1] == 0);
+    CHECK(q.silent());
+    peers.far_sends();
+    CHECK(q.get_one().id.raw[1] == 1);
+    CHECK(q.silent());
+}
