@@ -26,6 +26,8 @@
 extern "C" {
 #endif
 
+struct itimerspec; /* which plain C11 leaves out of <time.h> */
+
 /* Commands of kevent_ctl(). */
 #define KEVENT_CTL_ADD 0    /* register; the array is also the reply */
 #define KEVENT_CTL_REMOVE 1 /* drop registrations */
