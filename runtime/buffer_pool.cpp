@@ -17,6 +17,8 @@ namespace kevring {
 namespace detail {
 namespace {
 
+constexpr std::size_t page_bytes = 4096;
+constexpr unsigned surplus_period = 64;  // buffers that come home between two looks at the surplus
 constexpr unsigned buffer_count_limit = 32768;  // of one group (io_uring_register(2))
 
 // Memory that costs nothing until it is touched; the kernel wants the entries on a page's begin.
@@ -50,6 +52,12 @@ borrowed_buffer buffer_pool_state::lend(std::uint16_t index) noexcept {
 
 void buffer_pool_state::give_back(std::uint16_t index) noexcept {
     if (closed_) return;
+    if (++return_count_ % surplus_period == 0) find_surplus();
+    if (surplus_count_ > 0) [[unlikely]] {
+        --surplus_count_;
+        retire(index);
+        return;
+    }
     offer(index);
     if (starving_.linked()) [[unlikely]] {
         auto& first = static_cast<starved_receiver&>(*starving_.next);
@@ -66,9 +74,23 @@ void buffer_pool_state::come_home(std::uint16_t index) noexcept {
 
 // The rare cases.
 
+// Half of what has lain idle is too much, as long as the pool is larger than at its beginning: the
+// kernel takes buffers in turn, so each that is too many pushes another out of the caches.
+void buffer_pool_state::find_surplus() noexcept {
+    if (idle_count_min_ > count_min_) surplus_count_ = (idle_count_min_ - count_min_) / 2;
+    idle_count_min_ = offered_count_;
+}
+
+void buffer_pool_state::retire(std::uint16_t index) noexcept {
+    retired_.push_back(index);  // within what is reserved
+    if (buffer_bytes_ % page_bytes == 0)
+        ::madvise(memory_ + index * buffer_bytes_, buffer_bytes_, MADV_DONTNEED);
+}
+
 buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& options)
     : ring_(on),
       buffer_bytes_(options.buffer_bytes),
+      count_min_(options.buffer_count),
       count_max_(std::max(options.buffer_count, options.buffer_count_max)) {
     if (buffer_bytes_ < 64 || buffer_bytes_ > (std::size_t{1} << 30) || options.buffer_count == 0 ||
         count_max_ > buffer_count_limit)
@@ -76,6 +98,7 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
             "kevring: a buffer pool has 1 to 32768 buffers of 64 bytes to 1 GiB");
     entry_count_ = std::bit_ceil(count_max_);
     slots_.reserve(count_max_);
+    retired_.reserve(count_max_);
     memory_ = static_cast<std::byte*>(reserve(count_max_ * buffer_bytes_));
     try {
         entries_ = static_cast<io_uring_buf_ring*>(reserve(entry_count_ * sizeof(io_uring_buf)));
@@ -109,10 +132,15 @@ void buffer_pool_state::let_go() noexcept {
 }
 
 void buffer_pool_state::grow(unsigned count) {
-    const unsigned wanted = std::min(buffer_count() + count, count_max_);
-    for (unsigned index = buffer_count(); index < wanted; ++index) {
+    surplus_count_ = 0;
+    for (; count > 0 && !retired_.empty(); --count) {
+        offer(retired_.back());
+        retired_.pop_back();
+    }
+    for (; count > 0 && slots_.size() < count_max_; --count) {
+        const auto index = static_cast<std::uint16_t>(slots_.size());
         slots_.emplace_back();  // within what is reserved
-        offer(static_cast<std::uint16_t>(index));
+        offer(index);
     }
 }
 

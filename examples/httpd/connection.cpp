@@ -14,6 +14,7 @@
 #include <chrono>
 #include <ctime>
 #include <initializer_list>
+#include <new>
 #include <span>
 #include <string>
 #include <system_error>
@@ -75,41 +76,35 @@ void patience::fired(kevring::timer_node& node) noexcept {
         self.ends_.request_stop(kevring::stop_cause::deadline);
 }
 
-kevring::task<void> connection::serve() {
+// The frame of this coroutine is what an idle connection costs: the rest is in frames of its own,
+// which are there only while there is something to do.
+kevring::task<void> connection::serve(worker& of, kevring::socket client) {
     auto limit = co_await kevring::within(std::chrono::nanoseconds::max());
-    scope_ = &limit.scope();
-    patience patient(of_.on(), limit.scope());
-    patience_ = &patient;
-    of_.add(*this);
-    bool graceful = false;
+    connection self(of, std::move(client), limit.scope());
+    outcome after = outcome::keep;
     try {
-        while (true) {
-            idle_ = true;
-            if (of_.draining()) break;
-            allow(of_.options().idle_time);
-            auto got = co_await client_.receive();
-            if (!got || got->empty()) break;
-            idle_ = false;
-            const outcome after = co_await exchange(std::move(*got));
-            graceful = after == outcome::close;
-            if (graceful) break;
+        while (!of.draining()) {
+            self.idle_ = true;
+            self.allow(of.options().idle_time);
+            auto got = co_await self.client_.receive();
+            if (!got || got->empty()) co_return;
+            self.idle_ = false;
+            after = co_await self.exchange(std::move(*got));
+            if (after == outcome::close) break;
         }
-    } catch (...) {
-        // Out of memory: this client is let go, the others are served on.
+    } catch (const std::bad_alloc&) {
+        co_return;  // this client is let go, the others are served on
     }
-    of_.remove(*this);
-    scope_ = nullptr;
-    patience_ = nullptr;
-    if (graceful && !limit.expired()) co_await client_.close();
+    if (after == outcome::close && !limit.expired()) co_await self.client_.close();
 }
 
 void connection::drain() noexcept {
     last_ = true;
-    if (idle_ && scope_ != nullptr) scope_->request_stop();
+    if (idle_) scope_.request_stop();
 }
 
 void connection::allow(std::chrono::milliseconds time) noexcept {
-    patience_->set(kevring::add_ns(of_.on().now_ns(), time));
+    patience_.set(kevring::add_ns(of_.on().now_ns(), time));
 }
 
 // Answers what is in `first`, and what follows until a request ends where the bytes end. Responses

@@ -81,12 +81,11 @@ private:
 /// Thread     That of its loop.
 class connection {
 public:
-    connection(worker& of, kevring::socket client) noexcept : of_(of), client_(std::move(client)) {}
+    /// Answers the requests of `client` until one side ends the connection.
+    static kevring::task<void> serve(worker& of, kevring::socket client);
+
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
-
-    /// Answers requests until one side ends the connection.
-    kevring::task<void> serve();
 
     /// The server is to stop: an idle connection ends now, another after its response.
     void drain() noexcept;
@@ -94,6 +93,12 @@ public:
     std::size_t place = 0;  // the worker's
 
 private:
+    connection(worker& of, kevring::socket client, kevring::cancel_scope& scope)
+        : of_(of), client_(std::move(client)), scope_(scope), patience_(of.on(), scope) {
+        of_.add(*this);
+    }
+    ~connection() { of_.remove(*this); }
+
     enum class outcome : std::uint8_t { keep, close };
 
     kevring::task<outcome> exchange(kevring::borrowed_buffer first);
@@ -118,8 +123,8 @@ private:
 
     worker& of_;
     kevring::socket client_;
-    kevring::cancel_scope* scope_ = nullptr;  // while serve() runs
-    patience* patience_ = nullptr;            // likewise
+    kevring::cancel_scope& scope_;
+    patience patience_;
     bool idle_ = true;
     bool last_ = false;  // this response ends the connection
 };

@@ -59,13 +59,8 @@ kevring::task<void> worker::accept_from(kevring::listener& doors, kevring::task_
     while (true) {
         auto accepted = co_await doors.accept();
         if (!accepted) co_return;
-        clients.spawn(serve_one(std::move(*accepted)));
+        clients.spawn(connection::serve(*this, std::move(*accepted)));
     }
-}
-
-kevring::task<void> worker::serve_one(kevring::socket client) {
-    connection one(*this, std::move(client));
-    co_await one.serve();
 }
 
 void worker::drain() noexcept {

@@ -78,7 +78,6 @@ public:
 
 private:
     kevring::task<void> accept_from(kevring::listener& doors, kevring::task_scope& clients);
-    kevring::task<void> serve_one(kevring::socket client);
 
     // Constant after construction.
     kevring::ring& ring_;

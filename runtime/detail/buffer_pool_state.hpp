@@ -42,7 +42,10 @@ public:
     slot& at(std::uint16_t index) noexcept { return slots_[index]; }
 
     /// The kernel has filled buffer `index`; whoever calls owes give_back() or lend().
-    void taken(std::uint16_t) noexcept { --offered_count_; }
+    void taken(std::uint16_t) noexcept {
+        --offered_count_;
+        if (offered_count_ < idle_count_min_) idle_count_min_ = offered_count_;
+    }
     /// Buffer `index` as a value that goes home by itself.
     borrowed_buffer lend(std::uint16_t index) noexcept;
     void give_back(std::uint16_t index) noexcept;
@@ -54,7 +57,9 @@ public:
     /// True when the kernel has buffers to pick from; false: `receiver` will be told.
     bool feed_or_wait(starved_receiver& receiver) noexcept;
 
-    unsigned buffer_count() const noexcept { return static_cast<unsigned>(slots_.size()); }
+    unsigned buffer_count() const noexcept {
+        return static_cast<unsigned>(slots_.size() - retired_.size());
+    }
     unsigned borrowed_count() const noexcept { return borrowed_count_; }
     std::uint64_t starved_count() const noexcept { return starved_count_; }
 
@@ -62,22 +67,29 @@ private:
     ~buffer_pool_state();
     void grow(unsigned count);
     void offer(std::uint16_t index) noexcept;
+    void retire(std::uint16_t index) noexcept;
+    void find_surplus() noexcept;
 
     // Constant after construction.
     ring& ring_;
     const std::size_t buffer_bytes_;
+    const unsigned count_min_;
     const unsigned count_max_;
     unsigned entry_count_ = 0;
     std::uint16_t group_ = 0;
     std::byte* memory_ = nullptr;
     io_uring_buf_ring* entries_ = nullptr;
 
-    std::vector<slot> slots_;  // reserved for count_max_: grows without moving
+    std::vector<slot> slots_;             // reserved for count_max_: grows without moving
+    std::vector<std::uint16_t> retired_;  // as many: made once, and given back to the system
     list_link starving_;
     std::uint64_t starved_count_ = 0;
     std::size_t holder_count_ = 1;
     unsigned offered_count_ = 0;   // with the kernel, as far as its answers have been seen
     unsigned borrowed_count_ = 0;  // with the program
+    unsigned idle_count_min_ = 0;  // the fewest that lay idle since find_surplus()
+    unsigned surplus_count_ = 0;   // of the next that come home, so many are retired
+    unsigned return_count_ = 0;
     std::uint16_t tail_ = 0;
     bool closed_ = false;
 };

@@ -184,6 +184,29 @@ TEST_CASE("the pool grows when the kernel finds no buffer", "[runtime][buffer_po
     run_on(on, body);
 }
 
+TEST_CASE("a pool gives memory back when a burst is over", "[runtime][buffer_pool]") {
+    ring on;
+    buffer_pool pool(on, {.buffer_bytes = 4096, .buffer_count = 4, .buffer_count_max = 512});
+    std::vector<socket_pair> pairs(400);
+    auto body = [&]() -> task<void> {
+        for (int round = 0; round < 2; ++round) {
+            std::vector<borrowed_buffer> held;
+            std::vector<std::unique_ptr<receive_stream>> streams;
+            for (socket_pair& each : pairs) {
+                each.far_sends("x");
+                streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
+                auto got = co_await streams.back()->next();
+                REQUIRE(got.has_value());
+                held.push_back(std::move(*got));
+            }
+            CHECK(pool.buffer_count() >= 400);
+            held.clear();
+            CHECK(pool.buffer_count() < 250);
+        }
+    };
+    run_on(on, body);
+}
+
 TEST_CASE("an answer that there was no buffer is dealt with, not reported",
           "[runtime][buffer_pool]") {
     scripted_kernel script;
