@@ -35,7 +35,6 @@
 #include <kevring/runtime/assert.hpp>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <bit>
 #include <cerrno>
@@ -152,9 +151,9 @@ public:
             }
             read_slots(first, target.first(run.count));
             // release: the copy above is finished before anyone can commit it; pairs with the
-            // acquire in commit().
+            // acquire in commit(), and with the one above.
             if (claimed_.compare_exchange_strong(first, first + run.count,
-                                                 std::memory_order_acq_rel,
+                                                 std::memory_order_release,
                                                  std::memory_order_acquire)) {
                 return {first, run.count};
             }
@@ -339,51 +338,90 @@ private:
         return std::nullopt;
     }
 
+    // Calls work(slot, offset, count, mark) for what of [first, first + count) is on one lap, which
+    // is all of it or two parts. In locals, because the compiler must suppose that a store of an
+    // atomic changes a member.
+    template <class Work>
+    void each_lap(std::uint64_t first, std::size_t count, Work work) const noexcept {
+        const std::size_t slot = slot_of(first);
+        const std::size_t before_end = std::min(count, capacity_ - slot);
+        work(slot, std::size_t{0}, before_end, mark_of(first));
+        if (before_end != count) {
+            work(std::size_t{0}, before_end, count - before_end, mark_of(first) + 1);
+        }
+    }
+
     void write_slots(std::uint64_t first, std::span<const Record> events) noexcept {
-        for (std::size_t i = 0; i < events.size(); ++i) {
-            std::array<std::uint64_t, record_words> record;
-            std::memcpy(record.data(), &events[i], sizeof(Record));
-            atomic<std::uint64_t>* const slot = &words_[slot_of(first + i) * record_words];
-            // relaxed, as in read_slots(): the mark orders them. Atomic, because a consumer that is
-            // too late may be reading them, to throw away what it reads.
-            for (std::size_t w = 0; w < record_words; ++w) {
-                slot[w].store(record[w], std::memory_order_relaxed);
-            }
-        }
-        for (std::size_t i = events.size() - 1; i > 0; --i) {
-            // relaxed: nobody looks at it before having seen the first mark of the batch.
-            marks_[slot_of(first + i)].store(mark_of(first + i), std::memory_order_relaxed);
-        }
+        each_lap(first, events.size(),
+                 [words = words_.get(), events](std::size_t slot, std::size_t offset,
+                                                std::size_t count, std::uint32_t) {
+                     write_words(words + slot * record_words, events.subspan(offset, count));
+                 });
+        each_lap(first, events.size(),
+                 [marks = marks_.get()](std::size_t slot, std::size_t offset, std::size_t count,
+                                        std::uint32_t mark) {
+                     // relaxed: nobody looks at it before having seen the first mark of the batch.
+                     for (std::size_t i = offset == 0 ? 1 : 0; i < count; ++i) {
+                         marks[slot + i].store(mark, std::memory_order_relaxed);
+                     }
+                 });
         // Last: this shows the batch. release: pairs with the acquire in published_from(). seq_cst:
         // pairs with is_empty(), so that a consumer that is about to sleep is seen by call_one().
         marks_[slot_of(first)].store(mark_of(first), std::memory_order_seq_cst);
         event_gate_.call_one();
     }
 
+    static void write_words(atomic<std::uint64_t>* to, std::span<const Record> events) noexcept {
+        const auto* from = reinterpret_cast<const std::byte*>(events.data());
+        // relaxed, as in read_words(): the mark orders them. Atomic, because a consumer that is too
+        // late may be reading them, to throw away what it reads.
+        for (std::size_t i = 0; i < events.size() * record_words; ++i) {
+            std::uint64_t word;
+            std::memcpy(&word, from + i * sizeof(word), sizeof(word));
+            to[i].store(word, std::memory_order_relaxed);
+        }
+    }
+
     // How many events from `first` on, up to `count_max`, are published.
     published_run published_from(std::uint64_t first, std::size_t count_max) const noexcept {
-        std::size_t count = 0;
-        count_max = std::min(count_max, capacity_);
-        while (count < count_max) {
-            // acquire: pairs with the release in write_slots(): the records are there.
-            const std::uint32_t mark =
-                marks_[slot_of(first + count)].load(std::memory_order_acquire);
-            const std::int32_t behind = laps_behind(mark, first + count);
-            if (behind != 0) return {count, behind < 0 && count == 0};
-            ++count;
-        }
-        return {count, false};
+        published_run run{0, false};
+        bool more = true;
+        each_lap(first, std::min(count_max, capacity_),
+                 [&run, &more, marks = marks_.get()](std::size_t slot, std::size_t offset,
+                                                     std::size_t count, std::uint32_t wanted) {
+                     std::size_t i = 0;
+                     std::int32_t behind = 0;
+                     for (; more && i < count; ++i) {
+                         // acquire: pairs with the release in write_slots(): the records are there.
+                         const std::uint32_t mark = marks[slot + i].load(std::memory_order_acquire);
+                         behind = static_cast<std::int32_t>(wanted - mark);
+                         if (behind != 0) {
+                             more = false;
+                             break;
+                         }
+                     }
+                     run.count += i;
+                     run.overtaken = run.overtaken || (behind < 0 && i == 0 && offset == 0);
+                 });
+        return run;
     }
 
     void read_slots(std::uint64_t first, std::span<Record> target) const noexcept {
-        for (std::size_t i = 0; i < target.size(); ++i) {
-            std::array<std::uint64_t, record_words> record;
-            const atomic<std::uint64_t>* const slot = &words_[slot_of(first + i) * record_words];
-            // relaxed: the acquire of the mark is before them, the release of `claimed_` behind.
-            for (std::size_t w = 0; w < record_words; ++w) {
-                record[w] = slot[w].load(std::memory_order_relaxed);
-            }
-            std::memcpy(&target[i], record.data(), sizeof(Record));
+        each_lap(first, target.size(),
+                 [words = words_.get(), target](std::size_t slot, std::size_t offset,
+                                                std::size_t count, std::uint32_t) {
+                     read_words(words + slot * record_words, target.subspan(offset, count));
+                 });
+    }
+
+    static void read_words(const atomic<std::uint64_t>* from, std::span<Record> target) noexcept {
+        auto* to = reinterpret_cast<std::byte*>(target.data());
+        // relaxed: the acquire of the mark is before them, the release of `claimed_` behind. Word
+        // by word to the target: a record put together on the stack would be loaded again in larger
+        // pieces than it was stored in, which a processor is slow at.
+        for (std::size_t i = 0; i < target.size() * record_words; ++i) {
+            const std::uint64_t word = from[i].load(std::memory_order_relaxed);
+            std::memcpy(to + i * sizeof(word), &word, sizeof(word));
         }
     }
 

@@ -1,0 +1,613 @@
+// interleavings.hpp: runs a few threads in every order that they can have, and with every value
+// that their loads can return.
+//
+// Code that takes its atomics and its sleeping from a type (as kevring::detail::native_threads) is
+// given model_threads instead. Its threads then are coroutines of one thread, and before each
+// atomic operation the explorer decides who goes on. A run is repeated from the start with another
+// decision, depth first, until there is none left.
+//
+// Memory      Each location keeps the stores it had, in order. A load may return an old one, as
+//             long as nothing that happened before the load says that there is a newer one:
+//             release, acquire, relaxed and seq_cst are told apart. Not modelled: a store that
+//             becomes visible before an operation that its thread does earlier, stores to one
+//             location in another order than they were executed in, and compare_exchange_weak
+//             failing for no reason.
+// Reduction   What a thread does next follows from what it has read. Two runs that come to the same
+//             memory and have read the same go on in the same way, and only one of them does.
+//             States are compared by a hash of 64 bits.
+// Bounds      Old values returned in a run, and switches away from a thread that could go on.
+//             With no old values the memory is sequentially consistent.
+// Thread      One. Code under test allocates and throws nothing between two atomic operations: a
+//             run that is given up leaves its stacks as they are.
+#pragma once
+
+#include <kevring/kevent/detail/futex.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <csetjmp>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ucontext.h>
+
+namespace model {
+
+inline std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) noexcept {
+    hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
+    hash *= 0xff51afd7ed558ccdu;
+    return hash ^ (hash >> 32);
+}
+
+/// What is done to a location.
+enum class access : std::uint8_t { load, store, exchange, failed_exchange };
+
+/// A bug to plant: asked at each operation of a location, in the order of their construction.
+struct mutation {
+    std::string name;
+    /// The order to use instead.
+    std::function<std::memory_order(std::size_t location, access, std::memory_order)> order;
+    /// Whether a compare-and-swap is a load and a store, and others can come between.
+    std::function<bool(std::size_t location)> torn;
+    bool wakes_nobody = false;
+    bool sleeps_unseen = false;  ///< goes to sleep without comparing the word
+};
+
+struct limits {
+    int old_values_max = 0;
+    int switches_max = -1;  ///< -1: no limit
+    /// Whether states differ by what threads know, also where no old value can be read any more:
+    /// for scenarios that ask known().
+    bool knowledge = false;
+    std::uint64_t runs_max = 20'000'000;
+};
+
+/// What was tried, and what was found.
+struct coverage {
+    std::uint64_t runs = 0;
+    std::uint64_t states = 0;  ///< at which somebody else could have gone on
+    std::uint64_t steps = 0;
+    std::uint64_t ends = 0;  ///< runs that went to the end, and did not come to a known state
+    std::size_t steps_longest = 0;
+    bool complete = false;  ///< within the limits
+    std::string failure;    ///< empty: none
+};
+
+/// A few threads and what must hold. One object for each run.
+class scenario {
+public:
+    virtual ~scenario() = default;
+    virtual std::size_t thread_count() const = 0;
+    /// What a thread does.
+    virtual void run(std::size_t thread) = 0;
+    /// Once every thread has ended, or sleeps without anybody left to wake it: what is wrong.
+    virtual std::string verdict(const std::vector<bool>& asleep) = 0;
+    /// Before the running thread stores to a location; what is wrong with that, or null.
+    virtual const char* before_store(std::size_t) { return nullptr; }
+    /// What the verdict depends on, apart from memory and from what the threads do next.
+    virtual std::uint64_t state() const = 0;
+};
+
+class explorer {
+public:
+    static constexpr std::size_t location_count_max = 32;
+    static constexpr std::size_t thread_count_max = 5;
+
+    explorer(limits limits, mutation mutation)
+        : limits_(limits), mutation_(std::move(mutation)), stacks_(thread_count_max) {
+        for (auto& stack : stacks_) stack.resize(stack_bytes);
+        seen_.assign(1u << 16, 0);
+    }
+
+    coverage explore(const std::function<std::unique_ptr<scenario>()>& make) {
+        current_ = this;
+        while (true) {
+            run_once(make);
+            ++coverage_.runs;
+            coverage_.steps_longest = std::max(coverage_.steps_longest, steps_);
+            if (!coverage_.failure.empty()) break;
+            while (!choices_.empty() && choices_.back().taken + 1 == choices_.back().count) {
+                choices_.pop_back();
+            }
+            if (choices_.empty()) {
+                coverage_.complete = true;
+                break;
+            }
+            if (coverage_.runs >= limits_.runs_max) break;
+            ++choices_.back().taken;
+        }
+        current_ = nullptr;
+        return coverage_;
+    }
+
+    static explorer& current() { return *current_; }
+
+    // For the atomics and for model_threads.
+
+    std::size_t add_location(std::uint64_t value) {
+        if (location_count_ == location_count_max) fatal("too many atomics");
+        location& made = locations_[location_count_];
+        made.stores.clear();
+        made.stores.push_back({value, {}});
+        return location_count_++;
+    }
+
+    std::uint64_t load(std::size_t at, std::memory_order order) {
+        if (!running_) return locations_[at].stores.back().value;
+        point();
+        order = ordered(at, access::load, order);
+        return read(at, order, [](std::uint64_t) { return true; });
+    }
+
+    void store(std::size_t at, std::uint64_t value, std::memory_order order) {
+        if (!running_) {
+            locations_[at].stores.assign(1, {value, {}});
+            return;
+        }
+        point();
+        if (const char* const wrong = scenario_->before_store(at)) {
+            coverage_.failure = wrong;
+            _longjmp(explorer_place_, 1);
+        }
+        write(at, value, ordered(at, access::store, order), false);
+    }
+
+    std::uint64_t add(std::size_t at, std::uint64_t value, std::memory_order order) {
+        if (!running_) fatal("fetch_add outside a run");
+        point();
+        order = ordered(at, access::exchange, order);
+        const std::uint64_t old = read_last(at, order);
+        write(at, old + value, order, true);
+        return old;
+    }
+
+    bool exchange(std::size_t at, std::uint64_t& expected, std::uint64_t desired,
+                  std::memory_order success, std::memory_order failure) {
+        location& where = locations_[at];
+        if (!running_) {
+            const std::uint64_t value = where.stores.back().value;
+            const bool equal = value == expected;
+            where.stores.assign(1, {equal ? desired : value, {}});
+            expected = value;
+            return equal;
+        }
+        point();
+        if (where.stores.back().value == expected) {
+            success = ordered(at, access::exchange, success);
+            read_last(at, success);
+            if (mutation_.torn && mutation_.torn(at)) {
+                point();
+                write(at, desired, success, false);
+            } else {
+                write(at, desired, success, true);
+            }
+            return true;
+        }
+        const std::uint64_t wanted = expected;
+        expected = read(at, ordered(at, access::failed_exchange, failure),
+                        [wanted](std::uint64_t value) { return value != wanted; });
+        return false;
+    }
+
+    kevring::detail::sleep_end sleep(std::size_t at, std::uint64_t expected, bool has_deadline) {
+        point();
+        thread& self = threads_[self_];
+        if (!mutation_.sleeps_unseen && locations_[at].stores.back().value != expected) {
+            self.history = mixed(self.history, 1);
+            return kevring::detail::sleep_end::woken;
+        }
+        self.sleeps_on = static_cast<int>(at);
+        self.has_deadline = has_deadline;
+        self.timed_out = false;
+        schedule();
+        self.history = mixed(self.history, self.timed_out ? 3 : 2);
+        return self.timed_out ? kevring::detail::sleep_end::timed_out
+                              : kevring::detail::sleep_end::woken;
+    }
+
+    void wake(std::size_t at, std::uint32_t count) {
+        point();
+        if (mutation_.wakes_nobody) return;
+        while (count != 0) {
+            std::array<std::size_t, thread_count_max> sleepers{};
+            std::size_t sleeper_count = 0;
+            for (std::size_t i = 0; i < thread_count_; ++i) {
+                if (threads_[i].sleeps_on == static_cast<int>(at)) sleepers[sleeper_count++] = i;
+            }
+            if (sleeper_count == 0) return;
+            threads_[sleepers[choose(sleeper_count)]].sleeps_on = awake;
+            --count;
+        }
+    }
+
+    /// The running thread says that what it does from here on depends on `summary` alone.
+    void forget(std::uint64_t summary) {
+        if (running_) threads_[self_].history = mixed(0, summary);
+    }
+
+    /// The newest value of a location that is known to the running thread: all that led to it
+    /// happened before what the thread does next.
+    std::uint64_t known(std::size_t at) const {
+        return locations_[at].stores[threads_[self_].seen[at]].value;
+    }
+
+    /// How often a location was stored to in this run.
+    std::size_t store_count(std::size_t at) const { return locations_[at].stores.size() - 1; }
+
+private:
+    using view = std::array<std::uint16_t, location_count_max>;
+
+    static constexpr std::size_t stack_bytes = 64 * 1024;
+    static constexpr std::size_t steps_max = 5'000;
+    static constexpr int awake = -1;
+
+    struct stored {
+        std::uint64_t value;
+        view seen;  // what a load that acquires it knows from then on
+    };
+    struct location {
+        std::vector<stored> stores;
+    };
+    struct thread {
+        view seen{};
+        std::uint64_t history = 0;
+        int sleeps_on = awake;
+        bool has_deadline = false;
+        bool timed_out = false;
+        bool ended = false;
+        bool started = false;
+        std::jmp_buf place;
+        ucontext_t start;
+    };
+    struct choice {
+        std::size_t taken;
+        std::size_t count;
+    };
+
+    [[noreturn]] static void fatal(const char* what) {
+        std::fprintf(stderr, "interleavings: %s\n", what);
+        std::abort();
+    }
+
+    static bool acquires(std::memory_order order) {
+        return order == std::memory_order_acquire || order == std::memory_order_acq_rel ||
+               order == std::memory_order_seq_cst;
+    }
+    static bool releases(std::memory_order order) {
+        return order == std::memory_order_release || order == std::memory_order_acq_rel ||
+               order == std::memory_order_seq_cst;
+    }
+
+    std::memory_order ordered(std::size_t at, access kind, std::memory_order order) const {
+        return mutation_.order ? mutation_.order(at, kind, order) : order;
+    }
+
+    void join(view& into, const view& from) const {
+        for (std::size_t i = 0; i < location_count_; ++i) into[i] = std::max(into[i], from[i]);
+    }
+
+    template <class May>
+    std::uint64_t read(std::size_t at, std::memory_order order, May may) {
+        thread& self = threads_[self_];
+        const location& where = locations_[at];
+        const std::size_t last = where.stores.size() - 1;
+        std::size_t index = last;
+        if (old_values_left_ != 0) {
+            std::size_t oldest = self.seen[at];
+            // No seq_cst load returns less than what an earlier seq_cst operation left or found.
+            if (order == std::memory_order_seq_cst) oldest = std::max<std::size_t>(oldest, sc_[at]);
+            std::array<std::size_t, 64> options{};
+            std::size_t option_count = 0;
+            for (std::size_t i = last + 1; i-- > oldest && option_count < options.size();) {
+                if (may(where.stores[i].value)) options[option_count++] = i;
+            }
+            if (option_count > 1) index = options[choose(option_count)];
+        }
+        if (index != last) --old_values_left_;
+        self.seen[at] = static_cast<std::uint16_t>(index);
+        if (acquires(order)) join(self.seen, where.stores[index].seen);
+        if (order == std::memory_order_seq_cst) {
+            sc_[at] = std::max(sc_[at], static_cast<std::uint16_t>(index));
+        }
+        self.history = mixed(self.history, where.stores[index].value);
+        return where.stores[index].value;
+    }
+
+    std::uint64_t read_last(std::size_t at, std::memory_order order) {
+        thread& self = threads_[self_];
+        const stored& last = locations_[at].stores.back();
+        self.seen[at] = static_cast<std::uint16_t>(locations_[at].stores.size() - 1);
+        if (acquires(order)) join(self.seen, last.seen);
+        self.history = mixed(self.history, last.value);
+        return last.value;
+    }
+
+    void write(std::size_t at, std::uint64_t value, std::memory_order order, bool continues) {
+        thread& self = threads_[self_];
+        location& where = locations_[at];
+        const auto index = static_cast<std::uint16_t>(where.stores.size());
+        self.seen[at] = index;
+        view seen{};
+        // An exchange is part of the release sequence that it continues.
+        if (continues) seen = where.stores.back().seen;
+        if (releases(order)) join(seen, self.seen);
+        seen[at] = index;
+        where.stores.push_back({value, seen});
+        if (order == std::memory_order_seq_cst) sc_[at] = index;
+    }
+
+    std::size_t choose(std::size_t count) {
+        if (count == 1) return 0;
+        if (choice_index_ == choices_.size()) choices_.push_back({0, count});
+        if (choices_[choice_index_].count != count) fatal("a run does not repeat itself");
+        return choices_[choice_index_++].taken;
+    }
+
+    // Before each operation of a thread.
+    void point() {
+        if (starting_) {
+            if (_setjmp(threads_[self_].place) == 0) _longjmp(explorer_place_, 1);
+        } else {
+            schedule();
+        }
+        ++coverage_.steps;
+        if (++steps_ > steps_max) {
+            coverage_.failure = "a run without an end";
+            _longjmp(explorer_place_, 1);
+        }
+    }
+
+    bool can_go_on(std::size_t i) const {
+        const thread& t = threads_[i];
+        return !t.ended && (t.sleeps_on == awake || t.has_deadline);
+    }
+
+    // Decides who goes on, and returns when that is the running thread.
+    void schedule() {
+        std::array<std::size_t, thread_count_max> options{};
+        std::size_t option_count = 0;
+        // The running thread first: the first run is the one without switches.
+        const bool self_can = can_go_on(self_) && threads_[self_].sleeps_on == awake;
+        if (self_can) options[option_count++] = self_;
+        if (!self_can || switches_left_ != 0) {
+            for (std::size_t i = 0; i < thread_count_; ++i) {
+                if ((i != self_ || !self_can) && can_go_on(i)) options[option_count++] = i;
+            }
+        }
+        if (option_count == 0) {  // all have ended, or sleep
+            at_end_ = true;
+            _longjmp(explorer_place_, 1);
+        }
+        if (option_count > 1 && choice_index_ == choices_.size() && !is_new(state())) {
+            _longjmp(explorer_place_, 1);
+        }
+        const std::size_t next = options[choose(option_count)];
+        if (self_can && next != self_ && switches_left_ > 0) --switches_left_;
+        thread& chosen = threads_[next];
+        if (chosen.sleeps_on != awake) {
+            chosen.sleeps_on = awake;
+            chosen.timed_out = true;
+        }
+        if (next == self_) return;
+        const std::size_t from = self_;
+        if (threads_[from].ended || _setjmp(threads_[from].place) == 0) {
+            self_ = next;
+            _longjmp(chosen.place, 1);
+        }
+    }
+
+    std::uint64_t state() const {
+        std::uint64_t hash =
+            mixed(scenario_->state(), static_cast<std::uint64_t>(old_values_left_));
+        if (limits_.switches_max >= 0) {
+            hash = mixed(hash, static_cast<std::uint64_t>(switches_left_));
+            hash = mixed(hash, self_);
+        }
+        for (std::size_t i = 0; i < thread_count_; ++i) {
+            const thread& t = threads_[i];
+            hash = mixed(hash, t.history);
+            hash = mixed(hash, static_cast<std::uint64_t>(t.sleeps_on + 1) * 2 + (t.ended ? 1 : 0));
+        }
+        if (old_values_left_ == 0 && !limits_.knowledge) {
+            for (std::size_t at = 0; at < location_count_; ++at) {
+                hash = mixed(hash, locations_[at].stores.back().value);
+            }
+            return hash;
+        }
+        // Stores that nobody can read any more do not count, and of the others only their order.
+        view oldest{};
+        for (std::size_t at = 0; at < location_count_; ++at) {
+            oldest[at] = static_cast<std::uint16_t>(locations_[at].stores.size() - 1);
+            for (std::size_t i = 0; i < thread_count_; ++i) {
+                if (!threads_[i].ended) oldest[at] = std::min(oldest[at], threads_[i].seen[at]);
+            }
+        }
+        const auto mix_view = [&](const view& seen) {
+            for (std::size_t at = 0; at < location_count_; ++at) {
+                hash = mixed(
+                    hash, static_cast<std::uint64_t>(std::max(seen[at], oldest[at]) - oldest[at]));
+            }
+        };
+        for (std::size_t at = 0; at < location_count_; ++at) {
+            const location& where = locations_[at];
+            hash = mixed(hash, where.stores.size() - oldest[at]);
+            for (std::size_t i = oldest[at]; i < where.stores.size(); ++i) {
+                hash = mixed(hash, where.stores[i].value);
+                mix_view(where.stores[i].seen);
+            }
+        }
+        for (std::size_t i = 0; i < thread_count_; ++i) {
+            if (!threads_[i].ended) mix_view(threads_[i].seen);
+        }
+        mix_view(sc_);
+        return hash;
+    }
+
+    // Notes a state; false if it was known.
+    bool is_new(std::uint64_t hash) {
+        if (hash == 0) hash = 1;
+        if (coverage_.states * 2 >= seen_.size()) {
+            std::vector<std::uint64_t> old(seen_.size() * 2, 0);
+            old.swap(seen_);
+            for (const std::uint64_t known : old) {
+                if (known != 0) *place_of(known) = known;
+            }
+        }
+        std::uint64_t* const place = place_of(hash);
+        if (*place == hash) return false;
+        *place = hash;
+        ++coverage_.states;
+        return true;
+    }
+
+    std::uint64_t* place_of(std::uint64_t hash) {
+        std::size_t at = static_cast<std::size_t>(hash) & (seen_.size() - 1);
+        while (seen_[at] != 0 && seen_[at] != hash) at = (at + 1) & (seen_.size() - 1);
+        return &seen_[at];
+    }
+
+    static void enter_thread() {
+        explorer& on = current();
+        on.scenario_->run(on.self_);
+        on.threads_[on.self_].ended = true;
+        if (on.starting_) _longjmp(on.explorer_place_, 1);
+        on.schedule();
+        fatal("an ended thread was chosen");
+    }
+
+    void run_once(const std::function<std::unique_ptr<scenario>()>& make) {
+        location_count_ = 0;
+        running_ = false;
+        scenario_ = make();
+        thread_count_ = scenario_->thread_count();
+        choice_index_ = 0;
+        steps_ = 0;
+        old_values_left_ = limits_.old_values_max;
+        switches_left_ = limits_.switches_max;
+        sc_ = {};
+        at_end_ = false;
+        for (thread& t : threads_) {
+            t.seen = {};
+            t.history = 0;
+            t.sleeps_on = awake;
+            t.ended = false;
+            t.started = false;
+        }
+        // Each thread comes to its first operation; nobody else can see how.
+        running_ = true;
+        starting_ = true;
+        for (starting_index_ = 0; starting_index_ < thread_count_; ++starting_index_) {
+            self_ = starting_index_;
+            thread& t = threads_[self_];
+            if (::getcontext(&t.start) != 0) fatal("getcontext");
+            t.start.uc_stack.ss_sp = stacks_[self_].data();
+            t.start.uc_stack.ss_size = stack_bytes;
+            t.start.uc_link = nullptr;
+            ::makecontext(&t.start, &explorer::enter_thread, 0);
+            if (_setjmp(explorer_place_) == 0) ::setcontext(&t.start);
+        }
+        starting_ = false;
+        if (_setjmp(explorer_place_) == 0) {
+            // As if a thread that has ended decided who is first.
+            self_ = thread_count_;
+            threads_[self_].ended = true;
+            schedule();
+        }
+        running_ = false;
+        if (at_end_ && coverage_.failure.empty()) {
+            ++coverage_.ends;
+            std::vector<bool> asleep;
+            for (std::size_t i = 0; i < thread_count_; ++i) asleep.push_back(!threads_[i].ended);
+            coverage_.failure = scenario_->verdict(asleep);
+        }
+    }
+
+    inline static explorer* current_ = nullptr;
+
+    const limits limits_;
+    const mutation mutation_;
+    coverage coverage_;
+    std::vector<choice> choices_;
+    std::vector<std::uint64_t> seen_;
+    std::vector<std::vector<unsigned char>> stacks_;
+
+    // Of the run.
+    std::unique_ptr<scenario> scenario_;
+    std::array<location, location_count_max> locations_;
+    std::size_t location_count_ = 0;
+    std::array<thread, thread_count_max + 1> threads_;
+    std::size_t thread_count_ = 0;
+    std::size_t self_ = 0;
+    std::size_t starting_index_ = 0;
+    std::size_t choice_index_ = 0;
+    std::size_t steps_ = 0;
+    int old_values_left_ = 0;
+    int switches_left_ = 0;
+    view sc_{};
+    bool running_ = false;
+    bool starting_ = false;
+    bool at_end_ = false;
+    std::jmp_buf explorer_place_;
+};
+
+/// An atomic of the explorer's. Outside a run it is a plain variable.
+template <class T>
+class atomic {
+public:
+    atomic() : atomic(T{}) {}
+    explicit(false) atomic(T value)
+        : at_(explorer::current().add_location(static_cast<std::uint64_t>(value))) {}
+    atomic(const atomic&) = delete;
+
+    T load(std::memory_order order) const {
+        return static_cast<T>(explorer::current().load(at_, order));
+    }
+    void store(T value, std::memory_order order) {
+        explorer::current().store(at_, static_cast<std::uint64_t>(value), order);
+    }
+    T fetch_add(T value, std::memory_order order) {
+        return static_cast<T>(
+            explorer::current().add(at_, static_cast<std::uint64_t>(value), order));
+    }
+    bool compare_exchange_strong(T& expected, T desired, std::memory_order success,
+                                 std::memory_order failure) {
+        std::uint64_t value = static_cast<std::uint64_t>(expected);
+        const bool done = explorer::current().exchange(
+            at_, value, static_cast<std::uint64_t>(desired), success, failure);
+        expected = static_cast<T>(value);
+        return done;
+    }
+    bool compare_exchange_weak(T& expected, T desired, std::memory_order success,
+                               std::memory_order failure) {
+        return compare_exchange_strong(expected, desired, success, failure);
+    }
+
+    std::size_t location() const { return at_; }
+
+private:
+    std::size_t at_;
+};
+
+/// The explorer's threads, in place of kevring::detail::native_threads.
+struct model_threads {
+    template <class T>
+    using atomic = model::atomic<T>;
+
+    static kevring::detail::sleep_end sleep(atomic<std::uint32_t>& word, std::uint32_t expected,
+                                            kevring::detail::steady_deadline deadline) {
+        return explorer::current().sleep(word.location(), expected,
+                                         deadline != kevring::detail::no_deadline);
+    }
+    static void wake(atomic<std::uint32_t>& word, std::uint32_t count) {
+        explorer::current().wake(word.location(), count);
+    }
+};
+
+}  // namespace model
