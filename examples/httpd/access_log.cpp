@@ -3,6 +3,7 @@
 #include <kevring/runtime/operations/write.hpp>
 #include <kevring/runtime/sleep.hpp>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -26,20 +27,22 @@ kevring::fd open_log(const std::string& path) noexcept {
 
 }  // namespace
 
-access_log::access_log(std::string path) : path_(std::move(path)) {
+access_log::access_log(std::string path, access_log_format format)
+    : path_(std::move(path)), format_(format) {
     if (path_.empty()) return;
     file_ = open_log(path_);
     if (!file_) throw std::system_error(errno, std::system_category(), "--access-log " + path_);
 }
 
-void access_log::add(std::string_view line) {
+void access_log::add(const access_record& record) {
     if (!file_) return;
+    std::array<char, access_line_bytes_max> text;
+    const std::string_view line = format_.line(record, text);
     if (pending_.size() + line.size() > pending_bytes_max) {
         ++dropped_count_;
         return;
     }
     pending_ += line;
-    pending_ += '\n';
 }
 
 void access_log::open_anew() noexcept {

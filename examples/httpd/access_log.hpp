@@ -1,6 +1,8 @@
 // access_log.hpp: one line for each request, written by the ring when there is time.
 #pragma once
 
+#include "access_log_format.hpp"
+
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
@@ -20,10 +22,10 @@ public:
     /// `path` empty: nothing is logged. "-": standard output.
     ///
     /// Errors     Throws std::system_error when the file cannot be opened.
-    explicit access_log(std::string path);
+    access_log(std::string path, access_log_format format);
 
     bool enabled() const noexcept { return file_.valid(); }
-    void add(std::string_view line);
+    void add(const access_record& record);
 
     /// Writes every second until stopped, then what is left.
     kevring::task<void> write_lines(kevring::ring& on);
@@ -38,6 +40,7 @@ private:
     void open_anew() noexcept;
 
     std::string path_;
+    access_log_formatter format_;
     kevring::fd file_;
     std::string pending_;
     std::string writing_;

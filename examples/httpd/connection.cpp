@@ -135,6 +135,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             carried += as_text(*more);
             input = carried;
         }
+        begin_timing();
         if (parser.state() == parse_state::refused) {
             co_await refuse(status_of(parser.why()), parser.head(), out);
             co_return outcome::close;
@@ -175,6 +176,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             co_return outcome::close;
         }
         const outcome after = co_await answer(head, out, head.keep_alive() && !last_);
+        finished(head);
         if (after == outcome::close) {
             co_await flush(out);
             co_return outcome::close;
@@ -191,6 +193,7 @@ kevring::task<void> connection::refuse(unsigned status, const request_head& head
     const bool roomy = co_await make_room(out, short_response_bytes);
     if (!roomy) co_return;
     append_short(head, status, false, {}, out);
+    finished(head);
     co_await flush(out);
 }
 
@@ -257,7 +260,7 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
         made.lines(server_line).lines("Date: ").lines(of_.date()).lines("\r\n");
         made.lines(file->validator_fields).connection(keep, head.minor_version());
         out.added(made.finish().size());
-        note(head, 304, 0);
+        note(304, 0);
         co_return true;
     }
     const auto wanted = head.single(known_field::range);
@@ -282,7 +285,7 @@ kevring::task<bool> connection::send_whole(const request_head& head, const open_
     made.lines(file.whole_fields).connection(keep, head.minor_version());
     out.added(made.finish().size());
     const bool with_body = head.method() == request_method::get;
-    note(head, 200, with_body ? file.byte_count : 0);
+    note(200, with_body ? file.byte_count : 0);
     if (!with_body || file.byte_count == 0) co_return true;
     const byte_range all{.first = 0, .count = file.byte_count};
     co_return co_await send_bytes(file, all, out);
@@ -307,7 +310,7 @@ kevring::task<bool> connection::send_ranges(const request_head& head, const open
     made.field("Content-Length", content_bytes);
     made.lines(file.validator_fields).connection(keep, head.minor_version());
     out.added(made.finish().size());
-    note(head, 206, content_bytes);
+    note(206, content_bytes);
 
     for (std::size_t index = 0; index < parts.size(); ++index) {
         if (several) {
@@ -361,6 +364,7 @@ kevring::task<bool> connection::send_large(const open_file& file, byte_range ran
     const kevring::send_report report =
         co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);
     out.clear();
+    body_bytes_ -= range.count - report.file_bytes;  // what was promised and not sent
     co_return !report.error;
 }
 
@@ -395,7 +399,7 @@ void connection::append_short(const request_head& head, unsigned status, bool ke
     what.minor_version = head.minor_version();
     what.head_only = head.method() == request_method::head;
     out.added(write_short_response(out.space(), what).size());
-    note(head, status, 0);
+    note(status, 0);
 }
 
 // As long as the slowest client that is allowed would take.
@@ -405,6 +409,28 @@ void connection::allow_body(std::uint64_t byte_count) noexcept {
     allow(of_.options().idle_time + std::chrono::seconds(seconds));
 }
 
-void connection::note(const request_head&, unsigned, std::uint64_t) {}
+// Small responses that went into the outbox are finished before they are sent, so the times that
+// are known here are those of the server, and for large files those of the client too.
+void connection::finished(const request_head& head) {
+    if (of_.timed()) [[unlikely]]
+        log(head);
+}
+
+void connection::log(const request_head& head) {
+    if (client_name_.empty()) {
+        const auto peer = client_.peer();
+        client_name_ = peer && peer->family() != AF_UNIX ? peer->host() : "unix:";
+    }
+    access_record record;
+    record.client = client_name_;
+    record.unix_second = std::time(nullptr);
+    record.request_line = head.request_line();
+    record.status = status_;
+    record.body_bytes = body_bytes_;
+    record.duration = std::chrono::nanoseconds(of_.on().now_ns() - began_ns_);
+    record.referer = head.text(known_field::referer);
+    record.user_agent = head.text(known_field::user_agent);
+    of_.log().add(record);
+}
 
 }  // namespace httpd

@@ -118,7 +118,15 @@ private:
     void append_short(const request_head& head, unsigned status, bool keep, std::string_view lines,
                       outbox& out);
     void allow_body(std::uint64_t byte_count) noexcept;
-    void note(const request_head& head, unsigned status, std::uint64_t body_bytes);
+    void note(unsigned status, std::uint64_t body_bytes) noexcept {
+        status_ = status;
+        body_bytes_ = body_bytes;
+    }
+    void begin_timing() noexcept {
+        if (of_.timed()) began_ns_ = of_.on().now_ns();
+    }
+    void finished(const request_head& head);
+    void log(const request_head& head);
     void allow(std::chrono::milliseconds time) noexcept;
 
     worker& of_;
@@ -127,6 +135,12 @@ private:
     patience patience_;
     bool idle_ = true;
     bool last_ = false;  // this response ends the connection
+
+    // Of the request that is being answered.
+    unsigned status_ = 0;
+    std::uint64_t body_bytes_ = 0;  // that the kernel took, or will with the next send
+    std::int64_t began_ns_ = 0;     // when its head was complete; if anyone wants to know
+    std::string client_name_;       // as the log has it; empty until it is needed
 };
 
 }  // namespace httpd

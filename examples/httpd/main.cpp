@@ -210,7 +210,7 @@ struct program {
 
 kevring::task<void> work(program& all, unsigned index) {
     kevring::ring& on = *kevring::ring::current();
-    httpd::access_log log(all.options.access_log);
+    httpd::access_log log(all.options.access_log, all.options.log_format);
     worker own(on, all.shared, all.listening.take(on, index), log);
     all.loops.join(index, own);
     std::exception_ptr failure;

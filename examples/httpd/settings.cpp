@@ -17,9 +17,10 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
         "SIGINT and SIGTERM finish what is being sent and stop; a second one stops at once.\n"
         "SIGHUP opens the access log anew.");
 
-    const std::map<std::string, log_format> formats{{"common", log_format::common},
-                                                    {"combined", log_format::combined},
-                                                    {"json", log_format::json}};
+    const std::map<std::string, access_log_format> formats{
+        {"common", access_log_format::common},
+        {"combined", access_log_format::combined},
+        {"json", access_log_format::json}};
     double head_seconds = 10;
     double idle_seconds = 60;
     double drain_seconds = 10;
@@ -35,7 +36,7 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     app.add_flag("--precompressed", into.precompressed,
                  "send FILE.zst, FILE.br or FILE.gz instead of FILE to clients that take them");
     app.add_option("--access-log", into.access_log, "a file, or - for standard output");
-    app.add_option("--access-log-format", into.access_log_format, "common, combined or json")
+    app.add_option("--access-log-format", into.log_format, "common, combined or json")
         ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case));
     app.add_option("--max-connections", into.connection_count_max, "more are answered with 503")
         ->check(CLI::PositiveNumber)

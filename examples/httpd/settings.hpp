@@ -1,6 +1,8 @@
 // settings.hpp: how the server is to run, from its command line and its configuration file.
 #pragma once
 
+#include "access_log_format.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -8,8 +10,6 @@
 #include <vector>
 
 namespace httpd {
-
-enum class log_format : std::uint8_t { common, combined, json };
 
 /// Read once, before the loops begin; constant from then on.
 struct settings {
@@ -20,7 +20,7 @@ struct settings {
     bool precompressed = false;  // serve FILE.zst, .br and .gz to those who take them
 
     std::string access_log;  // empty: none; "-": standard output
-    log_format access_log_format = log_format::common;
+    access_log_format log_format = access_log_format::common;
 
     unsigned connection_count_max = 100'000;          // of all loops together
     std::chrono::milliseconds head_time{10'000};      // from a head's first byte to its last

@@ -65,6 +65,8 @@ public:
     const std::shared_ptr<const served_file>* cached(std::string_view raw_path);
     void cache(std::string_view raw_path, const std::shared_ptr<served_file>& file);
     access_log& log() noexcept { return log_; }
+    /// Whether anyone wants to know how long requests take: else no clock is read for it.
+    bool timed() const noexcept { return log_.enabled(); }
     bool draining() const noexcept { return draining_; }
 
     std::unique_ptr<send_block> take_block();
