@@ -32,6 +32,7 @@
 #include <kevring/kevent/detail/futex.hpp>
 #include <kevring/kevent/detail/ring_positions.hpp>
 #include <kevring/kevent/detail/wait_gate.hpp>
+#include <kevring/kevent/detail/word_copy.hpp>
 #include <kevring/runtime/assert.hpp>
 
 #include <algorithm>
@@ -41,7 +42,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -355,7 +355,10 @@ private:
         each_lap(first, events.size(),
                  [words = words_.get(), events](std::size_t slot, std::size_t offset,
                                                 std::size_t count, std::uint32_t) {
-                     write_words(words + slot * record_words, events.subspan(offset, count));
+                     // Without order among themselves: the mark orders them.
+                     detail::store_words(words + slot * record_words,
+                                         reinterpret_cast<const std::byte*>(events.data() + offset),
+                                         count * record_words);
                  });
         each_lap(first, events.size(),
                  [marks = marks_.get()](std::size_t slot, std::size_t offset, std::size_t count,
@@ -369,17 +372,6 @@ private:
         // pairs with is_empty(), so that a consumer that is about to sleep is seen by call_one().
         marks_[slot_of(first)].store(mark_of(first), std::memory_order_seq_cst);
         event_gate_.call_one();
-    }
-
-    static void write_words(atomic<std::uint64_t>* to, std::span<const Record> events) noexcept {
-        const auto* from = reinterpret_cast<const std::byte*>(events.data());
-        // relaxed, as in read_words(): the mark orders them. Atomic, because a consumer that is too
-        // late may be reading them, to throw away what it reads.
-        for (std::size_t i = 0; i < events.size() * record_words; ++i) {
-            std::uint64_t word;
-            std::memcpy(&word, from + i * sizeof(word), sizeof(word));
-            to[i].store(word, std::memory_order_relaxed);
-        }
     }
 
     // How many events from `first` on, up to `count_max`, are published.
@@ -410,19 +402,10 @@ private:
         each_lap(first, target.size(),
                  [words = words_.get(), target](std::size_t slot, std::size_t offset,
                                                 std::size_t count, std::uint32_t) {
-                     read_words(words + slot * record_words, target.subspan(offset, count));
+                     // The acquire of the mark is before them, the release of `claimed_` behind.
+                     detail::load_words(reinterpret_cast<std::byte*>(target.data() + offset),
+                                        words + slot * record_words, count * record_words);
                  });
-    }
-
-    static void read_words(const atomic<std::uint64_t>* from, std::span<Record> target) noexcept {
-        auto* to = reinterpret_cast<std::byte*>(target.data());
-        // relaxed: the acquire of the mark is before them, the release of `claimed_` behind. Word
-        // by word to the target: a record put together on the stack would be loaded again in larger
-        // pieces than it was stored in, which a processor is slow at.
-        for (std::size_t i = 0; i < target.size() * record_words; ++i) {
-            const std::uint64_t word = from[i].load(std::memory_order_relaxed);
-            std::memcpy(to + i * sizeof(word), &word, sizeof(word));
-        }
     }
 
     // Moves committed_ from `at` to `target`, or sets `at` to where it is by now.
