@@ -147,9 +147,14 @@ ssize_t kernel::splice_now(int source, off_t* source_offset, int target, std::si
         saved_errno);
 }
 
+int kernel::status_flags(int file) noexcept {
+    const int saved_errno = errno;
+    return answer(::fcntl(file, F_GETFL), saved_errno);
+}
+
 int kernel::make_nonblocking(int file) noexcept {
     const int saved_errno = errno;
-    const int flags = answer(::fcntl(file, F_GETFL), saved_errno);
+    const int flags = status_flags(file);
     if (flags < 0 || (flags & O_NONBLOCK) != 0) return flags < 0 ? flags : 0;
     return answer(::fcntl(file, F_SETFL, flags | O_NONBLOCK), saved_errno);
 }

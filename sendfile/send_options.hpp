@@ -77,6 +77,9 @@ struct send_options {
     /// A range that goes beyond the end of the file ends there; otherwise it is file_shrank.
     bool stop_at_end = false;
 
+    /// A socket that is blocking stays so: sendfile and splice are for others then. For sockets
+    /// whose owner writes to them by write(2) as well.
+    bool keep_blocking = false;
     /// Never by reference to the page cache: what is written to the file once its last bytes have
     /// been read cannot reach the peer. Excludes sendfile and splice.
     bool by_copy = false;

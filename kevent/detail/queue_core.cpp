@@ -300,10 +300,12 @@ int queue_core::remove(ukevent* records, unsigned count) {
     for (unsigned i = 0; i < count; ++i) {
         registration* const one = find(records[i]);
         records[i].ret_flags = KEVENT_RET_DONE;
-        if (one == nullptr)
+        if (one == nullptr) {
             records[i].ret_flags |= KEVENT_RET_BROKEN;
-        else
+        } else {
+            one->origin->removed();
             erase(*one);
+        }
     }
     settle();
     return 0;

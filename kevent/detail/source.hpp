@@ -95,6 +95,8 @@ public:
     virtual readiness test() = 0;
     /// The same while the registration is being added, before it is armed.
     virtual readiness test_added() { return test(); }
+    /// REMOVE: nobody wants the origin's work any more. Closing the queue is not that.
+    virtual void removed() noexcept {}
     /// No report comes after this, until arm().
     virtual void disarm() noexcept = 0;
 

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -246,6 +247,13 @@ bool turn_is_used_up(const ring& on, std::size_t byte_count) noexcept {
     if (now.of != &on || now.turn != on.counters().turns) now = {&on, on.counters().turns, 0};
     now.byte_count += byte_count;
     return now.byte_count >= turn_bytes_max;
+}
+
+bool may_call_directly(transfer& of) noexcept {
+    kernel& system = of.on.system();
+    if (!of.options.keep_blocking) return system.make_nonblocking(of.socket.number()) >= 0;
+    const int flags = system.status_flags(of.socket.number());
+    return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
 
 void quiet_broken_pipes() noexcept {

@@ -138,6 +138,10 @@ task<std::error_code> wait_for_turn(transfer& of, bool has_moved);
 /// Accounts for work done inside a turn of the loop. True when others should have theirs.
 bool turn_is_used_up(const ring& on, std::size_t byte_count) noexcept;
 
+/// Whether direct calls on the socket say that it is full rather than wait; makes them so unless
+/// the options forbid it. Requests of the ring wait in the kernel either way.
+bool may_call_directly(transfer& of) noexcept;
+
 /// Keeps SIGPIPE from this thread, which sendfile(2) and splice(2) raise and cannot be told not to.
 void quiet_broken_pipes() noexcept;
 /// Takes back a SIGPIPE that a call which gave EPIPE has left pending.

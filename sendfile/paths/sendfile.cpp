@@ -22,9 +22,8 @@ bool says_unsupported(ssize_t answer) noexcept {
 task<std::error_code> carry_by_sendfile(transfer& of) {
     constexpr send_path path = send_path::sendfile;
     kernel& system = of.on.system();
-    // sendfile(2) on a blocking socket waits in the call for the peer. Requests of the ring wait
-    // without it whether the flag is set or not.
-    if (system.make_nonblocking(of.socket.number()) < 0) {
+    // sendfile(2) on a blocking socket waits in the call for the peer.
+    if (!may_call_directly(of)) {
         of.refuse(path);
         co_return std::error_code{};
     }

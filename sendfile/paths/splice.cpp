@@ -43,7 +43,7 @@ task<std::error_code> carry_by_splice(transfer& of) {
     constexpr send_path path = send_path::splice;
     pooled_pipe pipe(of.on.system());
     // splice(2) with SPLICE_F_NONBLOCK waits for a socket all the same, unless O_NONBLOCK is set.
-    if (!pipe || of.on.system().make_nonblocking(of.socket.number()) < 0) {
+    if (!pipe || !may_call_directly(of)) {
         of.refuse(path);
         co_return std::error_code{};
     }

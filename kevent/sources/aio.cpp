@@ -1,0 +1,66 @@
+// aio.cpp: the end of a transfer from a file to a socket, begun by aio_sendfile() and its kin.
+#include <kevring/kevent/detail/aio_ticket.hpp>
+#include <kevring/kevent/sources/fd_source.hpp>
+
+#include <cerrno>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace kevring::detail {
+namespace {
+
+// ret_data[0]   low half of the bytes sent
+// ret_data[1]   high half of them; of a transfer that failed, the negative error number
+class aio_source final : public fd_source {
+public:
+    aio_source(source_host& host, registration& of, std::shared_ptr<aio_ticket> ticket,
+               fd notice) noexcept
+        : fd_source(host, of), ticket_(std::move(ticket)) {
+        hold(std::move(notice));
+    }
+
+    void removed() noexcept override { ticket_->stop.request_stop(); }
+
+private:
+    std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
+    readiness judge(std::uint32_t poll_bits) noexcept override {
+        if ((poll_bits & POLLIN) == 0 || !ticket_->finished()) return readiness::not_ready;
+        const auto low = static_cast<std::uint32_t>(ticket_->byte_count());
+        if (ticket_->error_number() != 0) {
+            set_results(low, static_cast<std::uint32_t>(-ticket_->error_number()));
+            return readiness::broken;
+        }
+        set_results(low, static_cast<std::uint32_t>(ticket_->byte_count() >> 32));
+        return readiness::ready;
+    }
+
+    const std::shared_ptr<aio_ticket> ticket_;
+};
+
+}  // namespace
+
+result<std::shared_ptr<aio_ticket>> aio_ticket::make() {
+    fd notice(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!notice) return error_from_errno();
+    return std::make_shared<aio_ticket>(std::move(notice));
+}
+
+void aio_ticket::finish(std::uint64_t byte_count, int error_number) noexcept {
+    byte_count_ = byte_count;
+    error_number_ = error_number;
+    finished_.store(true, std::memory_order_release);  // pairs with finished()
+    const std::uint64_t one = 1;
+    static_cast<void>(!::write(notice_.number(), &one, sizeof one));
+}
+
+result<std::unique_ptr<source>> make_aio_source(source_host& host, registration& of,
+                                                std::shared_ptr<aio_ticket> ticket) {
+    fd notice(::fcntl(ticket->notice().number(), F_DUPFD_CLOEXEC, 0));
+    if (!notice) return error_from_errno();
+    return std::make_unique<aio_source>(host, of, std::move(ticket), std::move(notice));
+}
+
+}  // namespace kevring::detail

@@ -1,0 +1,155 @@
+// aio_sendfile.cpp: aio_sendfile() and its kin: a transfer that completes as an event of a queue.
+//
+// The calls are declared in kevent/kevent.h. They check their arguments, take descriptors of their
+// own, register the record, and hand the transfer to the loop that carries out all of them.
+#include <kevring/kevent/kevent.h>
+#include <kevring/kevent/detail/aio_ticket.hpp>
+#include <kevring/kevent/detail/queue_core.hpp>
+#include <kevring/kevent/detail/queue_table.hpp>
+#include <kevring/runtime/kernel.hpp>
+#include <kevring/sendfile/detail/aio_loop.hpp>
+
+#include <cerrno>
+#include <climits>
+#include <memory>
+#include <new>
+#include <span>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace {
+
+using kevring::fd;
+using kevring::detail::aio_loop;
+using kevring::detail::aio_request;
+using kevring::detail::aio_ticket;
+using kevring::detail::found_queue;
+
+// The calls leave errno alone.
+class errno_guard {
+public:
+    errno_guard() noexcept : before_(errno) {}
+    errno_guard(const errno_guard&) = delete;
+    errno_guard& operator=(const errno_guard&) = delete;
+    ~errno_guard() { errno = before_; }
+
+private:
+    const int before_;
+};
+
+int take_socket(int number, aio_request& request) {
+    request.socket.reset(::fcntl(number, F_DUPFD_CLOEXEC, 0));
+    if (!request.socket) return -errno;
+    struct stat status{};
+    if (::fstat(request.socket.number(), &status) != 0) return -errno;
+    if (!S_ISSOCK(status.st_mode)) return -ENOTSOCK;
+    request.socket_identity = status.st_ino;
+    return 0;
+}
+
+int take_file(int number, aio_request& request) {
+    const int flags = ::fcntl(number, F_GETFL);
+    if (flags < 0) return -errno;
+    if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH) != 0) return -EBADF;
+    request.file.reset(::fcntl(number, F_DUPFD_CLOEXEC, 0));
+    if (!request.file) return -errno;
+    struct stat status{};
+    if (::fstat(request.file.number(), &status) != 0) return -errno;
+    if (S_ISDIR(status.st_mode)) return -EISDIR;
+    return S_ISREG(status.st_mode) ? 0 : -EINVAL;
+}
+
+int take_vector(const iovec* parts, unsigned count, std::vector<std::span<const std::byte>>& into) {
+    if (count > IOV_MAX) return -EINVAL;
+    if (parts == nullptr && count > 0) return -EFAULT;
+    for (const iovec& part : std::span(parts, count)) {
+        if (part.iov_base == nullptr && part.iov_len > 0) return -EFAULT;
+        into.emplace_back(static_cast<const std::byte*>(part.iov_base), part.iov_len);
+    }
+    return 0;
+}
+
+// Starts what `request` says from here on; the cookie, or a negative error number.
+long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> request, off_t offset,
+           std::size_t count, void* user) {
+    if (offset < 0) return -EINVAL;
+    request->range = {static_cast<std::uint64_t>(offset), count};
+    if (const int failure = aio_loop::get().ensure_running(); failure != 0) return failure;
+    auto ticket = aio_ticket::make();
+    if (!ticket) return -ticket.error().value();
+    request->ticket = *ticket;
+
+    ukevent record{};
+    record.id.raw_u64 = queue.take_id();
+    record.type = KEVENT_AIO;
+    record.event = KEVENT_MASK_ALL;
+    record.req_flags = KEVENT_REQ_ONESHOT | KEVENT_REQ_ALWAYS_QUEUE;
+    const auto cookie = static_cast<long>(record.id.raw_u64);
+    if (user != nullptr)
+        record.ptr = user;
+    else
+        record.ptr = reinterpret_cast<void*>(cookie);
+    const int failure = queue.add_made(
+        record, [&](kevring::detail::source_host& host, kevring::detail::registration& of) {
+            return kevring::detail::make_aio_source(host, of, *ticket);
+        });
+    if (failure != 0) return failure;
+    aio_loop::get().begin(std::move(request));  // last: nothing fails any more
+    return cookie;
+}
+
+// The body of all three calls.
+long send_by_event(int kevent_fd, int sock_fd, int in_fd, off_t offset, std::size_t count,
+                   std::span<const iovec> header, std::span<const iovec> trailer, void* user) {
+    const found_queue found = kevring::detail::find_queue(kevent_fd);
+    if (found.queue == nullptr) return found.error_number;
+    try {
+        auto request = std::make_unique<aio_request>();
+        if (const int failure = take_file(in_fd, *request); failure != 0) return failure;
+        if (const int failure = take_socket(sock_fd, *request); failure != 0) return failure;
+        int failure =
+            take_vector(header.data(), static_cast<unsigned>(header.size()), request->header);
+        if (failure == 0)
+            failure = take_vector(trailer.data(), static_cast<unsigned>(trailer.size()),
+                                  request->trailer);
+        if (failure != 0) return failure;
+        return start(*found.queue, std::move(request), offset, count, user);
+    } catch (const std::bad_alloc&) {
+        return -ENOMEM;
+    } catch (const std::system_error& error) {
+        return -error.code().value();
+    }
+}
+
+}  // namespace
+
+long aio_sendfile(int kevent_fd, int sock_fd, int in_fd, off_t offset, size_t count) {
+    const errno_guard keep_errno;
+    return send_by_event(kevent_fd, sock_fd, in_fd, offset, count, {}, {}, nullptr);
+}
+
+long aio_sendfile_path(int kevent_fd, int sock_fd, const char* filename, off_t offset,
+                       size_t count) {
+    const errno_guard keep_errno;
+    if (filename == nullptr) return -EFAULT;
+    fd file(::open(filename, O_RDONLY | O_CLOEXEC));
+    if (!file) return -errno;
+    const long started =
+        send_by_event(kevent_fd, sock_fd, file.number(), offset, count, {}, {}, nullptr);
+    return started < 0 ? started : file.release();
+}
+
+long aio_sendfilev(int kevent_fd, int sock_fd, const iovec* header, unsigned header_count,
+                   int in_fd, off_t offset, size_t count, const iovec* trailer,
+                   unsigned trailer_count, void* user) {
+    const errno_guard keep_errno;
+    if ((header == nullptr && header_count > 0) || (trailer == nullptr && trailer_count > 0))
+        return -EFAULT;
+    return send_by_event(kevent_fd, sock_fd, in_fd, offset, count, {header, header_count},
+                         {trailer, trailer_count}, user);
+}

@@ -1,0 +1,152 @@
+#include <kevring/sendfile/detail/aio_loop.hpp>
+
+#include <kevring/runtime/deadline.hpp>
+#include <kevring/sendfile/send_file.hpp>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include <pthread.h>
+
+namespace kevring::detail {
+namespace {
+
+std::atomic<aio_loop*>& current() noexcept {
+    // Never destroyed: its thread runs until the process is gone. The child of a fork has no such
+    // thread, and maybe a lock that nobody will give back: it starts anew.
+    static std::atomic<aio_loop*> loop = [] {
+        ::pthread_atfork(nullptr, nullptr, +[] { current().store(new aio_loop); });
+        return new aio_loop;
+    }();
+    return loop;
+}
+
+int errno_of(const std::error_code& error) noexcept {
+    if (!error) return 0;
+    if (error.category() == std::system_category() || error.category() == std::generic_category())
+        return error.value();
+    return EIO;
+}
+
+}  // namespace
+
+aio_loop& aio_loop::get() noexcept { return *current().load(std::memory_order_acquire); }
+
+int aio_loop::ensure_running() {
+    std::unique_lock held(mutex_);
+    if (ring_ != nullptr) return 0;
+    if (!starting_) {
+        starting_ = true;
+        failure_ = 0;
+        sigset_t all;
+        sigset_t before;
+        ::sigfillset(&all);
+        ::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the program's threads
+        pthread_t thread;
+        const int made = ::pthread_create(&thread, nullptr, &aio_loop::main, this);
+        if (made == 0) ::pthread_detach(thread);
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        if (made != 0) {
+            starting_ = false;
+            failure_ = -made;
+            started_.notify_all();
+            return -made;
+        }
+    }
+    started_.wait(held, [&] { return !starting_; });
+    return failure_;
+}
+
+void aio_loop::begin(std::unique_ptr<aio_request> request) noexcept {
+    request->run = begin_on_loop;
+    ring_->post(*request.release());  // ensure_running() has returned 0 before
+}
+
+void* aio_loop::main(void* self) {
+    ::pthread_setname_np(::pthread_self(), "kevring-aio");
+    static_cast<aio_loop*>(self)->drive();
+    return nullptr;
+}
+
+void aio_loop::drive() {
+    int failure = 0;
+    try {
+        ring on;
+        task_scope transfers(on);
+        scope_ = &transfers;
+        {
+            const std::lock_guard held(mutex_);
+            ring_ = &on;
+            starting_ = false;
+        }
+        started_.notify_all();
+        const bool never = false;
+        on.run_until(never);
+    } catch (const std::system_error& error) {
+        if (ring_ != nullptr) {
+            // A ring that has run and cannot go on: what it carries could only hang.
+            std::fprintf(stderr, "kevring: aio_sendfile: %s\n", error.what());
+            std::terminate();
+        }
+        failure = -errno_of(error.code());
+    } catch (const std::bad_alloc&) {
+        failure = -ENOMEM;
+    }
+    const std::lock_guard held(mutex_);
+    starting_ = false;
+    failure_ = failure;
+    started_.notify_all();
+}
+
+void aio_loop::begin_on_loop(work& item) noexcept {
+    std::unique_ptr<aio_request> request(static_cast<aio_request*>(&item));
+    const std::shared_ptr<aio_ticket> ticket = request->ticket;
+    aio_loop& self = get();
+    try {
+        self.scope_->spawn(self.carry(std::move(request)));
+    } catch (const std::bad_alloc&) {
+        ticket->finish(0, ENOMEM);
+    }
+}
+
+task<void> aio_loop::carry(std::unique_ptr<aio_request> request) {
+    const std::shared_ptr<aio_ticket> ticket = request->ticket;
+    send_report report;
+    try {
+        line& mine = lines_[request->socket_identity];
+        ++mine.transfer_count;
+        send_options options;
+        options.header = send_buffers(std::span<const std::span<const std::byte>>(request->header));
+        options.trailer =
+            send_buffers(std::span<const std::span<const std::byte>>(request->trailer));
+        options.stop_at_end = true;
+        options.may_grow = true;
+        options.keep_blocking = true;
+        options.order = &mine.order;
+        std::exception_ptr thrown;
+        try {
+            task<send_report> send = send_file(*ring::current(), request->socket, request->file,
+                                               request->range, options);
+            task<send_report> stoppable = with_stop(std::move(send), ticket->stop.get_token());
+            report = co_await std::move(stoppable);
+        } catch (...) {
+            thrown = std::current_exception();
+        }
+        if (--mine.transfer_count == 0) lines_.erase(request->socket_identity);
+        if (thrown) std::rethrow_exception(thrown);
+    } catch (const std::bad_alloc&) {
+        report.error = std::make_error_code(std::errc::not_enough_memory);
+    }
+    request.reset();  // first: who hears of the end may expect that the socket is closed
+    // A file that has become shorter ends where it ends (5.7).
+    if (report.error == send_errc::file_shrank) report.error.clear();
+    ticket->finish(report.bytes_sent, errno_of(report.error));
+}
+
+}  // namespace kevring::detail
