@@ -71,9 +71,9 @@ protected:
     std::int32_t res() const noexcept { return res_; }
     /// The failure that `res()` stands for; a stop by deadline reads timed_out.
     tl::unexpected<std::error_code> failure() const noexcept {
-        if (res_ == -ECANCELED && cause_ == stop_cause::deadline)
-            return error_from(std::errc::timed_out);
-        return error_from(res_);
+        if (!interrupted()) return error_from(res_);
+        return error_from(cause_ == stop_cause::deadline ? std::errc::timed_out
+                                                         : std::errc::operation_canceled);
     }
     /// `res()` as a count of bytes or the like, or failure().
     result<std::size_t> count_or_failure() const noexcept {
@@ -89,6 +89,12 @@ protected:
 private:
     bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
     void resume() noexcept;
+    // A worker thread of the kernel that is cancelled sees a signal, and answers by what it was
+    // waiting in: EINTR, or one of the numbers that restart a system call (ERESTARTSYS, 512, and
+    // those up to 516), which are not meant for programs and yet reach them.
+    bool interrupted() const noexcept {
+        return res_ == -ECANCELED || res_ == -EINTR || (res_ <= -512 && res_ >= -516);
+    }
     static void cancel_in_flight(cancel_hook& hook, stop_cause cause) noexcept;
     static void token_stopped(void* self) noexcept;
     static void bridge_closed(void* self) noexcept;
