@@ -59,10 +59,10 @@ void buffer_pool_state::give_back(std::uint16_t index) noexcept {
         return;
     }
     offer(index);
-    if (starving_.linked()) [[unlikely]] {
-        auto& first = static_cast<starved_receiver&>(*starving_.next);
-        first.unlink();
-        first.fed(first);
+    if (starving_.linked() && !feeding_) [[unlikely]] {
+        feeding_ = true;
+        hold();  // until the feeder has run
+        ring_.schedule(feeder_);
     }
 }
 
@@ -87,6 +87,26 @@ void buffer_pool_state::retire(std::uint16_t index) noexcept {
         ::madvise(memory_ + index * buffer_bytes_, buffer_bytes_, MADV_DONTNEED);
 }
 
+buffer_pool_state::feeding_work::feeding_work(buffer_pool_state& self) noexcept
+    : work([](work& item) noexcept { static_cast<feeding_work&>(item).self.feed(); }), self(self) {}
+
+// Arms as many receivers as there are buffers. Which of them has bytes, only the kernel knows: as
+// long as a buffer is left when their answers are in, the next ones have their turn.
+void buffer_pool_state::feed() noexcept {
+    feeding_ = false;
+    for (unsigned count = offered_count_; count > 0 && starving_.linked(); --count) {
+        auto& first = static_cast<starved_receiver&>(*starving_.next);
+        first.unlink();
+        first.fed(first);
+    }
+    if (offered_count_ > 0 && starving_.linked()) {
+        feeding_ = true;
+        ring_.schedule(feeder_);
+        return;
+    }
+    let_go();  // last: this may be gone
+}
+
 buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& options)
     : ring_(on),
       buffer_bytes_(options.buffer_bytes),
@@ -106,7 +126,12 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
         ::munmap(memory_, count_max_ * buffer_bytes_);
         throw;
     }
-    group_ = ring_.take_buffer_group();
+    try {
+        group_ = ring_.take_buffer_group();
+    } catch (...) {
+        free_memory();
+        throw;
+    }
     io_uring_buf_reg registration{};
     registration.ring_addr = reinterpret_cast<std::uintptr_t>(entries_);
     registration.ring_entries = entry_count_;
@@ -114,15 +139,17 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
     const int registered =
         ring_.system().ring_register(ring_.native(), IORING_REGISTER_PBUF_RING, &registration, 1);
     if (registered < 0) {
-        ::munmap(memory_, count_max_ * buffer_bytes_);
-        ::munmap(entries_, entry_count_ * sizeof(io_uring_buf));
+        ring_.give_buffer_group(group_);
+        free_memory();
         throw std::system_error(-registered, std::system_category(),
                                 "kevring: registering a buffer ring");
     }
     grow(options.buffer_count);
 }
 
-buffer_pool_state::~buffer_pool_state() {
+buffer_pool_state::~buffer_pool_state() { free_memory(); }
+
+void buffer_pool_state::free_memory() noexcept {
     ::munmap(memory_, count_max_ * buffer_bytes_);
     ::munmap(entries_, entry_count_ * sizeof(io_uring_buf));
 }

@@ -4,6 +4,7 @@
 
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/work.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -65,7 +66,9 @@ public:
 
 private:
     ~buffer_pool_state();
+    void free_memory() noexcept;
     void grow(unsigned count);
+    void feed() noexcept;
     void offer(std::uint16_t index) noexcept;
     void retire(std::uint16_t index) noexcept;
     void find_surplus() noexcept;
@@ -82,7 +85,15 @@ private:
 
     std::vector<slot> slots_;             // reserved for count_max_: grows without moving
     std::vector<std::uint16_t> retired_;  // as many: made once, and given back to the system
+
+    struct feeding_work : work {
+        explicit feeding_work(buffer_pool_state& self) noexcept;
+        buffer_pool_state& self;
+    };
+
     list_link starving_;
+    feeding_work feeder_{*this};
+    bool feeding_ = false;  // the feeder stands in the run queue
     std::uint64_t starved_count_ = 0;
     std::size_t holder_count_ = 1;
     unsigned offered_count_ = 0;   // with the kernel, as far as its answers have been seen

@@ -259,6 +259,40 @@ TEST_CASE("where all buffers are out, a receiver waits for one to come home",
     CHECK(pool.borrowed_count() == 0);
 }
 
+// Which of those that wait has bytes, only the kernel knows: none may stand in another's way.
+TEST_CASE("a buffer that comes home reaches a receiver that has bytes", "[runtime][buffer_pool]") {
+    ring on;
+    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 1});
+    std::vector<socket_pair> pairs(20);
+    socket_pair first_pair;
+    unsigned heard_count = 0;
+    auto listen = [&](socket_pair& from) -> task<void> {
+        receive_stream stream(on, from.near(), pool);
+        const auto got = co_await stream.next();
+        if (got) ++heard_count;
+    };
+    auto body = [&]() -> task<void> {
+        receive_stream first(on, first_pair.near(), pool);
+        first_pair.far_sends("x");
+        auto held = co_await first.next();
+        REQUIRE(held.has_value());
+        task_scope all(on);
+        for (socket_pair& each : pairs) all.spawn(listen(each));
+        co_await kevring::yield();
+        held->reset();
+        pairs.back().far_sends("y");
+        while (heard_count == 0) {
+            const auto limit = co_await kevring::within(5s);
+            const auto slept = co_await kevring::sleep_for(1ms);
+            if (!slept) break;
+        }
+        all.request_stop();
+        co_await all.join();
+    };
+    run_on(on, body);
+    CHECK(heard_count == 1);
+}
+
 TEST_CASE("buffers and streams may outlive their pool", "[runtime][buffer_pool]") {
     ring on;
     socket_pair sockets;
