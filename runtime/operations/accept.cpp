@@ -15,7 +15,7 @@ void accept_operation::prepare(io_uring_sqe& sqe) noexcept {
 class accept_stream::state final : public detail::multishot_state {
 public:
     state(ring& on, fd_ref listener) : multishot_state(on), listener_(listener) {
-        waiting_.reserve(held_max);
+        waiting_.reserve(2 * held_max);
     }
 
     void prepare(io_uring_sqe& sqe) noexcept override {
@@ -24,8 +24,10 @@ public:
 
     fd take() noexcept {
         fd first = std::move(waiting_[taken_++]);
-        if (taken_ == waiting_.size()) {
-            waiting_.clear();
+        // What has been taken goes in one piece, also where there is always another connection.
+        if (taken_ == waiting_.size() || taken_ == held_max) {
+            waiting_.erase(waiting_.begin(),
+                           waiting_.begin() + static_cast<std::ptrdiff_t>(taken_));
             taken_ = 0;
         }
         return first;
@@ -43,7 +45,10 @@ private:
             fd closed(res);  // no memory to remember it: the peer sees a reset
         }
     }
-    void drop_items() noexcept override { waiting_.clear(); }
+    void drop_items() noexcept override {
+        waiting_.clear();
+        taken_ = 0;
+    }
 
     fd_ref listener_;
     std::vector<fd> waiting_;
