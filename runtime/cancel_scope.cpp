@@ -6,7 +6,10 @@
 namespace kevring {
 
 cancel_scope::cancel_scope(ring& on, cancel_scope* parent) noexcept : ring_(on) {
-    if (parent == nullptr) return;
+    if (parent == nullptr) {
+        parent = &on.root_scope();
+        if (parent == this) return;
+    }
     parent->add(in_parent_);
     cause_ = parent->cause_;
 }

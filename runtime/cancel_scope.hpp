@@ -38,7 +38,7 @@ struct cancel_hook : detail::list_link {
 /// Thread     The ring's own. A std::stop_token reaches a scope by way of with_stop().
 class cancel_scope {
 public:
-    /// A scope of its own, or one inside `parent` that is stopped with it.
+    /// A scope inside `parent`, or inside the ring's root scope; it is stopped with that.
     explicit cancel_scope(ring& on, cancel_scope* parent = nullptr) noexcept;
     cancel_scope(const cancel_scope&) = delete;
     cancel_scope& operator=(const cancel_scope&) = delete;

@@ -67,8 +67,10 @@ private:
 
 class [[nodiscard("a limit holds as long as the guard that co_await gives")]] deadline_awaiter {
 public:
-    deadline_awaiter(nanoseconds from_now, std::int64_t deadline_ns) noexcept
-        : from_now_(from_now), deadline_ns_(deadline_ns) {}
+    explicit deadline_awaiter(nanoseconds from_now) noexcept
+        : from_now_(from_now), relative_(true) {}
+    explicit deadline_awaiter(steady_time deadline) noexcept
+        : deadline_ns_(to_ns(deadline)), relative_(false) {}
     bool await_ready() const noexcept { return false; }
     template <class Promise>
         requires std::derived_from<Promise, detail::promise_base>
@@ -79,23 +81,21 @@ public:
     deadline_guard await_resume() const noexcept {
         KEVRING_ASSERT(*slot_ != nullptr);  // the coroutine does not run on a ring
         cancel_scope& outer = **slot_;
-        return deadline_guard(
-            *slot_, outer,
-            deadline_ns_ != never_ns ? deadline_ns_ : add_ns(outer.on().now_ns(), from_now_));
+        return deadline_guard(*slot_, outer,
+                              relative_ ? add_ns(outer.on().now_ns(), from_now_) : deadline_ns_);
     }
 
 private:
-    nanoseconds from_now_;
-    std::int64_t deadline_ns_;
+    nanoseconds from_now_{0};
+    std::int64_t deadline_ns_ = never_ns;
+    bool relative_;
     cancel_scope** slot_ = nullptr;
 };
 
 /// Limits the rest of the block to `from_now`; see deadline_guard.
-inline deadline_awaiter within(nanoseconds from_now) noexcept { return {from_now, never_ns}; }
+inline deadline_awaiter within(nanoseconds from_now) noexcept { return deadline_awaiter(from_now); }
 /// Limits the rest of the block to the time `deadline`.
-inline deadline_awaiter until(steady_time deadline) noexcept {
-    return {nanoseconds::zero(), to_ns(deadline)};
-}
+inline deadline_awaiter until(steady_time deadline) noexcept { return deadline_awaiter(deadline); }
 
 /// Awaits `awaitable` for at most `from_now`; what it awaits ends with timed_out then.
 template <class Awaitable>

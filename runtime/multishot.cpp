@@ -68,7 +68,8 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
         of_.ring_.schedule(*this);
         return true;
     }
-    if (scope != nullptr && scope->stop_requested()) {
+    if (scope == nullptr) scope = &of_.ring_.root_scope();  // a coroutine of others
+    if (scope->stop_requested()) {
         cause_ = scope->cause();
         return false;
     }
@@ -78,7 +79,7 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
     }
     waiter_ = waiter;
     of_.waiter_ = this;
-    if (scope != nullptr) scope->add(*this);
+    scope->add(*this);
     if (!of_.armed_) of_.arm();
     return true;
 }

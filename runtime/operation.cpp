@@ -6,14 +6,13 @@ namespace kevring {
 
 bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
     KEVRING_ASSERT(ring_.on_ring_thread());
-    KEVRING_ASSERT(!waiter_);  // (1): an operation object is awaited once
-    if (scope != nullptr) {
-        if (scope->stop_requested()) {
-            cause_ = scope->cause();
-            return false;
-        }
-        scope->add(*this);
+    KEVRING_ASSERT(!waiter_);                           // (1): an operation object is awaited once
+    if (scope == nullptr) scope = &ring_.root_scope();  // a coroutine of others
+    if (scope->stop_requested()) {
+        cause_ = scope->cause();
+        return false;
     }
+    scope->add(*this);
     waiter_ = waiter;
     in_flight_ = true;
     ring_.queue(*this);  // cannot fail: a full submission queue is flushed first

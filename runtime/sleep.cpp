@@ -4,12 +4,11 @@ namespace kevring {
 
 bool sleep_operation::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
     KEVRING_ASSERT(ring_.on_ring_thread());
-    KEVRING_ASSERT(!waiter_);  // a sleep is awaited once
-    if (scope != nullptr) {
-        cause_ = scope->cause();
-        if (cause_ != stop_cause::none) return false;
-        scope->add(*this);
-    }
+    KEVRING_ASSERT(!waiter_);                           // a sleep is awaited once
+    if (scope == nullptr) scope = &ring_.root_scope();  // a coroutine of others
+    cause_ = scope->cause();
+    if (cause_ != stop_cause::none) return false;
+    scope->add(*this);
     waiter_ = waiter;
     ring_.timers().arm(*this, deadline_ns_);
     return true;

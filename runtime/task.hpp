@@ -146,7 +146,8 @@ public:
     ~task() { drop(); }
 
     bool await_ready() const noexcept {
-        KEVRING_ASSERT(frame_);  // moved from
+        KEVRING_ASSERT(frame_);                       // moved from
+        KEVRING_ASSERT(!frame_.promise().started());  // a task is awaited once
         return false;
     }
     template <class Promise>

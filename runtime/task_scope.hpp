@@ -64,8 +64,16 @@ public:
 
     /// Starts `child` now; it runs until it first waits, then beside the caller.
     void spawn(task<void> child) {
-        ++active_count_;
-        run_child(*this, std::move(child)).start(scope_);
+        const detail::runner runner = run_child(*this, std::move(child));
+        ++active_count_;  // not before: there may be no memory for the frame
+        runner.start(scope_);
+    }
+
+    /// Counts as a failure of one of the tasks: stops the others, and is thrown by join() where it
+    /// is the first.
+    void fail(std::exception_ptr failure) noexcept {
+        if (!failure_) failure_ = std::move(failure);
+        request_stop();
     }
 
     /// Asks every task to end; those that are spawned later end at their first await.
@@ -100,8 +108,7 @@ private:
         try {
             co_await std::move(child);
         } catch (...) {
-            if (!scope.failure_) scope.failure_ = std::current_exception();
-            scope.request_stop();
+            scope.fail(std::current_exception());
         }
         {
             // The task's frame goes before anyone hears that it has ended.
@@ -135,8 +142,42 @@ private:
     cancel_scope* scope_ = nullptr;
 };
 
-/// Runs `body(scope)` and waits until it and every task that it spawned have ended. When the body
-/// throws, the tasks are stopped; the first failure is thrown.
+namespace detail {
+
+/// Moves the awaiting coroutine into another scope, for as long as the guard lives that it gives.
+class [[nodiscard]] enter_scope {
+public:
+    class [[nodiscard]] guard {
+    public:
+        guard(cancel_scope*& slot, cancel_scope& inner) noexcept
+            : slot_(slot), outer_(std::exchange(slot, &inner)) {}
+        guard(const guard&) = delete;
+        guard& operator=(const guard&) = delete;
+        ~guard() { slot_ = outer_; }
+
+    private:
+        cancel_scope*& slot_;
+        cancel_scope* outer_;
+    };
+
+    explicit enter_scope(cancel_scope& inner) noexcept : inner_(inner) {}
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        slot_ = &self.promise().scope;
+        return false;
+    }
+    guard await_resume() const noexcept { return guard(*slot_, inner_); }
+
+private:
+    cancel_scope& inner_;
+    cancel_scope** slot_ = nullptr;
+};
+
+}  // namespace detail
+
+/// Runs `body(scope)` and waits until it and every task that it spawned have ended. The body is one
+/// of the tasks: the first failure, whosever it is, stops all of them and is thrown.
 ///
 ///     auto body = [&](task_scope& clients) -> task<> { ... };
 ///     co_await in_scope(body);
@@ -147,19 +188,15 @@ template <class Body>
 task<void> in_scope(Body& body) {
     cancel_scope& outer = co_await current_scope();
     task_scope tasks(outer.on(), &outer);
-    std::exception_ptr failure;
-    try {
-        co_await body(tasks);
-    } catch (...) {
-        failure = std::current_exception();
-        tasks.request_stop();
+    {
+        const auto inside = co_await detail::enter_scope(tasks.scope());
+        try {
+            co_await body(tasks);
+        } catch (...) {
+            tasks.fail(std::current_exception());
+        }
     }
-    try {
-        co_await tasks.join();
-    } catch (...) {
-        if (!failure) failure = std::current_exception();
-    }
-    if (failure) std::rethrow_exception(failure);
+    co_await tasks.join();
 }
 
 }  // namespace kevring

@@ -77,6 +77,41 @@ TEST_CASE("a body that throws stops what it spawned, and is heard", "[runtime][t
     CHECK(said == std::vector<std::string>{"sleeper stopped"});
 }
 
+// The body waits for ever: nobody would hear of the failure if it were not stopped too.
+TEST_CASE("a task that fails stops the body beside it", "[runtime][task_scope]") {
+    ring on;
+    std::error_code body_error;
+    auto body = [&]() -> task<void> {
+        auto inside = [&](task_scope& tasks) -> task<void> {
+            tasks.spawn(fail_after(1ms, "child"));
+            const auto slept = co_await kevring::sleep_for(1h);
+            if (!slept) body_error = slept.error();
+        };
+        std::string caught;
+        try {
+            co_await kevring::in_scope(inside);
+        } catch (const std::runtime_error& failure) {
+            caught = failure.what();
+        }
+        CHECK(caught == "child");
+        const auto slept = co_await kevring::sleep_for(1us);  // the stop was the scope's own
+        CHECK(slept.has_value());
+    };
+    run_on(on, body);
+    CHECK(body_error == std::errc::operation_canceled);
+}
+
+TEST_CASE("the end of time is no deadline", "[runtime][deadline]") {
+    ring on;
+    auto body = [&]() -> task<void> {
+        const auto limit = co_await kevring::until(kevring::steady_time::max());
+        const auto slept = co_await kevring::sleep_for(1ms);
+        CHECK(slept.has_value());
+        CHECK_FALSE(limit.expired());
+    };
+    run_on(on, body);
+}
+
 TEST_CASE("the inner of two deadlines ends first, and the outer still holds",
           "[runtime][deadline]") {
     ring on;
@@ -178,6 +213,20 @@ TEST_CASE("when_any gives the first and waits for the losers", "[runtime][when]"
             sleep_then(1h, said, "a"), sleep_then(1ms, said, "b"), sleep_then(2h, said, "c"));
         CHECK(first.index == 1);
         CHECK(said == std::vector<std::string>{"b", "a stopped", "c stopped"});
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("when_any carries things that only move", "[runtime][when]") {
+    ring on;
+    auto owner = [](int number) -> task<std::unique_ptr<int>> {
+        co_await kevring::yield();
+        co_return std::make_unique<int>(number);
+    };
+    auto body = [&]() -> task<void> {
+        auto first = co_await kevring::when_any(owner(1), owner(2));
+        CHECK(first.index == 0);
+        CHECK(**std::get<0>(first.values) == 1);
     };
     run_on(on, body);
 }
