@@ -67,6 +67,14 @@ void store_release(T* into, T value) noexcept {  // pairs with the kernel's acqu
     __atomic_store_n(into, value, __ATOMIC_RELEASE);
 }
 
+// The kernel refuses to work with a ring that it made: its descriptor was closed by someone else,
+// or a filter came up under it. What is in flight can be neither stopped nor awaited, so there is
+// no state of the program to go on from.
+[[noreturn, gnu::cold]] void enter_failed(int error) noexcept {
+    std::fprintf(stderr, "kevring: io_uring_enter: %s\n", std::strerror(error));
+    std::abort();
+}
+
 }  // namespace
 
 // Hot path: no allocation, no mutex, no system call but io_uring_enter.
@@ -155,12 +163,13 @@ std::int64_t ring::fire_timers() noexcept {
 }
 
 void ring::turn(bool may_wait) {
-    if (current_ring != this || owner_.load(std::memory_order_relaxed) == 0) take_ownership();
-    if (fork_generation_ != forks.load(std::memory_order_relaxed)) [[unlikely]]
-        throw std::system_error(
-            EPERM, std::system_category(),
-            "kevring: this ring belongs to the parent process; make a new one after fork()");
+    if (current_ring != this || owner_.load(std::memory_order_relaxed) == 0 ||
+        is_of_another_process()) [[unlikely]] {
+        claim();
+        current_ring = this;
+    }
     ++counters_.turns;
+    counters_.wakes_sent = wakes_sent_.load(std::memory_order_relaxed);
     take_posted();
     run_ready();
     const std::int64_t timeout_ns = fire_timers();
@@ -171,28 +180,30 @@ void ring::turn(bool may_wait) {
 void ring::run_until(const bool& done) {
     struct entered {
         entered(ring& self, const bool& done) noexcept
-            : self(self),
-              outer_ring(std::exchange(current_ring, &self)),
-              outer_goal(std::exchange(self.goal_, &done)) {}
+            : self(self), outer_ring(std::exchange(current_ring, &self)) {
+            self.goal_ = &done;
+        }
         ~entered() {
             current_ring = outer_ring;
-            self.goal_ = outer_goal;
+            self.goal_ = nullptr;
         }
         ring& self;
         ring* const outer_ring;
-        const bool* const outer_goal;
     };
+    claim();
+    KEVRING_ASSERT(goal_ == nullptr);  // a loop inside the loop would wait for itself
     const entered inside(*this, done);
     while (!done) turn(true);
 }
 
-void ring::enter(bool may_wait, std::int64_t timeout_ns) {
+void ring::enter(bool may_wait, std::int64_t timeout_ns) noexcept {
     // The goal may have been reached by this turn's own work: then nothing would end the sleep.
     bool sleeps = may_wait && !(goal_ != nullptr && *goal_) && ready_first_ == nullptr &&
                   timeout_ns > 0 && saved_.empty() && !completions_ready() &&
                   !(kernel_has_work() && unsubmitted() == 0);
-    if (sleeps && options_.spin.count() > 0 && unsubmitted() == 0)
-        sleeps = !look_for_work(timeout_ns);
+    // A loop that spins hands its requests over first: their answers are what it looks for.
+    if (sleeps && options_.spin.count() > 0)
+        sleeps = unsubmitted() == 0 && !look_for_work(timeout_ns);
     if (sleeps) {
         // From here on a post() wakes. One that came before is seen by this exchange; then there is
         // work, and no sleep. release: nothing to publish, but a poster's acquire needs a partner.
@@ -222,7 +233,7 @@ void ring::enter(bool may_wait, std::int64_t timeout_ns) {
     // EBUSY and EAGAIN: the kernel wants completions reaped, or memory; what was not taken stays
     // queued, and reap() follows.
     if (entered == -EBUSY || entered == -EAGAIN) return;
-    throw std::system_error(-entered, std::system_category(), "kevring: io_uring_enter");
+    enter_failed(-entered);
 }
 
 // Spins for options_.spin at most; true when there is something to do without a sleep.
@@ -246,6 +257,7 @@ void ring::reap() noexcept {
         // Taken as a whole: what is saved meanwhile is younger.
         const std::vector<saved_completion> earlier = std::exchange(saved_, {});
         for (const saved_completion& each : earlier) dispatch(each.user_data, each.res, each.flags);
+        if (!saved_.empty()) return;  // older than what the queue holds by now
     }
     if ((load_acquire(sq_flags_) & IORING_SQ_CQ_OVERFLOW) != 0) ++counters_.overflows;
     unsigned head = *cq_head_;
@@ -259,8 +271,9 @@ void ring::reap() noexcept {
         store_release(cq_head_, head + 1);  // first: what runs now may enter, and needs the room
         dispatch(user_data, res, flags);
         // A flush within may have saved the rest; then the head has moved on.
+        // and what has come since is younger than what was saved.
+        if (!saved_.empty()) break;
         head = *cq_head_;
-        if (static_cast<int>(tail - head) <= 0) break;
     }
 }
 
@@ -268,14 +281,17 @@ void ring::dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t fla
     ++counters_.completions;
     if (user_data >= detail::user_data_first_address) [[likely]] {
         if ((flags & IORING_CQE_F_MORE) == 0) --in_flight_;
+        if ((user_data & detail::user_data_refused) != 0) [[unlikely]] {
+            user_data &= ~detail::user_data_refused;
+            res = -ECANCELED;
+        }
         inline_budget_ = inline_budget_per_turn;
         reinterpret_cast<completion*>(static_cast<std::uintptr_t>(user_data))->complete(res, flags);
         return;
     }
     if (user_data == detail::user_data_wake && !wake_by_message_ &&
         (flags & IORING_CQE_F_MORE) == 0) {
-        wake_armed_ = false;
-        if (!closing_) arm_wake();
+        arm_wake();
     }
 }
 
@@ -328,9 +344,7 @@ void ring::queue_cancel(completion& request) noexcept {
                 system_.ring_enter(*uring_, 0, 0, IORING_ENTER_GETEVENTS, nullptr);
                 save_completions();
                 break;
-            default:
-                std::fprintf(stderr, "kevring: io_uring_enter: %s\n", std::strerror(-entered));
-                std::abort();
+            default: enter_failed(-entered);
         }
     }
 }
@@ -360,8 +374,9 @@ ring::ring(ring_options options, kernel& system)
     params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                    IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
                    IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED;
-    params.cq_entries = options_.completion_entries;
-    const int made = system_.ring_setup(options_.submission_entries, params, *uring_);
+    const unsigned submission_entries = std::max(options_.submission_entries, 1U);
+    params.cq_entries = std::max(options_.completion_entries, submission_entries);
+    const int made = system_.ring_setup(submission_entries, params, *uring_);
     if (made < 0)
         throw std::system_error(-made, std::system_category(), explain_ring_failure(-made));
 
@@ -394,8 +409,11 @@ ring::ring(ring_options options, kernel& system)
 }
 
 // The ring is made disabled, so that any thread can make it; whoever drives it first owns it.
-[[gnu::cold]] void ring::take_ownership() {
-    current_ring = this;
+[[gnu::cold]] void ring::claim() {
+    if (is_of_another_process())
+        throw std::system_error(
+            EPERM, std::system_category(),
+            "kevring: this ring belongs to the parent process; make a new one after fork()");
     const std::uint64_t owner = owner_.load(std::memory_order_relaxed);
     if (owner != 0) {
         KEVRING_ASSERT(owner == this_thread());  // a ring is driven by one thread, all its life
@@ -415,7 +433,10 @@ ring::ring(ring_options options, kernel& system)
     entry.len = IORING_POLL_ADD_MULTI;
     entry.poll32_events = POLLIN;
     entry.user_data = detail::user_data_wake;
-    wake_armed_ = true;
+}
+
+bool ring::is_of_another_process() const noexcept {
+    return fork_generation_ != forks.load(std::memory_order_relaxed);
 }
 
 // Called on any thread.
@@ -426,8 +447,9 @@ ring::ring(ring_options options, kernel& system)
         message.opcode = IORING_OP_MSG_RING;
         message.fd = uring_->ring_fd;
         message.off = detail::user_data_wake;
-        const int sent =
-            system_.ring_register(*uring_, detail::register_send_msg_ring, &message, 1);
+        int sent = -ENOMEM;  // a message needs memory of the kernel's, and losing it is no option
+        while (sent == -ENOMEM || sent == -EAGAIN)
+            sent = system_.ring_register(*uring_, detail::register_send_msg_ring, &message, 1);
         KEVRING_ASSERT(sent >= 0 || sent == -EOVERFLOW);  // an overflowing queue wakes as well
         return;
     }
@@ -438,21 +460,15 @@ ring::ring(ring_options options, kernel& system)
     errno = saved_errno;
 }
 
-// A request that a closing ring does not take: it ends as if it had been stopped at once.
-struct ring::refused_request : work {
-    explicit refused_request(completion& of) noexcept
-        : work([](work& self) noexcept {
-              auto* const refused = static_cast<refused_request*>(&self);
-              completion& request = refused->request;
-              delete refused;
-              request.complete(-ECANCELED, 0);
-          }),
-          request(of) {}
-    completion& request;
-};
-
+// A closing ring takes no request: in its place goes one that does nothing, and is answered as if
+// it had been stopped at once.
 [[gnu::cold]] void ring::refuse(completion& request) noexcept {
-    schedule(*new refused_request(request));
+    static_assert(alignof(completion) > detail::user_data_refused);
+    io_uring_sqe& entry = next_entry();
+    entry.opcode = IORING_OP_NOP;
+    entry.user_data = reinterpret_cast<std::uintptr_t>(&request) | detail::user_data_refused;
+    ++in_flight_;
+    ++counters_.requests;
 }
 
 [[gnu::cold]] void ring::cancel_everything() noexcept {
@@ -484,28 +500,39 @@ struct ring::refused_request : work {
     free_buffer_groups_.push_back(group);
 }
 
-ring::~ring() {
-    const bool forked = fork_generation_ != forks.load(std::memory_order_relaxed);
-    if (!forked && on_ring_thread()) {
-        ring* const outer = std::exchange(current_ring, this);
-        closing_ = true;
-        root_scope_.request_stop();
-        // A stopped coroutine may still await something else: it is refused, and ends. The bound is
-        // for one that never does; what it holds then leaks rather than hangs the program.
-        constexpr int turn_count_max = 100'000;
-        try {
-            for (int i = 0; i < turn_count_max && (in_flight_ > 0 || ready_first_ != nullptr);
-                 ++i) {
-                if (in_flight_ > 0) cancel_everything();
-                turn(in_flight_ > 0);
-            }
-            take_posted();
-            run_ready();
-        } catch (const std::system_error& failed) {
-            std::fprintf(stderr, "kevring: while a ring was destroyed: %s\n", failed.what());
-        }
-        current_ring = outer == this ? nullptr : outer;
+// Stops what is in flight, and waits for the kernel's last word on it.
+[[gnu::cold]] void ring::drain() noexcept {
+    struct reminder : timer_node {
+        explicit reminder(ring& of) noexcept
+            : timer_node([](timer_node& self) noexcept {
+                  static_cast<reminder&>(self).of.cancel_everything();
+              }),
+              of(of) {}
+        ring& of;
+    };
+    constexpr std::int64_t reminder_ns = 100'000'000;
+    // A stopped coroutine may still await something else: it is refused, and ends. The bound is
+    // for one that never does; what it holds then leaks rather than hangs the program.
+    constexpr int turn_count_max = 100'000;
+
+    ring* const outer = std::exchange(current_ring, this);
+    closing_ = true;
+    root_scope_.request_stop();
+    cancel_everything();
+    reminder again(*this);  // for what was in between two states when the cancel passed by
+    for (int i = 0; i < turn_count_max; ++i) {
+        const bool idle = ready_first_ == nullptr && saved_.empty() &&
+                          posted_.load(std::memory_order_relaxed) == nullptr;
+        if (idle && in_flight_ == 0) break;
+        if (!again.armed()) timers_.arm(again, add_ns(now_ns(), nanoseconds(reminder_ns)));
+        turn(in_flight_ > 0);
     }
+    timers_.disarm(again);
+    current_ring = outer == this ? nullptr : outer;
+}
+
+ring::~ring() {
+    if (on_ring_thread() && !is_of_another_process()) drain();
     if (current_ring == this) current_ring = nullptr;
     buffers_.reset();  // first: it is unregistered from the ring
     system_.ring_exit(*uring_);

@@ -73,7 +73,12 @@ public:
 
     // Driving. Only programs that have a loop of their own need these; others call run().
 
-    /// Runs turns until `done` is true, which a turn's work sets.
+    /// Makes the calling thread the ring's owner, if it has none; the first turn does so too.
+    ///
+    /// Errors     std::system_error in a process forked from the ring's, and where the kernel does
+    ///            not enable the ring. After a claim that succeeded, driving throws nothing.
+    void claim();
+    /// Runs turns until `done` is true, which a turn's work sets. Not from within a turn.
     void run_until(const bool& done);
     /// One turn: runs what is ready, hands requests over, reaps. Sleeps for work only where
     /// `may_wait`, and then until a completion, a timer or a post().
@@ -135,17 +140,16 @@ private:
         std::int32_t res;
         std::uint32_t flags;
     };
-    struct refused_request;
 
     void set_up();
-    void take_ownership();
+    bool is_of_another_process() const noexcept;
     void arm_wake();
     void wake() noexcept;
 
     bool take_posted() noexcept;
     void run_ready() noexcept;
     std::int64_t fire_timers() noexcept;
-    void enter(bool may_wait, std::int64_t timeout_ns);
+    void enter(bool may_wait, std::int64_t timeout_ns) noexcept;
     bool look_for_work(std::int64_t timeout_ns) noexcept;
     void reap() noexcept;
     void dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept;
@@ -154,6 +158,7 @@ private:
     void save_completions() noexcept;
     void cancel_everything() noexcept;
     void refuse(completion& request) noexcept;
+    void drain() noexcept;
     unsigned unsubmitted() const noexcept;
     bool completions_ready() const noexcept;
     bool kernel_has_work() const noexcept;
@@ -184,7 +189,6 @@ private:
     std::size_t in_flight_ = 0;
     bool closing_ = false;
     const bool* goal_ = nullptr;  // what run_until() waits for
-    bool wake_armed_ = false;
     work* ready_first_ = nullptr;
     work** ready_last_ = &ready_first_;
     std::vector<saved_completion> saved_;

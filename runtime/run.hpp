@@ -62,6 +62,7 @@ void run_threads(unsigned thread_count, const ring_options& options,
 /// Thread     The one that owns the ring, or the first to drive it.
 template <class T>
 T run(ring& on, task<T> main) {
+    on.claim();  // first: what can fail fails before anything refers to this frame
     detail::run_outcome<T> outcome;
     detail::first_work first(detail::run_main(std::move(main), outcome), on.root_scope());
     on.schedule(first);

@@ -30,5 +30,6 @@ inline constexpr std::uint32_t notice_of_copy = 1U << 31;
 inline constexpr std::uint64_t user_data_ignored = 0;
 inline constexpr std::uint64_t user_data_wake = 1;
 inline constexpr std::uint64_t user_data_first_address = 4096;
+inline constexpr std::uint64_t user_data_refused = 1;  // bit beside the address, which is even
 
 }  // namespace kevring::detail

@@ -16,6 +16,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -257,6 +258,45 @@ TEST_CASE("a ring that goes stops what is in flight and waits for it", "[runtime
         CHECK(none_left);
     }
     CHECK(ended_count == 10);
+}
+
+// Its owner did not stop anything: the ring does it, also for what hangs in no scope of the root.
+TEST_CASE("a ring that goes with sleepers and requests ends them", "[runtime][ring]") {
+    unsigned ended_count = 0;
+    socket_pair sockets;
+    std::array<std::byte, 16> buffer{};
+    std::optional<ring> on(std::in_place);
+    std::optional<kevring::cancel_scope> apart(std::in_place, *on);
+    {
+        task_scope within_root(*on);
+        task_scope elsewhere(*on, &*apart);
+        auto wait = [&]() -> task<void> {
+            const auto slept = co_await kevring::sleep_for(1h);
+            CHECK_FALSE(slept.has_value());
+            kevring::receive_operation receive(*on, sockets.near(), buffer);
+            const auto got = co_await receive;
+            CHECK(got.error() == std::errc::operation_canceled);
+            ++ended_count;
+        };
+        auto begin = [&]() -> task<void> {
+            within_root.spawn(wait());
+            elsewhere.spawn(wait());
+            co_return;
+        };
+        kevring::run(*on, begin());
+        on->root_scope().request_stop();
+        bool joined = false;
+        auto end = [&]() -> task<void> {
+            co_await within_root.join();
+            co_await elsewhere.join();
+            joined = true;
+        };
+        kevring::run(*on, end());
+        CHECK(joined);
+    }
+    apart.reset();
+    on.reset();
+    CHECK(ended_count == 2);
 }
 
 TEST_CASE("a child process is told that the ring is its parent's", "[runtime][ring][fork]") {
