@@ -98,6 +98,7 @@ private:
     class sleep;  // the time that a waiter spends in the port
     struct watch_slot {
         fd_listener* listener = nullptr;
+        const void* near = nullptr;
         std::uint32_t generation = 0;
         std::uint32_t next_free = 0;
     };

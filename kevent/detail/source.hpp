@@ -48,8 +48,9 @@ protected:
 
 /// A descriptor in the queue's set of watched ones.
 struct fd_watch {
-    int number = -1;         // what is watched; the source's own, so that it stays open
-    std::uint32_t slot = 0;  // 0: not in the set
+    int number = -1;             // what is watched; the source's own, so that it stays open
+    std::uint32_t slot = 0;      // 0: not in the set
+    const void* near = nullptr;  // what a report will touch, to be loaded before it is called
 };
 
 /// What a source may ask of its queue.

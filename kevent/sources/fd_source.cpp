@@ -28,6 +28,7 @@ int fd_source::arm() {
         if (copy < 0) return -errno;
         hold(fd(copy));
     }
+    watch_.near = &of_;
     // Second: what comes between is reported, and then taken for the answer.
     was_ready_when_armed_ = among_.shares() && (bits_now() & wanted_bits()) != 0;
     const int answer = host_.watch(watch_, *this, wanted_bits());
