@@ -1,0 +1,90 @@
+// awaitables.hpp: single events that a coroutine awaits by themselves, without a queue.
+//
+//     co_await timer(1s);
+//     co_await readable(socket);
+//     auto asked = co_await signals(SIGINT, SIGTERM);  // signal_stream.hpp
+//     auto what = co_await changes("/etc/hosts");      // change_stream.hpp
+//     auto how = co_await exit_of(child);
+//
+// All of them end with operation_canceled when the scope around them is stopped, and with timed_out
+// at its deadline; with_stop() and with_timeout() (runtime/deadline.hpp) limit a single one.
+#pragma once
+
+#include <kevring/kevent/change_stream.hpp>
+#include <kevring/kevent/signal_stream.hpp>
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/operations/poll.hpp>
+#include <kevring/runtime/result.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task.hpp>
+
+#include <cstdint>
+
+#include <sys/types.h>
+
+namespace kevring {
+
+/// A span of time: awaited, it ends once that has passed; in an event_queue it is a period.
+///
+/// Result     As of sleep_for().
+class timer {
+public:
+    constexpr explicit timer(nanoseconds period) noexcept : period_(period) {}
+    constexpr nanoseconds period() const noexcept { return period_; }
+    sleep_operation operator co_await() const noexcept { return sleep_for(period_); }
+
+private:
+    nanoseconds period_;
+};
+
+/// A descriptor's readiness: awaited, it ends once that is there; in an event_queue it is an event
+/// each time it comes to be.
+///
+/// Result     The bits that are there, as of poll_operation: what was asked for, POLLERR, POLLHUP.
+/// Lifetime   `file` stays open until the await ends.
+class descriptor_events {
+public:
+    constexpr descriptor_events(fd_ref file, std::uint32_t poll_bits) noexcept
+        : file_(file), poll_bits_(poll_bits) {}
+    constexpr fd_ref file() const noexcept { return file_; }
+    constexpr std::uint32_t poll_bits() const noexcept { return poll_bits_; }
+    poll_operation operator co_await() const noexcept {
+        KEVRING_ASSERT(ring::current() != nullptr);  // awaited by a coroutine that is on no ring
+        return {*ring::current(), file_, poll_bits_};
+    }
+
+private:
+    fd_ref file_;
+    std::uint32_t poll_bits_;
+};
+/// There are bytes to read, connections to accept, or the end.
+descriptor_events readable(fd_ref file) noexcept;
+/// There is room to write, or a connection has been made.
+descriptor_events writable(fd_ref file) noexcept;
+
+/// How a process ended.
+struct exit_status {
+    enum class manner : std::uint8_t {
+        unknown,  // it was no child of this process, or somebody else has waited for it
+        exited,   // by itself; `code` is what it said
+        killed,   // by the signal `code`
+        dumped,   // by the signal `code`, with a core file
+    };
+    pid_t process = 0;
+    manner how = manner::unknown;
+    int code = 0;
+
+    bool success() const noexcept { return how == manner::exited && code == 0; }
+};
+
+/// Waits until a process has ended, and reaps it if it is a child of this one, as waitpid(2) does.
+///
+/// Errors     no_such_process where there is none when the await begins; operation_canceled,
+///            timed_out, and then the process is not reaped.
+/// Kernel     pidfd_open(2), Linux 5.3: the number cannot come to mean another process meanwhile.
+task<result<exit_status>> exit_of(pid_t process);
+
+}  // namespace kevring

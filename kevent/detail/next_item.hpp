@@ -1,0 +1,46 @@
+// next_item.hpp: items that a non-blocking descriptor hands out, one for each await.
+#pragma once
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/operations/poll.hpp>
+#include <kevring/runtime/result.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task.hpp>
+#include <kevring/runtime/task_scope.hpp>
+
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <poll.h>
+
+namespace kevring::detail {
+
+/// Asks `take` for an item until it has one, and waits for an edge of `source` where it has none.
+///
+/// `take` gives a result<std::optional<Item>>. It is asked first, so that no edge is waited for
+/// that has come already; and after a stop no more, so that nothing is taken that nobody gets.
+template <class Take>
+auto next_item(fd_ref source, std::optional<poll_stream>& edges, Take& take)
+    -> task<result<typename std::remove_cvref_t<decltype(*take())>::value_type>> {
+    cancel_scope& scope = co_await current_scope();
+    ring& on = scope.on();
+    KEVRING_ASSERT(on.on_ring_thread());
+    if (!on.spend_inline_budget()) co_await yield();
+    if (!edges) edges.emplace(on, source, POLLIN);
+    while (true) {
+        if (scope.stop_requested())
+            co_return error_from(scope.cause() == stop_cause::deadline
+                                     ? std::errc::timed_out
+                                     : std::errc::operation_canceled);
+        auto item = take();
+        if (!item) co_return tl::unexpected<std::error_code>(item.error());
+        if (*item) co_return std::move(**item);
+        const auto edge = co_await edges->next();
+        if (!edge) co_return tl::unexpected<std::error_code>(edge.error());
+    }
+}
+
+}  // namespace kevring::detail
