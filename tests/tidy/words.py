@@ -13,6 +13,7 @@ PUBLIC_HOSTS = re.compile(
     r'|lwn\.net|lkml\.org|nginx\.org|lighttpd\.net|example|example\.(?:com|org|net)|localhost)$'
     r"|^127(?:$|\.)")
 UNFINISHED = re.compile(r'\b(?:FIXME|XXX)\b|\bTODO\b(?!\((?:perf|port|test)\): )')
+CODE_AND_DATA = ('.cpp', '.hpp', '.c', '.h', '.html', '.svg', '.json')
 TEXT = ('.cpp', '.hpp', '.c', '.h', '.md', '.py', '.build', '.txt', '.html', '.css', '.scd', '.js')
 
 
@@ -29,7 +30,7 @@ def words(tree):
         if not text or name.startswith('tests/tidy/'):
             continue
         # Tests make hosts up; code names those of requests.
-        prose = not name.startswith('tests/') and not name.endswith(('.cpp', '.hpp', '.c', '.h', '.html', '.svg', '.json'))
+        prose = not name.startswith('tests/') and not name.endswith(CODE_AND_DATA)
         for number, line in enumerate(text.split('\n'), 1):
             if SOMEBODYS_PATH.search(line) or any(p in line for p in places):
                 yield name, number, 'a path of one machine'
