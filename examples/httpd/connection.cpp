@@ -3,6 +3,7 @@
 #include "accept_encoding.hpp"
 #include "body_reader.hpp"
 #include "conditions.hpp"
+#include "send_progress.hpp"
 
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/operations/read.hpp>
@@ -29,10 +30,9 @@ namespace {
 
 // A body up to here is read behind its head, and both go out in one send.
 constexpr std::uint64_t small_body_bytes = 32 * 1024;
-// A head of ours is smaller than this, whatever the file.
-constexpr std::size_t head_room = 2 * 1024;
+// A head of ours is smaller than this, whatever the file and the configuration.
+constexpr std::size_t head_room = 2 * 1024 + own_answers::lines_bytes_max;
 
-constexpr std::string_view server_line = "Server: kevring\r\n";
 constexpr std::string_view allow_line = "Allow: GET, HEAD, OPTIONS\r\n";
 
 std::string_view as_text(const kevring::borrowed_buffer& buffer) noexcept {
@@ -70,10 +70,19 @@ void say_timed_out(kevring::fd_ref client) noexcept {
 
 void patience::fired(kevring::timer_node& node) noexcept {
     auto& self = static_cast<patience&>(node);
-    if (self.deadline_ns_ > self.on_.now_ns())
+    if (self.deadline_ns_ > self.on_.now_ns() || self.earns_more())
         self.on_.timers().arm(self, self.deadline_ns_);
     else
         self.ends_.request_stop(kevring::stop_cause::deadline);
+}
+
+bool patience::earns_more() noexcept {
+    if (step_ns_ == 0) return false;
+    const auto taken = bytes_taken(client_);
+    if (!taken || *taken < wanted_) return false;
+    wanted_ = *taken + step_bytes_;
+    deadline_ns_ = kevring::add_ns(on_.now_ns(), std::chrono::nanoseconds(step_ns_));
+    return true;
 }
 
 // The frame of this coroutine is what an idle connection costs: the rest is in frames of its own,
@@ -190,11 +199,9 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
 }
 
 kevring::task<void> connection::refuse(unsigned status, const request_head& head, outbox& out) {
-    const bool roomy = co_await make_room(out, short_response_bytes);
-    if (!roomy) co_return;
-    append_short(head, status, false, {}, out);
+    const bool said = co_await answer_short(head, status, false, std::string_view(), out);
     finished(head);
-    co_await flush(out);
+    if (said) co_await flush(out);
 }
 
 kevring::task<connection::outcome> connection::answer(const request_head& head, outbox& out,
@@ -202,6 +209,8 @@ kevring::task<connection::outcome> connection::answer(const request_head& head, 
     const bool roomy = co_await make_room(out, head_room);
     if (!roomy) co_return outcome::close;
     const outcome after = keep ? outcome::keep : outcome::close;
+    unsigned status = 500;
+    std::string lines;
     if (head.method() == request_method::get || head.method() == request_method::head) {
         if (const auto* const known = of_.cached(head.path())) {
             const std::shared_ptr<const served_file> file = *known;  // may leave the cache
@@ -214,24 +223,27 @@ kevring::task<connection::outcome> connection::answer(const request_head& head, 
             const bool sent = co_await answer_file(head, *found.file, out, keep);
             co_return sent ? after : outcome::close;
         }
-        if (found.status == 301) {
-            std::string line = "Location: " + found.location;
-            if (head.has_query()) line.append("?").append(head.query());
-            line += "\r\n";
-            const bool roomier = co_await make_room(out, short_response_bytes + line.size());
-            if (!roomier) co_return outcome::close;
-            append_short(head, 301, keep, line, out);
-            co_return after;
+        if (!found.page.empty()) {
+            const bool sent = co_await answer_page(head, found.page, out, keep);
+            co_return sent ? after : outcome::close;
         }
-        append_short(head, found.status, keep, {}, out);
+        status = found.status;
+        if (status == 301) {
+            lines = "Location: " + found.location;
+            if (head.has_query()) lines.append("?").append(head.query());
+            lines += "\r\n";
+        }
     } else if (head.method() == request_method::options) {
-        append_short(head, 204, keep, allow_line, out);
+        status = 204;
+        lines = allow_line;
     } else if (head.method() == request_method::unknown) {
-        append_short(head, 501, keep, {}, out);
+        status = 501;
     } else {
-        append_short(head, 405, keep, allow_line, out);
+        status = 405;
+        lines = allow_line;
     }
-    co_return after;
+    const bool sent = co_await answer_short(head, status, keep, lines, out);
+    co_return sent ? after : outcome::close;
 }
 
 kevring::task<bool> connection::answer_file(const request_head& head, const served_file& served,
@@ -252,12 +264,10 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
     const std::int64_t now = std::time(nullptr);
     const condition_outcome met = evaluate(condition_fields_of(head, scratch), known, true, now);
     if (met == condition_outcome::precondition_failed) {
-        append_short(head, 412, keep, {}, out);
-        co_return true;
+        co_return co_await answer_short(head, 412, keep, std::string_view(), out);
     }
     if (met == condition_outcome::not_modified) {
-        response_head made(out.space(), 304);
-        made.lines(server_line).lines("Date: ").lines(of_.date()).lines("\r\n");
+        response_head made = begin_head(out, 304);
         made.lines(file->validator_fields).connection(keep, head.minor_version());
         out.added(made.finish().size());
         note(304, 0);
@@ -271,8 +281,7 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
         if (ranges.outcome() == range_outcome::unsatisfiable) {
             const std::string line =
                 "Content-Range: bytes */" + std::to_string(file->byte_count) + "\r\n";
-            append_short(head, 416, keep, line, out);
-            co_return true;
+            co_return co_await answer_short(head, 416, keep, line, out);
         }
     }
     co_return co_await send_whole(head, *file, out, keep);
@@ -280,8 +289,7 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
 
 kevring::task<bool> connection::send_whole(const request_head& head, const open_file& file,
                                            outbox& out, bool keep) {
-    response_head made(out.space(), 200);
-    made.lines(server_line).lines("Date: ").lines(of_.date()).lines("\r\n");
+    response_head made = begin_head(out, 200);
     made.lines(file.whole_fields).connection(keep, head.minor_version());
     out.added(made.finish().size());
     const bool with_body = head.method() == request_method::get;
@@ -299,8 +307,7 @@ kevring::task<bool> connection::send_ranges(const request_head& head, const open
     const multipart_plan plan(parts, file.byte_count, file.media_type, boundary);
     const std::uint64_t content_bytes = several ? plan.content_bytes() : parts[0].count;
 
-    response_head made(out.space(), 206);
-    made.lines(server_line).lines("Date: ").lines(of_.date()).lines("\r\n");
+    response_head made = begin_head(out, 206);
     if (several) {
         made.field("Content-Type", "multipart/byteranges; boundary=" + boundary);
     } else {
@@ -389,24 +396,71 @@ kevring::task<bool> connection::append(std::string_view text, outbox& out) {
     co_return true;
 }
 
-void connection::append_short(const request_head& head, unsigned status, bool keep,
-                              std::string_view lines, outbox& out) {
+response_head connection::begin_head(outbox& out, unsigned status) {
+    response_head made(out.space(), status);
+    made.lines(of_.shared().answers.lines()).lines("Date: ").lines(of_.date()).lines("\r\n");
+    return made;
+}
+
+kevring::task<bool> connection::answer_short(const request_head& head, unsigned status, bool keep,
+                                             std::string_view lines, outbox& out) {
+    const own_answers& own = of_.shared().answers;
+    const std::string all_lines = std::string(own.lines()).append(lines);
     short_response what;
     what.status = status;
     what.date = of_.date();
-    what.lines = lines;
+    what.lines = all_lines;
     what.keep_alive = keep;
     what.minor_version = head.minor_version();
     what.head_only = head.method() == request_method::head;
+    what.body = own.page(status);
+    const std::size_t room = short_response_bytes + all_lines.size() + what.body.size();
+    const bool roomy = co_await make_room(out, room);
+    if (!roomy) co_return false;
     out.added(write_short_response(out.space(), what).size());
-    note(status, 0);
+    note(status, what.head_only ? 0 : what.body.size());
+    co_return true;
 }
 
-// As long as the slowest client that is allowed would take.
+kevring::task<bool> connection::answer_page(const request_head& head, std::string_view page,
+                                            outbox& out, bool keep) {
+    const bool roomy = co_await make_room(out, head_room);
+    if (!roomy) co_return false;
+    response_head made = begin_head(out, 200);
+    made.lines("Content-Type: text/html; charset=utf-8\r\nCache-Control: no-cache\r\n");
+    made.field("Content-Length", page.size()).connection(keep, head.minor_version());
+    out.added(made.finish().size());
+    const bool with_body = head.method() == request_method::get;
+    note(200, with_body ? page.size() : 0);
+    if (!with_body) co_return true;
+    allow_body(page.size());
+    while (!page.empty()) {
+        if (out.room() == 0) {
+            const bool sent = co_await flush(out);
+            if (!sent) co_return false;
+        }
+        const std::string_view piece = page.substr(0, out.room());
+        const bool added = co_await append(piece, out);
+        if (!added) co_return false;
+        page.remove_prefix(piece.size());
+    }
+    co_return true;
+}
+
+// The client may take as long as it likes, as long as it takes something.
 void connection::allow_body(std::uint64_t byte_count) noexcept {
     const std::uint64_t rate = of_.options().send_bytes_per_second_min;
-    const std::uint64_t seconds = rate == 0 ? 1'000'000'000 : byte_count / rate;
-    allow(of_.options().idle_time + std::chrono::seconds(seconds));
+    const std::chrono::nanoseconds step = of_.options().idle_time;
+    if (rate == 0) {
+        patience_.set(kevring::never_ns);
+    } else if (bytes_taken(client_.native())) {
+        const double bytes =
+            std::chrono::duration<double>(step).count() * static_cast<double>(rate);
+        patience_.set_rate(step, std::max<std::uint64_t>(1, static_cast<std::uint64_t>(bytes)));
+    } else {
+        patience_.set(
+            kevring::add_ns(of_.on().now_ns(), step + std::chrono::seconds(byte_count / rate)));
+    }
 }
 
 // Small responses that went into the outbox are finished before they are sent, so the times that
@@ -417,12 +471,13 @@ void connection::finished(const request_head& head) {
 }
 
 void connection::log(const request_head& head) {
-    if (client_name_.empty()) {
+    if (!client_name_) {
         const auto peer = client_.peer();
-        client_name_ = peer && peer->family() != AF_UNIX ? peer->host() : "unix:";
+        const bool has_host = peer && peer->family() != AF_UNIX;
+        client_name_ = std::make_unique<std::string>(has_host ? peer->host() : "unix:");
     }
     access_record record;
-    record.client = client_name_;
+    record.client = *client_name_;
     record.unix_second = std::time(nullptr);
     record.request_line = head.request_line();
     record.status = status_;

@@ -14,6 +14,7 @@
 #include <kevring/runtime/task.hpp>
 #include <kevring/runtime/timer_queue.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -27,23 +28,39 @@ namespace httpd {
 /// looks at the deadline when it fires, and only then is armed anew.
 class patience final : private kevring::timer_node {
 public:
-    patience(kevring::ring& on, kevring::cancel_scope& ends) noexcept
-        : timer_node(fired), on_(on), ends_(ends) {}
+    patience(kevring::ring& on, kevring::cancel_scope& ends, kevring::fd_ref client) noexcept
+        : timer_node(fired), on_(on), ends_(ends), client_(client) {}
     ~patience() { on_.timers().disarm(*this); }
 
     void set(std::int64_t deadline_ns) noexcept {
         deadline_ns_ = deadline_ns;
+        step_ns_ = 0;
         if (armed() && timer_node::deadline_ns() <= deadline_ns) return;
         on_.timers().disarm(*this);
         on_.timers().arm(*this, deadline_ns);
     }
 
+    /// Instead of a deadline: every `step` the client must have taken `bytes` more, however much
+    /// there is to send. The count begins with the first step's end, so that a client has two for
+    /// the first bytes.
+    void set_rate(std::chrono::nanoseconds step, std::uint64_t bytes) noexcept {
+        set(kevring::add_ns(on_.now_ns(), step));
+        step_ns_ = step.count();
+        step_bytes_ = bytes;
+        wanted_ = 0;
+    }
+
 private:
+    bool earns_more() noexcept;
     static void fired(kevring::timer_node& node) noexcept;
 
     kevring::ring& on_;
     kevring::cancel_scope& ends_;
+    kevring::fd_ref client_;
     std::int64_t deadline_ns_ = 0;
+    std::int64_t step_ns_ = 0;  // 0: the deadline is one
+    std::uint64_t step_bytes_ = 0;
+    std::uint64_t wanted_ = 0;  // bytes of the connection that must be taken by the next look
 };
 
 /// Bytes of responses that wait to be sent, in a block of the worker's that is held only meanwhile.
@@ -94,7 +111,10 @@ public:
 
 private:
     connection(worker& of, kevring::socket client, kevring::cancel_scope& scope)
-        : of_(of), client_(std::move(client)), scope_(scope), patience_(of.on(), scope) {
+        : of_(of),
+          client_(std::move(client)),
+          scope_(scope),
+          patience_(of.on(), scope, client_.native()) {
         of_.add(*this);
     }
     ~connection() { of_.remove(*this); }
@@ -115,8 +135,11 @@ private:
     kevring::task<bool> make_room(outbox& out, std::size_t byte_count);
     kevring::task<bool> append(std::string_view text, outbox& out);
     kevring::task<void> refuse(unsigned status, const request_head& head, outbox& out);
-    void append_short(const request_head& head, unsigned status, bool keep, std::string_view lines,
-                      outbox& out);
+    kevring::task<bool> answer_short(const request_head& head, unsigned status, bool keep,
+                                     std::string_view lines, outbox& out);
+    kevring::task<bool> answer_page(const request_head& head, std::string_view page, outbox& out,
+                                    bool keep);
+    response_head begin_head(outbox& out, unsigned status);
     void allow_body(std::uint64_t byte_count) noexcept;
     void note(unsigned status, std::uint64_t body_bytes) noexcept {
         status_ = status;
@@ -140,7 +163,7 @@ private:
     unsigned status_ = 0;
     std::uint64_t body_bytes_ = 0;  // that the kernel took, or will with the next send
     std::int64_t began_ns_ = 0;     // when its head was complete; if anyone wants to know
-    std::string client_name_;       // as the log has it; empty until it is needed
+    std::unique_ptr<std::string> client_name_;  // as the log has it; null until it is needed
 };
 
 }  // namespace httpd

@@ -33,6 +33,11 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     app.add_option("--threads", into.thread_count, "loops; 0: one for each core")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
+    app.add_flag("--directory-listing", into.directory_listing,
+                 "answer a folder without index.html with a page of what is in it");
+    app.add_option("--header", into.headers, "'Name: value' for each response; may be repeated");
+    app.add_option("--error-page", into.error_pages,
+                   "STATUS=FILE instead of the server's own page; may be repeated");
     app.add_flag("--precompressed", into.precompressed,
                  "send FILE.zst, FILE.br or FILE.gz instead of FILE to clients that take them");
     app.add_option("--access-log", into.access_log, "a file, or - for standard output");

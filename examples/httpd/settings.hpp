@@ -17,7 +17,10 @@ struct settings {
     std::vector<std::string> listen{"127.0.0.1:8080"};
     unsigned thread_count = 0;  // 0: one for each core that the process may use
 
-    bool precompressed = false;  // serve FILE.zst, .br and .gz to those who take them
+    bool directory_listing = false;        // a page for a folder without index.html
+    std::vector<std::string> headers;      // "Name: value", of each response
+    std::vector<std::string> error_pages;  // "STATUS=FILE"
+    bool precompressed = false;            // serve FILE.zst, .br and .gz to those who take them
 
     std::string access_log;  // empty: none; "-": standard output
     access_log_format log_format = access_log_format::common;

@@ -1,6 +1,7 @@
 #include "site.hpp"
 
 #include "conditions.hpp"
+#include "folder_reader.hpp"
 #include "http_date.hpp"
 #include "media_type.hpp"
 #include "target.hpp"
@@ -107,8 +108,10 @@ open_file describe(kevring::fd descriptor, const struct stat& status, std::strin
 
 }  // namespace
 
-site::site(const std::string& root, bool with_siblings)
-    : root_(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), with_siblings_(with_siblings) {
+site::site(const std::string& root, bool with_siblings, bool with_listing)
+    : root_(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
+      with_siblings_(with_siblings),
+      with_listing_(with_listing) {
     if (!root_) throw std::system_error(errno, std::system_category(), "--root " + root);
     types_.load(read_all("/etc/mime.types"));
 }
@@ -130,12 +133,16 @@ kevring::task<resource> site::find(kevring::ring& on, std::string_view path) con
             while (path.starts_with("//")) path.remove_prefix(1);
             co_return resource(std::string(path) + '/');
         }
+        const std::size_t folder_bytes = name.size();
         name += '/';
         name += index_name;
         opened = co_await open_below(on, root_, name.c_str());
         if (!opened) {
             const bool missing = opened.error() == std::errc::no_such_file_or_directory;
-            co_return resource(missing ? 403 : status_of(opened.error()));  // no listing
+            if (!missing) co_return resource(status_of(opened.error()));
+            if (!with_listing_) co_return resource(403);
+            name.resize(folder_bytes);
+            co_return co_await list(on, std::move(name));
         }
         if (!kevring::file_status(on, *opened, status)) co_return resource(500);
     } else if (asks_folder) {
@@ -163,6 +170,14 @@ kevring::task<resource> site::find(kevring::ring& on, std::string_view path) con
                             media_type, coding, true);
     }
     co_return resource(std::move(file));
+}
+
+kevring::task<resource> site::list(kevring::ring& on, std::string name) const {
+    auto entries = co_await read_folder(on, root_, name.c_str());
+    if (!entries) co_return resource(status_of(entries.error()));
+    resource listed(200);
+    listed.page = make_folder_page(name, std::move(*entries));
+    co_return listed;
 }
 
 kevring::task<void> site::find_siblings(kevring::ring& on, served_file& of) const {

@@ -64,6 +64,7 @@ struct resource {
     unsigned status;
     std::shared_ptr<served_file> file;
     std::string location;
+    std::string page;  // made for a folder; empty: there is none
 };
 
 /// Lifetime   Outlives every find().
@@ -71,8 +72,9 @@ struct resource {
 class site {
 public:
     /// Errors     Throws std::system_error when `root` cannot be opened as a folder.
-    /// `with_siblings`: looks for FILE.zst, FILE.br and FILE.gz beside each file.
-    site(const std::string& root, bool with_siblings);
+    /// `with_siblings`: looks for FILE.zst, FILE.br and FILE.gz beside each file. `with_listing`:
+    /// a folder without index.html has a page.
+    site(const std::string& root, bool with_siblings, bool with_listing);
 
     /// Opens what `path`, the path of a request, names. The kernel keeps the walk below the root,
     /// whatever links it meets (openat2(2), RESOLVE_BENEATH).
@@ -86,12 +88,14 @@ public:
     kevring::fd_ref root() const noexcept { return root_; }
 
 private:
+    kevring::task<resource> list(kevring::ring& on, std::string name) const;
     kevring::task<void> find_siblings(kevring::ring& on, served_file& of) const;
     bool is_current(const open_file& known) const noexcept;
 
     kevring::fd root_;
     media_types types_;
     bool with_siblings_;
+    bool with_listing_;
 };
 
 }  // namespace httpd

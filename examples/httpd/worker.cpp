@@ -1,6 +1,7 @@
 #include "worker.hpp"
 
 #include "connection.hpp"
+#include "response_head.hpp"
 
 #include <kevring/runtime/sleep.hpp>
 
@@ -59,8 +60,27 @@ kevring::task<void> worker::accept_from(kevring::listener& doors, kevring::task_
     while (true) {
         auto accepted = co_await doors.accept();
         if (!accepted) co_return;
-        clients.spawn(connection::serve(*this, std::move(*accepted)));
+        // Those whom nobody has told yet find a reset; there are enough who are being told.
+        constexpr unsigned turned_away_max = 64;
+        const unsigned connected = shared_.connection_count.load(std::memory_order_relaxed);
+        if (connected < options().connection_count_max)
+            clients.spawn(connection::serve(*this, std::move(*accepted)));
+        else if (turned_away_ < turned_away_max)
+            clients.spawn(turn_away(std::move(*accepted)));
     }
+}
+
+kevring::task<void> worker::turn_away(kevring::socket client) {
+    ++turned_away_;
+    std::array<char, 1024> buffer;
+    short_response what;
+    what.status = 503;
+    what.lines = "Server: kevring\r\nRetry-After: 1\r\n";
+    what.date = date();
+    const std::string_view text = write_short_response(buffer, what);
+    const auto sent = co_await client.send(text);
+    if (sent) co_await client.close();
+    --turned_away_;
 }
 
 void worker::drain() noexcept {

@@ -5,6 +5,7 @@
 #include "file_cache.hpp"
 #include "file_watch.hpp"
 #include "http_date.hpp"
+#include "own_answers.hpp"
 #include "settings.hpp"
 #include "site.hpp"
 
@@ -29,11 +30,14 @@ class connection;
 /// What all loops of the server share.
 struct shared_state {
     explicit shared_state(const settings& with)
-        : options(with), files(with.root, with.precompressed) {}
+        : options(with),
+          files(with.root, with.precompressed, with.directory_listing),
+          answers(with) {}
 
     // Constant once the loops run.
     const settings& options;
     const site files;
+    const own_answers answers;
     // Written on any loop.
     std::atomic<unsigned> connection_count{0};
 };
@@ -80,6 +84,7 @@ public:
 
 private:
     kevring::task<void> accept_from(kevring::listener& doors, kevring::task_scope& clients);
+    kevring::task<void> turn_away(kevring::socket client);
 
     // Constant after construction.
     kevring::ring& ring_;
@@ -94,6 +99,7 @@ private:
     std::vector<connection*> connections_;
     kevring::task_scope* accepting_ = nullptr;
     kevring::task_scope* clients_ = nullptr;
+    unsigned turned_away_ = 0;  // clients that are being told so
     bool draining_ = false;
     http_date_cache date_;
 };
