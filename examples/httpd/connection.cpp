@@ -340,6 +340,7 @@ kevring::task<bool> connection::send_bytes(const open_file& file, byte_range ran
     if (range.count > small_body_bytes) co_return co_await send_large(file, range, out);
     const bool roomy = co_await make_room(out, static_cast<std::size_t>(range.count));
     if (!roomy) co_return false;
+    of_.counters().path_bytes[static_cast<std::size_t>(kevring::send_path::send)] += range.count;
     while (range.count > 0) {
         const std::span<char> space = out.space().first(static_cast<std::size_t>(range.count));
         const iovec part{space.data(), space.size()};
@@ -371,6 +372,8 @@ kevring::task<bool> connection::send_large(const open_file& file, byte_range ran
     const kevring::send_report report =
         co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);
     out.clear();
+    for (std::size_t path = 0; path < report.path_bytes.size(); ++path)
+        of_.counters().path_bytes[path] += report.path_bytes[path];
     body_bytes_ -= range.count - report.file_bytes;  // what was promised and not sent
     co_return !report.error;
 }
@@ -466,11 +469,17 @@ void connection::allow_body(std::uint64_t byte_count) noexcept {
 // Small responses that went into the outbox are finished before they are sent, so the times that
 // are known here are those of the server, and for large files those of the client too.
 void connection::finished(const request_head& head) {
-    if (of_.timed()) [[unlikely]]
-        log(head);
+    worker_counters& counters = of_.counters();
+    ++counters.requests[status_];
+    counters.body_bytes += body_bytes_;
+    if (!of_.timed()) [[likely]]
+        return;
+    const std::chrono::nanoseconds took(of_.on().now_ns() - began_ns_);
+    counters.durations.add(took);
+    if (of_.log().enabled()) log(head, took);
 }
 
-void connection::log(const request_head& head) {
+void connection::log(const request_head& head, std::chrono::nanoseconds took) {
     if (!client_name_) {
         const auto peer = client_.peer();
         const bool has_host = peer && peer->family() != AF_UNIX;
@@ -482,7 +491,7 @@ void connection::log(const request_head& head) {
     record.request_line = head.request_line();
     record.status = status_;
     record.body_bytes = body_bytes_;
-    record.duration = std::chrono::nanoseconds(of_.on().now_ns() - began_ns_);
+    record.duration = took;
     record.referer = head.text(known_field::referer);
     record.user_agent = head.text(known_field::user_agent);
     of_.log().add(record);

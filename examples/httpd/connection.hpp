@@ -149,7 +149,7 @@ private:
         if (of_.timed()) began_ns_ = of_.on().now_ns();
     }
     void finished(const request_head& head);
-    void log(const request_head& head);
+    void log(const request_head& head, std::chrono::nanoseconds took);
     void allow(std::chrono::milliseconds time) noexcept;
 
     worker& of_;

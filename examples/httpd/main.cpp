@@ -1,5 +1,6 @@
 // main.cpp: sets the server up: settings, sockets, loops, and what signals ask for.
 #include "access_log.hpp"
+#include "metrics_server.hpp"
 #include "settings.hpp"
 #include "worker.hpp"
 
@@ -7,10 +8,13 @@
 #include <kevring/runtime/operations/read.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/run.hpp>
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task_scope.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <deque>
@@ -117,21 +121,28 @@ private:
 
 /// The server's loops, as the control loop sees them. Outlives the loops, and with it what is on
 /// its way to them.
-class crew {
+class crew final : public httpd::report_source {
 public:
     explicit crew(unsigned worker_count) : members_(worker_count), left_count_(worker_count) {}
+
+    kevring::task<void> refresh() override;
+    const httpd::report_slot& slot(std::size_t index) const noexcept override {
+        return members_[index].last;
+    }
+    std::size_t slot_count() const noexcept override { return members_.size(); }
+    httpd::report_slot& slot(unsigned index) noexcept { return members_[index].last; }
 
     // Called on the worker's loop.
     void join(unsigned index, worker& who) {
         member& self = members_[index];
-        self.drain.target = self.reopen.target = &who;
+        self.drain.target = self.reopen.target = self.report.target = &who;
         const std::lock_guard lock(mutex_);
         self.on = &who.on();
         if (draining_) self.drain.send(*self.on);
     }
     void leave(unsigned index) noexcept {
         member& self = members_[index];
-        self.drain.target = self.reopen.target = nullptr;
+        self.drain.target = self.reopen.target = self.report.target = nullptr;
         const std::lock_guard lock(mutex_);
         self.on = nullptr;
         if (--left_count_ == 0 && control_ != nullptr) control_->post(all_left_);
@@ -164,6 +175,8 @@ private:
     struct member {
         request_to_loop drain{[](worker& on) noexcept { on.drain(); }};
         request_to_loop reopen{[](worker& on) noexcept { on.reopen(); }};
+        request_to_loop report{[](worker& on) noexcept { on.report(); }};
+        httpd::report_slot last;
         kevring::ring* on = nullptr;  // null before join() and after leave()
     };
     struct end_of_control : kevring::work {
@@ -183,6 +196,27 @@ private:
     end_of_control all_left_;
 };
 
+kevring::task<void> crew::refresh() {
+    std::vector<std::uint64_t> before;
+    for (const member& each : members_) before.push_back(each.last.number());
+    const auto ask_for_missing = [&](bool ask) noexcept {
+        const std::lock_guard lock(mutex_);
+        std::size_t missing = 0;
+        for (std::size_t i = 0; i < members_.size(); ++i) {
+            if (members_[i].on == nullptr || members_[i].last.number() != before[i]) continue;
+            ++missing;
+            if (ask) members_[i].report.send(*members_[i].on);
+        }
+        return missing;
+    };
+    std::size_t missing = ask_for_missing(true);
+    for (int waited_ms = 0; missing > 0 && waited_ms < 1000; ++waited_ms) {
+        const auto slept = co_await kevring::sleep_for(std::chrono::milliseconds(1));
+        if (!slept) break;
+        missing = ask_for_missing(false);
+    }
+}
+
 // Blocked in every thread, they arrive at the control loop's descriptor.
 kevring::fd take_signals() {
     sigset_t wanted;
@@ -199,19 +233,26 @@ struct program {
         : options(std::move(with)),
           shared(options),
           listening(options, worker_count),
-          loops(worker_count) {}
+          loops(worker_count) {
+        if (options.metrics.empty()) return;
+        const std::string name = "--metrics " + options.metrics;
+        const auto where =
+            kevring::value_or_throw(kevring::endpoint::parse(options.metrics), name.c_str());
+        metrics = kevring::value_or_throw(kevring::open_listening_socket(where), name.c_str());
+    }
 
     const httpd::settings options;
     httpd::shared_state shared;
     doors listening;
     crew loops;
+    kevring::fd metrics;  // taken by the control loop
     const kevring::fd signals = take_signals();
 };
 
 kevring::task<void> work(program& all, unsigned index) {
     kevring::ring& on = *kevring::ring::current();
     httpd::access_log log(all.options.access_log, all.options.log_format);
-    worker own(on, all.shared, all.listening.take(on, index), log);
+    worker own(on, all.shared, all.listening.take(on, index), log, all.loops.slot(index));
     all.loops.join(index, own);
     std::exception_ptr failure;
     try {
@@ -225,6 +266,11 @@ kevring::task<void> work(program& all, unsigned index) {
 
 kevring::task<void> control(program& all) {
     kevring::ring& on = *kevring::ring::current();
+    kevring::cancel_scope& outer = co_await kevring::current_scope();
+    kevring::task_scope beside(on, &outer);
+    if (all.metrics)
+        beside.spawn(
+            httpd::serve_metrics(kevring::listener(on, std::move(all.metrics)), all.loops));
     all.loops.control_begins(on);
     while (true) {
         signalfd_siginfo arrived{};
@@ -238,6 +284,8 @@ kevring::task<void> control(program& all) {
             all.loops.drain();
     }
     all.loops.control_ends();
+    beside.request_stop();
+    co_await beside.join();
 }
 
 }  // namespace

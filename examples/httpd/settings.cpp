@@ -43,6 +43,8 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     app.add_option("--access-log", into.access_log, "a file, or - for standard output");
     app.add_option("--access-log-format", into.log_format, "common, combined or json")
         ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case));
+    app.add_option("--metrics", into.metrics,
+                   "HOST:PORT or unix:PATH of /-/metrics, in the text format of Prometheus");
     app.add_option("--max-connections", into.connection_count_max, "more are answered with 503")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

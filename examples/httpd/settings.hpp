@@ -25,6 +25,8 @@ struct settings {
     std::string access_log;  // empty: none; "-": standard output
     access_log_format log_format = access_log_format::common;
 
+    std::string metrics;  // where /-/metrics is served; empty: nowhere
+
     unsigned connection_count_max = 100'000;          // of all loops together
     std::chrono::milliseconds head_time{10'000};      // from a head's first byte to its last
     std::chrono::milliseconds idle_time{60'000};      // between two requests

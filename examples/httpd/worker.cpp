@@ -3,6 +3,7 @@
 #include "connection.hpp"
 #include "response_head.hpp"
 
+#include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/sleep.hpp>
 
 #include <algorithm>
@@ -23,10 +24,12 @@ kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::millis
 }  // namespace
 
 worker::worker(kevring::ring& on, shared_state& shared, std::vector<kevring::listener> listeners,
-               access_log& log)
+               access_log& log, report_slot& reports)
     : ring_(on),
       shared_(shared),
       log_(log),
+      reports_(reports),
+      timed_(log.enabled() || !shared.options.metrics.empty()),
       listeners_(std::move(listeners)),
       cache_(shared.options.open_file_count_max),
       watch_(shared.files.root()) {
@@ -72,6 +75,7 @@ kevring::task<void> worker::accept_from(kevring::listener& doors, kevring::task_
 
 kevring::task<void> worker::turn_away(kevring::socket client) {
     ++turned_away_;
+    ++counters_.turned_away;
     std::array<char, 1024> buffer;
     short_response what;
     what.status = 503;
@@ -93,9 +97,21 @@ void worker::drain() noexcept {
     for (connection* each : connections_) each->drain();
 }
 
+void worker::report() noexcept {
+    worker_report now;
+    now.counted = counters_;
+    now.loop = ring_.counters();
+    now.starved = ring_.buffers().starved_count();
+    now.log_lines_dropped = log_.dropped_count();
+    now.open_connections = connections_.size();
+    now.cached_files = cache_.size();
+    reports_.put(now);
+}
+
 void worker::add(connection& one) {
     one.place = connections_.size();
     connections_.push_back(&one);
+    ++counters_.connections;
     shared_.connection_count.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -8,6 +8,7 @@
 #include "own_answers.hpp"
 #include "settings.hpp"
 #include "site.hpp"
+#include "worker_report.hpp"
 
 #include <kevring/net/listener.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -49,7 +50,7 @@ using send_block = std::array<char, 40 * 1024>;
 class worker {
 public:
     worker(kevring::ring& on, shared_state& shared, std::vector<kevring::listener> listeners,
-           access_log& log);
+           access_log& log, report_slot& reports);
     worker(const worker&) = delete;
     worker& operator=(const worker&) = delete;
 
@@ -70,7 +71,10 @@ public:
     void cache(std::string_view raw_path, const std::shared_ptr<served_file>& file);
     access_log& log() noexcept { return log_; }
     /// Whether anyone wants to know how long requests take: else no clock is read for it.
-    bool timed() const noexcept { return log_.enabled(); }
+    bool timed() const noexcept { return timed_; }
+    worker_counters& counters() noexcept { return counters_; }
+    /// Puts a report where other threads read it.
+    void report() noexcept;
     bool draining() const noexcept { return draining_; }
 
     std::unique_ptr<send_block> take_block();
@@ -90,6 +94,8 @@ private:
     kevring::ring& ring_;
     shared_state& shared_;
     access_log& log_;
+    report_slot& reports_;
+    const bool timed_;
 
     std::vector<kevring::listener> listeners_;
     file_cache cache_;
@@ -102,6 +108,7 @@ private:
     unsigned turned_away_ = 0;  // clients that are being told so
     bool draining_ = false;
     http_date_cache date_;
+    worker_counters counters_;
 };
 
 }  // namespace httpd

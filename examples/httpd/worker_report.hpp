@@ -1,0 +1,59 @@
+// worker_report.hpp: what a loop has done, and the place where another thread can read it.
+#pragma once
+
+#include "metrics_text.hpp"
+
+#include <kevring/runtime/ring.hpp>
+#include <kevring/sendfile/send_report.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+namespace httpd {
+
+/// Plain numbers, counted on one loop.
+struct worker_counters {
+    std::array<std::uint64_t, 600> requests{};  // by status
+    std::uint64_t connections = 0;
+    std::uint64_t turned_away = 0;
+    std::uint64_t body_bytes = 0;
+    std::array<std::uint64_t, kevring::send_path_count> path_bytes{};  // of files
+    latency_histogram durations;  // of the whole answer, from the end of its request's head
+};
+
+struct worker_report {
+    worker_counters counted;
+    kevring::ring_counters loop;
+    std::uint64_t starved = 0;  // receives that found no buffer
+    std::uint64_t log_lines_dropped = 0;
+    std::uint64_t open_connections = 0;
+    std::uint64_t cached_files = 0;
+    std::uint64_t number = 0;  // of this report; 0 before the first
+};
+
+/// Thread     Any.
+class report_slot {
+public:
+    void put(const worker_report& report) noexcept {
+        const std::lock_guard lock(mutex_);
+        const std::uint64_t number = last_.number + 1;
+        last_ = report;
+        last_.number = number;
+    }
+    worker_report last() const noexcept {
+        const std::lock_guard lock(mutex_);
+        return last_;
+    }
+    std::uint64_t number() const noexcept {
+        const std::lock_guard lock(mutex_);
+        return last_.number;
+    }
+
+private:
+    mutable std::mutex mutex_;
+    worker_report last_;
+};
+
+}  // namespace httpd
