@@ -1,5 +1,6 @@
 // main.cpp: sets the server up: settings, sockets, loops, and what signals ask for.
 #include "access_log.hpp"
+#include "inheritance.hpp"
 #include "metrics_server.hpp"
 #include "settings.hpp"
 #include "worker.hpp"
@@ -49,7 +50,10 @@ unsigned core_count() noexcept {
 class doors {
 public:
     doors(const httpd::settings& options, unsigned worker_count) : of_worker_(worker_count) {
-        for (const std::string& text : options.listen) bind(text);
+        std::vector<kevring::fd> inherited = httpd::take_inherited_sockets();
+        for (kevring::fd& each : inherited) share(std::move(each));
+        if (inherited.empty() || options.listen_given)
+            for (const std::string& text : options.listen) bind(text);
     }
     doors(const doors&) = delete;
     doors& operator=(const doors&) = delete;
@@ -65,6 +69,18 @@ public:
     const std::vector<kevring::endpoint>& addresses() const noexcept { return addresses_; }
 
 private:
+    // One socket from which all loops accept.
+    void share(kevring::fd listening) {
+        kevring::endpoint where;
+        socklen_t bytes = kevring::endpoint::capacity();
+        ::getsockname(listening.number(), where.address(), &bytes);
+        where.set_address_bytes(bytes);
+        addresses_.push_back(where);
+        for (std::size_t i = 1; i < of_worker_.size(); ++i)
+            of_worker_[i].emplace_back(::fcntl(listening.number(), F_DUPFD_CLOEXEC, 0));
+        of_worker_.front().push_back(std::move(listening));
+    }
+
     void bind(const std::string& text) {
         auto where =
             kevring::value_or_throw(kevring::endpoint::parse(text), ("--listen " + text).c_str());
@@ -296,6 +312,7 @@ int main(int argc, char** argv) try {
     std::signal(SIGPIPE, SIG_IGN);
     const unsigned worker_count = options.thread_count != 0 ? options.thread_count : core_count();
     program all(std::move(options), worker_count);
+    httpd::become(all.options.user);
     for (const kevring::endpoint& where : all.listening.addresses())
         std::fprintf(stderr, "httpd: serving %s at %s%s\n", all.options.root.c_str(),
                      where.family() == AF_UNIX ? "" : "http://", where.to_string().c_str());

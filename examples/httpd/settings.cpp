@@ -30,6 +30,8 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     app.add_option("--listen", into.listen,
                    "HOST:PORT, [IPv6]:PORT or unix:PATH; may be given several times")
         ->capture_default_str();
+    app.add_option("--user", into.user,
+                   "whose rights to keep once the sockets are bound, when started by root");
     app.add_option("--threads", into.thread_count, "loops; 0: one for each core")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
@@ -79,6 +81,7 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     const auto milliseconds = [](double seconds) {
         return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
     };
+    into.listen_given = app.count("--listen") != 0;
     into.head_time = milliseconds(head_seconds);
     into.idle_time = milliseconds(idle_seconds);
     into.drain_time = milliseconds(drain_seconds);

@@ -15,6 +15,8 @@ namespace httpd {
 struct settings {
     std::string root = ".";
     std::vector<std::string> listen{"127.0.0.1:8080"};
+    bool listen_given = false;  // or inherited sockets are enough
+    std::string user;           // to be once the sockets are bound; empty: as started
     unsigned thread_count = 0;  // 0: one for each core that the process may use
 
     bool directory_listing = false;        // a page for a folder without index.html
