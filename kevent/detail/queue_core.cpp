@@ -398,6 +398,13 @@ void queue_core::settle() noexcept {
     } else {
         port_.set_level(ready_count_ != 0 || exit_requested_);
     }
+    // The level is on already where too few were ready before: the bell makes a new edge.
+    for (list_link* at = loop_waiters_.next; at != &loop_waiters_; at = at->next) {
+        if (ready_count_ >= static_cast<const loop_waiter*>(at)->min_count && ready_count_ != 0) {
+            port_.ring_bell();
+            break;
+        }
+    }
     if (timers_ == nullptr) return;
     const std::int64_t next_ns = timers_->next_deadline_ns();
     if (next_ns == alarm_ns_) return;
@@ -547,6 +554,40 @@ int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit li
     }
     settle();
     return static_cast<int>(count);
+}
+
+int queue_core::get_or_watch(loop_waiter& by, unsigned max_count, ukevent* into) {
+    constexpr unsigned own_max = 3;  // bell, level and alarm may stand among the edges
+    lock held(mutex_);
+    ++call_;
+    by.unlink();
+    waiter nobody;
+    bool more = ready_count_ < max_count || ++calls_unharvested_ >= calls_unharvested_max;
+    while (more) {
+        calls_unharvested_ = 0;
+        const auto room =
+            max_count > ready_count_ ? static_cast<unsigned>(max_count - ready_count_) : 1u;
+        const unsigned wanted = std::min(room, batch_max - own_max) + own_max;
+        const int taken = harvest(held, nobody, wanted, nullptr, false);
+        more = taken == static_cast<int>(wanted) && ready_count_ < max_count;
+    }
+    unsigned count = 0;
+    if (ready_count_ >= by.min_count) {
+        while (count < max_count && ready_count_ != 0) {
+            ukevent& record = into[count];
+            if (!hand_out(record)) continue;
+            if (ring_ && !ring_->place(record)) record.ret_flags |= KEVENT_RET_COPY_FAILED;
+            ++count;
+        }
+    }
+    if (count == 0) by.insert_before(loop_waiters_);
+    settle();
+    return static_cast<int>(count);
+}
+
+void queue_core::forget(loop_waiter& by) noexcept {
+    const lock held(mutex_);
+    by.unlink();
 }
 
 int queue_core::wait(unsigned wanted, unsigned old_uidx, wait_limit limit) {

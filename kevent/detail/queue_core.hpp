@@ -68,6 +68,17 @@ public:
     int wait(unsigned count, unsigned old_uidx, wait_limit limit);
     int commit(unsigned new_uidx, unsigned over);
 
+    /// A coroutine's wait: no thread sleeps for it in the port. It polls control() for edges, and
+    /// there is one whenever `min_count` records have become ready.
+    struct loop_waiter : list_link {
+        unsigned min_count = 1;
+    };
+    /// Collects without waiting, if `by.min_count` records are ready. Else, or if all fail their
+    /// last check, `by` waits for them from now on; then the result is 0.
+    int get_or_watch(loop_waiter& by, unsigned max_count, ukevent* into);
+    /// `by` waits no more; the last that is done with it.
+    void forget(loop_waiter& by) noexcept;
+
     bool has_ring() const noexcept { return ring_.has_value(); }
     std::uint32_t ring_size() const noexcept { return ring_->slot_count(); }
     std::size_t registration_count();
@@ -145,6 +156,7 @@ private:
     std::array<std::weak_ptr<void>, event_type_count> shared_;
     std::int64_t alarm_ns_;
     list_link waiters_;
+    list_link loop_waiters_;
     unsigned sleeping_ = 0;
     bool exit_requested_ = false;
     std::uint64_t call_ = 0;  // numbers the calls that collect

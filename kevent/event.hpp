@@ -1,0 +1,82 @@
+// event.hpp: the 40-byte record of the kevent queue as a C++ value.
+#pragma once
+
+#include <kevring/kevent/kevent.h>
+#include <kevring/kevent/event_type.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <system_error>
+#include <type_traits>
+
+namespace kevring {
+
+/// What a program can attach to a request and finds again in each of its events: a pointer, a
+/// number, an enumerator, a small struct.
+template <class T>
+concept event_user = std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(std::uint64_t);
+
+/// Names one registration of a queue.
+struct event_key {
+    std::uint64_t id = 0;
+    event_type type = event_type::unotify;
+    friend bool operator==(const event_key&, const event_key&) noexcept = default;
+};
+
+/// One event: what happened, and the program's own word about it.
+class event {
+public:
+    event() noexcept = default;
+    explicit event(const ukevent& record) noexcept : record_(record) {}
+
+    event_type type() const noexcept { return static_cast<event_type>(record_.type); }
+    event_key key() const noexcept { return {record_.id.raw_u64, type()}; }
+    /// As it was given to add(); T is the type that was given.
+    template <event_user T>
+    T user() const noexcept {
+        T value;
+        std::memcpy(&value, &record_.user_u64, sizeof value);
+        return value;
+    }
+
+    /// The origin failed or is gone, and the registration reports nothing more.
+    bool failed() const noexcept { return (record_.ret_flags & KEVENT_RET_BROKEN) != 0; }
+    /// Why; no error where none is known.
+    std::error_code error() const noexcept {
+        if (!failed()) return {};
+        return {-static_cast<std::int32_t>(record_.ret_data[1]), std::system_category()};
+    }
+
+    // What happened, by type. Of an event that failed they mean nothing.
+
+    /// A descriptor: POLLIN, POLLOUT, ...; an inode: the bits of a change_kind; others: 0.
+    std::uint32_t ready_bits() const noexcept {
+        return type() == event_type::poll || type() == event_type::inode ||
+                       type() == event_type::socket || type() == event_type::pipe
+                   ? record_.ret_data[0]
+                   : 0;
+    }
+    /// A timer: how many periods have ended since its last event.
+    std::uint32_t expirations() const noexcept { return record_.ret_data[1]; }
+    /// A note: its number. A signal: its number. A process: its number.
+    std::uint64_t number() const noexcept { return record_.id.raw_u64 & ~KEVENT_SIGNAL_NOMASK; }
+    /// A signal: the process that sent it, and the value that sigqueue(3) sent.
+    std::uint32_t sender() const noexcept { return record_.ret_data[0]; }
+    std::int32_t value() const noexcept { return static_cast<std::int32_t>(record_.ret_data[1]); }
+    /// A child process: its exit code, or the signal that ended it; CLD_EXITED, CLD_KILLED, ...
+    std::int32_t exit_code() const noexcept {
+        return static_cast<std::int32_t>(record_.ret_data[0]);
+    }
+    std::int32_t exit_manner() const noexcept {
+        return static_cast<std::int32_t>(record_.ret_data[1]);
+    }
+
+    /// The record that the C interface would have given.
+    const ukevent& record() const noexcept { return record_; }
+
+private:
+    ukevent record_{};
+};
+static_assert(sizeof(event) == sizeof(ukevent) && std::is_trivially_copyable_v<event>);
+
+}  // namespace kevring

@@ -1,0 +1,208 @@
+// event_queue.cpp: see event_queue.hpp.
+#include <kevring/kevent/event_queue.hpp>
+
+#include <kevring/kevent/detail/queue_core.hpp>
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task_scope.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+
+#include <fcntl.h>
+#include <poll.h>
+
+namespace kevring {
+namespace {
+
+// The kinds and the mask of an inode record have the same bits.
+static_assert(static_cast<std::uint32_t>(change_kind::created) == KEVENT_INODE_CREATE &&
+              static_cast<std::uint32_t>(change_kind::removed) == KEVENT_INODE_REMOVE);
+
+ukevent record_of(event_type type, std::uint64_t id, std::uint32_t bits) noexcept {
+    ukevent made{};
+    made.id.raw_u64 = id;
+    made.type = static_cast<std::uint32_t>(type);
+    made.event = bits;
+    return made;
+}
+
+// A coroutine that waits: the queue rings for it until it goes.
+class waiting {
+public:
+    waiting(detail::queue_core& core, unsigned min_count) noexcept : core_(core) {
+        hook.min_count = min_count;
+    }
+    waiting(const waiting&) = delete;
+    waiting& operator=(const waiting&) = delete;
+    ~waiting() { core_.forget(hook); }
+
+    detail::queue_core::loop_waiter hook;
+
+private:
+    detail::queue_core& core_;
+};
+
+}  // namespace
+
+event_queue::event_queue() : core_(std::make_shared<detail::queue_core>(nullptr, 0)) {}
+event_queue::event_queue(std::shared_ptr<detail::queue_core> core) noexcept
+    : core_(std::move(core)) {}
+event_queue::event_queue(event_queue&&) noexcept = default;
+event_queue& event_queue::operator=(event_queue&&) noexcept = default;
+event_queue::~event_queue() = default;
+
+event_queue event_queue::share() const { return event_queue(core_); }
+
+result<event_key> event_queue::add_record(ukevent record, user_word user, repeat times) {
+    record.req_flags |= KEVENT_REQ_ALWAYS_QUEUE;  // an event comes by next(), also the first
+    if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
+    record.user_u64 = user.bits();
+    if (core_->add(&record, 1) != 0)
+        return error_from(static_cast<std::int32_t>(record.ret_data[1]));
+    return event_key{record.id.raw_u64, static_cast<event_type>(record.type)};
+}
+
+result<event_key> event_queue::add(timer request, user_word user, repeat times) {
+    constexpr std::int64_t ns_per_s = 1'000'000'000;
+    const std::int64_t period_ns = request.period().count();
+    if (period_ns <= 0 || period_ns / ns_per_s > UINT32_MAX) return error_from(-EINVAL);
+    ukevent record = record_of(event_type::timer, core_->take_id(), KEVENT_TIMER_FIRED);
+    if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
+    record.user_u64 = user.bits();
+    // In C the period is the name. Here several timers may have the same: the source reads its
+    // period where the name is to be, and only while it is made.
+    const auto make = [&](detail::source_host& host, detail::registration& of) {
+        const std::uint64_t name = of.record.id.raw_u64;
+        of.record.id.raw[0] = static_cast<std::uint32_t>(period_ns / ns_per_s);
+        of.record.id.raw[1] = static_cast<std::uint32_t>(period_ns % ns_per_s);
+        auto made = detail::make_timer_source(host, of);
+        of.record.id.raw_u64 = name;
+        return made;
+    };
+    const int failure = core_->add_made(record, make);
+    if (failure != 0) return error_from(failure);
+    return event_key{record.id.raw_u64, event_type::timer};
+}
+
+// The upper half of the name tells registrations of one descriptor apart.
+
+result<event_key> event_queue::add(descriptor_events request, user_word user, repeat times) {
+    ukevent record = record_of(event_type::poll, 0,
+                               request.poll_bits() | KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP);
+    record.id.raw[0] = static_cast<std::uint32_t>(request.file().number());
+    record.id.raw[1] = static_cast<std::uint32_t>(core_->take_id());
+    return add_record(record, user, times);
+}
+
+result<event_key> event_queue::add(const inode& request, user_word user, repeat times) {
+    const auto bits = static_cast<std::uint32_t>(request.kinds);
+    if (bits == 0 || (bits & ~(KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE)) != 0)
+        return error_from(-EINVAL);
+    const fd place(::open(request.path.c_str(), O_PATH | O_CLOEXEC));
+    if (!place) return error_from_errno();
+    ukevent record = record_of(event_type::inode, 0, bits);
+    record.id.raw[0] = static_cast<std::uint32_t>(place.number());
+    record.id.raw[1] = static_cast<std::uint32_t>(core_->take_id());
+    return add_record(record, user, times);
+}
+
+result<event_key> event_queue::add(signal request, user_word user, repeat times) {
+    const auto number = static_cast<std::uint32_t>(request.number);
+    return add_record(
+        record_of(event_type::signal, number | KEVENT_SIGNAL_NOMASK, KEVENT_SIGNAL_DELIVERY), user,
+        times);
+}
+
+result<event_key> event_queue::add(process request, user_word user, repeat times) {
+    const auto number = static_cast<std::uint32_t>(request.number);
+    return add_record(record_of(event_type::process, number, KEVENT_PROCESS_EXIT), user, times);
+}
+
+// Not by add_record(): a note that is queued always would be ready at once.
+result<event_key> event_queue::add(note request, user_word user, repeat times) {
+    ukevent record = record_of(event_type::unotify, request.number, KEVENT_MASK_ALL);
+    if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
+    record.user_u64 = user.bits();
+    if (core_->add(&record, 1) != 0)
+        return error_from(static_cast<std::int32_t>(record.ret_data[1]));
+    return event_key{request.number, event_type::unotify};
+}
+
+result<void> event_queue::modify(event_key which, std::uint32_t bits) {
+    if (which.type == event_type::poll) bits |= KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP;
+    ukevent record = record_of(which.type, which.id, bits);
+    record.req_flags = KEVENT_REQ_ALWAYS_QUEUE;
+    if (core_->modify(&record, 1) != 0 || (record.ret_flags & KEVENT_RET_BROKEN) != 0)
+        return error_from(-ENOENT);
+    return {};
+}
+
+bool event_queue::remove(event_key which) {
+    ukevent record = record_of(which.type, which.id, 0);
+    return core_->remove(&record, 1) == 0 && (record.ret_flags & KEVENT_RET_BROKEN) == 0;
+}
+
+bool event_queue::notify(note which) {
+    ukevent record = record_of(event_type::unotify, which.number, 0);
+    return core_->mark_ready(&record, 1) == 1;
+}
+
+std::size_t event_queue::registration_count() const { return core_->registration_count(); }
+
+// Awaiting. The descriptor that the queue shares with poll(2) says by an edge that it is worth
+// looking; the look itself is a call that does not wait.
+
+task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukevent> into) {
+    cancel_scope& scope = co_await current_scope();
+    ring& on = scope.on();
+    if (!on.spend_inline_budget()) co_await yield();
+    const auto max_count = static_cast<unsigned>(into.size());
+    if (!edges_) edges_.emplace(on, core_->control(), POLLIN);
+    waiting wait(*core_, std::min(min_count, max_count));
+    while (true) {
+        if (scope.stop_requested())
+            co_return error_from(scope.cause() == stop_cause::deadline
+                                     ? std::errc::timed_out
+                                     : std::errc::operation_canceled);
+        const int count = core_->get_or_watch(wait.hook, max_count, into.data());
+        if (count > 0 || min_count == 0) co_return static_cast<unsigned>(count);
+        const auto edge = co_await edges_->next();
+        if (!edge) co_return tl::unexpected<std::error_code>(edge.error());
+    }
+}
+
+task<result<event>> event_queue::next() {
+    ukevent record{};
+    const auto count = co_await collect(1, std::span(&record, 1));
+    if (!count) co_return tl::unexpected<std::error_code>(count.error());
+    co_return event(record);
+}
+
+task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsigned max_count,
+                                                       steady_time deadline) {
+    KEVRING_ASSERT(max_count != 0);
+    if (taken_.size() < max_count) taken_.resize(max_count);
+    const std::span<ukevent> into(taken_.data(), max_count);
+    result<unsigned> count = 0u;
+    if (deadline == steady_time::max()) {
+        count = co_await collect(min_count, into);
+    } else {
+        bool expired = false;
+        {
+            auto limit = co_await until(deadline);
+            count = co_await collect(min_count, into);
+            expired = limit.expired();
+        }
+        if (!count && expired) count = co_await collect(0, into);  // what is there by now
+    }
+    if (!count) co_return tl::unexpected<std::error_code>(count.error());
+    batch_.clear();
+    for (const ukevent& record : into.first(*count)) batch_.emplace_back(record);
+    co_return std::span<const event>(batch_);
+}
+
+}  // namespace kevring

@@ -1,0 +1,157 @@
+// event_queue.hpp: the kevent queue on a loop: requests in, events out, one await for all of them.
+#pragma once
+
+#include <kevring/kevent/awaitables.hpp>
+#include <kevring/kevent/change_stream.hpp>
+#include <kevring/kevent/event.hpp>
+#include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/operations/poll.hpp>
+#include <kevring/runtime/result.hpp>
+#include <kevring/runtime/task.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace kevring {
+namespace detail {
+class queue_core;
+}
+
+// Requests; also timer, readable() and writable(), of awaitables.hpp.
+
+/// A signal, delivered through the queue only: add() blocks it in the calling thread. Signals for
+/// the process arrive where all threads block them; see signal_set::block().
+struct signal {
+    explicit constexpr signal(int number) noexcept : number(number) {}
+    int number;
+};
+
+/// Names that are made in a directory or removed from it: `created`, `removed`, or both.
+struct inode {
+    explicit inode(std::string path,
+                   change_kind kinds = change_kind::created | change_kind::removed)
+        : path(std::move(path)), kinds(kinds) {}
+    std::string path;
+    change_kind kinds;
+};
+inline constexpr change_kind created = change_kind::created;
+inline constexpr change_kind removed = change_kind::removed;
+
+/// The end of a process. A child is not reaped by it.
+struct process {
+    explicit constexpr process(pid_t number) noexcept : number(number) {}
+    pid_t number;
+};
+
+/// An event of the program's own, fired by event_queue::notify(); its number is its name.
+struct note {
+    explicit constexpr note(std::uint64_t number) noexcept : number(number) {}
+    std::uint64_t number;
+};
+
+/// How often a request is answered.
+enum class repeat : std::uint8_t {
+    always,
+    once,  // then it is gone by itself
+};
+
+/// What the program attaches to a request; see event::user().
+class user_word {
+public:
+    constexpr user_word() noexcept = default;
+    template <event_user T>
+        requires(!std::is_same_v<T, user_word>)
+    user_word(T value) noexcept {  // implicit: it stands for any value in a call of add()
+        std::memcpy(&bits_, &value, sizeof value);
+    }
+    std::uint64_t bits() const noexcept { return bits_; }
+
+private:
+    std::uint64_t bits_ = 0;
+};
+
+/// One queue for every kind of event, awaited on a loop; the same queue as that of kevent.h.
+///
+///     event_queue queue;
+///     queue.add(timer(1s), job::tick);
+///     queue.add(readable(door), job::door);
+///     while (true) {
+///         auto got = co_await queue.next();
+///         ...
+///
+/// A registration is ready at most once until its event is taken: what happens meanwhile is counted
+/// or merged, and a burst takes no memory. Readiness of descriptors is reported as edges.
+///
+/// Lifetime   Stays where it is while it is awaited. Registrations go with the last queue object
+///            that shares them.
+/// Thread     One queue object is awaited on one loop. share() gives another for another loop, and
+///            each event goes to one of them. add(), modify(), remove() and notify() are for any
+///            thread.
+/// Errors     The constructor throws std::system_error where descriptors are exhausted.
+class event_queue {
+public:
+    event_queue();
+    event_queue(event_queue&&) noexcept;
+    event_queue& operator=(event_queue&&) noexcept;
+    ~event_queue();
+
+    /// Another queue object on the same registrations.
+    event_queue share() const;
+
+    /// Registers a request. What is ready at once is an event, too.
+    ///
+    /// Result     What names the registration, in its events and for modify() and remove().
+    /// Errors     invalid_argument for what cannot be watched, or for no period, no kinds;
+    ///            file_exists for a signal, a process or a note that is registered already;
+    ///            bad_file_descriptor, no_such_process, and those of open(2) for an inode.
+    result<event_key> add(timer request, user_word user = {}, repeat times = repeat::always);
+    result<event_key> add(descriptor_events request, user_word user = {},
+                          repeat times = repeat::always);
+    result<event_key> add(signal request, user_word user = {}, repeat times = repeat::always);
+    result<event_key> add(const inode& request, user_word user = {}, repeat times = repeat::always);
+    result<event_key> add(process request, user_word user = {}, repeat times = repeat::once);
+    result<event_key> add(note request, user_word user = {}, repeat times = repeat::always);
+
+    /// Watches a descriptor or an inode for other bits from now on.
+    ///
+    /// Errors     no_such_file_or_directory: there is no such registration.
+    result<void> modify(event_key which, std::uint32_t bits);
+    /// Ends a registration; an event of it that was not taken is dropped. False: there was none.
+    bool remove(event_key which);
+    /// Fires a note. False: there is none registered by that number.
+    bool notify(note which);
+    std::size_t registration_count() const;
+
+    /// The next event.
+    ///
+    /// Errors     operation_canceled and timed_out, by the scope around it; no event is lost then.
+    task<result<event>> next();
+
+    /// Waits until `min_count` events are there, and gives up to `max_count` of them, in the order
+    /// in which they became ready; at `deadline` as many as there are, maybe none.
+    ///
+    /// Lifetime   The events stay until the next call of wait().
+    /// Errors     Those of next().
+    task<result<std::span<const event>>> wait(unsigned min_count, unsigned max_count,
+                                              steady_time deadline = steady_time::max());
+
+private:
+    explicit event_queue(std::shared_ptr<detail::queue_core> core) noexcept;
+    result<event_key> add_record(ukevent record, user_word user, repeat times);
+    task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
+
+    std::shared_ptr<detail::queue_core> core_;
+    std::optional<poll_stream> edges_;
+    std::vector<ukevent> taken_;
+    std::vector<event> batch_;
+};
+
+}  // namespace kevring

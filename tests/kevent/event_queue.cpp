@@ -1,0 +1,263 @@
+// The queue on a loop: typed requests, events as values, batches, and several loops on one queue.
+#include "tests/kevent/queue_door.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/run_on.hpp"
+
+#include <kevring/kevent/event_queue.hpp>
+#include <kevring/kevent/event_views.hpp>
+
+#include <range/v3/range/conversion.hpp>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using kevring::event;
+using kevring::event_queue;
+using kevring::event_type;
+using kevring::note;
+using kevring::repeat;
+using kevring::ring;
+using kevring::task;
+using kevring::timer;
+using namespace std::chrono_literals;
+
+namespace {
+
+enum class job : std::uint8_t { read, write, tick, other };
+
+task<void> expect_nothing(event_queue& queue) {
+    const auto got = co_await queue.wait(1, 16, std::chrono::steady_clock::now());
+    REQUIRE(got.has_value());
+    CHECK(got->empty());
+}
+
+}  // namespace
+
+TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
+    ring on;
+    auto ends = kevent_test::ends::sockets();
+    auto body = [&]() -> task<void> {
+        event_queue queue;
+        SECTION("a timer, as often as it is due") {
+            REQUIRE(queue.add(timer(1ms), job::tick));
+            for (int i = 0; i < 3; ++i) {
+                const auto got = co_await queue.next();
+                REQUIRE(got.has_value());
+                CHECK(got->type() == event_type::timer);
+                CHECK(got->expirations() >= 1);
+                CHECK(got->user<job>() == job::tick);
+            }
+        }
+        SECTION("timers of one period, each by itself") {
+            const auto first = queue.add(timer(1ms), 1, repeat::once);
+            const auto second = queue.add(timer(1ms), 2, repeat::once);
+            REQUIRE((first.has_value() && second.has_value()));
+            CHECK_FALSE(first.value() == second.value());
+            const auto got = co_await queue.wait(2, 16);
+            REQUIRE(got.value().size() == 2);
+            CHECK((*got)[0].user<int>() + (*got)[1].user<int>() == 3);
+            CHECK(queue.registration_count() == 0);
+        }
+        SECTION("a descriptor, readable and writable apart") {
+            const kevring::fd_ref near(ends.near());
+            const auto reading = queue.add(kevring::readable(near), &ends);
+            const auto writing = queue.add(kevring::writable(near), job::write);
+            REQUIRE((reading.has_value() && writing.has_value()));
+            const auto room = co_await queue.next();
+            CHECK(room.value().key() == *writing);
+            CHECK(room->ready_bits() == POLLOUT);
+            CHECK(queue.remove(*writing));
+            CHECK_FALSE(queue.remove(*writing));
+            co_await expect_nothing(queue);
+
+            ends.far_sends(3);
+            const auto bytes = co_await queue.next();
+            CHECK(bytes.value().user<kevent_test::ends*>() == &ends);
+            CHECK(bytes->ready_bits() == POLLIN);
+            co_await expect_nothing(queue);  // an edge
+
+            REQUIRE(queue.modify(*reading, POLLOUT));
+            const auto changed = co_await queue.next();
+            CHECK(changed.value().ready_bits() == POLLOUT);
+        }
+        SECTION("a signal") {
+            REQUIRE(queue.add(kevring::signal(SIGUSR1), job::other));
+            ::sigval value{};
+            value.sival_int = -5;
+            REQUIRE(::sigqueue(::getpid(), SIGUSR1, value) == 0);
+            const auto got = co_await queue.next();
+            REQUIRE(got.has_value());
+            CHECK(got->type() == event_type::signal);
+            CHECK(got->number() == SIGUSR1);
+            CHECK(got->sender() == static_cast<std::uint32_t>(::getpid()));
+            CHECK(got->value() == -5);
+            CHECK(queue.add(kevring::signal(SIGUSR1)).error() == std::errc::file_exists);
+        }
+        SECTION("a directory") {
+            std::string name = (std::filesystem::temp_directory_path() / "kevring-XXXXXX").string();
+            REQUIRE(::mkdtemp(name.data()) != nullptr);
+            const kevring::inode request(name, kevring::created | kevring::removed);
+            REQUIRE(queue.add(request, job::other));
+            std::ofstream(name + "/one") << "bytes";
+            const auto made = co_await queue.next();
+            CHECK(made.value().ready_bits() == static_cast<std::uint32_t>(kevring::created));
+            std::filesystem::remove(name + "/one");
+            const auto gone = co_await queue.next();
+            CHECK(gone.value().ready_bits() == static_cast<std::uint32_t>(kevring::removed));
+            std::filesystem::remove(name);
+            const auto end = co_await queue.next();
+            CHECK(end.value().failed());
+            CHECK(end->error() == std::errc::no_such_file_or_directory);
+        }
+        SECTION("a process") {
+            const pid_t child = ::fork();
+            if (child == 0) ::_exit(3);
+            REQUIRE(child > 0);
+            REQUIRE(queue.add(kevring::process(child)));
+            const auto got = co_await queue.next();
+            REQUIRE(got.has_value());
+            CHECK(got->number() == static_cast<std::uint64_t>(child));
+            CHECK(got->exit_manner() == CLD_EXITED);
+            CHECK(got->exit_code() == 3);
+            CHECK(::waitpid(child, nullptr, 0) == child);
+        }
+        SECTION("a note, when it is fired") {
+            REQUIRE(queue.add(note(42), job::read));
+            co_await expect_nothing(queue);
+            CHECK(queue.notify(note(42)));
+            CHECK(queue.notify(note(42)));  // one event for both
+            CHECK_FALSE(queue.notify(note(43)));
+            const auto got = co_await queue.next();
+            CHECK(got.value().number() == 42);
+            CHECK(got->user<job>() == job::read);
+            co_await expect_nothing(queue);
+        }
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
+    event_queue queue;
+    CHECK(queue.add(timer(0s)).error() == std::errc::invalid_argument);
+    CHECK(queue.add(timer(-1s)).error() == std::errc::invalid_argument);
+    CHECK(queue.add(kevring::readable(kevring::fd_ref(-1))).error() ==
+          std::errc::bad_file_descriptor);
+    CHECK(queue.add(kevring::signal(SIGKILL)).error() == std::errc::invalid_argument);
+    CHECK(queue.add(kevring::inode("/nowhere")).error() == std::errc::no_such_file_or_directory);
+    CHECK(queue.add(kevring::inode("/", kevring::change_kind::modified)).error() ==
+          std::errc::invalid_argument);
+    REQUIRE(queue.add(note(1)));
+    CHECK(queue.add(note(1)).error() == std::errc::file_exists);
+    CHECK(queue.registration_count() == 1);
+}
+
+TEST_CASE("a wait gives what is there at its deadline, and nothing is lost by a stop",
+          "[kevent][event_queue]") {
+    ring on;
+    auto body = []() -> task<void> {
+        event_queue queue;
+        for (unsigned i = 0; i < 5; ++i) REQUIRE(queue.add(note(i), i));
+        queue.notify(note(0));
+        queue.notify(note(1));
+
+        const auto stopped = co_await kevring::with_timeout(queue.wait(3, 8), 1ms);
+        CHECK(stopped.error() == std::errc::timed_out);
+
+        const auto few = co_await queue.wait(3, 8, std::chrono::steady_clock::now() + 1ms);
+        REQUIRE(few.has_value());
+        CHECK(few->size() == 2);
+
+        for (unsigned i = 0; i < 5; ++i) queue.notify(note(i));
+        const auto some = co_await queue.wait(1, 3);
+        REQUIRE(some.value().size() == 3);
+        CHECK((*some)[0].user<unsigned>() == 0);
+        CHECK((*some)[2].user<unsigned>() == 2);
+        const auto rest = co_await queue.wait(2, 3);
+        CHECK(rest.value().size() == 2);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a wait for several ends when the last of them is fired by another thread",
+          "[kevent][event_queue]") {
+    ring on;
+    auto body = []() -> task<void> {
+        event_queue queue;
+        constexpr unsigned count = 4;
+        for (unsigned i = 0; i < count; ++i) REQUIRE(queue.add(note(i)));
+        for (int round = 0; round < 200; ++round) {
+            std::thread firing([&] {
+                for (unsigned i = 0; i < count; ++i) queue.notify(note(i));
+            });
+            const auto got = co_await queue.wait(count, count);
+            firing.join();
+            REQUIRE(got.has_value());
+            CHECK(got->size() == count);
+        }
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("each event goes to one of the loops that share a queue", "[kevent][event_queue]") {
+    constexpr std::uint64_t count = 2000;
+    event_queue queue;
+    for (std::uint64_t i = 0; i < count; ++i) REQUIRE(queue.add(note(i), i, repeat::once));
+    std::atomic<std::uint64_t> taken_in_all{0};
+    std::vector<std::uint64_t> taken[2];
+    const auto work = [&](unsigned index) {
+        ring on;
+        auto body = [&]() -> task<void> {
+            event_queue mine = queue.share();
+            while (taken_in_all < count) {
+                // Awakes by itself at the end, when the other loop has had the last.
+                const auto got = co_await mine.wait(1, 8, std::chrono::steady_clock::now() + 5ms);
+                if (!got) co_return;
+                for (const event& one : *got) taken[index].push_back(one.user<std::uint64_t>());
+                taken_in_all += got->size();
+            }
+        };
+        run_on(on, body);
+    };
+    std::thread first(work, 0u);
+    std::thread second(work, 1u);
+    for (std::uint64_t i = 0; i < count; ++i) queue.notify(note(i));
+    first.join();
+    second.join();
+
+    std::set<std::uint64_t> all(taken[0].begin(), taken[0].end());
+    all.insert(taken[1].begin(), taken[1].end());
+    CHECK(taken[0].size() + taken[1].size() == count);
+    CHECK(all.size() == count);
+}
+
+TEST_CASE("a batch is a range that views look through", "[kevent][event_queue][views]") {
+    const auto made = [](std::uint32_t type, std::uint32_t bits, std::uint32_t ret_flags) {
+        ukevent record{};
+        record.type = type;
+        record.ret_data[0] = bits;
+        record.ret_flags = ret_flags;
+        return event(record);
+    };
+    constexpr std::uint32_t broken = KEVENT_RET_DONE | KEVENT_RET_BROKEN;
+    const std::vector<event> batch{made(KEVENT_POLL, POLLIN, KEVENT_RET_DONE),
+                                   made(KEVENT_POLL, POLLIN | POLLOUT, KEVENT_RET_DONE),
+                                   made(KEVENT_POLL, POLLIN, broken),
+                                   made(KEVENT_TIMER, POLLIN, KEVENT_RET_DONE)};
+    const auto count = [](auto&& range) { return ranges::to<std::vector<event>>(range).size(); };
+
+    CHECK(count(batch | kevring::by_type(event_type::timer)) == 1);
+    CHECK(count(batch | kevring::ready_bits(POLLIN)) == 2);
+    CHECK(count(batch | kevring::ready_bits(POLLOUT)) == 1);
+    CHECK(count(batch | kevring::failed) == 1);
+    CHECK(count(batch | kevring::succeeded | kevring::by_type(event_type::poll)) == 2);
+}
