@@ -1,0 +1,269 @@
+// kevent_calls.cpp: any sequence of calls of the C interface, with any arguments, keeps its word.
+//
+// The input is a program of calls on two queues, a few descriptors that come and go, and notes and
+// timers. What is checked: nothing crashes or hangs; no call gives more than it was asked for;
+// counts of REMOVE, MODIFY and READY are as specified; nothing is delivered that is not registered;
+// and a ring's indexes agree with what commit and wait said.
+#include <kevring/kevent/kevent.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fuzz.hpp"
+
+namespace {
+
+using fuzz::check;
+
+class bytes {
+public:
+    bytes(const std::uint8_t* data, std::size_t size) : at_(data), end_(data + size) {}
+    bool empty() const { return at_ == end_; }
+    std::uint8_t next() { return empty() ? 0 : *at_++; }
+    unsigned below(unsigned bound) { return next() % bound; }
+
+private:
+    const std::uint8_t* at_;
+    const std::uint8_t* end_;
+};
+
+constexpr timespec no_time{0, 0};
+constexpr unsigned slot_count = 4;
+
+class calls {
+public:
+    calls() : memory_(1 + slot_count * 5) {
+        ring_ = reinterpret_cast<kevent_ring*>(memory_.data());
+        queues_ = {kevent_init(nullptr, 0, 0), kevent_init(ring_, slot_count, 0)};
+        check(queues_[0] >= 0 && queues_[1] >= 0, "there is a queue");
+        for (auto& pair : pairs_) open(pair);
+    }
+    calls(const calls&) = delete;
+    ~calls() {
+        for (auto& pair : pairs_) close(pair);
+        for (const int queue : queues_) ::close(queue);
+    }
+
+    void one(bytes& from) {
+        const unsigned which = from.below(2);
+        switch (from.below(9)) {
+            case 0:
+            case 1: add(which, from); break;
+            case 2: control(which, KEVENT_CTL_REMOVE, from); break;
+            case 3: control(which, KEVENT_CTL_MODIFY, from); break;
+            case 4: control(which, KEVENT_CTL_READY, from); break;
+            case 5: collect(which, from); break;
+            case 6: wait_and_commit(from); break;
+            case 7: activity(from); break;
+            case 8: wild(which, from); break;
+        }
+    }
+
+private:
+    using key = std::pair<std::uint64_t, std::uint32_t>;
+    using pair = std::array<int, 2>;
+
+    static void open(pair& of) {
+        check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, of.data()) == 0,
+              "there are sockets");
+    }
+    static void close(pair& of) {
+        for (const int number : of) ::close(number);
+    }
+
+    ukevent record(bytes& from) {
+        ukevent made{};
+        made.req_flags = from.next() & 0x3f;
+        made.event = from.next();
+        made.ret_flags = made.ret_data[0] = from.next();
+        switch (from.below(5)) {
+            case 0:
+                made.type = KEVENT_UNOTIFY;
+                made.id.raw_u64 = from.below(4);
+                break;
+            case 1:
+                made.type = KEVENT_TIMER;
+                made.id.raw[0] = from.below(2);
+                made.id.raw[1] = from.next() * 100u;
+                break;
+            case 2:
+                made.type = from.next();
+                made.id.raw[0] = from.next();
+                // Signals would be blocked, and processes are not ours.
+                if (made.type == KEVENT_SIGNAL || made.type == KEVENT_PROCESS)
+                    made.id.raw_u64 = ~std::uint64_t{0};
+                break;
+            default:
+                made.type = from.below(2) == 0 ? unsigned{KEVENT_SOCKET} : unsigned{KEVENT_POLL};
+                made.id.raw[0] = static_cast<std::uint32_t>(pairs_[from.below(3)][from.below(2)]);
+                made.id.raw[1] = from.below(2);
+        }
+        return made;
+    }
+    std::vector<ukevent> records(bytes& from) {
+        std::vector<ukevent> made(1 + from.below(4));
+        for (ukevent& each : made) each = record(from);
+        return made;
+    }
+    static key key_of(const ukevent& of) { return {of.id.raw_u64, of.type}; }
+
+    void add(unsigned which, bytes& from) {
+        std::vector<ukevent> asked = records(from);
+        std::vector<ukevent> reply = asked;
+        const int answered = kevent_ctl(queues_[which], KEVENT_CTL_ADD,
+                                        static_cast<unsigned>(reply.size()), reply.data());
+        check(answered >= 0 && answered <= static_cast<int>(asked.size()), "ADD counts answers");
+        std::size_t at = 0;
+        for (const ukevent& each : asked) {
+            const bool is_answer = at < static_cast<std::size_t>(answered) &&
+                                   key_of(reply[at]) == key_of(each) &&
+                                   (reply[at].ret_flags & KEVENT_RET_DONE) != 0;
+            const bool there = registered_[which].count(key_of(each)) != 0;
+            if (is_answer) {
+                if (there) {
+                    check((reply[at].ret_flags & KEVENT_RET_BROKEN) != 0 &&
+                              static_cast<int>(reply[at].ret_data[1]) == -EEXIST,
+                          "a key is taken once");
+                }
+                ++at;
+            } else {
+                check(!there, "a key that is taken is answered");
+                registered_[which].insert(key_of(each));
+            }
+        }
+        check(at == static_cast<std::size_t>(answered), "answers are in order");
+    }
+
+    void control(unsigned which, unsigned command, bytes& from) {
+        std::vector<ukevent> asked = records(from);
+        auto& there = registered_[which];
+        const std::vector<ukevent> given = asked;
+        const auto count = static_cast<unsigned>(asked.size());
+        const int answer = kevent_ctl(queues_[which], command, count, asked.data());
+        if (count > there.size()) {
+            check(answer == -EINVAL, "not more than there are");
+            return;
+        }
+        int found = 0;
+        for (unsigned i = 0; i < count; ++i) {
+            const bool known = there.count(key_of(given[i])) != 0;
+            found += known;
+            if (command == KEVENT_CTL_READY) continue;
+            check(asked[i].ret_flags ==
+                      (known ? unsigned{KEVENT_RET_DONE} : KEVENT_RET_DONE | KEVENT_RET_BROKEN),
+                  "answered in its place");
+            if (command == KEVENT_CTL_REMOVE) there.erase(key_of(given[i]));
+        }
+        check(answer == (command == KEVENT_CTL_READY ? found : 0), "the count is right");
+    }
+
+    void collected(unsigned which, const ukevent& got) {
+        check((got.ret_flags & KEVENT_RET_DONE) != 0, "what is delivered is done");
+        check(registered_[which].count(key_of(got)) != 0, "what is delivered is registered");
+        if ((got.req_flags & KEVENT_REQ_ONESHOT) != 0) registered_[which].erase(key_of(got));
+    }
+
+    void collect(unsigned which, bytes& from) {
+        std::array<ukevent, 8> got;
+        const unsigned max = from.below(9);
+        const int count =
+            kevent_get_events(queues_[which], from.below(9), max, no_time, got.data(), 0);
+        check(count >= 0 && count <= static_cast<int>(max), "not more than asked for");
+        for (int i = 0; i < count; ++i) {
+            const ukevent& each = got[static_cast<std::size_t>(i)];
+            if (which == 1 && (each.ret_flags & KEVENT_RET_COPY_FAILED) == 0) ++placed_;
+            collected(which, each);
+        }
+    }
+
+    void wait_and_commit(bytes& from) {
+        const unsigned wanted = from.below(slot_count + 2);
+        const int count = kevent_wait(queues_[1], wanted, from.below(slot_count), no_time, 0);
+        check(wanted > slot_count ? count == -EINVAL
+                                  : count >= 0 && count <= static_cast<int>(wanted),
+              "not more than asked for");
+        for (int i = 0; i < count; ++i)
+            collected(1, ring_->event[(placed_ + static_cast<unsigned>(i)) % slot_count]);
+        if (count > 0) placed_ += static_cast<unsigned>(count);
+        check(ring_->ring_kidx == placed_ % slot_count, "the index says what was placed");
+        check(placed_ - committed_ <= slot_count, "no slot is filled twice");
+
+        const int freed =
+            kevent_commit(queues_[1], from.below(slot_count + 1),
+                          from.below(4) == 0 ? from.next() : ring_->ring_over + from.below(2));
+        check(freed <= static_cast<int>(placed_ - committed_), "not more is freed than was filled");
+        if (freed > 0) committed_ += static_cast<unsigned>(freed);
+        check(ring_->ring_over == committed_ / slot_count, "the lap is that of the index");
+    }
+
+    void activity(bytes& from) {
+        pair& of = pairs_[from.below(3)];
+        std::array<char, 64> some{};
+        switch (from.below(4)) {
+            case 0:
+                static_cast<void>(!::send(of[from.below(2)], some.data(), 1, MSG_NOSIGNAL));
+                break;
+            case 1: static_cast<void>(!::read(of[from.below(2)], some.data(), some.size())); break;
+            case 2: ::shutdown(of[from.below(2)], static_cast<int>(from.below(3))); break;
+            case 3:  // the numbers come to mean other sockets
+                close(of);
+                open(of);
+                break;
+        }
+    }
+
+    // What is refused changes nothing.
+    void wild(unsigned which, bytes& from) {
+        ukevent some = record(from);
+        switch (from.below(7)) {
+            case 0: check(kevent_ctl(-1, from.next(), 1, &some) == -EBADF, "no descriptor"); break;
+            case 1: check(kevent_ctl(pairs_[0][0], 0, 1, &some) == -EINVAL, "no queue"); break;
+            case 2:
+                check(kevent_ctl(queues_[which], 4u + from.next(), 1, &some) == -EINVAL,
+                      "no command");
+                break;
+            case 3:
+                check(
+                    kevent_ctl(queues_[which], from.below(4), 1 + from.next(), nullptr) == -EFAULT,
+                    "no array");
+                break;
+            case 4:
+                check(kevent_get_events(queues_[which], 1, 1, {0, -1}, &some, 0) == -EINVAL,
+                      "no timeout");
+                break;
+            case 5:
+                check(kevent_get_events(queues_[which], 1, 1, no_time, &some,
+                                        2u + from.next() * 2u) == -EINVAL,
+                      "no flags");
+                break;
+            case 6: check(kevent_ctl(queues_[which], KEVENT_CTL_READY, 0, nullptr) == 0, "wakes");
+        }
+    }
+
+    std::array<int, 2> queues_{};
+    std::vector<std::uint64_t> memory_;
+    kevent_ring* ring_;
+    std::array<pair, 3> pairs_{};
+    std::array<std::set<key>, 2> registered_;
+    unsigned placed_ = 0;
+    unsigned committed_ = 0;
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    bytes from(data, size);
+    calls sequence;
+    while (!from.empty()) sequence.one(from);
+    return 0;
+}
