@@ -1,5 +1,6 @@
 // path_table.cpp: which path is taken when, in one place.
 #include <kevring/runtime/assert.hpp>
+#include <kevring/sendfile/detail/window_pool.hpp>
 #include <kevring/sendfile/paths/paths.hpp>
 
 #include <array>
@@ -16,9 +17,10 @@ namespace {
 //   KiB. sendfile    From there on nothing is cheaper, but it waits for the disk inside the call:
 //   only
 //               for bytes that are in the page cache.
+//   splice      For what is not: a worker of the kernel waits for the disk, and nothing is copied.
+//               Needs a pipe; there are few.
 //   read_send   Never waits in the loop, and works on everything: last, and fits always.
-//
-// splice and zero_copy come first where they are forced or asked for, and not by themselves.
+//   zero_copy   First where it is asked for, and never by itself.
 constexpr std::array path_table{
     path_row{send_path::zero_copy, "zero_copy", send_reason::asked_for,
              [](transfer& of) noexcept {
@@ -32,7 +34,10 @@ constexpr std::array path_table{
              [](transfer& of) noexcept { return !of.options.by_copy && of.window_is_resident(); },
              carry_by_sendfile},
     path_row{send_path::splice, "splice", send_reason::not_resident,
-             [](transfer&) noexcept { return false; }, carry_by_splice},
+             [](transfer& of) noexcept {
+                 return !of.options.by_copy && of.plan.file_left() > small_file_bytes;
+             },
+             carry_by_splice},
     path_row{send_path::read_send, "read_send", send_reason::not_resident,
              [](transfer&) noexcept { return true; }, carry_by_read_send},
 };

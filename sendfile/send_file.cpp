@@ -71,11 +71,6 @@ task<std::error_code> carry_all(detail::transfer& of) {
 
 }  // namespace
 
-file_version file_version::of(const struct stat& status) noexcept {
-    return {static_cast<std::uint64_t>(status.st_size),
-            std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
-}
-
 task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range range,
                             send_options options) {
     KEVRING_ASSERT(socket.valid());

@@ -3,6 +3,7 @@
 
 #include <kevring/sendfile/send_report.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -49,6 +50,22 @@ struct file_version {
     friend bool operator==(const file_version&, const file_version&) noexcept = default;
 };
 
+/// What was lately seen of a file in the page cache: to ask about a file that is sent all the time
+/// would cost as much as 16 KiB of it. Kept beside an open file by who sends it often.
+///
+/// Thread     That of one ring.
+class residency_memo {
+public:
+    /// Whether the window at `file_offset` was seen a moment ago.
+    bool holds(std::uint64_t file_offset, std::int64_t now_ns) const noexcept;
+    /// The window at `file_offset` was seen: a whole one, or the last of the file.
+    void note(std::uint64_t file_offset, std::int64_t now_ns) noexcept;
+
+private:
+    // By window, for the first 16 MiB; milliseconds, which may wrap round.
+    std::array<std::uint32_t, 64> seen_ms_{};
+};
+
 /// What the page cache should expect of a transfer (posix_fadvise(2)).
 enum class cache_hint : std::uint8_t {
     none,
@@ -72,6 +89,8 @@ struct send_options {
     /// the last byte is sent. Without it, the version that is there at the beginning, for files
     /// that need more than one step.
     std::optional<file_version> expected;
+    /// Used and kept up to date, for transfers with an expected version.
+    residency_memo* memo = nullptr;
     /// A file that has grown is in order as long as the range was there: for logs.
     bool may_grow = false;
     /// A range that goes beyond the end of the file ends there; otherwise it is file_shrank.

@@ -75,7 +75,14 @@ bool transfer::window_is_resident(std::uint64_t file_offset) noexcept {
     if (file_offset >= plan.file_end()) return true;  // no byte that could be absent
     window_begin_ = file_offset;
     window_end_ = std::min<std::uint64_t>(plan.file_end(), file_offset + window_bytes);
+    // The memo speaks of windows as a transfer of a whole file has them.
+    residency_memo* const memo = options.expected ? options.memo : nullptr;
+    const std::int64_t now_ns = memo != nullptr ? on.now_ns() : 0;
+    if (memo != nullptr && memo->holds(window_begin_, now_ns)) return window_resident_ = true;
     window_resident_ = is_resident(on, file, window_begin_, window_end_);
+    const bool all_of_it = window_end_ - window_begin_ == window_bytes ||
+                           (options.expected && window_end_ == options.expected->byte_count);
+    if (memo != nullptr && window_resident_ && all_of_it) memo->note(window_begin_, now_ns);
     return window_resident_;
 }
 

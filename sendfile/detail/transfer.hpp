@@ -63,6 +63,11 @@ public:
     /// Asked once for each window; `window_end()` is how far the answer reaches.
     bool window_is_resident(std::uint64_t file_offset) noexcept;
     bool window_is_resident() noexcept { return window_is_resident(plan.file_offset()); }
+    /// True when sendfile should take what follows `file_offset` from the path that is at work.
+    bool suits_sendfile(std::uint64_t file_offset) noexcept {
+        return !forced_ && !options.by_copy && !refused(send_path::sendfile) &&
+               window_is_resident(file_offset);
+    }
     std::uint64_t window_end() const noexcept { return window_end_; }
     /// The answer is old: bytes may have left the page cache.
     void forget_window() noexcept { window_begin_ = window_end_ = 0; }

@@ -10,16 +10,6 @@
 #include <utility>
 
 namespace kevring::detail {
-namespace {
-
-// Whether to read on behind `file_offset`, or to let a better path have what follows.
-bool stays(transfer& of, std::uint64_t file_offset) noexcept {
-    return of.forced() || of.options.by_copy || of.refused(send_path::sendfile) ||
-           !of.window_is_resident(file_offset);
-}
-
-}  // namespace
-
 task<std::error_code> carry_by_read_send(transfer& of) {
     constexpr send_path path = send_path::read_send;
     if (of.plan.file_left() == 0) {
@@ -44,7 +34,7 @@ task<std::error_code> carry_by_read_send(transfer& of) {
         const std::uint64_t next_offset = step.file_offset + step.file_bytes;
         const auto next_bytes = static_cast<std::size_t>(
             std::min<std::uint64_t>(piece_bytes_max, of.plan.file_end() - next_offset));
-        if (next_bytes == 0 || !stays(of, next_offset)) {
+        if (next_bytes == 0 || of.suits_sendfile(next_offset)) {
             error = co_await send_from_memory(of, path, step, sending.first(step.file_bytes));
             break;
         }

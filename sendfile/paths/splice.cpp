@@ -57,7 +57,7 @@ task<std::error_code> carry_by_splice(transfer& of) {
         }
         const std::error_code stopped = co_await wait_for_turn(of, false);
         if (stopped) co_return stopped;
-        if (!of.forced() && of.window_is_resident()) co_return std::error_code{};
+        if (of.suits_sendfile(of.plan.file_offset())) co_return std::error_code{};
 
         const send_step step =
             of.plan.single(std::min<std::size_t>(pipe.capacity(), of.step_bytes_max(window_bytes)));

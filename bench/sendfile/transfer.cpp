@@ -1,0 +1,165 @@
+// transfer.cpp: what does send_file() add to the system calls that it makes?
+//
+// Baseline: a header by send(2) with MSG_MORE and the file by sendfile(2) on a non-blocking socket,
+// by hand, on the same connection, in the same process. A thread on the other side throws away
+// what arrives. The figure to quote is the ratio of the CPU times of a row and of `by_hand` at the
+// same size; the time of the discarding side is not in either, but for what loopback charges to
+// the sender.
+#include <kevring/runtime/run.hpp>
+#include <kevring/sendfile/send_file.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+using namespace kevring;
+
+namespace {
+
+constexpr std::string_view header =
+    "HTTP/1.1 200 OK\r\nServer: none\r\nContent-Type: application/octet-stream\r\n"
+    "Content-Length: 1048576\r\nLast-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\n\r\n";
+
+[[noreturn]] void fail(const char* what) {
+    std::perror(what);
+    std::exit(1);
+}
+
+// A connection whose far side discards.
+class drain {
+public:
+    drain() {
+        const fd door(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        sockaddr_in where{};
+        where.sin_family = AF_INET;
+        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof where;
+        auto* const address = reinterpret_cast<sockaddr*>(&where);
+        // The same for all, and no pacing timers: see bench/README.md.
+        ::setsockopt(door.number(), IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+        if (::bind(door.number(), address, size) != 0 || ::listen(door.number(), 1) != 0 ||
+            ::getsockname(door.number(), address, &size) != 0)
+            fail("listen");
+        far_.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        if (::connect(far_.number(), address, size) != 0) fail("connect");
+        near_.reset(::accept4(door.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!near_) fail("accept");
+        reader_ = std::thread([this] {
+            while (::recv(far_.number(), nullptr, 1 << 20, MSG_TRUNC) > 0) {}
+        });
+    }
+    ~drain() {
+        ::shutdown(near_.number(), SHUT_RDWR);
+        reader_.join();
+    }
+    fd_ref near() const { return near_; }
+
+private:
+    fd near_;
+    fd far_;
+    std::thread reader_;
+};
+
+class hot_file {
+public:
+    explicit hot_file(std::size_t byte_count) {
+        char name[] = "/var/tmp/kevring-bench-XXXXXX";
+        fd_.reset(::mkostemp(name, O_CLOEXEC));
+        if (!fd_) fail(name);
+        ::unlink(name);
+        const std::string bytes(byte_count, 'x');
+        if (::pwrite(fd_.number(), bytes.data(), bytes.size(), 0) !=
+            static_cast<ssize_t>(byte_count))
+            fail("write");
+    }
+    fd_ref native() const { return fd_; }
+
+private:
+    fd fd_;
+};
+
+void wait_writable(fd_ref socket) {
+    pollfd ready{socket.number(), POLLOUT, 0};
+    ::poll(&ready, 1, -1);
+}
+
+void by_hand(benchmark::State& state) {
+    const auto byte_count = static_cast<std::size_t>(state.range(0));
+    const drain to;
+    const hot_file file(byte_count);
+    for (auto _ : state) {
+        std::string_view rest = header;
+        while (!rest.empty()) {
+            const ssize_t sent =
+                ::send(to.near().number(), rest.data(), rest.size(), MSG_MORE | MSG_NOSIGNAL);
+            if (sent < 0)
+                wait_writable(to.near());
+            else
+                rest.remove_prefix(static_cast<std::size_t>(sent));
+        }
+        off_t offset = 0;
+        while (offset < static_cast<off_t>(byte_count)) {
+            const ssize_t sent = ::sendfile(to.near().number(), file.native().number(), &offset,
+                                            byte_count - static_cast<std::size_t>(offset));
+            if (sent <= 0) wait_writable(to.near());
+        }
+    }
+    state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+
+task<void> send_all(benchmark::State& state, ring& on, const drain& to, const hot_file& file,
+                    send_options options) {
+    // As a server with a cache of open files: the range is known, and which version it is.
+    file_range range;
+    range.count = static_cast<std::uint64_t>(state.range(0));
+    send_report last;
+    for (auto _ : state) {
+        last = co_await send_file(on, to.near(), file.native(), range, options);
+        if (last.error) state.SkipWithError(last.error.message().c_str());
+    }
+    state.SetLabel(std::string(name_of(last.path())));
+}
+
+void library(benchmark::State& state, std::optional<send_path> path) {
+    const drain to;
+    const hot_file file(static_cast<std::size_t>(state.range(0)));
+    send_options options;
+    options.header = header;
+    options.path = path;
+    ring on;
+    const std::uint64_t enters = on.counters().enters;
+    run(on, send_all(state, on, to, file, options));
+    state.SetBytesProcessed(state.iterations() * state.range(0));
+    state.counters["enters"] = benchmark::Counter(
+        static_cast<double>(on.counters().enters - enters), benchmark::Counter::kAvgIterations);
+}
+
+void sizes(benchmark::internal::Benchmark* of) {
+    of->ArgName("bytes")->Unit(benchmark::kMicrosecond);
+    for (const int bytes : {1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20})
+        of->Arg(bytes);
+}
+
+}  // namespace
+
+BENCHMARK(by_hand)->Apply(sizes);
+BENCHMARK_CAPTURE(library, as_it_chooses, std::nullopt)->Apply(sizes);
+BENCHMARK_CAPTURE(library, send, send_path::send)->Apply(sizes);
+BENCHMARK_CAPTURE(library, sendfile, send_path::sendfile)->Apply(sizes);
+BENCHMARK_CAPTURE(library, read_send, send_path::read_send)->Apply(sizes);
+BENCHMARK_CAPTURE(library, splice, send_path::splice)->Apply(sizes);
+BENCHMARK_CAPTURE(library, zero_copy, send_path::zero_copy)->Apply(sizes);
+
+BENCHMARK_MAIN();

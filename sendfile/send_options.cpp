@@ -1,0 +1,35 @@
+#include <kevring/sendfile/send_options.hpp>
+
+#include <kevring/sendfile/detail/window_pool.hpp>
+
+#include <sys/stat.h>
+
+namespace kevring {
+namespace {
+
+constexpr std::uint32_t memo_lasts_ms = 10;
+
+std::uint32_t ms_of(std::int64_t now_ns) noexcept {
+    return static_cast<std::uint32_t>(now_ns / 1'000'000);
+}
+
+}  // namespace
+
+file_version file_version::of(const struct stat& status) noexcept {
+    return {static_cast<std::uint64_t>(status.st_size),
+            std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+bool residency_memo::holds(std::uint64_t file_offset, std::int64_t now_ns) const noexcept {
+    const std::uint64_t index = file_offset / detail::window_bytes;
+    if (file_offset % detail::window_bytes != 0 || index >= seen_ms_.size()) return false;
+    return ms_of(now_ns) - seen_ms_[index] < memo_lasts_ms;
+}
+
+void residency_memo::note(std::uint64_t file_offset, std::int64_t now_ns) noexcept {
+    const std::uint64_t index = file_offset / detail::window_bytes;
+    if (file_offset % detail::window_bytes != 0 || index >= seen_ms_.size()) return;
+    seen_ms_[index] = ms_of(now_ns);
+}
+
+}  // namespace kevring
