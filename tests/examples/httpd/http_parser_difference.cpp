@@ -94,8 +94,7 @@ reading reading_of(const request_head& head) {
 }
 
 constexpr const char* seeds[] = {
-    "GET /index.html?a=b HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: curl/8\r\nAccept: "
-    "*/*\r\n\r\n",
+    "GET /index.html?a=b HTTP/1.1\r\nHost: 127.0.0.1:80\r\nUser-Agent: curl\r\nAccept: */*\r\n\r\n",
     "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
     "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\n12345",
     "GET http://example.com:80/a?b HTTP/1.1\r\nHost: x\r\n\r\n",
