@@ -89,6 +89,7 @@ inline void load_words(std::byte* to, const std::atomic<std::uint64_t>* from,
     }
 }
 
+#undef KEVRING_COPIES_BY_VECTORS
 #endif
 
 }  // namespace kevring::detail
