@@ -419,11 +419,13 @@ void queue_core::apply(const epoll_event* events, int count) noexcept {
     for (int i = 0; i < count; ++i) {
         const auto slot = static_cast<std::uint32_t>(events[i].data.u64) - event_port::first_free;
         if (slot >= slots_.size() || slots_[slot].listener == nullptr) continue;
-        const auto* const listener = reinterpret_cast<const char*>(slots_[slot].listener);
-        __builtin_prefetch(listener - 64);
-        __builtin_prefetch(listener);
-        __builtin_prefetch(slots_[slot].near, 1);
-        __builtin_prefetch(static_cast<const char*>(slots_[slot].near) + 64, 1);
+        // As numbers: what is fetched ahead may lie beside the object, or be nothing at all.
+        const auto listener = reinterpret_cast<std::uintptr_t>(slots_[slot].listener);
+        const auto near = reinterpret_cast<std::uintptr_t>(slots_[slot].near);
+        __builtin_prefetch(reinterpret_cast<const void*>(listener - 64));
+        __builtin_prefetch(reinterpret_cast<const void*>(listener));
+        __builtin_prefetch(reinterpret_cast<const void*>(near), 1);
+        __builtin_prefetch(reinterpret_cast<const void*>(near + 64), 1);
     }
     for (int i = 0; i < count; ++i) {
         const std::uint64_t tag = events[i].data.u64;
