@@ -77,7 +77,10 @@ void buffer_pool_state::come_home(std::uint16_t index) noexcept {
 // Half of what has lain idle is too much, as long as the pool is larger than at its beginning: the
 // kernel takes buffers in turn, so each that is too many pushes another out of the caches.
 void buffer_pool_state::find_surplus() noexcept {
-    if (idle_count_min_ > count_min_) surplus_count_ = (idle_count_min_ - count_min_) / 2;
+    // Up to here a pool stays as it is: one that has become too small ends every request on it
+    // once, which costs far more than buffers that lie idle.
+    const unsigned kept_count = count_min_ * 16;
+    if (idle_count_min_ > kept_count) surplus_count_ = (idle_count_min_ - kept_count) / 2;
     idle_count_min_ = offered_count_;
 }
 
