@@ -100,6 +100,7 @@ task<result<socket>> listener::accept() {
         if (is_of_the_connection(accepted.error())) continue;
         if (!is_exhaustion(accepted.error())) co_return tl::unexpected(accepted.error());
         ++exhausted_count_;
+        // Nothing tells a process that a descriptor has become free; asking at once would spin.
         const auto slept = co_await sleep_for(wait);
         if (!slept) co_return tl::unexpected(slept.error());
         wait = std::min(wait * 2, longest_wait);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <exception>
+#include <latch>
 #include <memory>
 #include <semaphore>
 #include <thread>
@@ -38,14 +39,14 @@ std::chrono::nanoseconds cpu_time(const std::vector<int>& pids) {
 class load_run {
 public:
     load_run(const load_options& options, const std::vector<load_target>& targets)
-        : options_(options) {
+        : options_(options), started_(options.threads) {
         if (options.requests > 0) control_.requests_left = options.requests;
         for (unsigned at = 0; at < options.threads; ++at)
             threads_.emplace_back([this, &targets, at] { work(targets, at); });
     }
 
     load_report finish() {
-        while (started_.load() < options_.threads) std::this_thread::sleep_for(1ms);
+        started_.wait();
         load_report made;
         const bool warm_up = options_.warm_up > 0ns;
         if (warm_up) {
@@ -83,7 +84,7 @@ private:
             std::_Exit(1);
         }
         load_worker& mine = *workers_[index];
-        ++started_;
+        started_.count_down();
         go_.acquire();
         mine.run();
         ++ended_;
@@ -94,6 +95,8 @@ private:
                control_.requests_left.load() > 0) {
             const auto left = when - load_worker::clock::now();
             if (left <= 0ns) return;
+            // In steps, because a signal handler that asks for the end cannot wake a condition
+            // variable. The step is no part of a figure: the clock is read at both ends.
             const auto step = options_.requests > 0 ? 1ms : 20ms;
             std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(left, step));
         }
@@ -114,7 +117,7 @@ private:
 
     const load_options& options_;
     load_control control_;
-    std::atomic<unsigned> started_{0};
+    std::latch started_;
     std::atomic<unsigned> ended_{0};
     std::counting_semaphore<> go_{0};
     std::vector<std::unique_ptr<load_worker>> workers_{options_.threads};

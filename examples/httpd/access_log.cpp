@@ -58,6 +58,7 @@ void access_log::open_anew() noexcept {
 
 kevring::task<void> access_log::write_lines(kevring::ring& on) {
     if (!file_) co_return;
+    // Lines wait for company: a write for each would cost as much as a small response.
     while (true) {
         const auto slept = co_await kevring::sleep_for(std::chrono::seconds(1));
         if (!slept) break;

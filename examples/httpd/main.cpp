@@ -5,11 +5,12 @@
 #include "settings.hpp"
 #include "worker.hpp"
 
+#include <kevring/kevent/event_queue.hpp>
+#include <kevring/kevent/signal_stream.hpp>
 #include <kevring/net/listener.hpp>
-#include <kevring/runtime/operations/read.hpp>
+#include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/run.hpp>
-#include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task_scope.hpp>
 
 #include <algorithm>
@@ -21,7 +22,6 @@
 #include <deque>
 #include <exception>
 #include <mutex>
-#include <span>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -29,9 +29,7 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -110,6 +108,10 @@ private:
     std::vector<std::string> unix_paths_;
 };
 
+// What the loops tell the control loop: notes of its queue.
+constexpr kevring::note all_have_left{1};
+constexpr kevring::note reported{2};
+
 /// Something that other threads ask of a loop, any number of times; asked again before it has been
 /// done, it is done once.
 class request_to_loop : private kevring::work {
@@ -135,20 +137,30 @@ private:
     std::atomic<bool> pending_{false};
 };
 
-/// The server's loops, as the control loop sees them. Outlives the loops, and with it what is on
-/// its way to them.
+/// The server's loops, as the control loop sees them, and the queue in which all that it waits for
+/// arrives: signals, and notes from the loops. Outlives the loops, and with it what is on its way
+/// to them.
 class crew final : public httpd::report_source {
 public:
-    explicit crew(unsigned worker_count) : members_(worker_count), left_count_(worker_count) {}
+    explicit crew(unsigned worker_count) : members_(worker_count), left_count_(worker_count) {
+        const kevring::signal_set signals{SIGINT, SIGTERM, SIGHUP};
+        kevring::value_or_throw(signals.block(), "signals");  // in all threads that will be
+        for (const int number : {SIGINT, SIGTERM, SIGHUP})
+            kevring::value_or_throw(events_.add(kevring::signal(number)), "signals");
+        kevring::value_or_throw(events_.add(all_have_left), "the control queue");
+        kevring::value_or_throw(reports_.add(reported), "the queue of reports");
+        for (member& each : members_) each.last.tell([this] { reports_.notify(reported); });
+    }
 
     kevring::task<void> refresh() override;
     const httpd::report_slot& slot(std::size_t index) const noexcept override {
         return members_[index].last;
     }
     std::size_t slot_count() const noexcept override { return members_.size(); }
-    httpd::report_slot& slot(unsigned index) noexcept { return members_[index].last; }
 
     // Called on the worker's loop.
+
+    httpd::report_slot& slot(unsigned index) noexcept { return members_[index].last; }
     void join(unsigned index, worker& who) {
         member& self = members_[index];
         self.drain.target = self.reopen.target = self.report.target = &who;
@@ -161,31 +173,13 @@ public:
         self.drain.target = self.reopen.target = self.report.target = nullptr;
         const std::lock_guard lock(mutex_);
         self.on = nullptr;
-        if (--left_count_ == 0 && control_ != nullptr) control_->post(all_left_);
+        if (--left_count_ == 0) events_.notify(all_have_left);
+        reports_.notify(reported);  // who waits for this loop's report waits no more
     }
 
     // Called on the control loop.
-    void control_begins(kevring::ring& on) {
-        const std::lock_guard lock(mutex_);
-        control_ = &on;
-        all_left_.until = &on.root_scope();
-        if (left_count_ == 0) control_->post(all_left_);
-    }
-    void control_ends() noexcept {
-        const std::lock_guard lock(mutex_);
-        control_ = nullptr;
-    }
-    void drain() noexcept {
-        const std::lock_guard lock(mutex_);
-        draining_ = true;
-        for (member& each : members_)
-            if (each.on != nullptr) each.drain.send(*each.on);
-    }
-    void reopen_logs() noexcept {
-        const std::lock_guard lock(mutex_);
-        for (member& each : members_)
-            if (each.on != nullptr) each.reopen.send(*each.on);
-    }
+
+    kevring::task<void> obey();
 
 private:
     struct member {
@@ -195,53 +189,48 @@ private:
         httpd::report_slot last;
         kevring::ring* on = nullptr;  // null before join() and after leave()
     };
-    struct end_of_control : kevring::work {
-        end_of_control() noexcept : work(arrived) {}
-        static void arrived(work& self) noexcept {
-            static_cast<end_of_control&>(self).until->request_stop();
-        }
-        kevring::cancel_scope* until = nullptr;
-    };
 
+    void ask_all(request_to_loop member::* what) noexcept {
+        const std::lock_guard lock(mutex_);
+        if (what == &member::drain) draining_ = true;
+        for (member& each : members_)
+            if (each.on != nullptr) (each.*what).send(*each.on);
+    }
+    bool all_have_reported(const std::vector<std::uint64_t>& after) noexcept {
+        const std::lock_guard lock(mutex_);
+        for (std::size_t i = 0; i < members_.size(); ++i)
+            if (members_[i].on != nullptr && members_[i].last.number() == after[i]) return false;
+        return true;
+    }
+
+    kevring::event_queue events_;
+    kevring::event_queue reports_;
     std::deque<member> members_;
     // Guarded by mutex_: what follows, and `on` of each member.
     std::mutex mutex_;
     unsigned left_count_;
     bool draining_ = false;
-    kevring::ring* control_ = nullptr;
-    end_of_control all_left_;
 };
 
-kevring::task<void> crew::refresh() {
-    std::vector<std::uint64_t> before;
-    for (const member& each : members_) before.push_back(each.last.number());
-    const auto ask_for_missing = [&](bool ask) noexcept {
-        const std::lock_guard lock(mutex_);
-        std::size_t missing = 0;
-        for (std::size_t i = 0; i < members_.size(); ++i) {
-            if (members_[i].on == nullptr || members_[i].last.number() != before[i]) continue;
-            ++missing;
-            if (ask) members_[i].report.send(*members_[i].on);
-        }
-        return missing;
-    };
-    std::size_t missing = ask_for_missing(true);
-    for (int waited_ms = 0; missing > 0 && waited_ms < 1000; ++waited_ms) {
-        const auto slept = co_await kevring::sleep_for(std::chrono::milliseconds(1));
-        if (!slept) break;
-        missing = ask_for_missing(false);
+// Until all loops have left, or the run is stopped because one of them failed.
+kevring::task<void> crew::obey() {
+    while (true) {
+        const auto event = co_await events_.next();
+        if (!event || event->type() == kevring::event_type::unotify) co_return;
+        ask_all(event->number() == SIGHUP ? &member::reopen : &member::drain);
     }
 }
 
-// Blocked in every thread, they arrive at the control loop's descriptor.
-kevring::fd take_signals() {
-    sigset_t wanted;
-    sigemptyset(&wanted);
-    for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&wanted, number);
-    ::pthread_sigmask(SIG_BLOCK, &wanted, nullptr);
-    kevring::fd taken(::signalfd(-1, &wanted, SFD_CLOEXEC));
-    if (!taken) throw std::system_error(errno, std::system_category(), "signalfd");
-    return taken;
+// A loop that is too busy to answer in time is shown as it was.
+kevring::task<void> crew::refresh() {
+    std::vector<std::uint64_t> before;
+    for (const member& each : members_) before.push_back(each.last.number());
+    const auto limit = co_await kevring::within(std::chrono::seconds(1));
+    ask_all(&member::report);
+    while (!all_have_reported(before)) {
+        const auto one = co_await reports_.next();
+        if (!one) co_return;
+    }
 }
 
 struct program {
@@ -262,7 +251,6 @@ struct program {
     doors listening;
     crew loops;
     kevring::fd metrics;  // taken by the control loop
-    const kevring::fd signals = take_signals();
 };
 
 kevring::task<void> work(program& all, unsigned index) {
@@ -287,19 +275,7 @@ kevring::task<void> control(program& all) {
     if (all.metrics)
         beside.spawn(
             httpd::serve_metrics(kevring::listener(on, std::move(all.metrics)), all.loops));
-    all.loops.control_begins(on);
-    while (true) {
-        signalfd_siginfo arrived{};
-        const std::span<signalfd_siginfo, 1> one(&arrived, 1);
-        kevring::read_operation read(on, all.signals, std::as_writable_bytes(one));
-        const auto got = co_await read;
-        if (!got) break;
-        if (arrived.ssi_signo == SIGHUP)
-            all.loops.reopen_logs();
-        else
-            all.loops.drain();
-    }
-    all.loops.control_ends();
+    co_await all.loops.obey();
     beside.request_stop();
     co_await beside.join();
 }

@@ -16,6 +16,7 @@ namespace {
 // Blocks that are kept for the next responses; more are given back when a burst is over.
 constexpr std::size_t free_block_count_max = 64;
 
+// The drain time: clients that have not been served by then are let go.
 kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::milliseconds time) {
     const auto slept = co_await kevring::sleep_for(time);
     if (slept) clients.request_stop();

@@ -9,7 +9,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <mutex>
+#include <utility>
 
 namespace httpd {
 
@@ -36,11 +38,17 @@ struct worker_report {
 /// Thread     Any.
 class report_slot {
 public:
+    /// `told` is called after each report, on the thread that made it.
+    void tell(std::function<void()> told) { told_ = std::move(told); }
+
     void put(const worker_report& report) noexcept {
-        const std::lock_guard lock(mutex_);
-        const std::uint64_t number = last_.number + 1;
-        last_ = report;
-        last_.number = number;
+        {
+            const std::lock_guard lock(mutex_);
+            const std::uint64_t number = last_.number + 1;
+            last_ = report;
+            last_.number = number;
+        }
+        if (told_) told_();
     }
     worker_report last() const noexcept {
         const std::lock_guard lock(mutex_);
@@ -52,6 +60,7 @@ public:
     }
 
 private:
+    std::function<void()> told_;  // constant once the loops run
     mutable std::mutex mutex_;
     worker_report last_;
 };
