@@ -170,18 +170,14 @@ TEST_CASE("what is not in the page cache never gets into sendfile", "[sendfile][
     system.absent_begin = 1'000'000;
     system.absent_end = 1'900'000;
 
-    on_ring(
-        [&](ring& on) -> task<void> {
-            const exchange got = co_await send_and_receive(on, ends, file.native(), whole,
-                                                           send_options(), bytes.size());
+    const exchange got =
+        send_over(ends, file.native(), whole, send_options(), bytes.size(), system);
 
-            CHECK(difference(got.received, bytes).empty());
-            CHECK(got.report.error == std::error_code{});
-            CHECK(bytes_of(got.report, send_path::sendfile) > 2'000'000);
-            CHECK(bytes_of(got.report, send_path::splice) >= 900'000);
-            CHECK(got.report.path_changes == 2);
-        },
-        system);
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(got.report.error == std::error_code{});
+    CHECK(bytes_of(got.report, send_path::sendfile) > 2'000'000);
+    CHECK(bytes_of(got.report, send_path::splice) >= 900'000);
+    CHECK(got.report.path_changes == 2);
 
     for (const auto& call : system.sendfile_calls) {
         const bool apart = call.end <= system.absent_begin || call.begin >= system.absent_end;
@@ -198,16 +194,12 @@ TEST_CASE("where nobody can tell what is in memory, workers wait for the disk",
     system.knows_cachestat = false;
     system.knows_nowait = false;
 
-    on_ring(
-        [&](ring& on) -> task<void> {
-            const exchange got = co_await send_and_receive(on, ends, file.native(), whole,
-                                                           send_options(), bytes.size());
+    const exchange got =
+        send_over(ends, file.native(), whole, send_options(), bytes.size(), system);
 
-            CHECK(difference(got.received, bytes).empty());
-            CHECK(name_of(got.report.path()) == name_of(send_path::splice));
-            CHECK(got.report.reason() == send_reason::not_resident);
-        },
-        system);
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(name_of(got.report.path()) == name_of(send_path::splice));
+    CHECK(got.report.reason() == send_reason::not_resident);
 
     CHECK(system.sendfile_calls.empty());
 }
@@ -265,17 +257,12 @@ TEST_CASE("a file system without sendfile is read and sent", "[sendfile][choice]
     watching_kernel system;
     system.fail_send_file = GENERATE(EINVAL, ENOSYS, EOPNOTSUPP);
 
-    on_ring(
-        [&](ring& on) -> task<void> {
-            send_options options;
-            options.header = "header";
-            const exchange got = co_await send_and_receive(on, ends, file.native(), whole, options,
-                                                           bytes.size() + 6);
+    send_options options;
+    options.header = "header";
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size() + 6, system);
 
-            CHECK(difference(got.received, "header" + bytes).empty());
-            CHECK(got.report.path() != send_path::sendfile);
-        },
-        system);
+    CHECK(difference(got.received, "header" + bytes).empty());
+    CHECK(got.report.path() != send_path::sendfile);
 
     CHECK(system.sendfile_calls.size() == 1);
 }
@@ -305,19 +292,14 @@ TEST_CASE("short counts and interruptions lose and double nothing", "[sendfile]"
     watching_kernel system;
     system.unruly = 1;
 
-    on_ring(
-        [&](ring& on) -> task<void> {
-            send_options options;
-            options.path = path;
-            options.header = "some header";
-            options.trailer = "some trailer";
-            const exchange got = co_await send_and_receive(on, ends, file.native(), whole, options,
-                                                           bytes.size() + 23);
+    send_options options;
+    options.path = path;
+    options.header = "some header";
+    options.trailer = "some trailer";
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size() + 23, system);
 
-            CHECK(got.report.error == std::error_code{});
-            CHECK(difference(got.received, "some header" + bytes + "some trailer").empty());
-        },
-        system);
+    CHECK(got.report.error == std::error_code{});
+    CHECK(difference(got.received, "some header" + bytes + "some trailer").empty());
 }
 
 TEST_CASE("without a pipe to be had, the ring reads", "[sendfile][choice]") {
@@ -328,23 +310,18 @@ TEST_CASE("without a pipe to be had, the ring reads", "[sendfile][choice]") {
     system.has_pipes = false;
     system.absent_end = bytes.size();
 
-    on_ring(
-        [&](ring& on) -> task<void> {
-            // Pipes that wait from tests before are taken, so that one has to be opened.
-            std::vector<std::unique_ptr<detail::pooled_pipe>> taken;
-            while (detail::pooled_pipe::idle_count() > 0)
-                taken.push_back(std::make_unique<detail::pooled_pipe>(system));
-            send_options options;
-            if (GENERATE(true, false)) options.path = send_path::splice;
-            const exchange got =
-                co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
+    // Pipes that wait from tests before are taken, so that one has to be opened.
+    std::vector<std::unique_ptr<detail::pooled_pipe>> taken;
+    while (detail::pooled_pipe::idle_count() > 0)
+        taken.push_back(std::make_unique<detail::pooled_pipe>(system));
+    send_options options;
+    if (GENERATE(true, false)) options.path = send_path::splice;
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size(), system);
 
-            CHECK(got.report.error == std::error_code{});
-            CHECK(difference(got.received, bytes).empty());
-            CHECK(bytes_of(got.report, send_path::read_send) == bytes.size());
-            CHECK(got.report.reason() == send_reason::refused);
-        },
-        system);
+    CHECK(got.report.error == std::error_code{});
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(bytes_of(got.report, send_path::read_send) == bytes.size());
+    CHECK(got.report.reason() == send_reason::refused);
 }
 
 TEST_CASE("a file that may change under way is copied", "[sendfile][choice]") {
@@ -352,16 +329,13 @@ TEST_CASE("a file that may change under way is copied", "[sendfile][choice]") {
     const std::string bytes = pattern(600'000);
     const test_file file(bytes);
 
-    on_ring([&](ring& on) -> task<void> {
-        send_options options;
-        options.by_copy = true;
-        const exchange got =
-            co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
+    send_options options;
+    options.by_copy = true;
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size());
 
-        CHECK(difference(got.received, bytes).empty());
-        CHECK(name_of(got.report.path()) == name_of(send_path::read_send));
-        CHECK(got.report.reason() == send_reason::copy_wanted);
-    });
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(name_of(got.report.path()) == name_of(send_path::read_send));
+    CHECK(got.report.reason() == send_reason::copy_wanted);
 }
 
 // Loopback copies what it is asked not to copy: the path is left as soon as the kernel says so.
@@ -370,18 +344,15 @@ TEST_CASE("zero copy ends when the kernel copies, and says so", "[sendfile][choi
     const std::string bytes = pattern(3'000'000);
     const test_file file(bytes);
 
-    on_ring([&](ring& on) -> task<void> {
-        send_options options;
-        options.zero_copy_bytes_min = 1'000'000;
-        const exchange got =
-            co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
+    send_options options;
+    options.zero_copy_bytes_min = 1'000'000;
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size());
 
-        CHECK(difference(got.received, bytes).empty());
-        CHECK(got.report.path_reasons[static_cast<std::size_t>(send_path::zero_copy)] ==
-              send_reason::asked_for);
-        CHECK(got.report.kernel_copied);
-        CHECK(bytes_of(got.report, send_path::zero_copy) <= 2 * window);
-    });
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(got.report.path_reasons[static_cast<std::size_t>(send_path::zero_copy)] ==
+          send_reason::asked_for);
+    CHECK(got.report.kernel_copied);
+    CHECK(bytes_of(got.report, send_path::zero_copy) <= 2 * window);
 }
 
 TEST_CASE("zero copy is left alone below its threshold", "[sendfile][choice]") {
@@ -389,15 +360,12 @@ TEST_CASE("zero copy is left alone below its threshold", "[sendfile][choice]") {
     const std::string bytes = pattern(300'000);
     const test_file file(bytes);
 
-    on_ring([&](ring& on) -> task<void> {
-        send_options options;
-        options.zero_copy_bytes_min = 1'000'000;
-        const exchange got =
-            co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
+    send_options options;
+    options.zero_copy_bytes_min = 1'000'000;
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size());
 
-        CHECK(difference(got.received, bytes).empty());
-        CHECK(bytes_of(got.report, send_path::zero_copy) == 0);
-    });
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(bytes_of(got.report, send_path::zero_copy) == 0);
 }
 
 TEST_CASE("a client that does not read holds one window of memory at most", "[sendfile]") {

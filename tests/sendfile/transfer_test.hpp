@@ -13,6 +13,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -116,6 +117,38 @@ struct stream_pair {
     }
 };
 
+/// So that a transfer of this many bytes waits for its peer.
+inline constexpr std::size_t more_than_a_socket_holds = 16 * 1024 * 1024;
+
+inline void set_small_buffers(const stream_pair& ends) {
+    const int bytes = 256 * 1024;
+    ::setsockopt(ends.near.number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    ::setsockopt(ends.far.number(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+}
+
+inline stream_pair any_stream() {
+    return GENERATE(true, false) ? stream_pair::tcp() : stream_pair::local();
+}
+
+using path_option = std::optional<send_path>;
+
+/// No path given, and each of them; KEVRING_SEND_PATH then forces what is not given.
+inline path_option any_path() {
+    return GENERATE(path_option{}, path_option{send_path::send}, path_option{send_path::sendfile},
+                    path_option{send_path::read_send}, path_option{send_path::splice},
+                    path_option{send_path::zero_copy});
+}
+
+inline std::string text_of(path_option path) {
+    return std::string(path ? name_of(*path) : "no path forced");
+}
+
+inline send_options by(path_option path) {
+    send_options options;
+    options.path = path;
+    return options;
+}
+
 /// Runs `body(ring)` on a ring, with an end in time: a test that hangs fails.
 template <class Body>
 void on_ring(Body body, kernel& system = kernel::real()) {
@@ -156,6 +189,18 @@ inline task<exchange> send_and_receive(ring& on, stream_pair& ends, fd_ref file,
     task<std::string> receive = receive_bytes(on, ends.far, expected_bytes + 1);
     auto [report, received] = co_await when_all(std::move(send), std::move(receive));
     co_return exchange{report, std::move(received)};
+}
+
+/// send_and_receive() on a ring of its own.
+inline exchange send_over(stream_pair& ends, fd_ref file, file_range range, send_options options,
+                          std::size_t expected_bytes, kernel& system = kernel::real()) {
+    exchange got;
+    on_ring(
+        [&](ring& on) -> task<void> {
+            got = co_await send_and_receive(on, ends, file, range, options, expected_bytes);
+        },
+        system);
+    return got;
 }
 
 /// For REQUIRE on strings of megabytes: says where they differ instead of printing them.

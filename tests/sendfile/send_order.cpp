@@ -1,0 +1,103 @@
+#include "tests/sendfile/transfer_test.hpp"
+
+#include <kevring/runtime/sleep.hpp>
+
+#include <chrono>
+
+using namespace kevring;
+using namespace kevring::testing;
+using namespace std::chrono_literals;
+
+TEST_CASE("transfers in one order follow one another, each contiguous", "[sendfile][order]") {
+    const path_option path = any_path();
+    INFO(text_of(path));
+    stream_pair ends = any_stream();
+    const std::string first = pattern(1200000, 1);
+    const std::string second = pattern(300, 2);
+    const std::string third = pattern(400000, 3);
+    const test_file first_file(first);
+    const test_file second_file(second);
+    const test_file third_file(third);
+
+    on_ring([&](ring& on) -> task<void> {
+        send_order order;
+        const auto in_line = [&](std::string_view header) {
+            send_options options = by(path);
+            options.header = header;
+            options.order = &order;
+            return options;
+        };
+        task<send_report> one =
+            send_file(on, ends.near, first_file.native(), whole, in_line("one"));
+        task<send_report> two =
+            send_file(on, ends.near, second_file.native(), whole, in_line("two"));
+        task<send_report> three =
+            send_file(on, ends.near, third_file.native(), whole, in_line("three"));
+        const std::string wanted = "one" + first + "two" + second + "three" + third;
+        task<std::string> receive = receive_bytes(on, ends.far, wanted.size());
+        auto [a, b, c, received] =
+            co_await when_all(std::move(one), std::move(two), std::move(three), std::move(receive));
+
+        CHECK(a.error == std::error_code{});
+        CHECK(b.error == std::error_code{});
+        CHECK(c.error == std::error_code{});
+        CHECK(difference(received, wanted).empty());
+    });
+}
+
+TEST_CASE("a transfer that fails half-way ends those behind it in the order", "[sendfile][order]") {
+    const path_option path = any_path();
+    INFO(text_of(path));
+    stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
+    const test_file file(pattern(more_than_a_socket_holds));
+    const test_file small(pattern(10));
+
+    on_ring([&](ring& on) -> task<void> {
+        send_order order;
+        send_options options = by(path);
+        options.order = &order;
+        task<send_report> one =
+            with_timeout(send_file(on, ends.near, file.native(), whole, options), 50ms);
+        task<send_report> two = send_file(on, ends.near, small.native(), whole, options);
+        auto [a, b] = co_await when_all(std::move(one), std::move(two));
+
+        CHECK(a.error == std::errc::timed_out);
+        CHECK(b.error == std::errc::timed_out);
+        CHECK(b.bytes_sent == 0);
+        const send_report late = co_await send_file(on, ends.near, small.native(), whole, options);
+        CHECK(late.error == std::errc::timed_out);
+        ends.close();
+    });
+}
+
+TEST_CASE("a transfer that is stopped while it waits in the order leaves the line whole",
+          "[sendfile][order]") {
+    stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
+    const std::string bytes = pattern(more_than_a_socket_holds);
+    const test_file file(bytes);
+    const test_file small("tail");
+
+    on_ring([&](ring& on) -> task<void> {
+        send_order order;
+        send_options options;
+        options.order = &order;
+        const auto reading = [](ring& on, fd_ref far, std::size_t size) -> task<std::string> {
+            co_await sleep_for(50ms);
+            co_return co_await receive_bytes(on, far, size);
+        };
+        task<send_report> one = send_file(on, ends.near, file.native(), whole, options);
+        task<send_report> two =
+            with_timeout(send_file(on, ends.near, small.native(), whole, options), 1ms);
+        task<send_report> three = send_file(on, ends.near, small.native(), whole, options);
+        task<std::string> read = reading(on, ends.far, bytes.size() + 4);
+        auto [a, b, c, received] =
+            co_await when_all(std::move(one), std::move(two), std::move(three), std::move(read));
+
+        CHECK(a.error == std::error_code{});
+        CHECK(b.error == std::errc::timed_out);
+        CHECK(c.error == std::error_code{});
+        CHECK(difference(received, bytes + "tail").empty());
+    });
+}
