@@ -76,6 +76,22 @@ public:
         return *sqe;
     }
 
+    // Connections of a listening socket, one completion for each.
+    void accept_all(int listener, std::uint64_t user_data) {
+        io_uring_sqe& sqe = next();
+        io_uring_prep_multishot_accept(&sqe, listener, nullptr, nullptr, SOCK_CLOEXEC);
+        sqe.user_data = user_data;
+    }
+
+    // What comes, in the ring's buffers, until a completion without F_MORE.
+    void receive_all(int fd, std::uint64_t user_data) {
+        io_uring_sqe& sqe = next();
+        io_uring_prep_recv_multishot(&sqe, fd, nullptr, 0, 0);
+        sqe.flags |= IOSQE_BUFFER_SELECT;
+        sqe.buf_group = buffer_group;
+        sqe.user_data = user_data;
+    }
+
     // Submits what is queued and does not wait.
     void submit() {
         publish_buffers();

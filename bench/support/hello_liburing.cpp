@@ -35,19 +35,9 @@ public:
     }
 
 private:
-    void accept() {
-        io_uring_sqe& sqe = ring_.next();
-        io_uring_prep_multishot_accept(&sqe, listener_, nullptr, nullptr, SOCK_CLOEXEC);
-        sqe.user_data = label(tag::accept, listener_);
-    }
+    void accept() { ring_.accept_all(listener_, label(tag::accept, listener_)); }
 
-    void receive(int fd) {
-        io_uring_sqe& sqe = ring_.next();
-        io_uring_prep_recv_multishot(&sqe, fd, nullptr, 0, 0);
-        sqe.flags |= IOSQE_BUFFER_SELECT;
-        sqe.buf_group = bench_ring::buffer_group;
-        sqe.user_data = label(tag::receive, fd);
-    }
+    void receive(int fd) { ring_.receive_all(fd, label(tag::receive, fd)); }
 
     void complete(const io_uring_cqe& cqe) {
         const int fd = static_cast<int>(static_cast<std::uint32_t>(cqe.user_data));
