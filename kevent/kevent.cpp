@@ -5,6 +5,7 @@
 #include <kevring/kevent/kevent.h>
 
 #include <kevring/kevent/detail/caller_ring.hpp>
+#include <kevring/kevent/detail/errno_guard.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
 #include <kevring/kevent/sources/posix_timer.hpp>
@@ -21,22 +22,11 @@
 
 namespace {
 
+using kevring::detail::errno_guard;
 using kevring::detail::find_queue;
 using kevring::detail::found_queue;
 using kevring::detail::queue_core;
 using kevring::detail::wait_limit;
-
-// The calls leave errno alone.
-class errno_guard {
-public:
-    errno_guard() noexcept : before_(errno) {}
-    errno_guard(const errno_guard&) = delete;
-    errno_guard& operator=(const errno_guard&) = delete;
-    ~errno_guard() { errno = before_; }
-
-private:
-    const int before_;
-};
 
 // Until when a call waits; false if `timeout` is none.
 bool read_timeout(const timespec& timeout, unsigned flags, wait_limit& limit) {

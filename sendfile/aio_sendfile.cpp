@@ -4,6 +4,7 @@
 // own, register the record, and hand the transfer to the loop that carries out all of them.
 #include <kevring/kevent/kevent.h>
 #include <kevring/kevent/detail/aio_ticket.hpp>
+#include <kevring/kevent/detail/errno_guard.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
 #include <kevring/runtime/kernel.hpp>
@@ -28,19 +29,8 @@ using kevring::fd;
 using kevring::detail::aio_loop;
 using kevring::detail::aio_request;
 using kevring::detail::aio_ticket;
+using kevring::detail::errno_guard;
 using kevring::detail::found_queue;
-
-// The calls leave errno alone.
-class errno_guard {
-public:
-    errno_guard() noexcept : before_(errno) {}
-    errno_guard(const errno_guard&) = delete;
-    errno_guard& operator=(const errno_guard&) = delete;
-    ~errno_guard() { errno = before_; }
-
-private:
-    const int before_;
-};
 
 int take_socket(int number, aio_request& request) {
     request.socket.reset(::fcntl(number, F_DUPFD_CLOEXEC, 0));
