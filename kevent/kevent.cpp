@@ -8,11 +8,14 @@
 #include <kevring/kevent/detail/errno_guard.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
+#include <kevring/kevent/sources/naio.hpp>
 #include <kevring/kevent/sources/posix_timer.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/kernel.hpp>
 
 #include <cerrno>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <new>
 #include <system_error>
@@ -59,6 +62,35 @@ int read_limit(const found_queue& found, const timespec& timeout, unsigned flags
     if ((flags & ~KEVENT_FLAGS_ABSTIME) != 0) return -EINVAL;
     if (found.non_blocking) return 0;
     return read_timeout(timeout, flags, limit) ? 0 : -EINVAL;
+}
+
+// The body of aio_recv() and aio_send().
+long start_naio(int fd, std::uint32_t event, int socket, kevring::detail::naio_buffer buffer,
+                int flags) {
+    const found_queue found = find_queue(fd);
+    if (found.queue == nullptr) return found.error_number;
+    if (buffer.size == 0 || buffer.size > std::numeric_limits<std::int32_t>::max()) return -EINVAL;
+    if (buffer.begin == nullptr) return -EFAULT;
+    ukevent record{};
+    record.id.raw[0] = static_cast<std::uint32_t>(socket);
+    record.type = KEVENT_NAIO;
+    record.event = event;
+    record.req_flags = KEVENT_REQ_ONESHOT;
+    record.ptr = buffer.begin;
+    const auto make = [&](kevring::detail::source_host& host, kevring::detail::registration& of) {
+        return kevring::detail::make_naio_source(host, of, kevring::fd_ref(socket), buffer, flags);
+    };
+    try {
+        int failure = 0;
+        do {
+            // 2006 had the size here, so that there could be one request of a size.
+            record.id.raw[1] = static_cast<std::uint32_t>(found.queue->take_id()) & 0x7fffffff;
+            failure = found.queue->add_made(record, make);
+        } while (failure == -EEXIST);
+        return failure != 0 ? failure : static_cast<long>(record.id.raw_u64);
+    } catch (const std::bad_alloc&) {
+        return -ENOMEM;
+    }
 }
 
 }  // namespace
@@ -145,4 +177,16 @@ long kevent_timer_create(int fd, clockid_t clock, const itimerspec* when, int fl
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
     }
+}
+
+long aio_recv(int kevent_fd, int sock_fd, void* buffer, size_t size, int flags) {
+    const errno_guard keep_errno;
+    return start_naio(kevent_fd, KEVENT_SOCKET_RECV, sock_fd, {static_cast<char*>(buffer), size},
+                      flags);
+}
+
+long aio_send(int kevent_fd, int sock_fd, const void* buffer, size_t size, int flags) {
+    const errno_guard keep_errno;
+    auto* const begin = static_cast<char*>(const_cast<void*>(buffer));  // it is only read
+    return start_naio(kevent_fd, KEVENT_SOCKET_SEND, sock_fd, {begin, size}, flags);
 }

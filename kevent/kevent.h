@@ -39,7 +39,7 @@ struct itimerspec; /* which plain C11 leaves out of <time.h> */
 #define KEVENT_INODE 1       /* id.raw[0]: a descriptor of a directory or file */
 #define KEVENT_TIMER 2       /* id.raw[0], id.raw[1]: the period in seconds and nanoseconds */
 #define KEVENT_POLL 3        /* id.raw[0]: any descriptor that poll() can wait for */
-#define KEVENT_NAIO 4        /* a whole receive or send; made by a call of its own */
+#define KEVENT_NAIO 4        /* a whole receive or send; made by aio_recv() and aio_send() */
 #define KEVENT_AIO 5         /* file to socket; made by aio_sendfile() and its kin */
 #define KEVENT_PIPE 6        /* id.raw[0]: one end of a pipe or FIFO */
 #define KEVENT_SIGNAL 7      /* id.raw_u64: a signal number, with KEVENT_SIGNAL_NOMASK or without */
@@ -222,6 +222,28 @@ int kevent_commit(int fd, unsigned new_uidx, unsigned over);
  */
 long kevent_timer_create(int fd, clockid_t clock, const struct itimerspec* when, int flags,
                          void* user);
+
+/* Starts to receive exactly `size` bytes, 1 to INT32_MAX, from a stream socket; completes as one
+ * event of type NAIO, when all of them are there. Bytes are moved as the socket becomes ready, in
+ * the calls of whoever collects from the queue and in this one; blocking sockets are not waited
+ * for. The socket's descriptor may be closed right after the call; `buffer` stays valid until the
+ * event has been collected or its record removed, and is not touched from then on. Receives that
+ * one queue has for one socket fill their buffers one after another, in the order of the calls.
+ *
+ * flags       MSG_WAITALL, MSG_DONTWAIT and MSG_NOSIGNAL, which it has without being told, or 0.
+ *
+ * Returns a positive number, which is id.raw_u64 of the event and of the record for REMOVE; raw[0]
+ * is `sock_fd`. The event has `buffer` in its `ptr`, and `size` in both words of ret_data. If it
+ * fails, it is BROKEN and DONE, ret_data[0] the bytes moved before and ret_data[1] the negative
+ * error number; -EPIPE: the peer sends no more. KEVENT_CTL_READY ends it with what was moved.
+ * Errors: -EBADF, -ENOTSOCK; -ESOCKTNOSUPPORT: no stream of bytes; -EINVAL: another size or other
+ * flags; -EFAULT: `buffer` is null. */
+long aio_recv(int kevent_fd, int sock_fd, void* buffer, size_t size, int flags);
+
+/* The same for sending all of `size` bytes. No SIGPIPE is raised.
+ *
+ * flags       MSG_MORE, MSG_DONTWAIT, MSG_NOSIGNAL. */
+long aio_send(int kevent_fd, int sock_fd, const void* buffer, size_t size, int flags);
 
 /* Starts to send `count` bytes of `in_fd`, from `offset`, to a socket; completes as an event of
  * type AIO. Both descriptors may be closed right after the call. Transfers on one socket keep

@@ -260,6 +260,8 @@ int queue_core::add_one(ukevent& record, const source_factory& make, bool& answe
     registration& kept = *one.release();
     if (forced || (state == readiness::ready && !kept.origin->arm_tests()))
         make_ready(kept, KEVENT_RET_DONE);
+    else
+        report(kept, kept.origin->added());
     return 0;
 }
 
@@ -329,8 +331,8 @@ int queue_core::modify(ukevent* records, unsigned count) {
         const bool was_ready = one->ready();
         one->record.event = records[i].event;
         one->record.req_flags = records[i].req_flags;
-        one->record.ret_flags = was_ready ? one->record.ret_flags & KEVENT_RET_DONE : 0;
         if (was_ready && one->has(KEVENT_REQ_ONESHOT)) continue;  // it has fired already
+        one->record.ret_flags = was_ready ? one->record.ret_flags & KEVENT_RET_DONE : 0;
         int failure = 0;
         try {
             failure = arm(*one);
@@ -457,6 +459,17 @@ int queue_core::harvest(lock& held, waiter& by, unsigned capacity, const timespe
     return count;
 }
 
+// Takes edges without waiting, until something is ready or there are none: an edge may turn out to
+// be nothing, and hide one that is not. A registration has one at most, so that is the bound.
+void queue_core::look(lock& held, waiter& by, unsigned capacity) {
+    for (std::size_t round = 0; round <= registration_count_; ++round) {
+        const auto room =
+            capacity > ready_count_ ? static_cast<unsigned>(capacity - ready_count_) : 0u;
+        const int wanted = static_cast<int>(std::clamp(room, 1u, batch_max));
+        if (harvest(held, by, room, nullptr, false) < wanted || ready_count_ != 0) break;
+    }
+}
+
 // Waits until `by` is satisfied, the limit is over, or a signal handler has run. Takes from the
 // kernel no more edges than the caller can use: what stays there keeps the control descriptor
 // readable by itself. Returns true if the call is over, whatever it finds; false if it is worth
@@ -468,7 +481,7 @@ bool queue_core::await(lock& held, waiter& by, unsigned capacity, wait_limit lim
     if (satisfied(by) || limit.by == wait_limit::kind::never) {
         if (room() != 0 || ++calls_unharvested_ >= calls_unharvested_max) {
             calls_unharvested_ = 0;
-            harvest(held, by, room(), nullptr, false);
+            look(held, by, capacity);
         }
         const bool over = limit.by == wait_limit::kind::never || by.min_count == 0;
         return std::exchange(exit_requested_, false) || over;
@@ -487,6 +500,7 @@ bool queue_core::await(lock& held, waiter& by, unsigned capacity, wait_limit lim
         const int count = harvest(held, by, room(), left_ns ? &timeout : nullptr, true);
         over = count == -EINTR;
         if (left_ns && *remaining_ns(limit) <= 0) over = true;
+        if (over && ready_count_ == 0) look(held, by, capacity);
         if (satisfied(by)) break;
         // What this call cannot use, another may; it gets the time to take the bell.
         if (count > 0 && sleeping_ != 0 && (ready_count_ != 0 || exit_requested_)) {

@@ -131,6 +131,7 @@ private:
     bool satisfied(const waiter& by) const noexcept;
     bool await(lock& held, waiter& by, unsigned capacity, wait_limit limit);
     int harvest(lock& held, waiter& by, unsigned capacity, const timespec* timeout, bool may_wait);
+    void look(lock& held, waiter& by, unsigned capacity);
     void apply(const epoll_event* events, int count) noexcept;
     void settle() noexcept;
     void wake_others(const waiter* but) noexcept;

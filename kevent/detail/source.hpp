@@ -96,6 +96,8 @@ public:
     virtual readiness test() = 0;
     /// The same while the registration is being added, before it is armed.
     virtual readiness test_added() { return test(); }
+    /// It is in the queue, armed and not ready: what there is to do at once, and how it is then.
+    virtual readiness added() { return readiness::not_ready; }
     /// REMOVE: nobody wants the origin's work any more. Closing the queue is not that.
     virtual void removed() noexcept {}
     /// No report comes after this, until arm().

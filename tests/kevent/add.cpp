@@ -292,8 +292,8 @@ TEST_CASE("each type refuses descriptors that it cannot watch", "[kevent][add][K
 TEST_CASE("a type that cannot be added is refused as such", "[kevent][add][K-030]") {
     queue q;
 
-    for (const std::uint32_t type :
-         {200u, 0xffffffffu, 11u, unsigned{KEVENT_POSIX_TIMER}, unsigned{KEVENT_AIO}}) {
+    for (const std::uint32_t type : {200u, 0xffffffffu, 11u, unsigned{KEVENT_POSIX_TIMER},
+                                     unsigned{KEVENT_AIO}, unsigned{KEVENT_NAIO}}) {
         ukevent one = record(type, 0, 1);
         REQUIRE(q.ctl(KEVENT_CTL_ADD, one) == 1);
         CHECK(is_broken(one));

@@ -342,3 +342,18 @@ TEST_CASE("a commit across the end of the ring names the new lap",
     CHECK(q.commit(3, 0) == -EOVERFLOW);
     CHECK(q.commit(3, 4) == -EOVERFLOW);
 }
+
+TEST_CASE("activity that is nothing does not hide what is ready", "[kevent][collect][K-063]") {
+    queue q;
+    const auto quiet = ends::sockets();
+    const auto busy = ends::sockets();
+    q.add(record(KEVENT_SOCKET, quiet.near(), KEVENT_SOCKET_RECV));
+    q.add(record(KEVENT_SOCKET, busy.near(), KEVENT_SOCKET_RECV));
+    quiet.far_sends();
+    quiet.drain_near();
+    busy.far_sends();
+
+    ukevent got{};
+    REQUIRE(kevent_get_events(q.number(), 1, 1, no_time, &got, 0) == 1);
+    CHECK(got.id.raw[0] == static_cast<std::uint32_t>(busy.near()));
+}
