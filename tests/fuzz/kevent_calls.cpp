@@ -1,22 +1,28 @@
 // kevent_calls.cpp: any sequence of calls of the C interface, with any arguments, keeps its word.
 //
-// The input is a program of calls on two queues, a few descriptors that come and go, and notes and
-// timers. What is checked: nothing crashes or hangs; no call gives more than it was asked for;
-// counts of REMOVE, MODIFY and READY are as specified; nothing is delivered that is not registered;
-// and a ring's indexes agree with what commit and wait said.
+// The input is a program of calls on two queues, a few descriptors that come and go, notes, timers,
+// and transfers of a file. What is checked: nothing crashes or hangs; no call gives more than it
+// was asked for; counts of REMOVE, MODIFY and READY are as specified; nothing is delivered that is
+// not registered; and a ring's indexes agree with what commit and wait said. At its end the program
+// says how many calls it made.
 #include <kevring/kevent/kevent.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cinttypes>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "fuzz.hpp"
@@ -37,14 +43,35 @@ private:
     const std::uint8_t* end_;
 };
 
+std::uint64_t call_count = 0;
+
+template <typename Result, typename... Parameters, typename... Arguments>
+Result counted(Result (*call)(Parameters...), Arguments... arguments) {
+    ++call_count;
+    return call(arguments...);
+}
+
 constexpr timespec no_time{0, 0};
+constexpr timespec bad_time{0, -1};
 constexpr unsigned slot_count = 4;
+constexpr std::size_t file_bytes = 40'000;
+
+// What transfers send: the same file for all inputs.
+int file() {
+    static const int number = [] {
+        const int made = ::memfd_create("file", MFD_CLOEXEC);
+        check(made >= 0 && ::ftruncate(made, file_bytes) == 0, "there is a file");
+        return made;
+    }();
+    return number;
+}
 
 class calls {
 public:
     calls() : memory_(1 + slot_count * 5) {
         ring_ = reinterpret_cast<kevent_ring*>(memory_.data());
-        queues_ = {kevent_init(nullptr, 0, 0), kevent_init(ring_, slot_count, 0)};
+        queues_ = {counted(kevent_init, nullptr, 0u, 0u),
+                   counted(kevent_init, ring_, slot_count, 0)};
         check(queues_[0] >= 0 && queues_[1] >= 0, "there is a queue");
         for (auto& pair : pairs_) open(pair);
     }
@@ -56,7 +83,7 @@ public:
 
     void one(bytes& from) {
         const unsigned which = from.below(2);
-        switch (from.below(9)) {
+        switch (from.below(11)) {
             case 0:
             case 1: add(which, from); break;
             case 2: control(which, KEVENT_CTL_REMOVE, from); break;
@@ -66,6 +93,8 @@ public:
             case 6: wait_and_commit(from); break;
             case 7: activity(from); break;
             case 8: wild(which, from); break;
+            case 9: timer(which, from); break;
+            case 10: transfer(which, from); break;
         }
     }
 
@@ -120,8 +149,8 @@ private:
     void add(unsigned which, bytes& from) {
         std::vector<ukevent> asked = records(from);
         std::vector<ukevent> reply = asked;
-        const int answered = kevent_ctl(queues_[which], KEVENT_CTL_ADD,
-                                        static_cast<unsigned>(reply.size()), reply.data());
+        const int answered = counted(kevent_ctl, queues_[which], KEVENT_CTL_ADD,
+                                     static_cast<unsigned>(reply.size()), reply.data());
         check(answered >= 0 && answered <= static_cast<int>(asked.size()), "ADD counts answers");
         std::size_t at = 0;
         for (const ukevent& each : asked) {
@@ -131,8 +160,10 @@ private:
             const bool there = registered_[which].count(key_of(each)) != 0;
             if (is_answer) {
                 if (there) {
+                    const bool is_made = each.type == KEVENT_AIO || each.type == KEVENT_POSIX_TIMER;
                     check((reply[at].ret_flags & KEVENT_RET_BROKEN) != 0 &&
-                              static_cast<int>(reply[at].ret_data[1]) == -EEXIST,
+                              static_cast<int>(reply[at].ret_data[1]) ==
+                                  (is_made ? -ENOSYS : -EEXIST),
                           "a key is taken once");
                 }
                 ++at;
@@ -149,7 +180,7 @@ private:
         auto& there = registered_[which];
         const std::vector<ukevent> given = asked;
         const auto count = static_cast<unsigned>(asked.size());
-        const int answer = kevent_ctl(queues_[which], command, count, asked.data());
+        const int answer = counted(kevent_ctl, queues_[which], command, count, asked.data());
         if (count > there.size()) {
             check(answer == -EINVAL, "not more than there are");
             return;
@@ -177,7 +208,7 @@ private:
         std::array<ukevent, 8> got;
         const unsigned max = from.below(9);
         const int count =
-            kevent_get_events(queues_[which], from.below(9), max, no_time, got.data(), 0);
+            counted(kevent_get_events, queues_[which], from.below(9), max, no_time, got.data(), 0);
         check(count >= 0 && count <= static_cast<int>(max), "not more than asked for");
         for (int i = 0; i < count; ++i) {
             const ukevent& each = got[static_cast<std::size_t>(i)];
@@ -188,7 +219,8 @@ private:
 
     void wait_and_commit(bytes& from) {
         const unsigned wanted = from.below(slot_count + 2);
-        const int count = kevent_wait(queues_[1], wanted, from.below(slot_count), no_time, 0);
+        const int count =
+            counted(kevent_wait, queues_[1], wanted, from.below(slot_count), no_time, 0);
         check(wanted > slot_count ? count == -EINVAL
                                   : count >= 0 && count <= static_cast<int>(wanted),
               "not more than asked for");
@@ -199,8 +231,8 @@ private:
         check(placed_ - committed_ <= slot_count, "no slot is filled twice");
 
         const int freed =
-            kevent_commit(queues_[1], from.below(slot_count + 1),
-                          from.below(4) == 0 ? from.next() : ring_->ring_over + from.below(2));
+            counted(kevent_commit, queues_[1], from.below(slot_count + 1),
+                    from.below(4) == 0 ? from.next() : ring_->ring_over + from.below(2));
         check(freed <= static_cast<int>(placed_ - committed_), "not more is freed than was filled");
         if (freed > 0) committed_ += static_cast<unsigned>(freed);
         check(ring_->ring_over == committed_ / slot_count, "the lap is that of the index");
@@ -222,31 +254,87 @@ private:
         }
     }
 
+    void timer(unsigned which, bytes& from) {
+        const itimerspec when{{0, from.next() * 100}, {0, from.next() * 100}};
+        const long id = counted(kevent_timer_create, queues_[which], clockid_t{CLOCK_MONOTONIC},
+                                &when, from.below(2) == 0 ? 0 : int{TFD_TIMER_ABSTIME}, nullptr);
+        check(when.it_value.tv_nsec == 0 ? id == -EINVAL : id > 0, "a timer has a number");
+        if (id > 0) registered_[which].insert({static_cast<std::uint64_t>(id), KEVENT_POSIX_TIMER});
+    }
+
+    void transfer(unsigned which, bytes& from) {
+        static std::array<char, 100> around{};
+        static const iovec part{around.data(), around.size()};
+        const int socket = pairs_[from.below(3)][from.below(2)];
+        const off_t offset = from.next() * 200;
+        const std::size_t count = from.next() * 100u;
+        long cookie = 0;
+        switch (from.below(4)) {
+            case 0:
+            case 1:
+                cookie = counted(aio_sendfile, queues_[which], socket, file(), offset, count);
+                break;
+            case 2:
+                cookie = counted(aio_sendfilev, queues_[which], socket, &part, from.below(2),
+                                 file(), offset, count, &part, from.below(2), nullptr);
+                break;
+            case 3:
+                switch (from.below(4)) {
+                    case 0:
+                        cookie =
+                            counted(aio_sendfile, queues_[which], socket, file(), off_t{-1}, count);
+                        break;
+                    case 1:
+                        cookie =
+                            counted(aio_sendfile, queues_[which], file(), file(), offset, count);
+                        break;
+                    case 2:
+                        cookie = counted(aio_sendfile, queues_[which], socket, -1, offset, count);
+                        break;
+                    case 3:
+                        cookie = counted(aio_sendfile_path, queues_[which], socket, nullptr, offset,
+                                         count);
+                        break;
+                }
+                check(cookie < 0, "what cannot be sent is refused");
+                return;
+        }
+        check(cookie > 0, "a transfer has a number");
+        registered_[which].insert({static_cast<std::uint64_t>(cookie), KEVENT_AIO});
+    }
+
     // What is refused changes nothing.
     void wild(unsigned which, bytes& from) {
         ukevent some = record(from);
         switch (from.below(7)) {
-            case 0: check(kevent_ctl(-1, from.next(), 1, &some) == -EBADF, "no descriptor"); break;
-            case 1: check(kevent_ctl(pairs_[0][0], 0, 1, &some) == -EINVAL, "no queue"); break;
+            case 0:
+                check(counted(kevent_ctl, -1, from.next(), 1, &some) == -EBADF, "no descriptor");
+                break;
+            case 1:
+                check(counted(kevent_ctl, pairs_[0][0], 0, 1, &some) == -EINVAL, "no queue");
+                break;
             case 2:
-                check(kevent_ctl(queues_[which], 4u + from.next(), 1, &some) == -EINVAL,
+                check(counted(kevent_ctl, queues_[which], 4u + from.next(), 1, &some) == -EINVAL,
                       "no command");
                 break;
             case 3:
-                check(
-                    kevent_ctl(queues_[which], from.below(4), 1 + from.next(), nullptr) == -EFAULT,
-                    "no array");
+                check(counted(kevent_ctl, queues_[which], from.below(4), 1 + from.next(),
+                              nullptr) == -EFAULT,
+                      "no array");
                 break;
             case 4:
-                check(kevent_get_events(queues_[which], 1, 1, {0, -1}, &some, 0) == -EINVAL,
-                      "no timeout");
+                check(
+                    counted(kevent_get_events, queues_[which], 1, 1, bad_time, &some, 0) == -EINVAL,
+                    "no timeout");
                 break;
             case 5:
-                check(kevent_get_events(queues_[which], 1, 1, no_time, &some,
-                                        2u + from.next() * 2u) == -EINVAL,
+                check(counted(kevent_get_events, queues_[which], 1, 1, no_time, &some,
+                              2u + from.next() * 2u) == -EINVAL,
                       "no flags");
                 break;
-            case 6: check(kevent_ctl(queues_[which], KEVENT_CTL_READY, 0, nullptr) == 0, "wakes");
+            case 6:
+                check(counted(kevent_ctl, queues_[which], KEVENT_CTL_READY, 0, nullptr) == 0,
+                      "wakes");
         }
     }
 
@@ -260,6 +348,11 @@ private:
 };
 
 }  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+    std::atexit([] { std::fprintf(stderr, "%" PRIu64 " calls\n", call_count); });
+    return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     bytes from(data, size);
