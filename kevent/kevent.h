@@ -82,7 +82,7 @@ struct itimerspec; /* which plain C11 leaves out of <time.h> */
 
 /* Request flags: ukevent.req_flags. */
 #define KEVENT_REQ_ONESHOT 0x01u      /* delivered once at most, then gone */
-#define KEVENT_REQ_WAKEUP_ALL 0x02u   /* tell every registration of the origin, wake every waiter */
+#define KEVENT_REQ_WAKEUP_ALL 0x02u   /* told although an older one of its origin is */
 #define KEVENT_REQ_ET 0x04u           /* the results are cleared when the record is collected */
 #define KEVENT_REQ_LAST_CHECK 0x08u   /* test again when collected; drop if no longer ready */
 #define KEVENT_REQ_ALWAYS_QUEUE 0x10u /* if ready when added, queue it instead of answering */

@@ -14,7 +14,8 @@ PUBLIC_HOSTS = re.compile(
     r"|^127(?:$|\.)")
 UNFINISHED = re.compile(r'\b(?:FIXME|XXX)\b|\bTODO\b(?!\((?:perf|port|test)\): )')
 CODE_AND_DATA = ('.cpp', '.hpp', '.c', '.h', '.html', '.svg', '.json')
-TEXT = ('.cpp', '.hpp', '.c', '.h', '.md', '.py', '.build', '.txt', '.html', '.css', '.scd', '.js')
+# Not .scd: scdoc indents by tabs.
+TEXT = ('.cpp', '.hpp', '.c', '.h', '.md', '.py', '.build', '.txt', '.html', '.css', '.js')
 
 
 def own_places(tree):
