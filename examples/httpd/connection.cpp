@@ -368,6 +368,7 @@ kevring::task<bool> connection::send_large(const open_file& file, byte_range ran
     with.header = out.bytes();
     with.expected =
         kevring::file_version{.byte_count = file.byte_count, .modified_ns = file.modified_ns};
+    with.by_copy = of_.options().by_copy;
     const kevring::file_range wanted{.offset = range.first, .count = range.count};
     const kevring::send_report report =
         co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);

@@ -1,5 +1,6 @@
 // main.cpp: sets the server up: settings, sockets, loops, and what signals ask for.
 #include "access_log.hpp"
+#include "descriptors.hpp"
 #include "inheritance.hpp"
 #include "metrics_server.hpp"
 #include "settings.hpp"
@@ -287,6 +288,7 @@ int main(int argc, char** argv) try {
     if (const auto ends = httpd::read_settings(argc, argv, options)) return *ends;
     std::signal(SIGPIPE, SIG_IGN);
     const unsigned worker_count = options.thread_count != 0 ? options.thread_count : core_count();
+    httpd::fit_to_descriptors(options, worker_count);
     program all(std::move(options), worker_count);
     httpd::become(all.options.user);
     for (const kevring::endpoint& where : all.listening.addresses())

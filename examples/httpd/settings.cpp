@@ -47,7 +47,8 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
         ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case));
     app.add_option("--metrics", into.metrics,
                    "HOST:PORT or unix:PATH of /-/metrics, in the text format of Prometheus");
-    app.add_option("--max-connections", into.connection_count_max, "more are answered with 503")
+    app.add_option("--max-connections", into.connection_count_max,
+                   "more are answered with 503; fewer where there are not as many descriptors")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     app.add_option("--head-timeout", head_seconds, "seconds for a request's head")
@@ -67,6 +68,9 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     app.add_option("--open-files", into.open_file_count_max, "files that each loop keeps open")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
+    app.add_flag("--by-copy", into.by_copy,
+                 "for files that are written or cut in place: no byte that is written once it has "
+                 "been read reaches a client");
     app.add_flag("--describe", describe, "say what this kernel offers and what is used, and end");
 
     try {

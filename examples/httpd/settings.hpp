@@ -30,12 +30,14 @@ struct settings {
     std::string metrics;  // where /-/metrics is served; empty: nowhere
 
     unsigned connection_count_max = 100'000;          // of all loops together
+    unsigned clients_turned_away_max = 64;            // at a time, by each loop, beyond those
     std::chrono::milliseconds head_time{10'000};      // from a head's first byte to its last
     std::chrono::milliseconds idle_time{60'000};      // between two requests
     std::chrono::milliseconds drain_time{10'000};     // for what is being sent when told to stop
     std::uint64_t send_bytes_per_second_min = 1'024;  // a slower client is cut off
     std::uint64_t body_bytes_max = 1 << 20;           // of a request; more is refused
     unsigned open_file_count_max = 2'000;             // in the cache of each loop
+    bool by_copy = false;  // never sends by reference to the page cache
 };
 
 /// Reads argv, and the file that --config names.

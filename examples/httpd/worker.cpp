@@ -64,12 +64,10 @@ kevring::task<void> worker::accept_from(kevring::listener& doors, kevring::task_
     while (true) {
         auto accepted = co_await doors.accept();
         if (!accepted) co_return;
-        // Those whom nobody has told yet find a reset; there are enough who are being told.
-        constexpr unsigned turned_away_max = 64;
         const unsigned connected = shared_.connection_count.load(std::memory_order_relaxed);
         if (connected < options().connection_count_max)
             clients.spawn(connection::serve(*this, std::move(*accepted)));
-        else if (turned_away_ < turned_away_max)
+        else if (turned_away_ < options().clients_turned_away_max)
             clients.spawn(turn_away(std::move(*accepted)));
     }
 }
