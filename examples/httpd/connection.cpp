@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
-#include <initializer_list>
 #include <new>
 #include <span>
 #include <string>
@@ -39,7 +38,12 @@ std::string_view as_text(const kevring::borrowed_buffer& buffer) noexcept {
     return {reinterpret_cast<const char*>(buffer.data()), buffer.size()};
 }
 
-bool has_any(const request_head& head, std::initializer_list<known_field> fields) noexcept {
+// With one of these, the answer may be another than the whole file.
+constexpr std::array fields_of_conditions{known_field::if_match, known_field::if_none_match,
+                                          known_field::if_modified_since,
+                                          known_field::if_unmodified_since, known_field::range};
+
+bool has_any(const request_head& head, std::span<const known_field> fields) noexcept {
     for (const known_field field : fields)
         if (head.has(field)) return true;
     return false;
@@ -127,8 +131,10 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
         parser.reset();
         while (parser.parse(input) == parse_state::incomplete) {
             if (!out.empty()) {
-                const bool sent = co_await flush(out);
-                if (!sent) co_return outcome::close;
+                const auto sent =
+                    co_await client_.send(out.bytes());  // as flush(), without a frame
+                if (!sent || *sent != out.size()) co_return outcome::close;
+                out.clear();
             }
             if (input.empty()) co_return last_ ? outcome::close : outcome::keep;
             if (carried.empty()) {
@@ -184,7 +190,9 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             co_await refuse(417, head, out);
             co_return outcome::close;
         }
-        const outcome after = co_await answer(head, out, head.keep_alive() && !last_);
+        const bool keep = head.keep_alive() && !last_;
+        outcome after = keep ? outcome::keep : outcome::close;
+        if (!answer_at_once(head, out, keep)) after = co_await answer(head, out, keep);
         finished(head);
         if (after == outcome::close) {
             co_await flush(out);
@@ -202,6 +210,26 @@ kevring::task<void> connection::refuse(unsigned status, const request_head& head
     const bool said = co_await answer_short(head, status, false, std::string_view(), out);
     finished(head);
     if (said) co_await flush(out);
+}
+
+// What most requests want needs nothing to wait for: a small file that is known, in a block that
+// has room. It costs no frame. Returns false, and has done nothing, where that is not so.
+bool connection::answer_at_once(const request_head& head, outbox& out, bool keep) {
+    if (head.method() != request_method::get || has_any(head, fields_of_conditions)) return false;
+    const auto* const known = of_.cached(head.path());
+    if (known == nullptr || (*known)->available != 0) return false;
+    const open_file& file = (*known)->plain;
+    if (file.byte_count > small_body_bytes || out.room() < head_room + file.byte_count)
+        return false;
+    const std::size_t before = out.size();
+    put_whole_head(head, file, out, keep);
+    const byte_range all{.first = 0, .count = file.byte_count};
+    if (all.count > 0 && read_nowait(file, all, out) != static_cast<ssize_t>(all.count)) {
+        out.cut_to(before);
+        return false;
+    }
+    count_small(all.count);
+    return true;
 }
 
 kevring::task<connection::outcome> connection::answer(const request_head& head, outbox& out,
@@ -254,9 +282,7 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
         if (const auto accepted = head.list(known_field::accept_encoding, scratch))
             file = &served.variant(accepted_codings(*accepted).choose(served.available));
     }
-    if (!has_any(head,
-                 {known_field::if_match, known_field::if_none_match, known_field::if_modified_since,
-                  known_field::if_unmodified_since, known_field::range})) [[likely]]
+    if (!has_any(head, fields_of_conditions)) [[likely]]
         co_return co_await send_whole(head, *file, out, keep);
 
     const validators known{.entity_tag = file->entity_tag,
@@ -289,14 +315,18 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
 
 kevring::task<bool> connection::send_whole(const request_head& head, const open_file& file,
                                            outbox& out, bool keep) {
+    put_whole_head(head, file, out, keep);
+    if (body_bytes_ == 0) co_return true;
+    const byte_range all{.first = 0, .count = file.byte_count};
+    co_return co_await send_bytes(file, all, out);
+}
+
+void connection::put_whole_head(const request_head& head, const open_file& file, outbox& out,
+                                bool keep) {
     response_head made = begin_head(out, 200);
     made.lines(file.whole_fields).connection(keep, head.minor_version());
     out.added(made.finish().size());
-    const bool with_body = head.method() == request_method::get;
-    note(200, with_body ? file.byte_count : 0);
-    if (!with_body || file.byte_count == 0) co_return true;
-    const byte_range all{.first = 0, .count = file.byte_count};
-    co_return co_await send_bytes(file, all, out);
+    note(200, head.method() == request_method::get ? file.byte_count : 0);
 }
 
 kevring::task<bool> connection::send_ranges(const request_head& head, const open_file& file,
@@ -340,26 +370,34 @@ kevring::task<bool> connection::send_bytes(const open_file& file, byte_range ran
     if (range.count > small_body_bytes) co_return co_await send_large(file, range, out);
     const bool roomy = co_await make_room(out, static_cast<std::size_t>(range.count));
     if (!roomy) co_return false;
-    of_.counters().path_bytes[static_cast<std::size_t>(kevring::send_path::send)] += range.count;
+    count_small(range.count);
     while (range.count > 0) {
-        const std::span<char> space = out.space().first(static_cast<std::size_t>(range.count));
-        const iovec part{space.data(), space.size()};
-        ssize_t count = of_.on().system().read_nowait(file.descriptor.number(), &part, 1,
-                                                      static_cast<off_t>(range.first));
+        ssize_t count = read_nowait(file, range, out);
         if (count == -EAGAIN || count == -EOPNOTSUPP) {  // not in memory: the loop does not wait
+            const std::span<char> space = out.space().first(static_cast<std::size_t>(range.count));
             kevring::read_operation read(of_.on(), file.descriptor, std::as_writable_bytes(space),
                                          range.first);
             const auto got = co_await read;
             count = got ? static_cast<ssize_t>(*got) : -1;
+            if (count > 0) out.added(static_cast<std::size_t>(count));
         }
         // The file has shrunk, or cannot be read: a length has been promised that cannot be kept,
         // and only the end of the connection can say so.
         if (count <= 0) co_return false;
-        out.added(static_cast<std::size_t>(count));
         range.first += static_cast<std::uint64_t>(count);
         range.count -= static_cast<std::uint64_t>(count);
     }
     co_return true;
+}
+
+// Appends what is in memory of a range that there is room for; as preadv2(2), with a negative
+// error.
+ssize_t connection::read_nowait(const open_file& file, byte_range range, outbox& out) {
+    const iovec part{out.end(), static_cast<std::size_t>(range.count)};
+    const ssize_t count = of_.on().system().read_nowait(file.descriptor.number(), &part, 1,
+                                                        static_cast<off_t>(range.first));
+    if (count > 0) out.added(static_cast<std::size_t>(count));
+    return count;
 }
 
 kevring::task<bool> connection::send_large(const open_file& file, byte_range range, outbox& out) {

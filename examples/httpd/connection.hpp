@@ -82,6 +82,9 @@ public:
         return block_->data() + byte_count_;
     }
     void added(std::size_t byte_count) noexcept { byte_count_ += byte_count; }
+    /// Takes back what was added to the first `byte_count` bytes.
+    void cut_to(std::size_t byte_count) noexcept { byte_count_ = byte_count; }
+    std::size_t size() const noexcept { return byte_count_; }
     std::span<char> space() { return {end(), room()}; }
     void clear() noexcept {
         if (block_) of_.give_block(std::move(block_));
@@ -122,6 +125,7 @@ private:
     enum class outcome : std::uint8_t { keep, close };
 
     kevring::task<outcome> exchange(kevring::borrowed_buffer first);
+    bool answer_at_once(const request_head& head, outbox& out, bool keep);
     kevring::task<outcome> answer(const request_head& head, outbox& out, bool keep);
     kevring::task<bool> answer_file(const request_head& head, const served_file& served,
                                     outbox& out, bool keep);
@@ -140,6 +144,11 @@ private:
     kevring::task<bool> answer_page(const request_head& head, std::string_view page, outbox& out,
                                     bool keep);
     response_head begin_head(outbox& out, unsigned status);
+    void put_whole_head(const request_head& head, const open_file& file, outbox& out, bool keep);
+    ssize_t read_nowait(const open_file& file, byte_range range, outbox& out);
+    void count_small(std::uint64_t byte_count) noexcept {
+        of_.counters().path_bytes[static_cast<std::size_t>(kevring::send_path::send)] += byte_count;
+    }
     void allow_body(std::uint64_t byte_count) noexcept;
     void note(unsigned status, std::uint64_t body_bytes) noexcept {
         status_ = status;
