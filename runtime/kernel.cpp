@@ -1,5 +1,6 @@
 #include <kevring/runtime/kernel.hpp>
 
+#include <kevring/runtime/detail/task_work.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 
 #include <atomic>
@@ -57,6 +58,7 @@ kernel& kernel::real() noexcept {
 
 int kernel::ring_setup(unsigned entries, io_uring_params& params, io_uring& ring) noexcept {
     const int made = io_uring_queue_init_params(entries, &ring, &params);
+    detail::count_ring_made();
     // acquire: pairs with the release in ring_exit().
     static_cast<void>(rings_ended.load(std::memory_order_acquire));
     return made;

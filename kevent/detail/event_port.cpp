@@ -2,6 +2,7 @@
 #include <kevring/kevent/detail/event_port.hpp>
 
 #include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/detail/task_work.hpp>
 
 #include <cerrno>
 #include <system_error>
@@ -70,8 +71,18 @@ int event_port::take(epoll_event* into, int capacity) noexcept {
 }
 
 int event_port::wait(epoll_event* into, int capacity, const timespec* timeout) {
+    if (may_have_task_work()) {
+        // Ends for signal handlers only. It wakes for each edge, also for one that another takes;
+        // then it takes none.
+        pollfd set{set_.number(), POLLIN, 0};
+        const int readable = ::ppoll(&set, 1, timeout, nullptr);
+        return readable > 0 ? take(into, capacity) : readable < 0 ? -errno : 0;
+    }
     const int taken = ::epoll_pwait2(set_.number(), into, capacity, timeout, nullptr);
-    return taken < 0 ? -errno : taken;
+    if (taken >= 0) return taken;
+    const int error = errno;
+    if (error == EINTR) ask_again_for_task_work();
+    return -error;
 }
 
 int event_port::give_set() noexcept {

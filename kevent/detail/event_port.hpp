@@ -33,8 +33,8 @@ public:
 
     /// Takes up to `capacity` edges without waiting.
     int take(epoll_event* into, int capacity) noexcept;
-    /// Waits for at least one, at most until `timeout` is over; null: for ever. -EINTR when a
-    /// signal handler has run.
+    /// Waits for at least one, at most until `timeout` is over; null: for ever. 0 also when another
+    /// thread has taken what woke this one. -EINTR when a signal handler has run.
     ///
     /// A cancellation point (pthreads(7)): then it does not return, and the edges that the kernel
     /// had handed over by then stand in `into`. So the caller sets each tag there to `none` before.

@@ -1,0 +1,24 @@
+// task_work.hpp: whether Linux does io_uring's work on this thread, and so interrupts its calls.
+//
+// A request of a ring completes by work on the thread that made it, and so does the end of a ring.
+// For that work Linux wakes the thread as for a signal. Most calls that wait go on afterwards by
+// themselves, unless a signal handler has run (signal(7)); epoll_wait(2) does not, and answers
+// EINTR in either case. Who has to tell the two apart waits by ppoll(2), on such a thread.
+#pragma once
+
+namespace kevring::detail {
+
+/// True if this thread has made requests of an io_uring, of this library's or its own; from then on
+/// for ever. A ring that is not of this library and that the thread begins to use after it has
+/// asked here is seen by ask_again_for_task_work() only.
+///
+/// Kernel     Linux 5.18; before, it is false always.
+bool may_have_task_work() noexcept;
+
+/// Makes the next may_have_task_work() of this thread ask the kernel.
+void ask_again_for_task_work() noexcept;
+
+/// There is one ring more, which any thread may use.
+void count_ring_made() noexcept;
+
+}  // namespace kevring::detail

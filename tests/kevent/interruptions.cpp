@@ -1,0 +1,150 @@
+// interruptions.cpp: what ends a wait early, and what looks like it and does not: a signal handler,
+// and the work that io_uring does on a thread.
+#include "tests/kevent/queue_door.hpp"
+
+#include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/ring.hpp>
+
+#include <atomic>
+#include <csignal>
+#include <optional>
+#include <thread>
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+using namespace kevent_test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// A ring of the program's own, with a request that completes by work on its thread each time
+// another thread pokes it.
+class poked_ring {
+public:
+    explicit poked_ring(unsigned flags) {
+        REQUIRE(io_uring_queue_init(256, &ring_, flags) == 0);
+        io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
+        io_uring_prep_poll_multishot(entry, counter_.number(), POLLIN);
+        REQUIRE(io_uring_submit(&ring_) == 1);
+    }
+    poked_ring(const poked_ring&) = delete;
+    ~poked_ring() { io_uring_queue_exit(&ring_); }
+
+    void poke() const {
+        const std::uint64_t one = 1;
+        KEVRING_ASSERT(::write(counter_.number(), &one, sizeof one) == sizeof one);
+    }
+
+private:
+    const kevring::fd counter_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    io_uring ring_{};
+};
+
+int get_none(const queue& q, timespec timeout) {
+    ukevent record{};
+    return kevent_get_events(q.number(), 1, 1, timeout, &record, 0);
+}
+
+}  // namespace
+
+TEST_CASE("work that io_uring does on a thread does not end its wait",
+          "[kevent][interruptions][K-058][K-067]") {
+    const unsigned flags = GENERATE(0u, IORING_SETUP_COOP_TASKRUN);
+    queue q;
+    std::atomic<const poked_ring*> ring{nullptr};
+    std::atomic<bool> done{false};
+    int count = -1;
+    std::chrono::nanoseconds took{0};
+    std::thread waiter([&] {
+        const poked_ring mine(flags);
+        ring = &mine;
+        const auto begin = now();
+        count = get_none(q, milliseconds(60));
+        took = now() - begin;
+        ring = nullptr;
+        done = true;
+        // Its end waits for who may still be poking.
+        while (done) std::this_thread::yield();
+    });
+
+    while (!done) {
+        if (const poked_ring* const to_poke = ring.load()) to_poke->poke();
+        std::this_thread::sleep_for(1ms);
+    }
+    done = false;
+    waiter.join();
+
+    CHECK(count == 0);
+    CHECK(took >= 60ms);
+}
+
+TEST_CASE("a signal handler ends the wait of a thread that has a ring",
+          "[kevent][interruptions][K-067]") {
+    queue q;
+    struct sigaction handle{};
+    struct sigaction before{};
+    handle.sa_handler = [](int) {};
+    handle.sa_flags = GENERATE(0, SA_RESTART);
+    REQUIRE(::sigaction(SIGUSR1, &handle, &before) == 0);
+    std::atomic<int> result{-1};
+    std::atomic<bool> done{false};
+    std::thread waiter([&] {
+        const poked_ring mine(0);
+        result = get_none(q, long_time);
+        done = true;
+    });
+
+    while (!done) {  // the first ones may come before it waits
+        ::pthread_kill(waiter.native_handle(), SIGUSR1);
+        std::this_thread::yield();
+    }
+    waiter.join();
+
+    CHECK(result == 0);
+    ::sigaction(SIGUSR1, &before, nullptr);
+}
+
+// The end of a ring goes on after its destructor, as work on its thread.
+TEST_CASE("the end of a ring does not end a wait that comes after it",
+          "[kevent][interruptions][K-058]") {
+    queue q;
+    CHECK(get_none(q, milliseconds(1)) == 0);  // it has waited without one before
+    for (int i = 0; i < 20; ++i) {
+        {
+            const kevring::ring on;
+        }
+        const auto begin = now();
+        CHECK(get_none(q, milliseconds(5)) == 0);
+        CHECK(now() - begin >= 5ms);
+    }
+}
+
+TEST_CASE("an event ends the wait of a thread that has a ring, of one or of several",
+          "[kevent][interruptions]") {
+    const unsigned ringless_count = GENERATE(0u, 2u);
+    constexpr std::uint64_t event_count = 200;
+    queue q;
+    for (std::uint64_t i = 0; i < event_count; ++i) q.add(note(i, KEVENT_REQ_ONESHOT));
+    std::atomic<std::uint64_t> taken{0};
+    std::vector<std::thread> waiters;
+    for (unsigned i = 0; i < ringless_count + 2; ++i) {
+        waiters.emplace_back([&, has_ring = i >= ringless_count] {
+            std::optional<kevring::ring> on;
+            if (has_ring) on.emplace();
+            while (taken < event_count) {
+                ukevent record{};
+                if (kevent_get_events(q.number(), 1, 1, milliseconds(200), &record, 0) == 1)
+                    ++taken;
+            }
+        });
+    }
+
+    for (std::uint64_t i = 0; i < event_count; ++i) {
+        CHECK(q.ready(note(i)) == 1);
+        if (i % 16 == 0) std::this_thread::yield();
+    }
+    for (std::thread& waiter : waiters) waiter.join();
+
+    CHECK(taken == event_count);
+}
