@@ -16,6 +16,17 @@ namespace kevring {
 template <class T>
 concept event_user = std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(std::uint64_t);
 
+/// What a socket or a pipe can be ready for: bits that `|` combines.
+enum class socket_kind : std::uint32_t {
+    receive = KEVENT_SOCKET_RECV,  // bytes, or the end of them
+    accept = KEVENT_SOCKET_ACCEPT,
+    send = KEVENT_SOCKET_SEND,
+};
+constexpr socket_kind operator|(socket_kind one, socket_kind other) noexcept {
+    return static_cast<socket_kind>(static_cast<std::uint32_t>(one) |
+                                    static_cast<std::uint32_t>(other));
+}
+
 /// Names one registration of a queue.
 struct event_key {
     std::uint64_t id = 0;
@@ -49,12 +60,18 @@ public:
 
     // What happened, by type. Of an event that failed they mean nothing.
 
-    /// A descriptor: POLLIN, POLLOUT, ...; an inode: the bits of a change_kind; others: 0.
+    /// A descriptor: POLLIN, POLLOUT, ...; a socket or a pipe: the bits of a socket_kind; an inode:
+    /// those of a change_kind; others: 0.
     std::uint32_t ready_bits() const noexcept {
         return type() == event_type::poll || type() == event_type::inode ||
                        type() == event_type::socket || type() == event_type::pipe
                    ? record_.ret_data[0]
                    : 0;
+    }
+    /// A socket or a pipe: whether it is ready for `kind`.
+    bool can(socket_kind kind) const noexcept {
+        return (type() == event_type::socket || type() == event_type::pipe) && !failed() &&
+               (record_.ret_data[0] & static_cast<std::uint32_t>(kind)) != 0;
     }
     /// A timer: how many periods have ended since its last event.
     std::uint32_t expirations() const noexcept { return record_.ret_data[1]; }

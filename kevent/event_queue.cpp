@@ -98,6 +98,26 @@ result<event_key> event_queue::add(descriptor_events request, user_word user, re
     return add_record(record, user, times);
 }
 
+result<event_key> event_queue::add_file(event_type type, fd_ref file, socket_kind kinds,
+                                        socket_kind allowed, user_word user, repeat times) {
+    const auto bits = static_cast<std::uint32_t>(kinds);
+    if (bits == 0 || (bits & ~static_cast<std::uint32_t>(allowed)) != 0) return error_from(-EINVAL);
+    ukevent record = record_of(type, 0, bits);
+    record.id.raw[0] = static_cast<std::uint32_t>(file.number());
+    record.id.raw[1] = static_cast<std::uint32_t>(core_->take_id());
+    return add_record(record, user, times);
+}
+
+result<event_key> event_queue::add(socket_events request, user_word user, repeat times) {
+    constexpr socket_kind all = socket_kind::receive | socket_kind::accept | socket_kind::send;
+    return add_file(event_type::socket, request.file, request.kinds, all, user, times);
+}
+
+result<event_key> event_queue::add(pipe_events request, user_word user, repeat times) {
+    constexpr socket_kind both = socket_kind::receive | socket_kind::send;
+    return add_file(event_type::pipe, request.file, request.kinds, both, user, times);
+}
+
 result<event_key> event_queue::add(const inode& request, user_word user, repeat times) {
     const auto bits = static_cast<std::uint32_t>(request.kinds);
     if (bits == 0 || (bits & ~(KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE)) != 0)
@@ -134,10 +154,7 @@ result<event_key> event_queue::add(note request, user_word user, repeat times) {
 
 result<void> event_queue::modify(event_key which, std::uint32_t bits) {
     if (which.type == event_type::poll) bits |= KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP;
-    ukevent record = record_of(which.type, which.id, bits);
-    record.req_flags = KEVENT_REQ_ALWAYS_QUEUE;
-    if (core_->modify(&record, 1) != 0 || (record.ret_flags & KEVENT_RET_BROKEN) != 0)
-        return error_from(-ENOENT);
+    if (!core_->change_event(which.id, which.type, bits)) return error_from(-ENOENT);
     return {};
 }
 

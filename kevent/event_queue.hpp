@@ -45,6 +45,21 @@ struct inode {
 inline constexpr change_kind created = change_kind::created;
 inline constexpr change_kind removed = change_kind::removed;
 
+/// What a socket is ready for, and failed() when none of it can be any more; see readable() for
+/// bits of poll(2) instead. The connection stays open until the request is removed.
+struct socket_events {
+    socket_events(fd_ref file, socket_kind kinds) noexcept : file(file), kinds(kinds) {}
+    fd_ref file;
+    socket_kind kinds;
+};
+
+/// What one end of a pipe is ready for: `receive` or `send`; failed() when the other is gone.
+struct pipe_events {
+    pipe_events(fd_ref file, socket_kind kinds) noexcept : file(file), kinds(kinds) {}
+    fd_ref file;
+    socket_kind kinds;
+};
+
 /// The end of a process. A child is not reaped by it.
 struct process {
     explicit constexpr process(pid_t number) noexcept : number(number) {}
@@ -110,17 +125,22 @@ public:
     ///
     /// Result     What names the registration, in its events and for modify() and remove().
     /// Errors     invalid_argument for what cannot be watched, or for no period, no kinds;
+    ///            not_a_socket; broken_pipe for what can give no event any more;
     ///            file_exists for a signal, a process or a note that is registered already;
     ///            bad_file_descriptor, no_such_process, and those of open(2) for an inode.
     result<event_key> add(timer request, user_word user = {}, repeat times = repeat::always);
     result<event_key> add(descriptor_events request, user_word user = {},
                           repeat times = repeat::always);
+    result<event_key> add(socket_events request, user_word user = {},
+                          repeat times = repeat::always);
+    result<event_key> add(pipe_events request, user_word user = {}, repeat times = repeat::always);
     result<event_key> add(signal request, user_word user = {}, repeat times = repeat::always);
     result<event_key> add(const inode& request, user_word user = {}, repeat times = repeat::always);
     result<event_key> add(process request, user_word user = {}, repeat times = repeat::once);
     result<event_key> add(note request, user_word user = {}, repeat times = repeat::always);
 
-    /// Watches a descriptor or an inode for other bits from now on.
+    /// Watches a descriptor, a socket, a pipe or an inode for other bits from now on, as often as
+    /// it was to be reported before; what is there already is reported again.
     ///
     /// Errors     no_such_file_or_directory: there is no such registration.
     result<void> modify(event_key which, std::uint32_t bits);
@@ -146,6 +166,8 @@ public:
 private:
     explicit event_queue(std::shared_ptr<detail::queue_core> core) noexcept;
     result<event_key> add_record(ukevent record, user_word user, repeat times);
+    result<event_key> add_file(event_type type, fd_ref file, socket_kind kinds, socket_kind allowed,
+                               user_word user, repeat times);
     task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
 
     std::shared_ptr<detail::queue_core> core_;

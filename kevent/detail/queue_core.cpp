@@ -313,6 +313,31 @@ int queue_core::remove(ukevent* records, unsigned count) {
     return 0;
 }
 
+void queue_core::modify_one(registration& one, std::uint32_t event, std::uint32_t req_flags) {
+    // An edge that has come already was ready by the old mask, and stays so.
+    if ((one.record.event & ~event) != 0 && !one.ready()) {
+        std::array<epoll_event, batch_max> edges;
+        apply(edges.data(), port_.take(edges.data(), batch_max));
+    }
+    const bool was_ready = one.ready();
+    one.record.event = event;
+    one.record.req_flags = req_flags;
+    if (was_ready && one.has(KEVENT_REQ_ONESHOT)) return;  // it has fired already
+    one.record.ret_flags = was_ready ? one.record.ret_flags & KEVENT_RET_DONE : 0;
+    int failure = 0;
+    try {
+        failure = arm(one);
+    } catch (const std::bad_alloc&) {
+        failure = -ENOMEM;
+    }
+    if (failure != 0) {
+        one.record.ret_data[1] = static_cast<std::uint32_t>(failure);
+        mark_broken(one);
+    } else if (!one.origin->arm_tests()) {
+        report(one, one.origin->test());
+    }
+}
+
 int queue_core::modify(ukevent* records, unsigned count) {
     const lock held(mutex_);
     if (count > registration_count_) return -EINVAL;
@@ -321,33 +346,21 @@ int queue_core::modify(ukevent* records, unsigned count) {
         records[i].ret_flags = KEVENT_RET_DONE;
         if (one == nullptr) {
             records[i].ret_flags |= KEVENT_RET_BROKEN;
-            continue;
-        }
-        // An edge that has come already was ready by the old mask, and stays so.
-        if ((one->record.event & ~records[i].event) != 0 && !one->ready()) {
-            std::array<epoll_event, batch_max> edges;
-            apply(edges.data(), port_.take(edges.data(), batch_max));
-        }
-        const bool was_ready = one->ready();
-        one->record.event = records[i].event;
-        one->record.req_flags = records[i].req_flags;
-        if (was_ready && one->has(KEVENT_REQ_ONESHOT)) continue;  // it has fired already
-        one->record.ret_flags = was_ready ? one->record.ret_flags & KEVENT_RET_DONE : 0;
-        int failure = 0;
-        try {
-            failure = arm(*one);
-        } catch (const std::bad_alloc&) {
-            failure = -ENOMEM;
-        }
-        if (failure != 0) {
-            one->record.ret_data[1] = static_cast<std::uint32_t>(failure);
-            mark_broken(*one);
-        } else if (!one->origin->arm_tests()) {
-            report(*one, one->origin->test());
+        } else {
+            modify_one(*one, records[i].event, records[i].req_flags);
         }
     }
     settle();
     return 0;
+}
+
+bool queue_core::change_event(std::uint64_t id, event_type type, std::uint32_t event) {
+    const lock held(mutex_);
+    registration* const one = *find_place(id, static_cast<std::uint32_t>(type));
+    if (one == nullptr) return false;
+    modify_one(*one, event, one->record.req_flags);
+    settle();
+    return true;
 }
 
 int queue_core::mark_ready(ukevent* records, unsigned count) {

@@ -60,6 +60,8 @@ public:
     std::uint64_t take_id() noexcept { return next_id_.fetch_add(1, std::memory_order_relaxed); }
     int remove(ukevent* records, unsigned count);
     int modify(ukevent* records, unsigned count);
+    /// MODIFY of one registration that leaves its request flags as they are. False: there is none.
+    bool change_event(std::uint64_t id, event_type type, std::uint32_t event);
     int mark_ready(ukevent* records, unsigned count);
     /// The current or else the next waiting call returns without waiting.
     void release_waiter();
@@ -123,6 +125,7 @@ private:
     void erase(registration& one) noexcept;
 
     int add_one(ukevent& record, const source_factory& make, bool& answered);
+    void modify_one(registration& one, std::uint32_t event, std::uint32_t req_flags);
     void mark_broken(registration& one) noexcept;
     int arm(registration& one);
     void make_ready(registration& one, std::uint32_t ret_flags) noexcept;

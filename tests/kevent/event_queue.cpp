@@ -90,6 +90,40 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
             const auto changed = co_await queue.next();
             CHECK(changed.value().ready_bits() == POLLOUT);
         }
+        SECTION("a socket, by what it is ready for") {
+            using kevring::socket_kind;
+            const kevring::fd_ref near(ends.near());
+            const auto added = queue.add(
+                kevring::socket_events(near, socket_kind::receive | socket_kind::send), &ends);
+            REQUIRE(added.has_value());
+            const auto room = co_await queue.next();
+            CHECK(room.value().key() == *added);
+            CHECK(room->type() == event_type::socket);
+            CHECK(room->can(socket_kind::send));
+            CHECK_FALSE(room->can(socket_kind::receive));
+            CHECK(room->user<kevent_test::ends*>() == &ends);
+
+            REQUIRE(queue.modify(*added, KEVENT_SOCKET_RECV));
+            ends.far_sends();
+            const auto bytes = co_await queue.next();
+            CHECK(bytes.value().can(socket_kind::receive));
+            CHECK(bytes->ready_bits() == KEVENT_SOCKET_RECV);
+            CHECK(queue.remove(*added));
+        }
+        SECTION("a pipe, and the end of its writers") {
+            auto pipe = kevent_test::ends::pipe();
+            const kevring::pipe_events request(kevring::fd_ref(pipe.near()),
+                                               kevring::socket_kind::receive);
+            REQUIRE(queue.add(request));
+            pipe.far_sends();
+            const auto bytes = co_await queue.next();
+            CHECK(bytes.value().can(kevring::socket_kind::receive));
+            pipe.drain_near();
+            pipe.close_far();
+            const auto end = co_await queue.next();
+            CHECK(end.value().failed());
+            CHECK(end->error() == std::errc::broken_pipe);
+        }
         SECTION("a signal") {
             REQUIRE(queue.add(kevring::signal(SIGUSR1), job::other));
             ::sigval value{};
@@ -152,6 +186,12 @@ TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
     CHECK(queue.add(timer(-1s)).error() == std::errc::invalid_argument);
     CHECK(queue.add(kevring::readable(kevring::fd_ref(-1))).error() ==
           std::errc::bad_file_descriptor);
+    const auto pipe = kevent_test::ends::pipe();
+    const kevring::fd_ref end(pipe.near());
+    CHECK(queue.add(kevring::socket_events(end, kevring::socket_kind::receive)).error() ==
+          std::errc::not_a_socket);
+    CHECK(queue.add(kevring::pipe_events(end, kevring::socket_kind::accept)).error() ==
+          std::errc::invalid_argument);
     CHECK(queue.add(kevring::signal(SIGKILL)).error() == std::errc::invalid_argument);
     CHECK(queue.add(kevring::inode("/nowhere")).error() == std::errc::no_such_file_or_directory);
     CHECK(queue.add(kevring::inode("/", kevring::change_kind::modified)).error() ==
@@ -159,6 +199,32 @@ TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
     REQUIRE(queue.add(note(1)));
     CHECK(queue.add(note(1)).error() == std::errc::file_exists);
     CHECK(queue.registration_count() == 1);
+}
+
+TEST_CASE("a request that is changed is answered as often as it was to be",
+          "[kevent][event_queue]") {
+    ring on;
+    auto body = []() -> task<void> {
+        const auto ends = kevent_test::ends::sockets();
+        event_queue queue;
+        const kevring::fd_ref near(ends.near());
+        const auto once = queue.add(kevring::readable(near), 1, repeat::once);
+        const auto always = queue.add(kevring::readable(near), 2);
+        REQUIRE((once.has_value() && always.has_value()));
+        REQUIRE(queue.modify(*once, POLLIN | POLLRDHUP));
+        REQUIRE(queue.modify(*always, POLLIN | POLLRDHUP));
+
+        ends.far_sends();
+        const auto both = co_await queue.wait(2, 16);
+        CHECK(both.value().size() == 2);
+        CHECK(queue.registration_count() == 1);
+        CHECK(queue.modify(*once, POLLIN).error() == std::errc::no_such_file_or_directory);
+        ends.far_sends();
+        const auto again = co_await queue.wait(1, 16);
+        REQUIRE(again.value().size() == 1);
+        CHECK((*again)[0].user<int>() == 2);
+    };
+    run_on(on, body);
 }
 
 TEST_CASE("a wait gives what is there at its deadline, and nothing is lost by a stop",
