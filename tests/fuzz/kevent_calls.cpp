@@ -1,16 +1,17 @@
 // kevent_calls.cpp: any sequence of calls of the C interface, with any arguments, keeps its word.
 //
 // The input is a program of calls on two queues, a few descriptors that come and go, notes, timers,
-// and transfers of a file. What is checked: nothing crashes or hangs; no call gives more than it
-// was asked for; counts of REMOVE, MODIFY and READY are as specified; nothing is delivered that is
-// not registered; and a ring's indexes agree with what commit and wait said. At its end the program
-// says how many calls it made.
+// whole buffers, and transfers of a file. What is checked: nothing crashes or hangs; no call gives
+// more than it was asked for; counts of REMOVE, MODIFY and READY are as specified; nothing is
+// delivered that is not registered; and a ring's indexes agree with what commit and wait said. At
+// its end the program says how many calls it made.
 #include <kevring/kevent/kevent.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cinttypes>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -51,6 +52,7 @@ Result counted(Result (*call)(Parameters...), Arguments... arguments) {
     return call(arguments...);
 }
 
+constexpr std::array<unsigned, 4> fd_types{KEVENT_SOCKET, KEVENT_POLL, KEVENT_PIPE, KEVENT_INODE};
 constexpr timespec no_time{0, 0};
 constexpr timespec bad_time{0, -1};
 constexpr unsigned slot_count = 4;
@@ -73,7 +75,7 @@ public:
         queues_ = {counted(kevent_init, nullptr, 0u, 0u),
                    counted(kevent_init, ring_, slot_count, 0)};
         check(queues_[0] >= 0 && queues_[1] >= 0, "there is a queue");
-        for (auto& pair : pairs_) open(pair);
+        for (std::size_t i = 0; i < pairs_.size(); ++i) open(i);
     }
     calls(const calls&) = delete;
     ~calls() {
@@ -83,7 +85,7 @@ public:
 
     void one(bytes& from) {
         const unsigned which = from.below(2);
-        switch (from.below(11)) {
+        switch (from.below(12)) {
             case 0:
             case 1: add(which, from); break;
             case 2: control(which, KEVENT_CTL_REMOVE, from); break;
@@ -95,6 +97,7 @@ public:
             case 8: wild(which, from); break;
             case 9: timer(which, from); break;
             case 10: transfer(which, from); break;
+            case 11: whole_buffer(which, from); break;
         }
     }
 
@@ -102,9 +105,14 @@ private:
     using key = std::pair<std::uint64_t, std::uint32_t>;
     using pair = std::array<int, 2>;
 
-    static void open(pair& of) {
-        check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, of.data()) == 0,
-              "there are sockets");
+    // Sockets, and a pipe.
+    void open(std::size_t which) {
+        pair& of = pairs_[which];
+        const int result =
+            which == 0
+                ? ::pipe2(of.data(), O_NONBLOCK | O_CLOEXEC)
+                : ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, of.data());
+        check(result == 0, "there are descriptors");
     }
     static void close(pair& of) {
         for (const int number : of) ::close(number);
@@ -115,7 +123,7 @@ private:
         made.req_flags = from.next() & 0x3f;
         made.event = from.next();
         made.ret_flags = made.ret_data[0] = from.next();
-        switch (from.below(5)) {
+        switch (from.below(6)) {
             case 0:
                 made.type = KEVENT_UNOTIFY;
                 made.id.raw_u64 = from.below(4);
@@ -126,14 +134,18 @@ private:
                 made.id.raw[1] = from.next() * 100u;
                 break;
             case 2:
-                made.type = from.next();
-                made.id.raw[0] = from.next();
+                made.type = from.below(4) == 0 ? from.next() : from.below(KEVENT_MAX + 1);
+                made.id.raw[0] = from.next();  // the queues and the file are among them
                 // Signals would be blocked, and processes are not ours.
                 if (made.type == KEVENT_SIGNAL || made.type == KEVENT_PROCESS)
                     made.id.raw_u64 = ~std::uint64_t{0};
                 break;
+            case 3:
+                made.type = KEVENT_NAIO;
+                made.id.raw_u64 = whole_buffers_[from.below(4)];
+                break;
             default:
-                made.type = from.below(2) == 0 ? unsigned{KEVENT_SOCKET} : unsigned{KEVENT_POLL};
+                made.type = fd_types[from.below(4)];
                 made.id.raw[0] = static_cast<std::uint32_t>(pairs_[from.below(3)][from.below(2)]);
                 made.id.raw[1] = from.below(2);
         }
@@ -160,7 +172,8 @@ private:
             const bool there = registered_[which].count(key_of(each)) != 0;
             if (is_answer) {
                 if (there) {
-                    const bool is_made = each.type == KEVENT_AIO || each.type == KEVENT_POSIX_TIMER;
+                    const bool is_made = each.type == KEVENT_AIO || each.type == KEVENT_NAIO ||
+                                         each.type == KEVENT_POSIX_TIMER;
                     check((reply[at].ret_flags & KEVENT_RET_BROKEN) != 0 &&
                               static_cast<int>(reply[at].ret_data[1]) ==
                                   (is_made ? -ENOSYS : -EEXIST),
@@ -239,17 +252,16 @@ private:
     }
 
     void activity(bytes& from) {
-        pair& of = pairs_[from.below(3)];
+        const std::size_t which = from.below(3);
+        pair& of = pairs_[which];
         std::array<char, 64> some{};
         switch (from.below(4)) {
-            case 0:
-                static_cast<void>(!::send(of[from.below(2)], some.data(), 1, MSG_NOSIGNAL));
-                break;
+            case 0: static_cast<void>(!::write(of[from.below(2)], some.data(), 1)); break;
             case 1: static_cast<void>(!::read(of[from.below(2)], some.data(), some.size())); break;
             case 2: ::shutdown(of[from.below(2)], static_cast<int>(from.below(3))); break;
             case 3:  // the numbers come to mean other sockets
                 close(of);
-                open(of);
+                open(which);
                 break;
         }
     }
@@ -265,7 +277,7 @@ private:
     void transfer(unsigned which, bytes& from) {
         static std::array<char, 100> around{};
         static const iovec part{around.data(), around.size()};
-        const int socket = pairs_[from.below(3)][from.below(2)];
+        const int socket = pairs_[1 + from.below(2)][from.below(2)];
         const off_t offset = from.next() * 200;
         const std::size_t count = from.next() * 100u;
         long cookie = 0;
@@ -301,6 +313,25 @@ private:
         }
         check(cookie > 0, "a transfer has a number");
         registered_[which].insert({static_cast<std::uint64_t>(cookie), KEVENT_AIO});
+    }
+
+    void whole_buffer(unsigned which, bytes& from) {
+        static std::array<char, 200> buffer{};
+        const int socket = pairs_[from.below(3)][from.below(2)];
+        const std::size_t size = from.below(201);
+        const bool is_pipe = socket == pairs_[0][0] || socket == pairs_[0][1];
+        const long id = from.below(2) == 0
+                            ? counted(aio_recv, queues_[which], socket, buffer.data(), size, 0)
+                            : counted(aio_send, queues_[which], socket, buffer.data(), size, 0);
+        if (size == 0) {
+            check(id == -EINVAL, "there is something to move");
+        } else if (is_pipe) {
+            check(id == -ENOTSOCK, "a pipe is no socket");
+        } else {
+            check(id > 0, "a whole buffer has a number");
+            whole_buffers_[from.below(4)] = static_cast<std::uint64_t>(id);
+            registered_[which].insert({static_cast<std::uint64_t>(id), KEVENT_NAIO});
+        }
     }
 
     // What is refused changes nothing.
@@ -343,6 +374,7 @@ private:
     kevent_ring* ring_;
     std::array<pair, 3> pairs_{};
     std::array<std::set<key>, 2> registered_;
+    std::array<std::uint64_t, 4> whole_buffers_{};
     unsigned placed_ = 0;
     unsigned committed_ = 0;
 };
@@ -350,6 +382,7 @@ private:
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
+    std::signal(SIGPIPE, SIG_IGN);
     std::atexit([] { std::fprintf(stderr, "%" PRIu64 " calls\n", call_count); });
     return 0;
 }
