@@ -4,11 +4,16 @@
 #include <kevring/runtime/operations/read.hpp>
 #include <kevring/runtime/operations/send.hpp>
 #include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/work.hpp>
 #include <kevring/sendfile/detail/window_pool.hpp>
 
 #include <algorithm>
 #include <cerrno>
+#include <coroutine>
 #include <csignal>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -27,12 +32,81 @@ constexpr std::size_t turn_bytes_max = 1024 * 1024;
 // An answer about the page cache is good for so long: memory is not reclaimed that fast.
 constexpr std::int64_t answer_lasts_ns = 10'000'000;
 
-struct turn_account {
-    const ring* of = nullptr;
-    std::uint64_t turn = 0;
-    std::size_t byte_count = 0;
+// What the transfers of one ring have moved in this turn of its loop, and those that wait for a
+// turn in which something is left to move, in the order in which they came.
+class turn_account final : private work {
+public:
+    explicit turn_account(ring& on) noexcept : work(turn_has_come), on_(&on) {}
+
+    const ring* on() const noexcept { return on_; }
+    bool anybody_waits() const noexcept { return first_ != nullptr; }
+    bool use(std::size_t byte_count) noexcept {
+        if (const std::uint64_t turn = on_->counters().turns; turn != turn_) {
+            turn_ = turn;
+            byte_count_ = 0;
+        }
+        byte_count_ += byte_count;
+        return byte_count_ >= turn_bytes_max;
+    }
+
+    /// Awaited by one transfer; lives in its frame.
+    class place {
+    public:
+        explicit place(turn_account& of) noexcept : of_(of) {}
+        place(const place&) = delete;
+        place& operator=(const place&) = delete;
+        bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> waiter) noexcept {
+            waiter_ = waiter;
+            *of_.last_ = this;
+            of_.last_ = &next_;
+            of_.schedule();
+        }
+        void await_resume() const noexcept {}
+
+    private:
+        friend class turn_account;
+        turn_account& of_;
+        std::coroutine_handle<> waiter_;
+        place* next_ = nullptr;
+    };
+
+private:
+    void schedule() noexcept {
+        if (!std::exchange(scheduled_, true)) on_->schedule(*this);
+    }
+    static void turn_has_come(work& item) noexcept {
+        auto& self = static_cast<turn_account&>(item);
+        self.scheduled_ = false;
+        place** const last = self.last_;  // whoever comes back has to wait for the next turn
+        while (self.first_ != nullptr && !self.use(0)) {
+            place& one = *self.first_;
+            const bool ends = &one.next_ == last;
+            self.first_ = one.next_;
+            if (self.first_ == nullptr) self.last_ = &self.first_;
+            one.waiter_.resume();  // last: the place may be gone
+            if (ends) break;
+        }
+        if (self.first_ != nullptr) self.schedule();
+    }
+
+    ring* on_;
+    std::uint64_t turn_ = 0;
+    std::size_t byte_count_ = 0;
+    place* first_ = nullptr;
+    place** last_ = &first_;
+    bool scheduled_ = false;
 };
-thread_local turn_account this_turn;
+
+// A thread has one ring, as a rule. The account of one that may be gone is kept while it says that
+// somebody waits, which is never: transfers end before their ring.
+turn_account& account_of(ring& on) {
+    thread_local std::vector<std::unique_ptr<turn_account>> accounts;
+    for (const auto& each : accounts)
+        if (each->on() == &on) return *each;
+    std::erase_if(accounts, [](const auto& each) { return !each->anybody_waits(); });
+    return *accounts.emplace_back(std::make_unique<turn_account>(on));
+}
 
 std::size_t page_bytes() noexcept {
     static const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -243,18 +317,15 @@ task<std::error_code> wait_for_turn(transfer& of, bool has_moved) {
             if (!slept) co_return slept.error();
             of.forget_window();
         }
-    } else if (has_moved || turn_is_used_up(of.on, 0)) {
-        co_await yield();
+    } else if (turn_account& account = account_of(of.on);
+               has_moved || account.anybody_waits() || account.use(0)) {
+        turn_account::place in_line(account);
+        co_await in_line;
     }
     co_return of.stopped();
 }
 
-bool turn_is_used_up(const ring& on, std::size_t byte_count) noexcept {
-    turn_account& now = this_turn;
-    if (now.of != &on || now.turn != on.counters().turns) now = {&on, on.counters().turns, 0};
-    now.byte_count += byte_count;
-    return now.byte_count >= turn_bytes_max;
-}
+void count_in_turn(ring& on, std::size_t byte_count) { account_of(on).use(byte_count); }
 
 bool may_call_directly(transfer& of) noexcept {
     kernel& system = of.on.system();

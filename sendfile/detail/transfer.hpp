@@ -136,12 +136,12 @@ task<std::error_code> read_all(transfer& of, std::span<std::byte> into, std::uin
 /// Waits until the socket takes bytes again.
 task<std::error_code> wait_writable(transfer& of);
 /// Waits until the rate allows the next step; gives way to others when this transfer `has_moved`
-/// its share, or when all of them have done enough in this turn of the loop. Fails when the
-/// transfer is stopped.
+/// its share, or when all of them have done enough in this turn of the loop: then they move on in
+/// the order in which they came, in as many turns as it takes. Fails when the transfer is stopped.
 task<std::error_code> wait_for_turn(transfer& of, bool has_moved);
 
-/// Accounts for work done inside a turn of the loop. True when others should have theirs.
-bool turn_is_used_up(const ring& on, std::size_t byte_count) noexcept;
+/// Accounts for work done inside a turn of the loop.
+void count_in_turn(ring& on, std::size_t byte_count);
 
 /// Whether direct calls on the socket say that it is full rather than wait; makes them so unless
 /// the options forbid it. Requests of the ring wait in the kernel either way.

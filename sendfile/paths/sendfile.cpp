@@ -51,7 +51,7 @@ task<std::error_code> carry_by_sendfile(transfer& of) {
             system.send_file(of.socket.number(), of.file.number(), &offset, step.file_bytes);
         if (sent > 0) {
             of.taken(path, static_cast<std::uint64_t>(sent));
-            turn_is_used_up(of.on, static_cast<std::size_t>(sent));
+            count_in_turn(of.on, static_cast<std::size_t>(sent));
             has_moved = true;
             if (static_cast<std::size_t>(sent) == step.file_bytes) continue;
             // Short: the socket is full, or the file has ended, which the next call will say.

@@ -23,7 +23,7 @@ task<std::error_code> drain(transfer& of, pooled_pipe& pipe, bool more) {
         if (sent > 0) {
             pipe.held_bytes -= static_cast<std::size_t>(sent);
             of.taken(path, static_cast<std::uint64_t>(sent));
-            turn_is_used_up(of.on, static_cast<std::size_t>(sent));
+            count_in_turn(of.on, static_cast<std::size_t>(sent));
         } else if (sent == -EAGAIN || sent == 0) {
             const std::error_code error = co_await wait_writable(of);
             if (error) co_return error;

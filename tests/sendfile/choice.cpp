@@ -3,6 +3,7 @@
 
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task_scope.hpp>
 #include <kevring/sendfile/detail/pipe_pool.hpp>
 #include <kevring/sendfile/detail/window_pool.hpp>
 
@@ -157,6 +158,41 @@ TEST_CASE("a file in the page cache goes by sendfile in bounded turns", "[sendfi
     for (const auto& [turn, sent] : system.bytes_by_turn) CHECK(sent <= window);
     CHECK(system.largest_question <= window);
     CHECK(system.page_questions >= 12);
+}
+
+// Whoever else has something on the loop waits for one turn, however many transfers there are.
+TEST_CASE("many transfers together move no more in a turn than a few", "[sendfile][choice]") {
+    constexpr std::size_t transfer_count = 40;
+    constexpr std::uint64_t turn_bytes = 1024 * 1024 + window;
+    const std::string bytes = pattern(700'000);
+    const test_file file(bytes);
+    watching_kernel system;
+    std::vector<stream_pair> ends;
+    for (std::size_t i = 0; i < transfer_count; ++i) {
+        ends.push_back(stream_pair::tcp());
+        set_small_buffers(ends.back());  // small, but for a whole step
+    }
+    std::size_t ended_count = 0;
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            system.on = &on;
+            cancel_scope& outer = co_await current_scope();
+            task_scope transfers(on, &outer);
+            const auto one = [&](stream_pair& over) -> task<void> {
+                const exchange got = co_await send_and_receive(on, over, file.native(), whole,
+                                                               send_options(), bytes.size());
+                CHECK(difference(got.received, bytes).empty());
+                ++ended_count;
+            };
+            for (stream_pair& each : ends) transfers.spawn(one(each));
+            co_await transfers.join();
+        },
+        system);
+
+    CHECK(ended_count == transfer_count);
+    for (const auto& [turn, sent] : system.bytes_by_turn) CHECK(sent <= turn_bytes);
+    CHECK(system.bytes_by_turn.size() >= transfer_count * bytes.size() / turn_bytes);
 }
 
 // The property behind a loop that never waits for a disk: sendfile(2) gets no byte of a window that
