@@ -57,8 +57,11 @@ int take_file(int number, aio_request& request) {
 int take_vector(const iovec* parts, unsigned count, std::vector<std::span<const std::byte>>& into) {
     if (count > IOV_MAX) return -EINVAL;
     if (parts == nullptr && count > 0) return -EFAULT;
+    std::size_t room = SSIZE_MAX;  // as of writev(2)
     for (const iovec& part : std::span(parts, count)) {
         if (part.iov_base == nullptr && part.iov_len > 0) return -EFAULT;
+        if (part.iov_len > room) return -EINVAL;
+        room -= part.iov_len;
         into.emplace_back(static_cast<const std::byte*>(part.iov_base), part.iov_len);
     }
     return 0;

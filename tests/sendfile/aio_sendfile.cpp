@@ -1,7 +1,12 @@
 #include "tests/kevent/queue_door.hpp"
 #include "tests/sendfile/transfer_test.hpp"
 
+#include <array>
+#include <climits>
+#include <cstdint>
+#include <limits>
 #include <thread>
+#include <vector>
 
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -273,6 +278,43 @@ TEST_CASE("what cannot be sent is refused at once, without a record", "[sendfile
     CHECK(aio_sendfilev(q.number(), to, &hole, 1, from, 0, 3, nullptr, 0, nullptr) == -EFAULT);
     CHECK(errno == 77);
     CHECK(q.silent());
+}
+
+TEST_CASE("sizes beyond all measure are refused, or mean as many bytes as there are",
+          "[sendfile][aio][bad_input]") {
+    kevent_test::queue q;
+    stream_pair ends = stream_pair::tcp();
+    const test_file file("abc");
+    const int from = file.native().number();
+    const int to = ends.near.number();
+    constexpr off_t far_away = std::numeric_limits<off_t>::max();
+    std::array<char, 1> byte{'x'};
+    const std::vector<iovec> many(IOV_MAX + 1, iovec{byte.data(), 1});
+    const std::vector<iovec> overlong(2, iovec{byte.data(), SIZE_MAX / 4 + 1});
+    const auto with_header = [&](const std::vector<iovec>& header) {
+        return aio_sendfilev(q.number(), to, header.data(), static_cast<unsigned>(header.size()),
+                             from, 0, 3, nullptr, 0, nullptr);
+    };
+    const auto with_trailer = [&](const std::vector<iovec>& trailer) {
+        return aio_sendfilev(q.number(), to, nullptr, 0, from, 0, 3, trailer.data(),
+                             static_cast<unsigned>(trailer.size()), nullptr);
+    };
+
+    CHECK(with_header(many) == -EINVAL);
+    CHECK(with_trailer(many) == -EINVAL);
+    CHECK(with_header(overlong) == -EINVAL);
+    CHECK(with_trailer(overlong) == -EINVAL);
+    CHECK(aio_sendfilev(q.number(), to, many.data(), UINT_MAX, from, 0, 3, nullptr, 0, nullptr) ==
+          -EINVAL);
+    CHECK(q.silent());
+
+    CHECK(aio_sendfile(q.number(), to, from, 1, SIZE_MAX) > 0);
+    CHECK(byte_count_of(q.get_one()) == 2);
+    CHECK(aio_sendfile(q.number(), to, from, far_away, SIZE_MAX) > 0);
+    CHECK(byte_count_of(q.get_one()) == 0);
+    CHECK(aio_sendfile(q.number(), to, from, 0, 0) > 0);
+    CHECK(byte_count_of(q.get_one()) == 0);
+    CHECK(read_bytes(ends.far, 2) == "bc");
 }
 
 TEST_CASE("transfers begun by several threads all complete, once each",

@@ -1,0 +1,300 @@
+// bad_input.cpp: what no sensible program asks for is refused by its error, or means what little it
+// can, and costs others nothing: wrong and vanished descriptors, absurd numbers, removing and
+// closing at the worst moment. Null pointers and closed control descriptors are in add.cpp.
+#include "tests/kevent/queue_door.hpp"
+
+#include <atomic>
+#include <climits>
+#include <limits>
+#include <memory>
+#include <thread>
+
+#include <sys/epoll.h>
+
+using namespace kevent_test;
+
+namespace {
+
+int add_error(queue& q, ukevent one) {
+    REQUIRE(q.ctl(KEVENT_CTL_ADD, one) == 1);
+    CHECK(is_broken(one));
+    return error_of(one);
+}
+
+void wait_until_readable(const queue& q) {
+    pollfd control{q.number(), POLLIN, 0};
+    REQUIRE(::poll(&control, 1, 10'000) == 1);
+}
+
+}  // namespace
+
+TEST_CASE("what is no origin is refused by its type, and what is ready stays so",
+          "[kevent][bad_input]") {
+    queue q;
+    const auto peers = ends::sockets();
+    q.add(note(1));
+    q.ready(note(1));
+
+    for (const int closed : {-1, 1 << 20, INT_MIN}) {
+        CHECK(add_error(q, record(KEVENT_INODE, closed, KEVENT_INODE_CREATE)) == -EBADF);
+        CHECK(add_error(q, record(KEVENT_SOCKET, closed, 0)) == -EBADF);
+    }
+    for (const int nobody : {0, -1, INT_MIN})
+        CHECK(add_error(q, record(KEVENT_PROCESS, nobody, KEVENT_PROCESS_EXIT)) == -EINVAL);
+    CHECK(add_error(q, record(KEVENT_PROCESS, INT_MAX, KEVENT_PROCESS_EXIT)) == -ESRCH);
+    CHECK(add_error(q, record(KEVENT_SOCKET, q.number(), KEVENT_SOCKET_RECV)) == -ENOTSOCK);
+    CHECK(add_error(q, record(KEVENT_PIPE, q.number(), KEVENT_SOCKET_RECV)) == -EINVAL);
+    CHECK(add_error(q, record(KEVENT_SIGNAL, peers.near(), KEVENT_SIGNAL_DELIVERY)) != 0);
+
+    CHECK(q.get_one().type == KEVENT_UNOTIFY);
+}
+
+TEST_CASE("a queue cannot watch itself, and two cannot watch each other", "[kevent][bad_input]") {
+    queue one;
+    queue other;
+    const auto watch = [](const queue& inner) {
+        return record(KEVENT_POLL, inner.number(), KEVENT_POLL_POLLIN);
+    };
+
+    CHECK(add_error(one, watch(one)) == -EINVAL);
+    one.add(watch(other));
+    CHECK(add_error(other, watch(one)) == -ELOOP);
+
+    other.add(note(1));
+    other.ready(note(1));
+    CHECK(one.get_one().type == KEVENT_POLL);
+    CHECK(other.get_one().type == KEVENT_UNOTIFY);
+}
+
+TEST_CASE("an epoll set, and a duplicate of a control descriptor, are no queues",
+          "[kevent][bad_input][K-015]") {
+    queue q;
+    const kevring::fd set(::epoll_create1(EPOLL_CLOEXEC));
+    const kevring::fd duplicate(::fcntl(q.number(), F_DUPFD_CLOEXEC, 0));
+    ukevent one = note(1);
+
+    for (const int number : {set.number(), duplicate.number()}) {
+        CHECK(kevent_ctl(number, KEVENT_CTL_ADD, 1, &one) == -EINVAL);
+        CHECK(kevent_get_events(number, 1, 1, no_time, &one, 0) == -EINVAL);
+    }
+    q.add(one);
+}
+
+TEST_CASE("a descriptor that is closed behind a registration does not mislead it",
+          "[kevent][bad_input][K-102]") {
+    queue q;
+    auto first = ends::sockets();
+    const ukevent request = record(KEVENT_SOCKET, first.near(), KEVENT_SOCKET_RECV);
+    q.add(request);
+
+    // The number means another socket now, which has something to receive.
+    const auto second = ends::sockets();
+    const int number = first.near();
+    REQUIRE(::dup2(second.near(), number) == number);
+    second.far_sends();
+
+    CHECK(q.silent());
+    CHECK(is_done(q.modify(request)));
+    CHECK(q.silent());
+    first.far_sends();
+    CHECK(q.get_one().id.raw[0] == request.id.raw[0]);
+    q.remove(request);
+    CHECK(first.far_sees_end());
+}
+
+TEST_CASE("more records than there can be are refused before one is read",
+          "[kevent][bad_input][K-037][K-050]") {
+    queue q;
+    q.add(note(1));
+    ukevent one = note(1);
+
+    for (const unsigned command : {KEVENT_CTL_REMOVE, KEVENT_CTL_MODIFY, KEVENT_CTL_READY}) {
+        CHECK(kevent_ctl(q.number(), command, UINT_MAX, &one) == -EINVAL);
+        CHECK(kevent_ctl(q.number(), command, 1u << 31, &one) == -EINVAL);
+    }
+    CHECK(one.ret_flags == 0);
+    CHECK(kevent_ctl(q.number(), UINT_MAX, 1, &one) == -EINVAL);
+    CHECK(q.silent());
+    q.remove(note(1));
+}
+
+TEST_CASE("asking for more than there can be gives what there is",
+          "[kevent][bad_input][K-060][K-071][K-078]") {
+    queue q(2);
+    q.add(note(1));
+    q.add(note(2));
+    q.ready(note(1));
+    q.ready(note(2));
+    std::array<ukevent, 2> got{};
+
+    CHECK(q.wait(UINT_MAX, 0) == -EINVAL);
+    CHECK(kevent_get_events(q.number(), UINT_MAX, UINT_MAX, no_time, got.data(), 0) == 2);
+    CHECK(got[1].id.raw_u64 == 2);
+
+    CHECK(q.commit(UINT_MAX, 0) == -EINVAL);
+    CHECK(q.commit(0, UINT_MAX) <= 0);
+    CHECK(q.commit(0, 1u << 31) == -EOVERFLOW);
+    CHECK(q.wait(2, UINT_MAX, long_time) == 0);  // an index that is none is an old one
+    CHECK(q.commit(0, 1) == 2);
+}
+
+TEST_CASE("a time that never comes is waited for like any other", "[kevent][bad_input][K-062]") {
+    queue q;
+    q.add(note(1));
+    const timespec never{std::numeric_limits<time_t>::max(), 999'999'999};
+    const unsigned flags = GENERATE(0u, unsigned{KEVENT_FLAGS_ABSTIME});
+    ukevent got{};
+
+    std::thread other([&] { q.ready(note(1)); });
+    CHECK(kevent_get_events(q.number(), 1, 1, never, &got, flags) == 1);
+    other.join();
+
+    ukevent slowest = record(KEVENT_TIMER, -1, KEVENT_TIMER_FIRED);
+    slowest.id.raw[1] = 999'999'999;
+    q.add(slowest);
+    CHECK(q.silent());
+    q.remove(slowest);
+    const itimerspec when{never, never};
+    const long timer = kevent_timer_create(q.number(), CLOCK_MONOTONIC, &when, 0, nullptr);
+    CHECK(timer > 0);
+    CHECK(q.silent());
+}
+
+TEST_CASE("a request with every bit set is still one event", "[kevent][bad_input]") {
+    queue q;
+    const auto peers = ends::sockets();
+    ukevent wild = record(KEVENT_SOCKET, peers.near(), UINT_MAX, UINT_MAX);
+    wild.id.raw[1] = UINT_MAX;
+    wild.ret_flags = UINT_MAX;
+
+    q.add(wild);
+    const auto got = q.get();
+
+    REQUIRE(got.size() == 1);
+    CHECK(is_done(got[0]));
+    CHECK(got[0].id.raw_u64 == wild.id.raw_u64);
+    CHECK(q.silent());
+}
+
+TEST_CASE("what is removed while ready takes nothing else along, and its key is free",
+          "[kevent][bad_input][K-038]") {
+    queue q;
+    const auto sockets = ends::sockets();
+    const auto pipe = ends::pipe();
+    sockets.far_sends();
+    pipe.far_sends();
+    ukevent timer = record(KEVENT_TIMER, 0, KEVENT_TIMER_FIRED);
+    timer.id.raw[1] = 1'000'000;
+    const std::vector<ukevent> requests{
+        record(KEVENT_SOCKET, sockets.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE),
+        record(KEVENT_POLL, sockets.near(), KEVENT_POLL_POLLIN, KEVENT_REQ_ALWAYS_QUEUE),
+        record(KEVENT_PIPE, pipe.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE),
+        note(7, KEVENT_REQ_ALWAYS_QUEUE), timer};
+    for (const ukevent& request : requests) {
+        CAPTURE(request.type);
+        q.add(request);
+        wait_until_readable(q);
+
+        q.add(note(1));
+        q.ready(note(1));
+        q.remove(request);
+
+        CHECK(q.get_one().id.raw_u64 == note(1).id.raw_u64);
+        CHECK(q.silent());
+        q.add(request);
+        q.remove(request);
+        q.remove(note(1));
+        CHECK_FALSE(q.readable());
+    }
+}
+
+TEST_CASE("after REMOVE has returned no call collects it any more", "[kevent][bad_input][K-038]") {
+    constexpr std::uint64_t round_count = 300;
+    queue q;
+    const auto peers = ends::sockets();
+    std::atomic<std::uint64_t> removed{0};
+    std::atomic<bool> over{false};
+    std::uint64_t late_count = 0;
+    std::thread collector([&] {
+        while (!over) {
+            const std::uint64_t before = removed;
+            ukevent got{};
+            const int count = kevent_get_events(q.number(), 1, 1, milliseconds(1), &got, 0);
+            if (count == 1 && got.user_u64 <= before) ++late_count;
+        }
+    });
+
+    std::uint64_t missing_count = 0;
+    for (std::uint64_t round = 1; round <= round_count; ++round) {
+        ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+        one.user_u64 = round;
+        if (kevent_ctl(q.number(), KEVENT_CTL_ADD, 1, &one) != 0) ++missing_count;
+        peers.far_sends();
+        if (round % 2 == 0) std::this_thread::yield();
+        kevent_ctl(q.number(), KEVENT_CTL_REMOVE, 1, &one);
+        if (one.ret_flags != KEVENT_RET_DONE) ++missing_count;
+        removed = round;
+        peers.drain_near();
+    }
+    over = true;
+    collector.join();
+
+    CHECK(missing_count == 0);
+    CHECK(late_count == 0);
+}
+
+TEST_CASE("waits of a closed queue end at their time, and then its files are released",
+          "[kevent][bad_input][close][K-128]") {
+    constexpr unsigned waiter_count = 4;
+    queue q(4);
+    const int number = q.number();
+    auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    peers.close_near();
+    std::atomic<unsigned> begun{0};
+    std::array<int, waiter_count> results{};
+    std::vector<std::thread> waiters;
+    for (unsigned i = 0; i < waiter_count; ++i)
+        waiters.emplace_back([&, i] {
+            ukevent got{};
+            ++begun;
+            results[i] = i % 2 == 0 ? kevent_get_events(number, 1, 1, milliseconds(100), &got, 0)
+                                    : kevent_wait(number, 1, 0, milliseconds(100), 0);
+        });
+    while (begun < waiter_count) std::this_thread::yield();
+
+    q.close();
+
+    for (std::thread& each : waiters) each.join();
+    for (const int result : results) CHECK((result == 0 || result == -EBADF));
+    CHECK(peers.far_sees_end());
+}
+
+TEST_CASE("a new queue under the number of a closed one is no business of its waiters",
+          "[kevent][bad_input][close]") {
+    auto old = std::make_unique<queue>();
+    const int number = old->number();
+    const auto peers = ends::sockets();
+    old->add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    std::atomic<bool> begun{false};
+    std::atomic<int> result{-1};
+    ukevent got{};
+    std::thread waiter([&] {
+        begun = true;
+        result = kevent_get_events(number, 1, 1, long_time, &got, 0);
+    });
+    while (!begun) std::this_thread::yield();
+
+    old->close();
+    queue next;
+    next.add(note(1));
+    next.ready(note(1));
+    const bool same_number = next.number() == number;
+    peers.far_sends();
+    waiter.join();
+
+    // Or it began its call after the close: then the number was closed, or the new queue's.
+    if (result == 1 && got.type == KEVENT_SOCKET) CHECK(next.get_one().type == KEVENT_UNOTIFY);
+    if (result == 1 && got.type == KEVENT_UNOTIFY) CHECK(same_number);
+    CHECK((result == 1 || result == -EBADF));
+}
