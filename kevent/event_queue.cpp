@@ -2,6 +2,7 @@
 #include <kevring/kevent/event_queue.hpp>
 
 #include <kevring/kevent/detail/queue_core.hpp>
+#include <kevring/kevent/sources/inode.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/fd.hpp>
@@ -9,6 +10,7 @@
 #include <kevring/runtime/task_scope.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <new>
 
@@ -20,7 +22,13 @@ namespace {
 
 // The kinds and the mask of an inode record have the same bits.
 static_assert(static_cast<std::uint32_t>(change_kind::created) == KEVENT_INODE_CREATE &&
-              static_cast<std::uint32_t>(change_kind::removed) == KEVENT_INODE_REMOVE);
+              static_cast<std::uint32_t>(change_kind::removed) == KEVENT_INODE_REMOVE &&
+              static_cast<std::uint32_t>(change_kind::moved_from) == KEVENT_INODE_MOVED_FROM &&
+              static_cast<std::uint32_t>(change_kind::moved_to) == KEVENT_INODE_MOVED_TO &&
+              static_cast<std::uint32_t>(change_kind::lost) == KEVENT_INODE_LOST &&
+              static_cast<std::uint32_t>(change_kind::directory) == KEVENT_INODE_DIRECTORY);
+constexpr std::uint32_t inode_events =
+    KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE | KEVENT_INODE_MOVED_FROM | KEVENT_INODE_MOVED_TO;
 
 ukevent record_of(event_type type, std::uint64_t id, std::uint32_t bits) noexcept {
     ukevent made{};
@@ -120,11 +128,11 @@ result<event_key> event_queue::add(pipe_events request, user_word user, repeat t
 
 result<event_key> event_queue::add(const inode& request, user_word user, repeat times) {
     const auto bits = static_cast<std::uint32_t>(request.kinds);
-    if (bits == 0 || (bits & ~(KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE)) != 0)
-        return error_from(-EINVAL);
+    if (bits == 0 || (bits & ~inode_events) != 0) return error_from(-EINVAL);
     const fd place(::open(request.path.c_str(), O_PATH | O_CLOEXEC));
     if (!place) return error_from_errno();
     ukevent record = record_of(event_type::inode, 0, bits);
+    if (request.names == inode_names::kept) record.event |= KEVENT_INODE_NAMES;
     record.id.raw[0] = static_cast<std::uint32_t>(place.number());
     record.id.raw[1] = static_cast<std::uint32_t>(core_->take_id());
     return add_record(record, user, times);
@@ -156,6 +164,26 @@ result<void> event_queue::modify(event_key which, std::uint32_t bits) {
     if (which.type == event_type::poll) bits |= KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP;
     if (!core_->change_event(which.id, which.type, bits)) return error_from(-ENOENT);
     return {};
+}
+
+result<std::vector<change>> event_queue::take_changes(event_key which) {
+    std::vector<change> taken;
+    std::array<kevent_change, 32> part;
+    const auto take = [&](detail::source& of) {
+        return detail::take_inode_changes(of, static_cast<unsigned>(part.size()), part.data());
+    };
+    if (which.type != event_type::inode) return error_from(-EINVAL);
+    while (true) {
+        const int count = core_->ask(which.id, which.type, take);
+        if (count < 0) return error_from(count);
+        for (const kevent_change& one : std::span(part).first(static_cast<std::size_t>(count))) {
+            change& made = taken.emplace_back();
+            made.kinds = static_cast<change_kind>(one.event);
+            made.cookie = one.cookie;
+            made.name = one.name;
+        }
+        if (count < static_cast<int>(part.size())) return taken;
+    }
 }
 
 bool event_queue::remove(event_key which) {

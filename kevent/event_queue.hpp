@@ -34,13 +34,19 @@ struct signal {
     int number;
 };
 
-/// Names that are made in a directory or removed from it: `created`, `removed`, or both.
+/// Whether the queue keeps the names of an inode request for event_queue::take_changes().
+enum class inode_names : std::uint8_t { dropped, kept };
+
+/// Names that are made in a directory or removed from it, or come and go by a rename: any of
+/// `created`, `removed`, `moved_from`, `moved_to`.
 struct inode {
     explicit inode(std::string path,
-                   change_kind kinds = change_kind::created | change_kind::removed)
-        : path(std::move(path)), kinds(kinds) {}
+                   change_kind kinds = change_kind::created | change_kind::removed,
+                   inode_names names = inode_names::dropped)
+        : path(std::move(path)), kinds(kinds), names(names) {}
     std::string path;
     change_kind kinds;
+    inode_names names;
 };
 inline constexpr change_kind created = change_kind::created;
 inline constexpr change_kind removed = change_kind::removed;
@@ -144,6 +150,12 @@ public:
     ///
     /// Errors     no_such_file_or_directory: there is no such registration.
     result<void> modify(event_key which, std::uint32_t bits);
+    /// Takes what has happened in the directory of an inode request that keeps names, oldest first;
+    /// `path` and `watch` of the changes are not set. At most 1024 are kept, and then a `lost`.
+    ///
+    /// Errors     no_such_file_or_directory: there is no such registration; invalid_argument: it
+    ///            keeps no names.
+    result<std::vector<change>> take_changes(event_key which);
     /// Ends a registration; an event of it that was not taken is dropped. False: there was none.
     bool remove(event_key which);
     /// Fires a note. False: there is none registered by that number.

@@ -8,6 +8,7 @@
 #include <kevring/kevent/detail/errno_guard.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
+#include <kevring/kevent/sources/inode.hpp>
 #include <kevring/kevent/sources/naio.hpp>
 #include <kevring/kevent/sources/posix_timer.hpp>
 #include <kevring/runtime/clock.hpp>
@@ -177,6 +178,17 @@ long kevent_timer_create(int fd, clockid_t clock, const itimerspec* when, int fl
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
     }
+}
+
+int kevent_inode_changes(int fd, kevent_id id, unsigned max_nr, kevent_change* buf) {
+    const errno_guard keep_errno;
+    const found_queue found = find_queue(fd);
+    if (found.queue == nullptr) return found.error_number;
+    if (buf == nullptr && max_nr != 0) return -EFAULT;
+    return found.queue->ask(id.raw_u64, kevring::event_type::inode,
+                            [&](kevring::detail::source& of) {
+                                return kevring::detail::take_inode_changes(of, max_nr, buf);
+                            });
 }
 
 long aio_recv(int kevent_fd, int sock_fd, void* buffer, size_t size, int flags) {

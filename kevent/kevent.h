@@ -49,13 +49,18 @@ struct itimerspec; /* which plain C11 leaves out of <time.h> */
 #define KEVENT_MAX 11        /* one past the last type */
 
 /* Bits of ukevent.event, by type. */
-#define KEVENT_TIMER_FIRED 0x1u    /* TIMER */
-#define KEVENT_SOCKET_RECV 0x1u    /* SOCKET, PIPE, NAIO */
-#define KEVENT_SOCKET_ACCEPT 0x2u  /* SOCKET */
-#define KEVENT_SOCKET_SEND 0x4u    /* SOCKET, PIPE, NAIO */
-#define KEVENT_INODE_CREATE 0x1u   /* INODE: a name was made in the directory */
-#define KEVENT_INODE_REMOVE 0x2u   /* INODE: a name was removed from the directory */
-#define KEVENT_POLL_POLLIN 0x0001u /* POLL: the bits of poll(2) on x86 */
+#define KEVENT_TIMER_FIRED 0x1u       /* TIMER */
+#define KEVENT_SOCKET_RECV 0x1u       /* SOCKET, PIPE, NAIO */
+#define KEVENT_SOCKET_ACCEPT 0x2u     /* SOCKET */
+#define KEVENT_SOCKET_SEND 0x4u       /* SOCKET, PIPE, NAIO */
+#define KEVENT_INODE_CREATE 0x1u      /* INODE: a name was made in the directory */
+#define KEVENT_INODE_REMOVE 0x2u      /* INODE: a name was removed from the directory */
+#define KEVENT_INODE_MOVED_FROM 0x20u /* INODE: a name left the directory; not of 2006 */
+#define KEVENT_INODE_MOVED_TO 0x40u   /* INODE: a name came by a rename; not of 2006 */
+#define KEVENT_INODE_LOST 0x200u      /* of a kevent_change only: changes were lost */
+#define KEVENT_INODE_DIRECTORY 0x400u /* of a kevent_change only: the name is a directory's */
+#define KEVENT_INODE_NAMES 0x800u     /* INODE: keep names for kevent_inode_changes() */
+#define KEVENT_POLL_POLLIN 0x0001u    /* POLL: the bits of poll(2) on x86 */
 #define KEVENT_POLL_POLLPRI 0x0002u
 #define KEVENT_POLL_POLLOUT 0x0004u
 #define KEVENT_POLL_POLLERR 0x0008u /* POLL: this and the next two are not implied */
@@ -222,6 +227,26 @@ int kevent_commit(int fd, unsigned new_uidx, unsigned over);
  */
 long kevent_timer_create(int fd, clockid_t clock, const struct itimerspec* when, int flags,
                          void* user);
+
+/* One thing that happened in a directory. */
+struct kevent_change {
+    uint32_t event;  /* KEVENT_INODE_CREATE, REMOVE, MOVED_FROM or MOVED_TO, and DIRECTORY; LOST */
+    uint32_t cookie; /* the same in the MOVED_FROM and the MOVED_TO of one rename; else 0 */
+    char name[256];  /* in the directory; ends with a 0 */
+};
+
+/* Takes up to `max_nr` changes, oldest first, of a registration of type INODE whose event mask has
+ * KEVENT_INODE_NAMES, and returns how many. An event says that there is something to take; it may
+ * say so of changes that were taken with those before it, and then the answer is 0.
+ *
+ * A registration keeps the first 1024 that nobody has taken: of those that come when it is full,
+ * and of those that the kernel had no room for, one change with LOST remains, with no name.
+ * Changes go with their registration, so one with KEVENT_REQ_ONESHOT has none left once its event
+ * is collected.
+ *
+ * Errors      -ENOENT: `id` is no such registration. -EINVAL: it keeps no names. -EFAULT: `buf` is
+ *             null and max_nr is not 0. */
+int kevent_inode_changes(int fd, struct kevent_id id, unsigned max_nr, struct kevent_change* buf);
 
 /* Starts to receive exactly `size` bytes, 1 to INT32_MAX, from a stream socket; completes as one
  * event of type NAIO, when all of them are there. Bytes are moved as the socket becomes ready, in

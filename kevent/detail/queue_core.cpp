@@ -363,6 +363,13 @@ bool queue_core::change_event(std::uint64_t id, event_type type, std::uint32_t e
     return true;
 }
 
+int queue_core::ask(std::uint64_t id, event_type type,
+                    const std::function<int(source&)>& question) {
+    const lock held(mutex_);
+    registration* const one = *find_place(id, static_cast<std::uint32_t>(type));
+    return one == nullptr ? -ENOENT : question(*one->origin);
+}
+
 int queue_core::mark_ready(ukevent* records, unsigned count) {
     const lock held(mutex_);
     if (count > registration_count_) return -EINVAL;

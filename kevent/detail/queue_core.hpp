@@ -23,6 +23,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -62,6 +63,8 @@ public:
     int modify(ukevent* records, unsigned count);
     /// MODIFY of one registration that leaves its request flags as they are. False: there is none.
     bool change_event(std::uint64_t id, event_type type, std::uint32_t event);
+    /// Asks the source of one registration; the answer, or -ENOENT: there is none.
+    int ask(std::uint64_t id, event_type type, const std::function<int(source&)>& question);
     int mark_ready(ukevent* records, unsigned count);
     /// The current or else the next waiting call returns without waiting.
     void release_waiter();

@@ -1,13 +1,19 @@
 // inode.cpp: names that are made in a directory or removed from it.
-#include <kevring/kevent/detail/source.hpp>
+#include <kevring/kevent/sources/inode.hpp>
+
 #include <kevring/runtime/detail/intrusive_list.hpp>
 #include <kevring/runtime/fd.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <new>
+#include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +22,23 @@
 
 namespace kevring::detail {
 namespace {
+
+constexpr std::size_t changes_kept_max = 1024;
+
+constexpr std::uint32_t all_events =
+    KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE | KEVENT_INODE_MOVED_FROM | KEVENT_INODE_MOVED_TO;
+
+// What inotify(7) says, in the bits of this type.
+std::uint32_t events_of(std::uint32_t mask) noexcept {
+    // After an overflow nobody knows what was lost: it may have been anything.
+    if ((mask & IN_Q_OVERFLOW) != 0) return all_events;
+    std::uint32_t events = 0;
+    if ((mask & IN_CREATE) != 0) events |= KEVENT_INODE_CREATE;
+    if ((mask & IN_DELETE) != 0) events |= KEVENT_INODE_REMOVE;
+    if ((mask & IN_MOVED_FROM) != 0) events |= KEVENT_INODE_MOVED_FROM;
+    if ((mask & IN_MOVED_TO) != 0) events |= KEVENT_INODE_MOVED_TO;
+    return events;
+}
 
 class inode_source;
 
@@ -35,7 +58,7 @@ public:
 
 private:
     void active(std::uint32_t poll_bits) noexcept override;
-    void apply(const inotify_event& event) noexcept;
+    void apply(const inotify_event& event, const char* name) noexcept;
 
     source_host& host_;
     fd notifier_;
@@ -44,7 +67,7 @@ private:
 };
 
 // The test is always positive: only activity and MODIFY fire it. ret_data[0] holds the events of
-// the mask that came since the last record. A rename is neither (11.1).
+// the mask that came since the last record. A rename is neither CREATE nor REMOVE (11.1).
 //
 // It holds no descriptor of the inode, whose end could not be seen then.
 class inode_source final : public source, public list_link {
@@ -67,9 +90,11 @@ public:
         return true;
     }
 
-    void happened(std::uint32_t events) noexcept {
-        if ((events & event()) == 0) return;
-        seen_ |= events & event();
+    void happened(const inotify_event& what, const char* name) noexcept {
+        const std::uint32_t events = events_of(what.mask) & event() & all_events;
+        if (events == 0) return;
+        seen_ |= events;
+        if ((event() & KEVENT_INODE_NAMES) != 0) keep(what, events, name);
         host_.report(of_, readiness::ready);
     }
     void gone() noexcept {
@@ -77,10 +102,46 @@ public:
         host_.report(of_, readiness::broken);
     }
 
+    int take_changes(unsigned max_count, kevent_change* into) noexcept {
+        if ((event() & KEVENT_INODE_NAMES) == 0 && kept_.empty()) return -EINVAL;
+        const std::size_t count = std::min<std::size_t>(max_count, kept_.size());
+        for (std::size_t i = 0; i < count; ++i) {
+            into[i] = {};
+            into[i].event = kept_[i].events;
+            into[i].cookie = kept_[i].cookie;
+            kept_[i].name.copy(into[i].name, sizeof into[i].name - 1);
+        }
+        kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(count));
+        return static_cast<int>(count);
+    }
+
 private:
+    struct kept_change {
+        std::uint32_t events;
+        std::uint32_t cookie;
+        std::string name;
+    };
+
+    // One place more than there are changes is had for the one that says that some are lost, so
+    // that saying it needs no memory.
+    void keep(const inotify_event& what, std::uint32_t events, const char* name) noexcept {
+        if (!kept_.empty() && kept_.back().events == KEVENT_INODE_LOST) return;
+        bool lost = (what.mask & IN_Q_OVERFLOW) != 0 || kept_.size() >= changes_kept_max;
+        try {
+            if (kept_.capacity() < kept_.size() + 2) kept_.reserve(2 * kept_.size() + 8);
+            if ((what.mask & IN_ISDIR) != 0) events |= KEVENT_INODE_DIRECTORY;
+            if (!lost) kept_.push_back({events, what.cookie, name});
+        } catch (const std::bad_alloc&) {
+            lost = true;
+        }
+        if (lost && kept_.size() < kept_.capacity())
+            kept_.push_back({KEVENT_INODE_LOST, 0, std::string()});
+    }
+
     const std::shared_ptr<inode_watches> watches_;
     const int inode_;
     std::uint32_t seen_ = 0;
+    std::vector<kept_change> kept_;
 };
 
 result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host) {
@@ -102,7 +163,7 @@ int inode_watches::add(int number) noexcept {
     std::array<char, 32> path;
     std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", number);
     const int inode = ::inotify_add_watch(notifier_.number(), path.data(),
-                                          IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MASK_ADD);
+                                          IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF);
     return inode < 0 ? -errno : inode;
 }
 
@@ -126,29 +187,25 @@ void inode_watches::active(std::uint32_t) noexcept {
         for (ssize_t at = 0; at < count;) {
             inotify_event event;  // the kernel pads names so that each event is aligned
             std::memcpy(&event, bytes.data() + at, sizeof event);
-            apply(event);
+            apply(event, event.len != 0 ? bytes.data() + at + sizeof event : "");
             at += static_cast<ssize_t>(sizeof event + event.len);
         }
     }
 }
 
-void inode_watches::apply(const inotify_event& event) noexcept {
+void inode_watches::apply(const inotify_event& event, const char* name) noexcept {
     const auto tell = [&](list_link& members) {
         // A member that is told may leave, by being disarmed.
         for (list_link *at = members.next, *next; at != &members; at = next) {
             next = at->next;
             auto& member = static_cast<inode_source&>(*at);
-            std::uint32_t events = 0;
-            if ((event.mask & (IN_CREATE | IN_Q_OVERFLOW)) != 0) events |= KEVENT_INODE_CREATE;
-            if ((event.mask & (IN_DELETE | IN_Q_OVERFLOW)) != 0) events |= KEVENT_INODE_REMOVE;
             if ((event.mask & (IN_DELETE_SELF | IN_UNMOUNT)) != 0) {
                 member.gone();
             } else {
-                member.happened(events);
+                member.happened(event, name);
             }
         }
     };
-    // After an overflow nobody knows what was lost: all are told of all that they asked for.
     if ((event.mask & IN_Q_OVERFLOW) != 0) {
         for (auto& [inode, members] : members_) tell(members);
     } else if (const auto at = members_.find(event.wd); at != members_.end()) {
@@ -164,6 +221,10 @@ result<std::unique_ptr<source>> make_inode_source(source_host& host, registratio
     const int inode = (*watches)->add(static_cast<int>(of.record.id.raw[0]));
     if (inode < 0) return error_from(inode);
     return std::make_unique<inode_source>(host, of, std::move(*watches), inode);
+}
+
+int take_inode_changes(source& from, unsigned max_count, kevent_change* into) noexcept {
+    return static_cast<inode_source&>(from).take_changes(max_count, into);
 }
 
 }  // namespace kevring::detail

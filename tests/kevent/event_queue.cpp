@@ -153,6 +153,27 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
             CHECK(end.value().failed());
             CHECK(end->error() == std::errc::no_such_file_or_directory);
         }
+        SECTION("a directory, with names") {
+            std::string name = (std::filesystem::temp_directory_path() / "kevring-XXXXXX").string();
+            REQUIRE(::mkdtemp(name.data()) != nullptr);
+            const auto added =
+                queue.add(kevring::inode(name, kevring::created | kevring::change_kind::moved_to,
+                                         kevring::inode_names::kept));
+            REQUIRE(added);
+            std::ofstream(name + "/one") << "bytes";
+            std::filesystem::rename(name + "/one", name + "/two");
+            const auto made = co_await queue.next();
+            REQUIRE(made.has_value());
+            const auto changes = queue.take_changes(made->key());
+            REQUIRE(changes.value().size() == 2);
+            CHECK((*changes)[0].kinds == kevring::created);
+            CHECK((*changes)[0].name == "one");
+            CHECK((*changes)[1].kinds == kevring::change_kind::moved_to);
+            CHECK((*changes)[1].name == "two");
+            CHECK(queue.remove(*added));
+            CHECK(queue.take_changes(*added).error() == std::errc::no_such_file_or_directory);
+            std::filesystem::remove_all(name);
+        }
         SECTION("a process") {
             const pid_t child = ::fork();
             if (child == 0) ::_exit(3);

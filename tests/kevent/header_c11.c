@@ -6,6 +6,7 @@
 #define SAME(a, b) _Static_assert((a) == (b), #a " == " #b)
 
 /* K-001 */
+SAME(sizeof(struct kevent_change), 264);
 SAME(sizeof(struct kevent_id), 8);
 SAME(_Alignof(struct kevent_id), 8);
 SAME(offsetof(struct kevent_id, raw[0]), 0);

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <string>
 
 #include <sys/stat.h>
@@ -193,6 +194,108 @@ TEST_CASE("a directory reports names that are made and removed", "[kevent][inode
     q.remove(both);
     directory.make("a");
     CHECK(q.silent());
+}
+
+TEST_CASE("a directory keeps names and cookies for who asks for them", "[kevent][inode]") {
+    queue q;
+    const temporary_directory directory;
+    const std::uint32_t mask = KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE | KEVENT_INODE_MOVED_FROM |
+                               KEVENT_INODE_MOVED_TO | KEVENT_INODE_NAMES;
+    const ukevent request = record(KEVENT_INODE, directory.number(), mask);
+    q.add(request);
+    std::array<kevent_change, 3> got{};
+    const auto take = [&] {
+        return kevent_inode_changes(q.number(), request.id, static_cast<unsigned>(got.size()),
+                                    got.data());
+    };
+    CHECK(take() == 0);
+
+    directory.make("a");
+    directory.rename("a", "b");
+    directory.remove("b");
+    REQUIRE(::mkdirat(directory.number(), "a", 0700) == 0);
+    CHECK(q.get_one().ret_data[0] == (mask & ~std::uint32_t{KEVENT_INODE_NAMES}));
+
+    REQUIRE(take() == 3);
+    CHECK(got[0].event == KEVENT_INODE_CREATE);
+    CHECK(got[0].name == std::string("a"));
+    CHECK(got[0].cookie == 0);
+    CHECK(got[1].event == KEVENT_INODE_MOVED_FROM);
+    CHECK(got[1].name == std::string("a"));
+    CHECK(got[2].event == KEVENT_INODE_MOVED_TO);
+    CHECK(got[2].name == std::string("b"));
+    CHECK((got[1].cookie != 0 && got[1].cookie == got[2].cookie));
+    REQUIRE(take() == 2);
+    CHECK(got[0].event == KEVENT_INODE_REMOVE);
+    CHECK(got[1].event == (KEVENT_INODE_CREATE | KEVENT_INODE_DIRECTORY));
+    CHECK(take() == 0);
+    CHECK(q.silent());
+    REQUIRE(::unlinkat(directory.number(), "a", AT_REMOVEDIR) == 0);
+
+    kevent_id stranger = request.id;
+    stranger.raw[1] = 1;
+    CHECK(kevent_inode_changes(q.number(), stranger, 3, got.data()) == -ENOENT);
+    ukevent nameless = record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE);
+    nameless.id = stranger;
+    q.add(nameless);
+    CHECK(kevent_inode_changes(q.number(), stranger, 3, got.data()) == -EINVAL);
+    CHECK(kevent_inode_changes(q.number(), request.id, 1, nullptr) == -EFAULT);
+    CHECK(kevent_inode_changes(-1, request.id, 3, got.data()) == -EBADF);
+    q.remove(request);
+    CHECK(take() == -ENOENT);
+}
+
+TEST_CASE("names that nobody takes are lost from some point on, and that is said",
+          "[kevent][inode]") {
+    queue q;
+    const temporary_directory directory;
+    const ukevent request =
+        record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE | KEVENT_INODE_NAMES);
+    q.add(request);
+    for (int i = 0; i < 1100; ++i) {
+        directory.make("a");
+        directory.remove("a");
+    }
+    CHECK(is_done(q.get_one()));
+
+    std::vector<kevent_change> got(2000);
+    REQUIRE(kevent_inode_changes(q.number(), request.id, 2000, got.data()) == 1025);
+    CHECK(got[1023].event == KEVENT_INODE_CREATE);
+    CHECK(got[1024].event == KEVENT_INODE_LOST);
+    CHECK(got[1024].name[0] == 0);
+
+    directory.make("b");
+    CHECK(is_done(q.get_one()));
+    REQUIRE(kevent_inode_changes(q.number(), request.id, 2000, got.data()) == 1);
+    CHECK(got[0].name == std::string("b"));
+}
+
+TEST_CASE("when the kernel loses changes, every directory fires for all that it asked for",
+          "[kevent][inode]") {
+    int queued_max = 0;
+    std::ifstream("/proc/sys/fs/inotify/max_queued_events") >> queued_max;
+    if (queued_max == 0 || queued_max > 100'000) return;  // it would take too long
+    queue q;
+    const temporary_directory busy;
+    const temporary_directory quiet;
+    const std::uint32_t both = KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE;
+    q.add(record(KEVENT_INODE, busy.number(), KEVENT_INODE_CREATE));
+    const ukevent silent_one = record(KEVENT_INODE, quiet.number(), both | KEVENT_INODE_NAMES);
+    q.add(silent_one);
+
+    for (int i = 0; i <= queued_max / 2; ++i) {
+        busy.make("a");
+        busy.remove("a");
+    }
+
+    const auto got = q.get(2);
+    REQUIRE(got.size() == 2);
+    CHECK(got[0].ret_data[0] == KEVENT_INODE_CREATE);
+    CHECK(got[1].id.raw[0] == static_cast<std::uint32_t>(quiet.number()));
+    CHECK(got[1].ret_data[0] == both);
+    kevent_change change{};
+    REQUIRE(kevent_inode_changes(q.number(), silent_one.id, 1, &change) == 1);
+    CHECK(change.event == KEVENT_INODE_LOST);
 }
 
 TEST_CASE("registrations of one directory do not disturb each other", "[kevent][inode]") {
