@@ -73,6 +73,14 @@ public:
         return (type() == event_type::socket || type() == event_type::pipe) && !failed() &&
                (record_.ret_data[0] & static_cast<std::uint32_t>(kind)) != 0;
     }
+    /// A TCP socket that is ready for `accept`: the connections that wait. Others: 0.
+    std::uint32_t waiting_connections() const noexcept {
+        return can(socket_kind::accept) ? record_.ret_data[1] : 0;
+    }
+    /// A note: how often notify() has fired it since its last event.
+    std::uint32_t notifications() const noexcept {
+        return type() == event_type::unotify ? record_.ret_data[1] : 0;
+    }
     /// A timer: how many periods have ended since its last event.
     std::uint32_t expirations() const noexcept { return record_.ret_data[1]; }
     /// A note: its number. A signal: its number. A process: its number.

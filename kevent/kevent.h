@@ -120,13 +120,28 @@ struct ukevent {
     uint32_t event;       /* which activity: bits by type */
     uint32_t req_flags;   /* KEVENT_REQ_... */
     uint32_t ret_flags;   /* KEVENT_RET_...; set by the queue, ignored in a request */
-    uint32_t ret_data[2]; /* by type; with BROKEN, ret_data[1] is a negative error number */
+    uint32_t ret_data[2]; /* by type, see below; with BROKEN, [1] is a negative error number */
     union {
         uint32_t user[2]; /* the program's own: never looked at, returned as given at ADD */
         void* ptr;
         uint64_t user_u64 __attribute__((aligned(8)));
     };
 };
+
+/* What ret_data of an event says. Where 2006 had nothing, it is of ours.
+ *
+ *              [0]                                  [1]
+ * SOCKET       which bits of the event mask hold    of ACCEPT on a TCP socket: connections waiting
+ * PIPE         which bits of the event mask hold    0
+ * POLL         which bits of the event mask hold    0
+ * INODE        which bits of the event mask came    0
+ * TIMER        time of the last expiry, in ms       expiries since the last record
+ * POSIX_TIMER  expiries since the last record       0
+ * SIGNAL       the sending process                  the value that sigqueue() sent
+ * UNOTIFY      0                                    READY commands since the last record
+ * PROCESS      exit code, or the signal             CLD_EXITED, CLD_KILLED, ...; 0: not a child
+ * AIO          bytes sent, low half                 bytes sent, high half
+ * NAIO         bytes moved                          bytes moved */
 
 /* A ring in the program's memory: 8 + 40 * ring_size bytes, aligned to 8.
  *

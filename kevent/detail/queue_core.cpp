@@ -250,6 +250,7 @@ int queue_core::add_one(ukevent& record, const source_factory& make, bool& answe
     const readiness state = forced ? readiness::not_ready : one->origin->test_added();
     if (state == readiness::broken) return -EPIPE;
     if (state == readiness::ready && !one->has(KEVENT_REQ_ALWAYS_QUEUE)) {
+        one->origin->collecting();
         one->record.ret_flags = KEVENT_RET_DONE;
         record = one->record;
         answered = true;
@@ -377,6 +378,7 @@ int queue_core::mark_ready(ukevent* records, unsigned count) {
     for (unsigned i = 0; i < count; ++i) {
         registration* const one = find(records[i]);
         if (one != nullptr) {
+            one->origin->marked();
             make_ready(*one, KEVENT_RET_DONE);
             continue;
         }

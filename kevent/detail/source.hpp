@@ -100,6 +100,8 @@ public:
     virtual readiness added() { return readiness::not_ready; }
     /// REMOVE: nobody wants the origin's work any more. Closing the queue is not that.
     virtual void removed() noexcept {}
+    /// READY: the program itself has fired it.
+    virtual void marked() noexcept {}
     /// No report comes after this, until arm().
     virtual void disarm() noexcept = 0;
 

@@ -35,6 +35,8 @@ protected:
         watch_.number = held_.number();
     }
     fd_ref held() const noexcept { return held_; }
+    /// What is watched: its own descriptor, or before the first arm() that of the request.
+    int number() const noexcept;
 
     /// The bits of poll(2) that the present event mask asks for.
     virtual std::uint32_t wanted_bits() const noexcept = 0;
@@ -50,7 +52,6 @@ protected:
     }
 
 private:
-    int number() const noexcept;
     std::uint32_t bits_now() const noexcept;
     void active(std::uint32_t poll_bits) noexcept final;
 

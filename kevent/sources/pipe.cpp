@@ -15,6 +15,7 @@ struct pipe_kind {
     static bool can_send(std::uint32_t, std::uint32_t poll_bits) noexcept {
         return (poll_bits & POLLERR) == 0;
     }
+    static std::uint32_t count(int, std::uint32_t) noexcept { return 0; }
 };
 
 }  // namespace

@@ -1,6 +1,12 @@
 // socket.cpp: sockets that can be received from, accepted from or sent to.
 #include <kevring/kevent/sources/stream_source.hpp>
 
+#include <cerrno>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 namespace kevring::detail {
 namespace {
 
@@ -16,6 +22,18 @@ struct socket_kind {
         const bool only_sends = (event & input_events) == 0;
         const bool failed = (poll_bits & (POLLERR | POLLHUP)) != 0;
         return !(only_sends && failed);
+    }
+
+    // Connections that wait to be accepted. Linux says it for TCP only, in a field that has another
+    // meaning where the socket does not listen (net/ipv4/tcp.c, tcp_get_info()).
+    static std::uint32_t count(int number, std::uint32_t satisfied) noexcept {
+        if ((satisfied & KEVENT_SOCKET_ACCEPT) == 0) return 0;
+        tcp_info info{};
+        socklen_t size = sizeof info;
+        const int caller_errno = errno;
+        const int answer = ::getsockopt(number, IPPROTO_TCP, TCP_INFO, &info, &size);
+        errno = caller_errno;
+        return answer == 0 && info.tcpi_state == TCP_LISTEN ? info.tcpi_unacked : 0;
     }
 };
 

@@ -19,7 +19,8 @@ inline constexpr std::uint32_t output_bits = POLLOUT | POLLWRNORM;
 /// true any more.
 ///
 /// `Kind` says of a type of file: `file_type` in st_mode, `other_file_error` for another type,
-/// the `input_events`, the bits `end_bits` that say that an end has gone, and can_send().
+/// the `input_events`, the bits `end_bits` that say that an end has gone, can_send(), and count(),
+/// which is ret_data[1].
 template <class Kind>
 class stream_source final : public fd_source {
 public:
@@ -32,6 +33,13 @@ public:
         auto made = std::make_unique<stream_source>(host, of);
         made->share(*file, &is_ready);
         return made;
+    }
+
+    // At the last moment: more may have come since the activity.
+    bool collecting() noexcept override {
+        const std::uint32_t satisfied = of_.record.ret_data[0];
+        set_results(satisfied, Kind::count(number(), satisfied));
+        return true;
     }
 
 private:

@@ -1,10 +1,15 @@
 // unotify.cpp: events of the program's own, fired by KEVENT_CTL_READY.
 #include <kevring/kevent/detail/source.hpp>
 
+#include <limits>
+#include <utility>
+
 namespace kevring::detail {
 namespace {
 
 // There is no origin. Silent when added, unless ALWAYS_QUEUE asks otherwise; MODIFY fires it.
+//
+// ret_data[1]   READY commands since the last record; 0 where something else has fired it
 class unotify_source final : public source {
 public:
     using source::source;
@@ -15,6 +20,16 @@ public:
         return of_.has(KEVENT_REQ_ALWAYS_QUEUE) ? readiness::ready : readiness::not_ready;
     }
     void disarm() noexcept override {}
+    void marked() noexcept override {
+        if (marked_count_ != std::numeric_limits<std::uint32_t>::max()) ++marked_count_;
+    }
+    bool collecting() noexcept override {
+        set_results(0, std::exchange(marked_count_, 0));
+        return true;
+    }
+
+private:
+    std::uint32_t marked_count_ = 0;
 };
 
 }  // namespace

@@ -194,6 +194,7 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
             CHECK_FALSE(queue.notify(note(43)));
             const auto got = co_await queue.next();
             CHECK(got.value().number() == 42);
+            CHECK(got->notifications() == 2);
             CHECK(got->user<job>() == job::read);
             co_await expect_nothing(queue);
         }

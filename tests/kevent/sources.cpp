@@ -8,8 +8,7 @@ using namespace kevent_test;
 
 namespace {
 
-// A TCP connection over loopback: the near end, and the far end.
-std::pair<kevring::fd, kevring::fd> tcp_pair() {
+std::pair<kevring::fd, sockaddr_in> tcp_listener() {
     kevring::fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in at{};
     at.sin_family = AF_INET;
@@ -17,10 +16,21 @@ std::pair<kevring::fd, kevring::fd> tcp_pair() {
     socklen_t size = sizeof at;
     auto* const address = reinterpret_cast<sockaddr*>(&at);
     REQUIRE(::bind(listener.number(), address, size) == 0);
-    REQUIRE(::listen(listener.number(), 1) == 0);
+    REQUIRE(::listen(listener.number(), 8) == 0);
     REQUIRE(::getsockname(listener.number(), address, &size) == 0);
-    kevring::fd far(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    REQUIRE(::connect(far.number(), address, size) == 0);
+    return {std::move(listener), at};
+}
+
+kevring::fd connected_to(const sockaddr_in& at) {
+    kevring::fd made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::connect(made.number(), reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0);
+    return made;
+}
+
+// A TCP connection over loopback: the near end, and the far end.
+std::pair<kevring::fd, kevring::fd> tcp_pair() {
+    const auto [listener, at] = tcp_listener();
+    kevring::fd far = connected_to(at);
     kevring::fd near(::accept4(listener.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     REQUIRE(near.valid());
     return {std::move(near), std::move(far)};
@@ -104,6 +114,33 @@ TEST_CASE("a listening socket reports a connection", "[kevent][socket]") {
     REQUIRE(::connect(client.number(), reinterpret_cast<sockaddr*>(&at), size) == 0);
 
     CHECK(q.get_one().ret_data[0] == KEVENT_SOCKET_ACCEPT);
+}
+
+TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][socket]") {
+    queue q;
+    const auto listening = tcp_listener();
+    const int listener = listening.first.number();
+    const ukevent request = record(KEVENT_SOCKET, listener, KEVENT_SOCKET_ACCEPT);
+    q.add(request);
+
+    const kevring::fd first = connected_to(listening.second);
+    const kevring::fd second = connected_to(listening.second);
+    CHECK(q.get_one().ret_data[1] == 2);
+
+    const kevring::fd third = connected_to(listening.second);
+    CHECK(q.get_one().ret_data[1] == 3);
+    q.remove(request);
+    ukevent again = request;
+    REQUIRE(q.ctl(KEVENT_CTL_ADD, again) == 1);
+    CHECK(again.ret_data[0] == KEVENT_SOCKET_ACCEPT);
+    CHECK(again.ret_data[1] == 3);
+
+    // Of a connection the same field of the kernel means something else.
+    const kevring::fd near(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    REQUIRE(::send(first.number(), "abc", 3, 0) == 3);
+    q.add(record(KEVENT_SOCKET, near.number(), KEVENT_SOCKET_RECV | KEVENT_SOCKET_ACCEPT,
+                 KEVENT_REQ_ALWAYS_QUEUE));
+    CHECK(q.get_one().ret_data[1] == 0);
 }
 
 TEST_CASE("POLL implies nothing: a hang-up is reported to who asks for it",
@@ -282,4 +319,16 @@ TEST_CASE("a note is silent when added, unless it is to be queued", "[kevent][un
     q.modify(note(1));
     CHECK(q.get_one().id.raw_u64 == 1);
     CHECK(q.silent());
+}
+
+TEST_CASE("a note says how often it was fired", "[kevent][unotify][K-048]") {
+    queue q;
+    q.add(note(1));
+    for (int i = 0; i < 3; ++i) CHECK(q.ready(note(1)) == 1);
+    CHECK(q.get_one().ret_data[1] == 3);
+
+    CHECK(q.ready(note(1)) == 1);
+    CHECK(q.get_one().ret_data[1] == 1);
+    q.modify(note(1));
+    CHECK(q.get_one().ret_data[1] == 0);
 }
