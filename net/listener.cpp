@@ -107,6 +107,11 @@ task<result<socket>> listener::accept() {
     }
 }
 
+void listener::finish() noexcept {
+    if (!connections_) connections_.emplace(*on_, fd_);
+    connections_->finish();
+}
+
 result<endpoint> listener::local() const noexcept {
     endpoint of;
     socklen_t bytes = endpoint::capacity();

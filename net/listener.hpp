@@ -59,6 +59,11 @@ public:
     ///            was reset before it was accepted is passed over.
     task<result<socket>> accept();
 
+    /// Accepts no more. accept() gives the connections that were accepted before that, and then
+    /// operation_canceled. Others wait in the kernel for whoever shares the socket, and find a
+    /// reset when the last one closes it.
+    void finish() noexcept;
+
     /// Where it listens: with the port that the kernel chose for port 0.
     result<endpoint> local() const noexcept;
     fd_ref native() const noexcept { return fd_; }

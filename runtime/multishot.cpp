@@ -27,7 +27,13 @@ void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
             std::exchange(waiter_, nullptr)->resume();  // last: the stream may be gone on return
             return;
         }
-        if (!armed_) arm();
+        if (armed_) return;
+        if (!finished_) {
+            arm();
+            return;
+        }
+        error_ = -ECANCELED;
+        std::exchange(waiter_, nullptr)->resume();  // last: as above
         return;
     }
     if (armed_ && !pausing_ && is_full()) {
@@ -43,7 +49,7 @@ void multishot_state::arm() noexcept {
 }
 
 void multishot_state::arm_waiting() noexcept {
-    if (waiter_ != nullptr && !armed_) arm();
+    if (waiter_ != nullptr && !armed_ && !finished_) arm();
 }
 
 bool multishot_state::is_passing(std::int32_t) noexcept { return false; }
@@ -57,6 +63,16 @@ void multishot_state::detach() noexcept {
         return;
     }
     if (!pausing_) ring_.queue_cancel(*this);
+}
+
+void multishot_state::finish() noexcept {
+    if (std::exchange(finished_, true)) return;
+    if (armed_) {
+        if (!pausing_) ring_.queue_cancel(*this);
+        pausing_ = true;
+    } else if (waiter_ != nullptr) {  // it waits for what it needs to be armed
+        next_awaiter::stopped(*waiter_, stop_cause::stopped);
+    }
 }
 
 bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
@@ -75,6 +91,10 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
     }
     if (of_.error_ != 0) {
         error_ = std::exchange(of_.error_, 0);
+        return false;
+    }
+    if (of_.finished_ && !of_.armed_) {
+        cause_ = stop_cause::stopped;
         return false;
     }
     waiter_ = waiter;

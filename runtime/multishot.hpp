@@ -47,6 +47,10 @@ public:
     /// The stream has gone: ends the request, then deletes this.
     void detach() noexcept;
 
+    /// Ends the request for good. What has arrived when the kernel has ended it can still be taken;
+    /// behind that a wait ends with operation_canceled.
+    void finish() noexcept;
+
     virtual bool has_item() const noexcept = 0;
     ring& on() const noexcept { return ring_; }
 
@@ -78,6 +82,7 @@ private:
     std::int32_t error_ = 0;  // a failure that nobody has been told yet
     bool armed_ = false;      // a request is in flight
     bool pausing_ = false;    // ... and has been asked to end because nobody takes what arrives
+    bool finished_ = false;   // ... and is never armed again
     bool detached_ = false;
 };
 

@@ -66,6 +66,10 @@ public:
     };
     next_operation next() noexcept { return next_operation(*state_); }
 
+    /// Accepts no more. next() gives the connections that the kernel has accepted until it hears of
+    /// this, then operation_canceled: none is lost where another process goes on with the listener.
+    void finish() noexcept { state_->finish(); }
+
 private:
     class state;
     friend class next_operation;

@@ -378,6 +378,70 @@ TEST_CASE("connections that nobody took are closed with the stream",
     run_on(on, body);
 }
 
+// Another process may go on with the listening socket: what it does not take must be given here.
+TEST_CASE("a finished accept stream gives every connection that the kernel took for it",
+          "[runtime][accept][multishot]") {
+    for (const bool armed : {false, true}) {
+        CAPTURE(armed);
+        ring on;
+        const listening doors;
+        auto body = [&]() -> task<void> {
+            kevring::accept_stream stream(on, doors.socket);
+            std::vector<kevring::fd> clients;
+            std::size_t given = 0;
+            if (armed) {
+                clients.push_back(doors.dial());
+                const auto first = co_await stream.next();
+                given += first ? 1 : 0;
+            }
+            for (int i = 0; i < 5; ++i) clients.push_back(doors.dial());
+
+            stream.finish();
+            stream.finish();
+            while (true) {
+                const auto more = co_await stream.next();
+                if (!more) {
+                    CHECK(more.error() == std::errc::operation_canceled);
+                    break;
+                }
+                ++given;
+            }
+
+            // The rest waits in the kernel.
+            while (given < clients.size()) {
+                kevring::accept_operation accept(on, doors.socket);
+                const auto limit = co_await kevring::within(10s);
+                const auto other = co_await accept;
+                REQUIRE(other.has_value());
+                ++given;
+            }
+            CHECK(given == clients.size());
+            const auto none = co_await stream.next();
+            CHECK(!none.has_value());
+        };
+        run_on(on, body);
+    }
+}
+
+TEST_CASE("finishing an accept stream ends who waits for it", "[runtime][accept][multishot]") {
+    ring on;
+    const listening doors;
+    auto body = [&]() -> task<void> {
+        kevring::accept_stream stream(on, doors.socket);
+        auto wait = [&]() -> task<void> {
+            const auto none = co_await stream.next();
+            REQUIRE(!none.has_value());
+            CHECK(none.error() == std::errc::operation_canceled);
+        };
+        kevring::task_scope waiting(on);
+        waiting.spawn(wait());
+        co_await kevring::yield();
+        stream.finish();
+        co_await waiting.join();
+    };
+    run_on(on, body);
+}
+
 TEST_CASE("a poll stream gives edges, merged", "[runtime][poll][multishot]") {
     ring on;
     const kevring::fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
