@@ -2,14 +2,15 @@
 #pragma once
 
 #include "access_log_format.hpp"
+#include "log_target.hpp"
 
-#include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <string>
-#include <string_view>
+#include <vector>
 
 namespace httpd {
 
@@ -19,33 +20,40 @@ namespace httpd {
 /// Thread     That of its loop.
 class access_log {
 public:
-    /// `path` empty: nothing is logged. "-": standard output.
-    ///
-    /// Errors     Throws std::system_error when the file cannot be opened.
-    access_log(std::string path, access_log_format format);
+    /// `target` null: nothing is logged.
+    explicit access_log(std::shared_ptr<const log_target> target);
 
-    bool enabled() const noexcept { return file_.valid(); }
+    bool enabled() const noexcept { return target_ != nullptr; }
     void add(const access_record& record);
 
-    /// Writes every second until stopped, then what is left.
+    /// Goes over to another file, or to the same one opened anew. Lines that wait go to the new one
+    /// where it differs by neither name nor form, as after the file has been renamed, else to the
+    /// one that they were meant for.
+    void use(std::shared_ptr<const log_target> target);
+
+    /// Writes every second until stopped, then what is left. Ends by itself when nothing is logged
+    /// any more; one runs at a time.
     kevring::task<void> write_lines(kevring::ring& on);
-    /// Opens the file anew before the next write, after it has been renamed; keeps the old one
-    /// where that fails.
-    void reopen() noexcept { reopen_ = true; }
+    bool is_written() const noexcept { return is_written_; }
+
     /// Lines that did not fit while the disk was too slow.
     std::uint64_t dropped_count() const noexcept { return dropped_count_; }
 
 private:
-    kevring::task<bool> write_now(kevring::ring& on);
-    void open_anew() noexcept;
+    struct lines {
+        std::shared_ptr<const log_target> target;
+        std::string text;
+    };
 
-    std::string path_;
+    void collect();
+    kevring::task<bool> write_now(kevring::ring& on);
+
+    std::shared_ptr<const log_target> target_;
     access_log_formatter format_;
-    kevring::fd file_;
     std::string pending_;
-    std::string writing_;
+    std::vector<lines> leaving_;  // in the order in which they are to be written
     std::uint64_t dropped_count_ = 0;
-    bool reopen_ = false;
+    bool is_written_ = false;
 };
 
 }  // namespace httpd

@@ -127,7 +127,10 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
     std::string carried;  // a head that came in pieces
     std::string_view input = as_text(first);
     outbox out(of_);
+    std::shared_ptr<const configuration> with;  // an idle connection holds none
     while (true) {
+        if (with != of_.current()) with = of_.current();
+        with_ = with.get();
         parser.reset();
         while (parser.parse(input) == parse_state::incomplete) {
             if (!out.empty()) {
@@ -140,7 +143,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             if (carried.empty()) {
                 carried = input;
                 first.reset();  // a slow client holds no buffer of the pool
-                allow(of_.options().head_time);
+                allow(with_->options.head_time);
             } else if (input.size() != carried.size()) {
                 carried.erase(0, carried.size() - input.size());
             }
@@ -160,7 +163,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
         // A body that nobody wants is read over, so that the next request can be found.
         kevring::borrowed_buffer further;
         if (head.has_body()) {
-            body_reader body(head, of_.options().body_bytes_max);
+            body_reader body(head, with_->options.body_bytes_max);
             rest.remove_prefix(body.read(rest));
             bool asked = head.expects() != expectation::continue_100 || !rest.empty();
             while (body.state() == body_state::incomplete) {
@@ -173,7 +176,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
                     const bool sent = co_await flush(out);
                     if (!sent) co_return outcome::close;
                 }
-                allow(of_.options().idle_time);
+                allow(with_->options.idle_time);
                 auto more = co_await client_.receive();
                 if (!more || more->empty()) co_return outcome::close;
                 further = std::move(*more);
@@ -216,6 +219,7 @@ kevring::task<void> connection::refuse(unsigned status, const request_head& head
 // has room. It costs no frame. Returns false, and has done nothing, where that is not so.
 bool connection::answer_at_once(const request_head& head, outbox& out, bool keep) {
     if (head.method() != request_method::get || has_any(head, fields_of_conditions)) return false;
+    if (with_ != of_.current().get()) return false;  // what is cached is the next configuration's
     const auto* const known = of_.cached(head.path());
     if (known == nullptr || (*known)->available != 0) return false;
     const open_file& file = (*known)->plain;
@@ -240,14 +244,16 @@ kevring::task<connection::outcome> connection::answer(const request_head& head, 
     unsigned status = 500;
     std::string lines;
     if (head.method() == request_method::get || head.method() == request_method::head) {
-        if (const auto* const known = of_.cached(head.path())) {
+        // A reload between the head and here: what is cached is the next configuration's.
+        const bool current = with_ == of_.current().get();
+        if (const auto* const known = current ? of_.cached(head.path()) : nullptr) {
             const std::shared_ptr<const served_file> file = *known;  // may leave the cache
             const bool sent = co_await answer_file(head, *file, out, keep);
             co_return sent ? after : outcome::close;
         }
-        const resource found = co_await of_.shared().files.find(of_.on(), head.path());
+        const resource found = co_await with_->files.find(of_.on(), head.path());
         if (found.file) {
-            of_.cache(head.path(), found.file);
+            if (with_ == of_.current().get()) of_.cache(head.path(), found.file);
             const bool sent = co_await answer_file(head, *found.file, out, keep);
             co_return sent ? after : outcome::close;
         }
@@ -406,7 +412,7 @@ kevring::task<bool> connection::send_large(const open_file& file, byte_range ran
     with.header = out.bytes();
     with.expected =
         kevring::file_version{.byte_count = file.byte_count, .modified_ns = file.modified_ns};
-    with.by_copy = of_.options().by_copy;
+    with.by_copy = with_->options.by_copy;
     const kevring::file_range wanted{.offset = range.first, .count = range.count};
     const kevring::send_report report =
         co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);
@@ -440,13 +446,13 @@ kevring::task<bool> connection::append(std::string_view text, outbox& out) {
 
 response_head connection::begin_head(outbox& out, unsigned status) {
     response_head made(out.space(), status);
-    made.lines(of_.shared().answers.lines()).lines("Date: ").lines(of_.date()).lines("\r\n");
+    made.lines(with_->answers.lines()).lines("Date: ").lines(of_.date()).lines("\r\n");
     return made;
 }
 
 kevring::task<bool> connection::answer_short(const request_head& head, unsigned status, bool keep,
                                              std::string_view lines, outbox& out) {
-    const own_answers& own = of_.shared().answers;
+    const own_answers& own = with_->answers;
     const std::string all_lines = std::string(own.lines()).append(lines);
     short_response what;
     what.status = status;
@@ -491,8 +497,8 @@ kevring::task<bool> connection::answer_page(const request_head& head, std::strin
 
 // The client may take as long as it likes, as long as it takes something.
 void connection::allow_body(std::uint64_t byte_count) noexcept {
-    const std::uint64_t rate = of_.options().send_bytes_per_second_min;
-    const std::chrono::nanoseconds step = of_.options().idle_time;
+    const std::uint64_t rate = with_->options.send_bytes_per_second_min;
+    const std::chrono::nanoseconds step = with_->options.idle_time;
     if (rate == 0) {
         patience_.set(kevring::never_ns);
     } else if (bytes_taken(client_.native())) {

@@ -169,6 +169,7 @@ private:
     bool last_ = false;  // this response ends the connection
 
     // Of the request that is being answered.
+    const configuration* with_ = nullptr;  // held by exchange()
     unsigned status_ = 0;
     std::uint64_t body_bytes_ = 0;  // that the kernel took, or will with the next send
     std::int64_t began_ns_ = 0;     // when its head was complete; if anyone wants to know

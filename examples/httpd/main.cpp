@@ -1,6 +1,8 @@
 // main.cpp: sets the server up: settings, sockets, loops, and what signals ask for.
-#include "access_log.hpp"
+#include "configuration.hpp"
+#include "crew.hpp"
 #include "descriptors.hpp"
+#include "doors.hpp"
 #include "inheritance.hpp"
 #include "metrics_server.hpp"
 #include "settings.hpp"
@@ -15,28 +17,22 @@
 #include <kevring/runtime/task_scope.hpp>
 
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <deque>
 #include <exception>
-#include <mutex>
+#include <list>
+#include <memory>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include <fcntl.h>
 #include <sched.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 namespace {
 
-using httpd::worker;
+using httpd::settings;
 
 unsigned core_count() noexcept {
     cpu_set_t allowed;
@@ -44,259 +40,164 @@ unsigned core_count() noexcept {
     return static_cast<unsigned>(std::max(1, CPU_COUNT(&allowed)));
 }
 
-/// The listening sockets of all loops: bound before any loop begins, so that a port in use is said
-/// at once and with its name.
-class doors {
+/// The server, as its control loop has it: what is listened at and what is served, the loops that
+/// do it, and the queue in which all that the control loop waits for arrives.
+class server {
 public:
-    doors(const httpd::settings& options, unsigned worker_count) : of_worker_(worker_count) {
-        std::vector<kevring::fd> inherited = httpd::take_inherited_sockets();
-        for (kevring::fd& each : inherited) share(std::move(each));
-        if (inherited.empty() || options.listen_given)
-            for (const std::string& text : options.listen) bind(text);
-    }
-    doors(const doors&) = delete;
-    doors& operator=(const doors&) = delete;
-    ~doors() {
-        for (const std::string& path : unix_paths_) ::unlink(path.c_str());
-    }
+    server(int argc, char** argv, const settings& first, unsigned loop_count);
 
-    std::vector<kevring::listener> take(kevring::ring& on, unsigned worker_index) {
-        std::vector<kevring::listener> taken;
-        for (kevring::fd& each : of_worker_[worker_index]) taken.emplace_back(on, std::move(each));
-        return taken;
-    }
-    const std::vector<kevring::endpoint>& addresses() const noexcept { return addresses_; }
+    kevring::task<void> control();
+    kevring::task<void> work(unsigned index);
 
 private:
-    // One socket from which all loops accept.
-    void share(kevring::fd listening) {
-        kevring::endpoint where;
-        socklen_t bytes = kevring::endpoint::capacity();
-        ::getsockname(listening.number(), where.address(), &bytes);
-        where.set_address_bytes(bytes);
-        addresses_.push_back(where);
-        for (std::size_t i = 1; i < of_worker_.size(); ++i)
-            of_worker_[i].emplace_back(::fcntl(listening.number(), F_DUPFD_CLOEXEC, 0));
-        of_worker_.front().push_back(std::move(listening));
-    }
-
-    void bind(const std::string& text) {
-        auto where =
-            kevring::value_or_throw(kevring::endpoint::parse(text), ("--listen " + text).c_str());
-        const bool shared = where.family() == AF_UNIX;
-        const bool several = of_worker_.size() > 1;
-        kevring::listener_options options;
-        options.reuse_port = several && !shared;
-        for (std::vector<kevring::fd>& own : of_worker_) {
-            if (shared && &own != &of_worker_.front()) {
-                // A Unix address has one socket, from which all loops accept.
-                own.emplace_back(::fcntl(of_worker_.front().back().number(), F_DUPFD_CLOEXEC, 0));
-                continue;
-            }
-            own.push_back(kevring::value_or_throw(kevring::open_listening_socket(where, options),
-                                                  ("--listen " + text).c_str()));
-            if (&own != &of_worker_.front()) continue;
-            socklen_t bytes = kevring::endpoint::capacity();
-            ::getsockname(own.back().number(), where.address(), &bytes);
-            where.set_address_bytes(bytes);  // the port that port 0 became, for the others
-            addresses_.push_back(where);
-            if (!where.path().empty()) unix_paths_.emplace_back(where.path());
-        }
-    }
-
-    std::vector<std::vector<kevring::fd>> of_worker_;
-    std::vector<kevring::endpoint> addresses_;
-    std::vector<std::string> unix_paths_;
-};
-
-// What the loops tell the control loop: notes of its queue.
-constexpr kevring::note all_have_left{1};
-constexpr kevring::note reported{2};
-
-/// Something that other threads ask of a loop, any number of times; asked again before it has been
-/// done, it is done once.
-class request_to_loop : private kevring::work {
-public:
-    using function = void (*)(worker&) noexcept;
-    explicit request_to_loop(function what) noexcept : work(arrived), what_(what) {}
-
-    void send(kevring::ring& to) noexcept {
-        // acq_rel: pairs with the same in arrived(); the item is in one mailbox at most.
-        if (!pending_.exchange(true, std::memory_order_acq_rel)) to.post(*this);
-    }
-
-    worker* target = nullptr;  // written and read on its loop; null once it has left
-
-private:
-    static void arrived(work& item) noexcept {
-        auto& self = static_cast<request_to_loop&>(item);
-        self.pending_.exchange(false, std::memory_order_acq_rel);
-        if (self.target != nullptr) self.what_(*self.target);
-    }
-
-    const function what_;
-    std::atomic<bool> pending_{false};
-};
-
-/// The server's loops, as the control loop sees them, and the queue in which all that it waits for
-/// arrives: signals, and notes from the loops. Outlives the loops, and with it what is on its way
-/// to them.
-class crew final : public httpd::report_source {
-public:
-    explicit crew(unsigned worker_count) : members_(worker_count), left_count_(worker_count) {
-        const kevring::signal_set signals{SIGINT, SIGTERM, SIGHUP};
-        kevring::value_or_throw(signals.block(), "signals");  // in all threads that will be
-        for (const int number : {SIGINT, SIGTERM, SIGHUP})
-            kevring::value_or_throw(events_.add(kevring::signal(number)), "signals");
-        kevring::value_or_throw(events_.add(all_have_left), "the control queue");
-        kevring::value_or_throw(reports_.add(reported), "the queue of reports");
-        for (member& each : members_) each.last.tell([this] { reports_.notify(reported); });
-    }
-
-    kevring::task<void> refresh() override;
-    const httpd::report_slot& slot(std::size_t index) const noexcept override {
-        return members_[index].last;
-    }
-    std::size_t slot_count() const noexcept override { return members_.size(); }
-
-    // Called on the worker's loop.
-
-    httpd::report_slot& slot(unsigned index) noexcept { return members_[index].last; }
-    void join(unsigned index, worker& who) {
-        member& self = members_[index];
-        self.drain.target = self.reopen.target = self.report.target = &who;
-        const std::lock_guard lock(mutex_);
-        self.on = &who.on();
-        if (draining_) self.drain.send(*self.on);
-    }
-    void leave(unsigned index) noexcept {
-        member& self = members_[index];
-        self.drain.target = self.reopen.target = self.report.target = nullptr;
-        const std::lock_guard lock(mutex_);
-        self.on = nullptr;
-        if (--left_count_ == 0) events_.notify(all_have_left);
-        reports_.notify(reported);  // who waits for this loop's report waits no more
-    }
-
-    // Called on the control loop.
-
-    kevring::task<void> obey();
-
-private:
-    struct member {
-        request_to_loop drain{[](worker& on) noexcept { on.drain(); }};
-        request_to_loop reopen{[](worker& on) noexcept { on.reopen(); }};
-        request_to_loop report{[](worker& on) noexcept { on.report(); }};
-        httpd::report_slot last;
-        kevring::ring* on = nullptr;  // null before join() and after leave()
+    // A metrics listener, while it is served.
+    struct metrics_door {
+        unsigned number;
+        kevring::cancel_scope* scope;
     };
 
-    void ask_all(request_to_loop member::* what) noexcept {
-        const std::lock_guard lock(mutex_);
-        if (what == &member::drain) draining_ = true;
-        for (member& each : members_)
-            if (each.on != nullptr) (each.*what).send(*each.on);
-    }
-    bool all_have_reported(const std::vector<std::uint64_t>& after) noexcept {
-        const std::lock_guard lock(mutex_);
-        for (std::size_t i = 0; i < members_.size(); ++i)
-            if (members_[i].on != nullptr && members_[i].last.number() == after[i]) return false;
-        return true;
-    }
+    struct prepared {
+        httpd::doors::change listening;
+        httpd::doors::change metrics;
+    };
 
-    kevring::event_queue events_;
-    kevring::event_queue reports_;
-    std::deque<member> members_;
-    // Guarded by mutex_: what follows, and `on` of each member.
-    std::mutex mutex_;
-    unsigned left_count_;
+    prepared open(const settings& with, std::vector<kevring::fd> inherited = {});
+    void use(const settings& with, prepared opened);
+    void reload() noexcept;
+    void change_metrics(kevring::task_scope& beside);
+    kevring::task<void> serve_metrics_at(httpd::opened_door where);
+
+    const int argc_;
+    char** const argv_;
+    const settings first_;    // some hold until the end
+    bool inherited_ = false;  // sockets, so that none need be listed
     bool draining_ = false;
+
+    httpd::shared_state shared_;
+    kevring::event_queue events_;
+    httpd::doors listening_;
+    httpd::doors metrics_;
+    httpd::crew loops_;
+    std::vector<httpd::doors::change> metrics_changes_;  // that are to be made
+    std::list<metrics_door> metrics_doors_;
 };
+
+server::server(int argc, char** argv, const settings& first, unsigned loop_count)
+    : argc_(argc),
+      argv_(argv),
+      first_(first),
+      listening_("--listen", loop_count),
+      metrics_("--metrics", 1),
+      loops_(loop_count, events_) {
+    const kevring::signal_set signals{SIGINT, SIGTERM, SIGHUP};
+    kevring::value_or_throw(signals.block(), "signals");  // in all threads that will be
+    for (const int number : {SIGINT, SIGTERM, SIGHUP})
+        kevring::value_or_throw(events_.add(kevring::signal(number)), "signals");
+    std::vector<kevring::fd> inherited = httpd::take_inherited_sockets();
+    inherited_ = !inherited.empty();
+    prepared opened = open(first, std::move(inherited));
+    // Last: with the rights of root only sockets are bound, so that what can be opened now can be
+    // opened again by a reload.
+    httpd::become(first.user);
+    use(first, std::move(opened));
+}
+
+server::prepared server::open(const settings& with, std::vector<kevring::fd> inherited) {
+    const bool listed = !inherited_ || with.listen_given;
+    std::vector<std::string> metrics;
+    if (!with.metrics.empty()) metrics.push_back(with.metrics);
+    return {
+        listening_.prepare(listed ? with.listen : std::vector<std::string>(), std::move(inherited)),
+        metrics_.prepare(metrics)};
+}
+
+// All of it or, where something is wrong, nothing.
+void server::use(const settings& with, prepared opened) {
+    const auto made = std::make_shared<const httpd::configuration>(with);
+    for (const httpd::doors::door& each : opened.listening.made())
+        std::fprintf(stderr, "httpd: serving %s at %s%s\n", with.root.c_str(),
+                     each.where.family() == AF_UNIX ? "" : "http://",
+                     each.where.to_string().c_str());
+    listening_.commit(opened.listening);
+    metrics_.commit(opened.metrics);
+    loops_.change(made, std::move(opened.listening.opened), opened.listening.closed);
+    metrics_changes_.push_back(std::move(opened.metrics));
+}
+
+void server::reload() noexcept try {
+    settings next = httpd::read_settings_again(argc_, argv_);
+    httpd::fit_to_descriptors(next, static_cast<unsigned>(loops_.slot_count()));
+    use(next, open(next));
+    if (next.thread_count != first_.thread_count || next.user != first_.user)
+        std::fprintf(stderr, "httpd: --threads and --user are as they were until a restart\n");
+    std::fprintf(stderr, "httpd: the configuration has been read again\n");
+} catch (const std::exception& wrong) {
+    std::fprintf(stderr, "httpd: the configuration stays as it was: %s\n", wrong.what());
+}
+
+void server::change_metrics(kevring::task_scope& beside) {
+    for (httpd::doors::change& each : std::exchange(metrics_changes_, {})) {
+        for (httpd::opened_door& opened : each.opened.front())
+            beside.spawn(serve_metrics_at(std::move(opened)));
+        for (const unsigned number : each.closed)
+            for (const metrics_door& door : metrics_doors_)
+                if (door.number == number) door.scope->request_stop();
+    }
+}
+
+kevring::task<void> server::serve_metrics_at(httpd::opened_door where) {
+    auto limit = co_await kevring::within(std::chrono::nanoseconds::max());
+    kevring::ring& on = *kevring::ring::current();
+    const auto self = metrics_doors_.insert(metrics_doors_.end(), {where.door, &limit.scope()});
+    co_await httpd::serve_metrics(kevring::listener(on, std::move(where.socket)), loops_);
+    metrics_doors_.erase(self);
+}
 
 // Until all loops have left, or the run is stopped because one of them failed.
-kevring::task<void> crew::obey() {
-    while (true) {
-        const auto event = co_await events_.next();
-        if (!event || event->type() == kevring::event_type::unotify) co_return;
-        ask_all(event->number() == SIGHUP ? &member::reopen : &member::drain);
-    }
-}
-
-// A loop that is too busy to answer in time is shown as it was.
-kevring::task<void> crew::refresh() {
-    std::vector<std::uint64_t> before;
-    for (const member& each : members_) before.push_back(each.last.number());
-    const auto limit = co_await kevring::within(std::chrono::seconds(1));
-    ask_all(&member::report);
-    while (!all_have_reported(before)) {
-        const auto one = co_await reports_.next();
-        if (!one) co_return;
-    }
-}
-
-struct program {
-    program(httpd::settings with, unsigned worker_count)
-        : options(std::move(with)),
-          shared(options),
-          listening(options, worker_count),
-          loops(worker_count) {
-        if (options.metrics.empty()) return;
-        const std::string name = "--metrics " + options.metrics;
-        const auto where =
-            kevring::value_or_throw(kevring::endpoint::parse(options.metrics), name.c_str());
-        metrics = kevring::value_or_throw(kevring::open_listening_socket(where), name.c_str());
-    }
-
-    const httpd::settings options;
-    httpd::shared_state shared;
-    doors listening;
-    crew loops;
-    kevring::fd metrics;  // taken by the control loop
-};
-
-kevring::task<void> work(program& all, unsigned index) {
+kevring::task<void> server::control() {
     kevring::ring& on = *kevring::ring::current();
-    httpd::access_log log(all.options.access_log, all.options.log_format);
-    worker own(on, all.shared, all.listening.take(on, index), log, all.loops.slot(index));
-    all.loops.join(index, own);
+    kevring::cancel_scope& outer = co_await kevring::current_scope();
+    kevring::task_scope beside(on, &outer);
+    while (true) {
+        change_metrics(beside);
+        const auto event = co_await events_.next();
+        if (!event || event->type() == kevring::event_type::unotify) break;
+        if (event->number() != SIGHUP) {
+            draining_ = true;
+            loops_.drain();
+        } else if (!draining_) {
+            reload();
+        }
+    }
+    beside.request_stop();
+    co_await beside.join();
+}
+
+kevring::task<void> server::work(unsigned index) {
+    kevring::ring& on = *kevring::ring::current();
+    httpd::worker own(on, shared_, loops_.first_change(index), loops_.slot(index));
+    loops_.join(index, own);
     std::exception_ptr failure;
     try {
         co_await own.serve();
     } catch (...) {
         failure = std::current_exception();
     }
-    all.loops.leave(index);
+    loops_.leave(index);
     if (failure) std::rethrow_exception(failure);
-}
-
-kevring::task<void> control(program& all) {
-    kevring::ring& on = *kevring::ring::current();
-    kevring::cancel_scope& outer = co_await kevring::current_scope();
-    kevring::task_scope beside(on, &outer);
-    if (all.metrics)
-        beside.spawn(
-            httpd::serve_metrics(kevring::listener(on, std::move(all.metrics)), all.loops));
-    co_await all.loops.obey();
-    beside.request_stop();
-    co_await beside.join();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) try {
-    httpd::settings options;
-    if (const auto ends = httpd::read_settings(argc, argv, options)) return *ends;
+    settings first;
+    if (const auto ends = httpd::read_settings(argc, argv, first)) return *ends;
     std::signal(SIGPIPE, SIG_IGN);
-    const unsigned worker_count = options.thread_count != 0 ? options.thread_count : core_count();
-    httpd::fit_to_descriptors(options, worker_count);
-    program all(std::move(options), worker_count);
-    httpd::become(all.options.user);
-    for (const kevring::endpoint& where : all.listening.addresses())
-        std::fprintf(stderr, "httpd: serving %s at %s%s\n", all.options.root.c_str(),
-                     where.family() == AF_UNIX ? "" : "http://", where.to_string().c_str());
-
-    kevring::run(worker_count + 1,
-                 [&](unsigned index) { return index == 0 ? control(all) : work(all, index - 1); });
+    const unsigned loop_count = first.thread_count != 0 ? first.thread_count : core_count();
+    httpd::fit_to_descriptors(first, loop_count);
+    server all(argc, argv, first, loop_count);
+    kevring::run(loop_count + 1,
+                 [&](unsigned index) { return index == 0 ? all.control() : all.work(index - 1); });
     return 0;
 } catch (const std::exception& failure) {
     std::fprintf(stderr, "httpd: %s\n", failure.what());

@@ -6,16 +6,20 @@
 #include <CLI/CLI.hpp>
 
 #include <map>
+#include <stdexcept>
 
 namespace httpd {
+namespace {
 
-std::optional<int> read_settings(int argc, char** argv, settings& into) {
-    CLI::App app("Serves the files below a folder over HTTP.", "httpd");
+// Throws CLI::ParseError, also for what --help and --version ask for.
+void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe) {
     app.set_version_flag("--version", std::string("httpd of kevring ") + kevring::version());
     app.set_config("--config", "", "read options from FILE, one `name = value` a line");
+    // A name that is not known is a mistake, and not to be passed over.
+    app.allow_config_extras(CLI::config_extras_mode::error);
     app.footer(
         "SIGINT and SIGTERM finish what is being sent and stop; a second one stops at once.\n"
-        "SIGHUP opens the access log anew.");
+        "SIGHUP reads the options and the file of --config again, and opens the access log anew.");
 
     const std::map<std::string, access_log_format> formats{
         {"common", access_log_format::common},
@@ -24,7 +28,6 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     double head_seconds = 10;
     double idle_seconds = 60;
     double drain_seconds = 10;
-    bool describe = false;
 
     app.add_option("--root", into.root, "the folder to serve")->capture_default_str();
     app.add_option("--listen", into.listen,
@@ -73,15 +76,7 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
                  "been read reaches a client");
     app.add_flag("--describe", describe, "say what this kernel offers and what is used, and end");
 
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& ended) {
-        return app.exit(ended);
-    }
-    if (describe) {
-        std::fputs(kevring::describe().c_str(), stdout);
-        return 0;
-    }
+    app.parse(argc, argv);
     const auto milliseconds = [](double seconds) {
         return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
     };
@@ -89,7 +84,33 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     into.head_time = milliseconds(head_seconds);
     into.idle_time = milliseconds(idle_seconds);
     into.drain_time = milliseconds(drain_seconds);
-    return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<int> read_settings(int argc, char** argv, settings& into) {
+    CLI::App app("Serves the files below a folder over HTTP.", "httpd");
+    bool describe = false;
+    try {
+        parse(app, argc, argv, into, describe);
+    } catch (const CLI::ParseError& ended) {
+        return app.exit(ended);
+    }
+    if (!describe) return std::nullopt;
+    std::fputs(kevring::describe().c_str(), stdout);
+    return 0;
+}
+
+settings read_settings_again(int argc, char** argv) {
+    CLI::App app("", "httpd");
+    settings read;
+    bool describe = false;
+    try {
+        parse(app, argc, argv, read, describe);
+    } catch (const CLI::ParseError& wrong) {
+        throw std::runtime_error(wrong.what());
+    }
+    return read;
 }
 
 }  // namespace httpd

@@ -11,7 +11,7 @@
 
 namespace httpd {
 
-/// Read once, before the loops begin; constant from then on.
+/// Constant once read; a reload reads others.
 struct settings {
     std::string root = ".";
     std::vector<std::string> listen{"127.0.0.1:8080"};
@@ -44,5 +44,10 @@ struct settings {
 ///
 /// Result     The exit status where the program is to end at once, as after --help.
 std::optional<int> read_settings(int argc, char** argv, settings& into);
+
+/// The same once more, while the program runs.
+///
+/// Errors     Throws std::runtime_error that says what is wrong.
+settings read_settings_again(int argc, char** argv);
 
 }  // namespace httpd

@@ -10,6 +10,9 @@
 #include <chrono>
 #include <utility>
 
+#include <fcntl.h>
+#include <sys/socket.h>
+
 namespace httpd {
 namespace {
 
@@ -24,17 +27,12 @@ kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::millis
 
 }  // namespace
 
-worker::worker(kevring::ring& on, shared_state& shared, std::vector<kevring::listener> listeners,
-               access_log& log, report_slot& reports)
-    : ring_(on),
-      shared_(shared),
-      log_(log),
-      reports_(reports),
-      timed_(log.enabled() || !shared.options.metrics.empty()),
-      listeners_(std::move(listeners)),
-      cache_(shared.options.open_file_count_max),
-      watch_(shared.files.root()) {
+worker::worker(kevring::ring& on, shared_state& shared, worker_change begin, report_slot& reports)
+    : ring_(on), shared_(shared), reports_(reports), log_(begin.with->log) {
     free_blocks_.reserve(free_block_count_max);
+    use(std::move(begin.with));
+    for (opened_door& each : begin.opened)
+        doors_.emplace_back(each.door, kevring::listener(ring_, std::move(each.socket)));
 }
 
 kevring::task<void> worker::serve() {
@@ -42,13 +40,13 @@ kevring::task<void> worker::serve() {
     kevring::task_scope logging(ring_, &outer);
     kevring::task_scope clients(ring_, &outer);
     kevring::task_scope accepting(ring_, &outer);
+    logging_ = &logging;
     clients_ = &clients;
     accepting_ = &accepting;
-    logging.spawn(log_.write_lines(ring_));
-    for (kevring::listener& doors : listeners_) accepting.spawn(accept_from(doors, clients));
+    write_log();
+    for (auto each = doors_.begin(); each != doors_.end();) accepting.spawn(accept_from(*each++));
     co_await accepting.join();
-    accepting_ = nullptr;
-    listeners_.clear();  // new clients are refused from here on
+    accepting_ = nullptr;  // new clients are refused from here on
 
     kevring::task_scope limit(ring_, &outer);
     limit.spawn(stop_later(clients, options().drain_time));
@@ -56,20 +54,73 @@ kevring::task<void> worker::serve() {
     clients_ = nullptr;
     limit.request_stop();
     co_await limit.join();
+    logging_ = nullptr;
     logging.request_stop();
     co_await logging.join();
 }
 
-kevring::task<void> worker::accept_from(kevring::listener& doors, kevring::task_scope& clients) {
-    while (true) {
-        auto accepted = co_await doors.accept();
-        if (!accepted) co_return;
-        const unsigned connected = shared_.connection_count.load(std::memory_order_relaxed);
-        if (connected < options().connection_count_max)
-            clients.spawn(connection::serve(*this, std::move(*accepted)));
-        else if (turned_away_ < options().clients_turned_away_max)
-            clients.spawn(turn_away(std::move(*accepted)));
+void worker::change(worker_change to) {
+    use(std::move(to.with));
+    write_log();
+    if (accepting_ == nullptr || draining_) return;
+    // first: a loop without a door would end
+    for (opened_door& each : to.opened) {
+        doors_.emplace_back(each.door, kevring::listener(ring_, std::move(each.socket)));
+        accepting_->spawn(accept_from(doors_.back()));
     }
+    for (const unsigned number : to.closed) {
+        const auto found = std::ranges::find(doors_, number, &door::number);
+        if (found == doors_.end()) continue;
+        found->closing = true;
+        found->listener.finish();
+    }
+}
+
+void worker::use(std::shared_ptr<const configuration> next) {
+    // Held by way of a count that no other loop touches: each request counts itself.
+    const auto own = std::make_shared<std::shared_ptr<const configuration>>(std::move(next));
+    cache_.reset();  // first: what is in it belongs to the configuration that goes
+    watch_.reset();
+    current_ = std::shared_ptr<const configuration>(own, own->get());
+    cache_.emplace(options().open_file_count_max);
+    watch_.emplace(current_->files.root());
+    log_.use(current_->log);
+    timed_ = log_.enabled() || !options().metrics.empty();
+}
+
+void worker::write_log() {
+    if (logging_ != nullptr && log_.enabled() && !log_.is_written())
+        logging_->spawn(log_.write_lines(ring_));
+}
+
+kevring::task<void> worker::accept_from(door& from) {
+    while (true) {
+        auto accepted = co_await from.listener.accept();
+        if (!accepted) break;
+        welcome(std::move(*accepted));
+    }
+    if (from.closing) accept_rest(from);
+    doors_.remove_if([&](const door& each) { return &each == &from; });
+}
+
+// Who has connected has been promised an answer; the kernel would reset those that wait at a socket
+// that is closed.
+void worker::accept_rest(door& from) {
+    const int socket = from.listener.native().number();
+    if (::fcntl(socket, F_SETFL, ::fcntl(socket, F_GETFL) | O_NONBLOCK) != 0) return;
+    while (true) {
+        kevring::fd client(::accept4(socket, nullptr, nullptr, SOCK_CLOEXEC));
+        if (!client) return;
+        welcome(kevring::socket(ring_, std::move(client)));
+    }
+}
+
+void worker::welcome(kevring::socket client) {
+    const unsigned connected = shared_.connection_count.load(std::memory_order_relaxed);
+    if (connected < options().connection_count_max)
+        clients_->spawn(connection::serve(*this, std::move(client)));
+    else if (turned_away_ < options().clients_turned_away_max)
+        clients_->spawn(turn_away(std::move(client)));
 }
 
 kevring::task<void> worker::turn_away(kevring::socket client) {
@@ -103,7 +154,7 @@ void worker::report() noexcept {
     now.starved = ring_.buffers().starved_count();
     now.log_lines_dropped = log_.dropped_count();
     now.open_connections = connections_.size();
-    now.cached_files = cache_.size();
+    now.cached_files = cache_->size();
     reports_.put(now);
 }
 
@@ -126,18 +177,18 @@ const std::shared_ptr<const served_file>* worker::cached(std::string_view raw_pa
     // turn of the loop took the request from the kernel.
     if (const std::uint64_t turn = ring_.counters().turns; turn != looked_in_turn_) {
         looked_in_turn_ = turn;
-        watch_.take_changes(cache_);
+        watch_->take_changes(*cache_);
     }
-    const auto* const known = cache_.find(raw_path);
-    if (known == nullptr || (*known)->watched || shared_.files.is_current(**known)) return known;
-    cache_.drop(raw_path);
+    const auto* const known = cache_->find(raw_path);
+    if (known == nullptr || (*known)->watched || current_->files.is_current(**known)) return known;
+    cache_->drop(raw_path);
     return nullptr;
 }
 
 void worker::cache(std::string_view raw_path, const std::shared_ptr<served_file>& file) {
     // Looked at once more when it is watched: it may have changed between the two.
-    file->watched = watch_.cover(file->plain) && shared_.files.is_current(*file);
-    cache_.put(raw_path, file);
+    file->watched = watch_->cover(file->plain) && current_->files.is_current(*file);
+    cache_->put(raw_path, file);
 }
 
 std::unique_ptr<send_block> worker::take_block() {

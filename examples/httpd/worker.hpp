@@ -2,12 +2,11 @@
 #pragma once
 
 #include "access_log.hpp"
+#include "configuration.hpp"
 #include "file_cache.hpp"
 #include "file_watch.hpp"
 #include "http_date.hpp"
-#include "own_answers.hpp"
 #include "settings.hpp"
-#include "site.hpp"
 #include "worker_report.hpp"
 
 #include <kevring/net/listener.hpp>
@@ -20,8 +19,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <list>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace httpd {
@@ -30,17 +32,21 @@ class connection;
 
 /// What all loops of the server share.
 struct shared_state {
-    explicit shared_state(const settings& with)
-        : options(with),
-          files(with.root, with.precompressed, with.directory_listing),
-          answers(with) {}
-
-    // Constant once the loops run.
-    const settings& options;
-    const site files;
-    const own_answers answers;
     // Written on any loop.
     std::atomic<unsigned> connection_count{0};
+};
+
+/// A listening socket for one loop, and the number that its address bears in all loops.
+struct opened_door {
+    unsigned door;
+    kevring::fd socket;
+};
+
+/// What a reload asks of one loop.
+struct worker_change {
+    std::shared_ptr<const configuration> with;
+    std::vector<opened_door> opened;
+    std::vector<unsigned> closed;
 };
 
 /// Memory for a response's head and a small body, kept warm between responses.
@@ -49,8 +55,8 @@ using send_block = std::array<char, 40 * 1024>;
 /// Thread     That of its loop.
 class worker {
 public:
-    worker(kevring::ring& on, shared_state& shared, std::vector<kevring::listener> listeners,
-           access_log& log, report_slot& reports);
+    /// `begin` has all of the doors, and closes none.
+    worker(kevring::ring& on, shared_state& shared, worker_change begin, report_slot& reports);
     worker(const worker&) = delete;
     worker& operator=(const worker&) = delete;
 
@@ -60,14 +66,17 @@ public:
     /// Stops accepting, ends idle connections, and gives the others the drain time; asked a second
     /// time it ends them at once.
     void drain() noexcept;
-    /// Opens the access log anew.
-    void reopen() noexcept { log_.reopen(); }
+    /// Goes over to another configuration. Requests that are being answered keep theirs; a door
+    /// that is closed first gives the connections that wait at it.
+    void change(worker_change to);
 
     kevring::ring& on() noexcept { return ring_; }
-    shared_state& shared() noexcept { return shared_; }
-    const settings& options() const noexcept { return shared_.options; }
-    /// The cached file for a path, if it is as it was; null: look it up.
+    /// What requests are answered by that begin now. Holding it costs no other loop anything.
+    const std::shared_ptr<const configuration>& current() const noexcept { return current_; }
+    const settings& options() const noexcept { return current_->options; }
+    /// The current configuration's cached file for a path, if it is as it was; null: look it up.
     const std::shared_ptr<const served_file>* cached(std::string_view raw_path);
+    /// Keeps a file that the current configuration has found.
     void cache(std::string_view raw_path, const std::shared_ptr<served_file>& file);
     access_log& log() noexcept { return log_; }
     /// Whether anyone wants to know how long requests take: else no clock is read for it.
@@ -87,24 +96,38 @@ public:
     void remove(connection& one) noexcept;
 
 private:
-    kevring::task<void> accept_from(kevring::listener& doors, kevring::task_scope& clients);
+    struct door {
+        door(unsigned number, kevring::listener listener)
+            : number(number), listener(std::move(listener)) {}
+        unsigned number;
+        kevring::listener listener;
+        bool closing = false;
+    };
+
+    void use(std::shared_ptr<const configuration> next);
+    void write_log();
+    kevring::task<void> accept_from(door& from);
+    void accept_rest(door& from);
+    void welcome(kevring::socket client);
     kevring::task<void> turn_away(kevring::socket client);
 
     // Constant after construction.
     kevring::ring& ring_;
     shared_state& shared_;
-    access_log& log_;
     report_slot& reports_;
-    const bool timed_;
 
-    std::vector<kevring::listener> listeners_;
-    file_cache cache_;
-    file_watch watch_;
+    std::shared_ptr<const configuration> current_;  // counted on this loop alone
+    access_log log_;
+    bool timed_ = false;
+    std::list<door> doors_;
+    std::optional<file_cache> cache_;  // of current_, and so is what hears of its changes
+    std::optional<file_watch> watch_;
     std::uint64_t looked_in_turn_ = 0;  // the turn in which changes were taken last
     std::vector<std::unique_ptr<send_block>> free_blocks_;
     std::vector<connection*> connections_;
     kevring::task_scope* accepting_ = nullptr;
     kevring::task_scope* clients_ = nullptr;
+    kevring::task_scope* logging_ = nullptr;
     unsigned turned_away_ = 0;  // clients that are being told so
     bool draining_ = false;
     http_date_cache date_;
