@@ -81,8 +81,8 @@ public:
     /// Runs turns until `done` is true, which a turn's work sets. Not from within a turn.
     void run_until(const bool& done);
     /// One turn: runs what is ready, hands requests over, reaps. Sleeps for work only where
-    /// `may_wait`, and then until a completion, a timer or a post(). A condition that the turn's own
-    /// work makes true does not end the sleep: for that there is run_until().
+    /// `may_wait`, and then until a completion, a timer or a post(). A condition that the turn's
+    /// own work makes true does not end the sleep: for that there is run_until().
     void turn(bool may_wait);
 
     // Requests. None of these fails: a full submission queue is flushed first.

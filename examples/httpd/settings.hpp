@@ -37,7 +37,7 @@ struct settings {
     std::uint64_t send_bytes_per_second_min = 1'024;  // a slower client is cut off
     std::uint64_t body_bytes_max = 1 << 20;           // of a request; more is refused
     unsigned open_file_count_max = 2'000;             // in the cache of each loop
-    bool by_copy = false;  // never sends by reference to the page cache
+    bool by_copy = false;                             // never sends by reference to the page cache
 };
 
 /// Reads argv, and the file that --config names.
