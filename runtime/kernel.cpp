@@ -154,6 +154,11 @@ int kernel::status_flags(int file) noexcept {
     return answer(::fcntl(file, F_GETFL), saved_errno);
 }
 
+int kernel::shut_down(int socket, int direction) noexcept {
+    const int saved_errno = errno;
+    return answer(::shutdown(socket, direction), saved_errno);
+}
+
 int kernel::make_nonblocking(int file) noexcept {
     const int saved_errno = errno;
     const int flags = status_flags(file);

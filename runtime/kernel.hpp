@@ -68,6 +68,7 @@ public:
     virtual ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
                                unsigned flags) noexcept;
     virtual int status_flags(int file) noexcept;  // fcntl(2), F_GETFL
+    virtual int shut_down(int socket, int direction) noexcept;
     /// Sets O_NONBLOCK on the open file behind a descriptor, where it is not set.
     virtual int make_nonblocking(int file) noexcept;
     /// Opens a pipe for about `capacity_bytes`; the capacity that it has got.
