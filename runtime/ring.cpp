@@ -94,6 +94,7 @@ void ring::queue(completion& request) noexcept {
     entry.user_data = reinterpret_cast<std::uintptr_t>(&request);
     ++in_flight_;
     ++counters_.requests;
+    counters_.punts += detail::always_punted(entry.opcode);
 }
 
 void ring::schedule(work& item) noexcept {

@@ -46,6 +46,7 @@ struct ring_counters {
     std::uint64_t cancels = 0;           // cancel entries queued
     std::uint64_t full_submissions = 0;  // enters only because the submission queue was full
     std::uint64_t overflows = 0;         // turns that found completions waiting in the kernel
+    std::uint64_t punts = 0;             // entries of a kind that the kernel gives to workers
     std::uint64_t wakes_sent = 0;        // by this process's threads to this ring, asleep
     std::uint64_t turns = 0;
 };

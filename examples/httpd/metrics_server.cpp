@@ -73,6 +73,7 @@ std::string metrics_page(const report_source& from) {
         all.loop.completions += one.loop.completions;
         all.loop.turns += one.loop.turns;
         all.loop.overflows += one.loop.overflows;
+        all.loop.punts += one.loop.punts;
         all.starved += one.starved;
         all.log_lines_dropped += one.log_lines_dropped;
         all.open_connections += one.open_connections;
@@ -116,6 +117,9 @@ std::string metrics_page(const report_source& from) {
     page.sample(all.loop.turns);
     page.counter("kevring_overflows_total", "Turns with answers that had waited in the kernel.");
     page.sample(all.loop.overflows);
+    page.counter("kevring_punts_total",
+                 "Requests that the kernel gave to a worker thread whatever they met.");
+    page.sample(all.loop.punts);
     page.counter("kevring_buffer_starvation_total", "Receives that found no buffer.");
     page.sample(all.starved);
     page.histogram("httpd_response_duration_seconds",

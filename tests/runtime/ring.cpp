@@ -7,6 +7,7 @@
 
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/features.hpp>
+#include <kevring/runtime/operations/fsync.hpp>
 #include <kevring/runtime/operations/nop.hpp>
 #include <kevring/runtime/operations/receive.hpp>
 #include <kevring/runtime/operations/send.hpp>
@@ -21,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include <fcntl.h>
 #include <sys/wait.h>
 
 using kevring::ring;
@@ -356,6 +358,22 @@ TEST_CASE("a ring says what it does and what the kernel offers", "[runtime][feat
     CHECK(on.counters().completions >= 1);
     CHECK(on.counters().enters >= 1);
     CHECK_THAT(kevring::describe(), ContainsSubstring("send_message"));
+}
+
+TEST_CASE("requests that a worker of the kernel carries out are counted as punts",
+          "[runtime][ring]") {
+    ring on;
+    const kevring::fd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    auto body = [&]() -> task<void> {
+        unsigned done_count = 0;
+        co_await go_through(on, done_count);
+        CHECK(on.counters().punts == 0);
+        kevring::fsync_operation sync(on, file);
+        const auto synced = co_await sync;
+        CHECK(!synced.has_value());  // it is no file; a worker has found that out
+        CHECK(on.counters().punts == 1);
+    };
+    kevring::run(on, body());
 }
 
 TEST_CASE("sleeping costs no enter but one, and time that stands still passes at once",
