@@ -245,6 +245,7 @@ int queue_core::add_one(ukevent& record, const source_factory& make, bool& answe
     auto made = make(*this, *one);
     if (!made) return error_number_of(made.error());
     one->origin = std::move(*made);
+    one->record.req_flags |= one->origin->forced_flags();
 
     const bool forced = one->has(KEVENT_REQ_READY);
     const readiness state = forced ? readiness::not_ready : one->origin->test_added();
@@ -322,8 +323,13 @@ void queue_core::modify_one(registration& one, std::uint32_t event, std::uint32_
     }
     const bool was_ready = one.ready();
     one.record.event = event;
-    one.record.req_flags = req_flags;
-    if (was_ready && one.has(KEVENT_REQ_ONESHOT)) return;  // it has fired already
+    one.record.req_flags = req_flags | one.origin->forced_flags();
+    if (was_ready && one.has(KEVENT_REQ_ONESHOT)) {
+        // It has fired already. Should it fail its last check, it is armed anew, by the new mask.
+        if (one.armed) one.origin->disarm();
+        one.armed = false;
+        return;
+    }
     one.record.ret_flags = was_ready ? one.record.ret_flags & KEVENT_RET_DONE : 0;
     int failure = 0;
     try {
@@ -581,8 +587,10 @@ int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit li
     waiter by;
     by.min_count = std::min(min_count, max_count);
     unsigned count = 0;
-    for (bool over = false; !over && count == 0;) {
-        over = await(held, by, max_count, limit);
+    for (bool more = true; more && count == 0;) {
+        const bool over = await(held, by, max_count, limit);
+        more = !over || ready_count_ != 0;  // what all fails its last check hides what is behind
+        if (over) limit = wait_limit::no_wait();
         while (count < max_count && ready_count_ != 0) {
             ukevent& record = into[count];
             if (!hand_out(record)) continue;
@@ -600,23 +608,25 @@ int queue_core::get_or_watch(loop_waiter& by, unsigned max_count, ukevent* into)
     ++call_;
     by.unlink();
     waiter nobody;
-    bool more = ready_count_ < max_count || ++calls_unharvested_ >= calls_unharvested_max;
-    while (more) {
-        calls_unharvested_ = 0;
-        const auto room =
-            max_count > ready_count_ ? static_cast<unsigned>(max_count - ready_count_) : 1u;
-        const unsigned wanted = std::min(room, batch_max - own_max) + own_max;
-        const int taken = harvest(held, nobody, wanted, nullptr, false);
-        more = taken == static_cast<int>(wanted) && ready_count_ < max_count;
-    }
     unsigned count = 0;
-    if (ready_count_ >= by.min_count) {
+    bool look = ready_count_ < max_count || ++calls_unharvested_ >= calls_unharvested_max;
+    while (count == 0) {
+        while (look) {
+            calls_unharvested_ = 0;
+            const auto room =
+                max_count > ready_count_ ? static_cast<unsigned>(max_count - ready_count_) : 1u;
+            const unsigned wanted = std::min(room, batch_max - own_max) + own_max;
+            const int taken = harvest(held, nobody, wanted, nullptr, false);
+            look = taken == static_cast<int>(wanted) && ready_count_ < max_count;
+        }
+        if (ready_count_ == 0 || ready_count_ < by.min_count) break;
         while (count < max_count && ready_count_ != 0) {
             ukevent& record = into[count];
             if (!hand_out(record)) continue;
             if (ring_ && !ring_->place(record)) record.ret_flags |= KEVENT_RET_COPY_FAILED;
             ++count;
         }
+        look = true;  // all have failed their last check
     }
     if (count == 0) by.insert_before(loop_waiters_);
     settle();
@@ -635,8 +645,11 @@ int queue_core::wait(unsigned wanted, unsigned old_uidx, wait_limit limit) {
     by.needs_space = true;
     by.old_uidx = old_uidx;
     unsigned count = 0;
-    for (bool over = false; !over && count == 0;) {
-        over = await(held, by, wanted, limit) || wanted == 0 || ring_->is_stale(old_uidx);
+    for (bool more = true; more && count == 0;) {
+        const bool over =
+            await(held, by, wanted, limit) || wanted == 0 || ring_->is_stale(old_uidx);
+        more = !over || (ready_count_ != 0 && wanted != 0 && !ring_->is_full());
+        if (over) limit = wait_limit::no_wait();
         while (count < wanted && ready_count_ != 0 && !ring_->is_full()) {
             ukevent record;
             if (!hand_out(record)) continue;

@@ -105,6 +105,8 @@ public:
     /// No report comes after this, until arm().
     virtual void disarm() noexcept = 0;
 
+    /// Request flags that every registration of the type has, whatever ADD and MODIFY say.
+    virtual std::uint32_t forced_flags() const noexcept { return 0; }
     /// True if arm() reports an origin that is ready already, so that nobody has to test().
     virtual bool arm_tests() const noexcept { return false; }
     /// The record is about to be handed out: the last moment to bring ret_data up to date. False:

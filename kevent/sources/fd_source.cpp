@@ -18,15 +18,15 @@ int fd_source::number() const noexcept {
 }
 
 int fd_source::arm() {
-    // With an empty mask no activity counts, errors included, which the kernel would report.
-    if (event() == KEVENT_MASK_EMPTY) {
-        disarm();
-        return 0;
-    }
     if (!held_) {
         const int copy = ::fcntl(number(), F_DUPFD_CLOEXEC, 0);
         if (copy < 0) return -errno;
         hold(fd(copy));
+    }
+    // With an empty mask no activity counts, errors included, which the kernel would report.
+    if (event() == KEVENT_MASK_EMPTY) {
+        disarm();
+        return 0;
     }
     watch_.near = &of_;
     // Second: what comes between is reported, and then taken for the answer.

@@ -56,9 +56,6 @@ public:
     using fd_source::hold;
 
     int arm() override {
-        // MODIFY may have set other flags: there is one record, and what was moved stays moved.
-        of_.record.req_flags |= KEVENT_REQ_ONESHOT;
-        of_.record.req_flags &= ~std::uint32_t{KEVENT_REQ_LAST_CHECK};
         if (outcome_ == readiness::broken) return error_number_;
         if (outcome_ == readiness::ready) return 0;
         if (event() == KEVENT_MASK_EMPTY) {
@@ -76,6 +73,7 @@ public:
         leave();
     }
 
+    std::uint32_t forced_flags() const noexcept override { return KEVENT_REQ_ONESHOT; }
     readiness test_added() override { return readiness::not_ready; }
     readiness added() override { return advance(); }
     bool collecting() noexcept override {

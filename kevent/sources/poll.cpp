@@ -26,14 +26,10 @@ public:
         const auto type = file->st_mode & S_IFMT;
         // poll(2) calls these always ready.
         if (type == S_IFREG || type == S_IFDIR) return error_from(-EINVAL);
-        of.record.req_flags |= KEVENT_REQ_LAST_CHECK;
         return std::make_unique<poll_source>(host, of);
     }
 
-    int arm() override {
-        of_.record.req_flags |= KEVENT_REQ_LAST_CHECK;  // MODIFY has set other flags
-        return fd_source::arm();
-    }
+    std::uint32_t forced_flags() const noexcept override { return KEVENT_REQ_LAST_CHECK; }
 
 private:
     std::uint32_t wanted_bits() const noexcept override { return event() & all_bits; }

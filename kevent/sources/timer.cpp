@@ -26,7 +26,10 @@ public:
     ~timer_source() override { disarm(); }
 
     int arm() override {
-        if (!timer_node::armed() && event() != KEVENT_MASK_EMPTY) start();
+        if (event() == KEVENT_MASK_EMPTY)
+            disarm();
+        else if (!timer_node::armed())
+            start();
         return 0;
     }
     readiness test() override { return readiness::ready; }  // so MODIFY fires it

@@ -244,3 +244,61 @@ TEST_CASE("a wait that is released takes what is ready", "[kevent][ready][K-055]
 
     CHECK(kevent_get_events(q.number(), 5, 8, long_time, got.data(), 0) == 2);
 }
+
+TEST_CASE("a timer whose mask becomes empty fires no more", "[kevent][control][timer]") {
+    queue q;
+    ukevent timer = record(KEVENT_TIMER, 0, KEVENT_TIMER_FIRED);
+    timer.id.raw[1] = 1'000'000;
+    q.add(timer);
+    timer.event = KEVENT_MASK_EMPTY;
+    q.modify(timer);
+    CHECK(is_done(q.get_one()));  // MODIFY itself fires it
+
+    ukevent got{};
+    CHECK(kevent_get_events(q.number(), 1, 1, milliseconds(20), &got, 0) == 0);
+}
+
+TEST_CASE("a ready registration that becomes one-shot is armed by its new mask, should it fail",
+          "[kevent][control]") {
+    queue q;
+    const auto peers = ends::sockets();
+    ukevent request = record(KEVENT_POLL, peers.near(), KEVENT_POLL_POLLPRI, KEVENT_REQ_READY);
+    q.add(request);
+    request.event = KEVENT_POLL_POLLIN;
+    request.req_flags = KEVENT_REQ_ONESHOT;
+    q.modify(request);
+    CHECK(q.silent());  // POLL is always checked last
+
+    peers.far_sends();
+    CHECK(q.get_one().ret_data[0] == KEVENT_POLL_POLLIN);
+}
+
+TEST_CASE("with an empty mask, too, a registration holds its file", "[kevent][control][K-102]") {
+    queue q;
+    auto peers = ends::sockets();
+    ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_MASK_EMPTY);
+    q.add(request);
+    peers.far_sends();
+    peers.close_near();
+
+    request.event = KEVENT_SOCKET_RECV;
+    q.modify(request);
+    CHECK(is_done(q.get_one()));
+}
+
+TEST_CASE("a record that fails its last check does not hide what is behind it",
+          "[kevent][control][K-093]") {
+    queue q(2);
+    const bool by_ring = GENERATE(false, true);
+    const auto quiet = ends::sockets();
+    const auto busy = ends::sockets();
+    const ukevent checked =
+        record(KEVENT_SOCKET, quiet.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK);
+    q.add(checked);
+    q.add(record(KEVENT_SOCKET, busy.near(), KEVENT_SOCKET_RECV));
+    q.ready(checked);
+    busy.far_sends();
+
+    ukevent got{};
+    CHECK((by_ring ? q.wait(1, 0) : kevent_get_events(q.number(), 1, 1, no_time, &got, 0)) == 1);
+}
