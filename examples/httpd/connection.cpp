@@ -193,7 +193,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             co_await refuse(417, head, out);
             co_return outcome::close;
         }
-        const bool keep = head.keep_alive() && !last_;
+        const bool keep = head.keep_alive() && !last_ && !of_.retiring();
         outcome after = keep ? outcome::keep : outcome::close;
         if (!answer_at_once(head, out, keep)) after = co_await answer(head, out, keep);
         finished(head);

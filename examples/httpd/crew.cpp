@@ -15,7 +15,8 @@ constexpr kevring::note reported{1};  // of the queue of reports
 
 crew::crew(unsigned loop_count, kevring::event_queue& events)
     : events_(events), left_count_(loop_count) {
-    kevring::value_or_throw(events_.add(all_have_left), "the control queue");
+    for (const kevring::note each : {all_serve, all_have_left})
+        kevring::value_or_throw(events_.add(each), "the control queue");
     kevring::value_or_throw(reports_.add(reported), "the queue of reports");
     for (unsigned i = 0; i < loop_count; ++i)
         members_.emplace_back(*this).last.tell([this] { reports_.notify(reported); });
@@ -62,6 +63,7 @@ void crew::join(unsigned index, worker& who) {
     self.on = &who.on();
     if (!self.changes.empty()) self.change.send(*self.on);
     if (draining_) self.drain.send(*self.on);
+    if (++joined_count_ == members_.size()) events_.notify(all_serve);
 }
 
 void crew::leave(unsigned index) noexcept {

@@ -22,8 +22,9 @@ namespace httpd {
 /// Outlives the loops, and with it what is on its way to them.
 class crew final : public report_source {
 public:
-    /// The note that tells that the last loop has left.
-    static constexpr kevring::note all_have_left{1};
+    // Notes that tell that the last loop has begun to serve, or has left.
+    static constexpr kevring::note all_serve{1};
+    static constexpr kevring::note all_have_left{2};
 
     /// `events` is told what the loops have to say; it is the control loop's.
     ///
@@ -36,6 +37,7 @@ public:
     /// a list for each loop.
     void change(const std::shared_ptr<const configuration>& with,
                 std::vector<std::vector<opened_door>> opened, const std::vector<unsigned>& closed);
+    void retire() noexcept { ask_all(&member::retire); }
     void drain() noexcept { ask_all(&member::drain); }
     kevring::task<void> refresh() override;
     const report_slot& slot(std::size_t index) const noexcept override {
@@ -81,6 +83,7 @@ private:
         worker* who = nullptr;  // null before join() and after leave()
         // Sent from the control loop.
         request drain{*this, [](member& to) { to.who->drain(); }};
+        request retire{*this, [](member& to) { to.who->retire(); }};
         request report{*this, [](member& to) { to.who->report(); }};
         request change{*this, [](member& to) { to.in.take_changes(to); }};
         // Read and written on any thread.
@@ -99,6 +102,7 @@ private:
     std::deque<member> members_;
     // Guarded by mutex_: what follows, and some of each member.
     std::mutex mutex_;
+    std::size_t joined_count_ = 0;
     std::size_t left_count_;
     bool draining_ = false;
 };

@@ -31,10 +31,8 @@ kevring::fd again(const kevring::fd& listening) {
     return other;
 }
 
-// The path of a socket that others have bound is theirs to remove.
 void remove_path(const doors::door& of) noexcept {
-    if (of.name.empty() || of.where.path().empty()) return;
-    ::unlink(std::string(of.where.path()).c_str());
+    if (of.removes_path && !of.where.path().empty()) ::unlink(std::string(of.where.path()).c_str());
 }
 
 }  // namespace
@@ -50,20 +48,56 @@ doors::change::~change() {
     for (const door& each : made_) remove_path(each);
 }
 
-void doors::inherit(kevring::fd listening, change& into) {
+// Several sockets of one address share its connections out between them, so each of them must be
+// accepted from; a loop that has none of its own gets another, or accepts from one of theirs.
+void doors::adopt(const std::string& name, std::vector<kevring::fd> sockets, change& into) {
     door& made = into.made_.emplace_back();
     made.number = next_number_++;
-    made.where = address_of(listening);
-    for (std::size_t i = 1; i < loop_count_; ++i)
-        into.opened[i].push_back({made.number, again(listening)});
-    into.opened[0].push_back({made.number, std::move(listening)});
+    made.name = name;
+    made.where = address_of(sockets.front());
+    const bool several = sockets.size() > 1;
+    for (std::size_t i = 0; i < std::max(sockets.size(), loop_count_); ++i) {
+        kevring::fd one;
+        if (i < sockets.size()) {
+            one = std::move(sockets[i]);
+            made.sockets.push_back(one.number());
+        } else if (several) {
+            kevring::listener_options options;
+            options.reuse_port = true;
+            auto opened = kevring::open_listening_socket(made.where, options);
+            if (opened) made.sockets.push_back(opened->number());
+            if (opened) one = std::move(*opened);
+        }
+        if (!one) one = again(into.opened[i % made.sockets.size()].back().socket);
+        into.opened[i % loop_count_].push_back({made.number, std::move(one)});
+    }
+}
+
+doors::change doors::prepare(const std::vector<std::string>& listed) {
+    std::vector<inherited_socket> none;
+    return prepare(listed, none);
 }
 
 doors::change doors::prepare(const std::vector<std::string>& listed,
-                             std::vector<kevring::fd> inherited) {
+                             std::vector<inherited_socket>& inherited) {
     change prepared;
     prepared.opened.resize(loop_count_);
-    for (kevring::fd& each : inherited) inherit(std::move(each), prepared);
+    const auto take = [&](const std::string& name) {
+        std::vector<kevring::fd> taken;
+        for (inherited_socket& each : inherited)
+            if (each.name == name) taken.push_back(std::move(each.socket));
+        std::erase_if(inherited, [](const inherited_socket& each) { return !each.socket; });
+        return taken;
+    };
+    for (const std::string& name : listed)
+        if (auto sockets = take(option_ + ' ' + name); !sockets.empty())
+            adopt(name, std::move(sockets), prepared);
+    if (option_ == "--listen")
+        for (kevring::fd& each : take(std::string())) {
+            std::vector<kevring::fd> one;
+            one.push_back(std::move(each));
+            adopt(std::string(), std::move(one), prepared);
+        }
     for (const door& each : open_)
         if (!each.name.empty() && std::ranges::find(listed, each.name) == listed.end())
             prepared.closed.push_back(each.number);
@@ -93,8 +127,13 @@ void doors::bind(const std::string& name, change& into) {
         of_loop.push_back(
             {made.number, kevring::value_or_throw(
                               kevring::open_listening_socket(made.where, options), what.c_str())});
-        if (!first) continue;
+        made.sockets.push_back(of_loop.back().socket.number());
+        if (!first) {
+            into.made_.back().sockets = made.sockets;
+            continue;
+        }
         made.name = name;
+        made.removes_path = true;
         made.where = address_of(of_loop.back().socket);  // the port that port 0 became
         into.made_.push_back(made);
     }
@@ -108,6 +147,25 @@ void doors::commit(change& prepared) {
     }
     for (door& each : prepared.made_) open_.push_back(std::move(each));
     prepared.made_.clear();
+}
+
+// The path of a socket of systemd, which has no name here, is never this process's.
+void doors::own_paths(bool owns) noexcept {
+    for (door& each : open_) each.removes_path = owns && !each.name.empty();
+}
+
+void doors::hand_over(std::vector<heirloom>& to) const {
+    for (const door& each : open_) {
+        const std::string name = each.name.empty() ? std::string() : option_ + ' ' + each.name;
+        for (const int socket : each.sockets) {
+            // A loop that could accept no longer has closed its own.
+            kevring::endpoint where;
+            socklen_t bytes = kevring::endpoint::capacity();
+            if (::getsockname(socket, where.address(), &bytes) != 0) continue;
+            where.set_address_bytes(bytes);
+            if (where == each.where) to.push_back({kevring::fd_ref(socket), name});
+        }
+    }
 }
 
 }  // namespace httpd

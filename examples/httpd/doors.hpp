@@ -1,6 +1,8 @@
 // doors.hpp: the addresses that the server listens at, and the sockets of its loops there.
 #pragma once
 
+#include "inheritance.hpp"
+#include "successor.hpp"
 #include "worker.hpp"
 
 #include <kevring/net/endpoint.hpp>
@@ -21,6 +23,8 @@ public:
         unsigned number = 0;
         std::string name;  // as in the settings; empty for a socket that was inherited
         kevring::endpoint where;
+        std::vector<int> sockets;  // one of each; open as long as the loops listen here
+        bool removes_path = false;
     };
 
     /// What is to be opened and closed. Dropped before commit(), it leaves all as it was.
@@ -46,17 +50,25 @@ public:
     doors& operator=(const doors&) = delete;
     ~doors();
 
-    /// Opens what is listed and not open yet, and says what is open and not listed any more.
-    /// Sockets that were bound by others are taken with it; all loops accept from each, and no
-    /// later change closes it.
+    /// Opens what is listed and not open yet, and says what is open and not listed any more. Those
+    /// of `inherited` that a predecessor listened at by a listed name are gone on with; those of
+    /// systemd are taken, too, and no later change closes them. The rest stays in `inherited`.
     ///
     /// Errors     Throws std::system_error that names the address.
-    change prepare(const std::vector<std::string>& listed, std::vector<kevring::fd> inherited = {});
+    change prepare(const std::vector<std::string>& listed,
+                   std::vector<inherited_socket>& inherited);
+    change prepare(const std::vector<std::string>& listed);
     /// What has been prepared goes to the loops.
     void commit(change& prepared);
 
+    /// Adds what a successor needs to go on here.
+    void hand_over(std::vector<heirloom>& to) const;
+    /// Whether the paths of Unix sockets are this process's to remove. Those that it has bound are,
+    /// until a successor serves; those that it has from a predecessor are once it serves itself.
+    void own_paths(bool owns) noexcept;
+
 private:
-    void inherit(kevring::fd listening, change& into);
+    void adopt(const std::string& name, std::vector<kevring::fd> sockets, change& into);
     void bind(const std::string& name, change& into);
 
     const std::string option_;

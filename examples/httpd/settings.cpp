@@ -19,12 +19,15 @@ void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe)
     app.allow_config_extras(CLI::config_extras_mode::error);
     app.footer(
         "SIGINT and SIGTERM finish what is being sent and stop; a second one stops at once.\n"
-        "SIGHUP reads the options and the file of --config again, and opens the access log anew.");
+        "SIGHUP reads the options and the file of --config again, and opens the access log anew.\n"
+        "SIGUSR2 starts the program anew and hands the listening sockets over to it.");
 
     const std::map<std::string, access_log_format> formats{
         {"common", access_log_format::common},
         {"combined", access_log_format::combined},
         {"json", access_log_format::json}};
+    const std::map<std::string, confinement> confinements{
+        {"auto", confinement::automatic}, {"on", confinement::on}, {"off", confinement::off}};
     double head_seconds = 10;
     double idle_seconds = 60;
     double drain_seconds = 10;
@@ -35,6 +38,11 @@ void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe)
         ->capture_default_str();
     app.add_option("--user", into.user,
                    "whose rights to keep once the sockets are bound, when started by root");
+    app.add_option("--confine", into.confine,
+                   "auto, on or off: the loops can open nothing but what is below the root, for "
+                   "reading; auto goes on where the kernel cannot do that")
+        ->transform(CLI::CheckedTransformer(confinements, CLI::ignore_case).description(""))
+        ->default_str("auto");
     app.add_option("--threads", into.thread_count, "loops; 0: one for each core")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
@@ -47,7 +55,8 @@ void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe)
                  "send FILE.zst, FILE.br or FILE.gz instead of FILE to clients that take them");
     app.add_option("--access-log", into.access_log, "a file, or - for standard output");
     app.add_option("--access-log-format", into.log_format, "common, combined or json")
-        ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case));
+        ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case).description(""))
+        ->default_str("common");
     app.add_option("--metrics", into.metrics,
                    "HOST:PORT or unix:PATH of /-/metrics, in the text format of Prometheus");
     app.add_option("--max-connections", into.connection_count_max,

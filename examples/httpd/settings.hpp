@@ -11,12 +11,16 @@
 
 namespace httpd {
 
+/// Whether the loops give up what is outside the root: where the kernel can do that, or else fail.
+enum class confinement : std::uint8_t { automatic, on, off };
+
 /// Constant once read; a reload reads others.
 struct settings {
     std::string root = ".";
     std::vector<std::string> listen{"127.0.0.1:8080"};
     bool listen_given = false;  // or inherited sockets are enough
     std::string user;           // to be once the sockets are bound; empty: as started
+    confinement confine = confinement::automatic;
     unsigned thread_count = 0;  // 0: one for each core that the process may use
 
     bool directory_listing = false;        // a page for a folder without index.html

@@ -8,10 +8,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <mutex>
 #include <utility>
 
-#include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 namespace httpd {
 namespace {
@@ -62,7 +63,7 @@ kevring::task<void> worker::serve() {
 void worker::change(worker_change to) {
     use(std::move(to.with));
     write_log();
-    if (accepting_ == nullptr || draining_) return;
+    if (accepting_ == nullptr || draining_ || retiring_) return;
     // first: a loop without a door would end
     for (opened_door& each : to.opened) {
         doors_.emplace_back(each.door, kevring::listener(ring_, std::move(each.socket)));
@@ -99,20 +100,30 @@ kevring::task<void> worker::accept_from(door& from) {
         if (!accepted) break;
         welcome(std::move(*accepted));
     }
-    if (from.closing) accept_rest(from);
+    if (from.closing || retiring_) accept_rest(from);
     doors_.remove_if([&](const door& each) { return &each == &from; });
 }
 
-// Who has connected has been promised an answer; the kernel would reset those that wait at a socket
-// that is closed.
+// Who has connected has been promised an answer, but the kernel resets those that wait at a socket
+// when the last one closes it. Where others go on with the socket, one connection may have woken
+// this process alone, just when it ceased to accept (a wait for connections is exclusive), and
+// would wait until another comes.
 void worker::accept_rest(door& from) {
     const int socket = from.listener.native().number();
-    if (::fcntl(socket, F_SETFL, ::fcntl(socket, F_GETFL) | O_NONBLOCK) != 0) return;
+    // O_NONBLOCK would be everybody's who shares the socket, and end their requests; this shows
+    // only in calls that wait in the kernel, as nobody else's do.
+    const auto set_timeout = [&](suseconds_t microseconds) {
+        const timeval time{.tv_sec = 0, .tv_usec = microseconds};
+        return ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) == 0;
+    };
+    const std::lock_guard alone(shared_.last_accept);  // another loop may have the same socket
+    if (!set_timeout(1)) return;
     while (true) {
         kevring::fd client(::accept4(socket, nullptr, nullptr, SOCK_CLOEXEC));
-        if (!client) return;
+        if (!client) break;
         welcome(kevring::socket(ring_, std::move(client)));
     }
+    set_timeout(0);
 }
 
 void worker::welcome(kevring::socket client) {
@@ -145,6 +156,12 @@ void worker::drain() noexcept {
     draining_ = true;
     if (accepting_ != nullptr) accepting_->request_stop();
     for (connection* each : connections_) each->drain();
+}
+
+void worker::retire() noexcept {
+    retiring_ = true;
+    // What the kernel has accepted for this process is served by it.
+    for (door& each : doors_) each.listener.finish();
 }
 
 void worker::report() noexcept {

@@ -21,6 +21,7 @@
 #include <ctime>
 #include <list>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -34,6 +35,7 @@ class connection;
 struct shared_state {
     // Written on any loop.
     std::atomic<unsigned> connection_count{0};
+    std::mutex last_accept;  // held by who takes what still waits at a socket
 };
 
 /// A listening socket for one loop, and the number that its address bears in all loops.
@@ -66,6 +68,9 @@ public:
     /// Stops accepting, ends idle connections, and gives the others the drain time; asked a second
     /// time it ends them at once.
     void drain() noexcept;
+    /// Others go on with the doors: stops accepting, and says to each client with its next answer
+    /// that the connection ends; those that ask nothing more end after the drain time.
+    void retire() noexcept;
     /// Goes over to another configuration. Requests that are being answered keep theirs; a door
     /// that is closed first gives the connections that wait at it.
     void change(worker_change to);
@@ -85,6 +90,7 @@ public:
     /// Puts a report where other threads read it.
     void report() noexcept;
     bool draining() const noexcept { return draining_; }
+    bool retiring() const noexcept { return retiring_; }
 
     std::unique_ptr<send_block> take_block();
     void give_block(std::unique_ptr<send_block> block) noexcept;
@@ -130,6 +136,7 @@ private:
     kevring::task_scope* logging_ = nullptr;
     unsigned turned_away_ = 0;  // clients that are being told so
     bool draining_ = false;
+    bool retiring_ = false;
     http_date_cache date_;
     worker_counters counters_;
 };
