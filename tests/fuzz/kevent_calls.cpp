@@ -85,7 +85,7 @@ public:
 
     void one(bytes& from) {
         const unsigned which = from.below(2);
-        switch (from.below(12)) {
+        switch (from.below(13)) {
             case 0:
             case 1: add(which, from); break;
             case 2: control(which, KEVENT_CTL_REMOVE, from); break;
@@ -98,6 +98,7 @@ public:
             case 9: timer(which, from); break;
             case 10: transfer(which, from); break;
             case 11: whole_buffer(which, from); break;
+            case 12: names(which, from); break;
         }
     }
 
@@ -332,6 +333,17 @@ private:
             whole_buffers_[from.below(4)] = static_cast<std::uint64_t>(id);
             registered_[which].insert({static_cast<std::uint64_t>(id), KEVENT_NAIO});
         }
+    }
+
+    void names(unsigned which, bytes& from) {
+        const ukevent asked = record(from);
+        std::array<kevent_change, 4> got;
+        const unsigned max = from.below(5);
+        const int count = counted(kevent_inode_changes, queues_[which], asked.id, max, got.data());
+        const bool there = registered_[which].count({asked.id.raw_u64, KEVENT_INODE}) != 0;
+        check(there ? count == -EINVAL || (count >= 0 && count <= static_cast<int>(max))
+                    : count == -ENOENT,
+              "changes are those of a registration");
     }
 
     // What is refused changes nothing.
