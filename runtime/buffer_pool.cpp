@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <new>
 #include <stdexcept>
 #include <system_error>
 
@@ -96,17 +99,17 @@ buffer_pool_state::feeding_work::feeding_work(buffer_pool_state& self) noexcept
 // Arms as many receivers as there are buffers. Which of them has bytes, only the kernel knows: as
 // long as a buffer is left when their answers are in, the next ones have their turn.
 void buffer_pool_state::feed() noexcept {
-    feeding_ = false;
+    // feeding_ stays true meanwhile: what comes home must not queue the feeder once more.
     for (unsigned count = offered_count_; count > 0 && starving_.linked(); --count) {
         auto& first = static_cast<starved_receiver&>(*starving_.next);
         first.unlink();
         first.fed(first);
     }
     if (offered_count_ > 0 && starving_.linked()) {
-        feeding_ = true;
         ring_.schedule(feeder_);
         return;
     }
+    feeding_ = false;
     let_go();  // last: this may be gone
 }
 
@@ -176,15 +179,52 @@ void buffer_pool_state::grow(unsigned count) {
 
 void buffer_pool_state::starved() noexcept {
     ++starved_count_;
-    if (!closed_) grow(buffer_count());
+    if (closed_) return;
+    grow(buffer_count());
+    make_room();
 }
 
 bool buffer_pool_state::feed_or_wait(starved_receiver& receiver) noexcept {
     if (closed_) return true;  // the kernel says so itself
     if (offered_count_ == 0) grow(buffer_count());
+    make_room();
     if (offered_count_ > 0) return true;
     if (!receiver.linked()) receiver.insert_before(starving_);
     return false;
+}
+
+// Peers that send ahead and are not listened to can hold every buffer; whoever is waited for must
+// have one all the same. What each can send ahead is bounded, and so is what this costs.
+void buffer_pool_state::make_room() noexcept {
+    while (offered_count_ == 0 && hoarding_.linked()) {
+        auto& first = static_cast<hoarding_receiver&>(*hoarding_.next);
+        first.unlink();
+        first.spill(first);
+    }
+}
+
+spilled_piece* buffer_pool_state::spill(std::uint16_t index) noexcept {
+    const std::uint32_t byte_count = slots_[index].byte_count;
+    void* const memory = std::malloc(sizeof(spilled_piece) + byte_count + sizeof(spilled_piece*));
+    if (memory == nullptr) return nullptr;
+    auto* const piece = new (memory) spilled_piece{nullptr, byte_count};
+    std::memcpy(piece->bytes(), memory_ + index * buffer_bytes_, byte_count);
+    std::memcpy(piece->bytes() + byte_count, &piece, sizeof piece);
+    give_back(index);
+    return piece;
+}
+
+spilled_piece* spilled_piece::ending_at(const std::byte* end) noexcept {
+    spilled_piece* piece = nullptr;
+    std::memcpy(&piece, end, sizeof piece);
+    return piece;
+}
+
+void spilled_piece::free(spilled_piece* piece) noexcept { std::free(piece); }
+
+borrowed_buffer buffer_pool_state::lend(spilled_piece& piece) noexcept {
+    hold();
+    return borrowed_buffer(*this, borrowed_buffer::of_no_slot, piece.bytes(), piece.byte_count);
 }
 
 void buffer_pool_state::close() noexcept {
@@ -210,7 +250,11 @@ void borrowed_buffer::remove_prefix(std::size_t count) noexcept {
 }
 
 void borrowed_buffer::give_back() noexcept {
-    if (pool_ != nullptr) pool_->come_home(index_);
+    if (pool_ == nullptr) return;
+    if (index_ != of_no_slot) [[likely]]
+        return pool_->come_home(index_);
+    detail::spilled_piece::free(detail::spilled_piece::ending_at(data_ + byte_count_));
+    pool_->let_go();
 }
 
 buffer_pool::buffer_pool(ring& on, const buffer_pool_options& options)

@@ -23,7 +23,8 @@ struct buffer_pool_options {
     /// Buffers at the beginning. More are added when the kernel runs out, so that the pool has as
     /// many as are in use at a time: few buffers stay in the processor's caches.
     unsigned buffer_count = 16;
-    /// The bound of that: at most 32768. Receivers wait for one to come home where all are out.
+    /// The bound of that: at most 32768. Receivers wait for one to come home where the program has
+    /// them all.
     unsigned buffer_count_max = 4096;
 };
 
@@ -69,6 +70,9 @@ public:
 
 private:
     friend class detail::buffer_pool_state;
+    // Bytes that had to make room in the pool; beyond every index, as a pool has 32768 buffers.
+    static constexpr std::uint16_t of_no_slot = 0xffff;
+
     borrowed_buffer(detail::buffer_pool_state& pool, std::uint16_t index, std::byte* data,
                     std::uint32_t byte_count) noexcept
         : pool_(&pool), data_(data), byte_count_(byte_count), index_(index) {}
@@ -81,7 +85,8 @@ private:
 };
 
 /// Buffers that belong to no connection: the kernel takes one when bytes are there, so memory grows
-/// with what happens, not with what is connected.
+/// with what happens, not with what is connected. Where all are out, those whose bytes nobody has
+/// taken yet are copied elsewhere, so that peers that send ahead starve no other.
 ///
 /// Lifetime   Within that of its ring. Buffers that are out, and streams that receive from the
 /// pool,

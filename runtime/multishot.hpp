@@ -70,6 +70,7 @@ protected:
     /// Takes back what may_arm() has begun: nobody waits any more.
     virtual void forget_arming() noexcept {}
 
+    bool awaited() const noexcept { return waiter_ != nullptr; }
     /// Arms the request for whoever waits, if anyone does.
     void arm_waiting() noexcept;
 

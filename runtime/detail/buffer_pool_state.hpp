@@ -21,6 +21,24 @@ struct starved_receiver : list_link {
     function fed;
 };
 
+/// A receiver with buffers that nobody has taken yet.
+struct hoarding_receiver : list_link {
+    using function = void (*)(hoarding_receiver&) noexcept;
+    explicit hoarding_receiver(function spill) noexcept : spill(spill) {}
+    function spill;  // moves what it holds out of the pool's buffers, as far as there is memory
+};
+
+/// Bytes that had to make room: in memory of their own. They follow the piece, and behind them is
+/// its address, since a buffer that is out knows its end, and not how much it has lost in front.
+struct spilled_piece {
+    spilled_piece* next = nullptr;
+    std::uint32_t byte_count = 0;
+
+    std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
+    static spilled_piece* ending_at(const std::byte* end) noexcept;
+    static void free(spilled_piece* piece) noexcept;
+};
+
 class buffer_pool_state {
 public:
     // A buffer between the kernel's answer and the program: a link in a receiver's queue.
@@ -47,6 +65,15 @@ public:
         --offered_count_;
         if (offered_count_ < idle_count_min_) idle_count_min_ = offered_count_;
     }
+    /// `receiver` holds buffers while nobody waits for them: they are copied out of the pool when
+    /// others find none.
+    void hoards(hoarding_receiver& receiver) noexcept {
+        if (!receiver.linked()) receiver.insert_before(hoarding_);
+    }
+    /// The bytes of buffer `index` once more, which goes home then; null: there is no memory.
+    spilled_piece* spill(std::uint16_t index) noexcept;
+    /// The same as lend(), for what was spilled.
+    borrowed_buffer lend(spilled_piece& piece) noexcept;
     /// Buffer `index` as a value that goes home by itself.
     borrowed_buffer lend(std::uint16_t index) noexcept;
     void give_back(std::uint16_t index) noexcept;
@@ -69,6 +96,7 @@ private:
     void free_memory() noexcept;
     void grow(unsigned count);
     void feed() noexcept;
+    void make_room() noexcept;
     void offer(std::uint16_t index) noexcept;
     void retire(std::uint16_t index) noexcept;
     void find_surplus() noexcept;
@@ -92,6 +120,7 @@ private:
     };
 
     list_link starving_;
+    list_link hoarding_;
     feeding_work feeder_{*this};
     bool feeding_ = false;  // the feeder stands in the run queue
     std::uint64_t starved_count_ = 0;

@@ -5,6 +5,7 @@
 #include <kevring/runtime/detail/uring.hpp>
 
 #include <cerrno>
+#include <utility>
 
 namespace kevring {
 
@@ -13,16 +14,23 @@ void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
                        flags_);
 }
 
-// What has arrived is a queue of the pool's buffers, linked through their slots.
+// What has arrived is a queue of the pool's buffers, linked through their slots; before it stands
+// what had to make room for others.
 class receive_stream::state final : public detail::multishot_state,
-                                    private detail::starved_receiver {
+                                    private detail::starved_receiver,
+                                    private detail::hoarding_receiver {
 public:
     state(ring& on, fd_ref socket, detail::buffer_pool_state& pool) noexcept
-        : multishot_state(on), starved_receiver(fed), pool_(pool), socket_(socket) {
+        : multishot_state(on),
+          starved_receiver(fed),
+          hoarding_receiver(spill_over),
+          pool_(pool),
+          socket_(socket) {
         pool_.hold();
     }
     ~state() override {
         starved_receiver::unlink();
+        hoarding_receiver::unlink();
         pool_.let_go();
     }
 
@@ -33,10 +41,14 @@ public:
     }
 
     borrowed_buffer take() noexcept {
+        if (spilled_ != nullptr) [[unlikely]] {
+            --spilled_count_;
+            return pool_.lend(*std::exchange(spilled_, spilled_->next));
+        }
         if (held_count_ == 0) return {};  // the end
         const std::uint16_t index = first_;
         first_ = pool_.at(index).next;
-        --held_count_;
+        if (--held_count_ == 0 && hoarding_receiver::linked()) hoarding_receiver::unlink();
         return pool_.lend(index);
     }
 
@@ -44,8 +56,10 @@ private:
     // What a peer can send ahead: enough for a turn of the loop, little of the pool.
     static constexpr unsigned held_max = 8;
 
-    bool has_item() const noexcept override { return held_count_ > 0 || ended_; }
-    bool is_full() const noexcept override { return held_count_ >= held_max; }
+    bool has_item() const noexcept override {
+        return held_count_ > 0 || spilled_ != nullptr || ended_;
+    }
+    bool is_full() const noexcept override { return held_count_ + spilled_count_ >= held_max; }
 
     void arrived(std::int32_t res, std::uint32_t flags) noexcept override {
         if ((flags & IORING_CQE_F_BUFFER) != 0) {
@@ -61,6 +75,7 @@ private:
                     pool_.at(last_).next = index;
                 last_ = index;
                 ++held_count_;
+                if (!awaited()) pool_.hoards(*this);
             }
         }
         if (res == 0) ended_ = true;
@@ -68,10 +83,30 @@ private:
 
     void drop_items() noexcept override {
         starved_receiver::unlink();
+        hoarding_receiver::unlink();
+        while (spilled_ != nullptr)
+            detail::spilled_piece::free(std::exchange(spilled_, spilled_->next));
+        spilled_count_ = 0;
         for (; held_count_ > 0; --held_count_) {
             const std::uint16_t index = first_;
             first_ = pool_.at(index).next;  // first: the kernel may take the buffer at once
             pool_.give_back(index);
+        }
+    }
+
+    static void spill_over(detail::hoarding_receiver& receiver) noexcept {
+        auto& self = static_cast<state&>(receiver);
+        detail::spilled_piece** last = &self.spilled_;
+        while (*last != nullptr) last = &(*last)->next;
+        while (self.held_count_ > 0) {
+            const std::uint16_t index = self.first_;
+            const std::uint16_t next = self.pool_.at(index).next;  // first: it may be taken at once
+            *last = self.pool_.spill(index);
+            if (*last == nullptr) return;
+            last = &(*last)->next;
+            self.first_ = next;
+            --self.held_count_;
+            ++self.spilled_count_;
         }
     }
 
@@ -92,6 +127,8 @@ private:
     std::uint16_t first_ = 0;
     std::uint16_t last_ = 0;
     std::uint16_t held_count_ = 0;
+    std::uint16_t spilled_count_ = 0;
+    detail::spilled_piece* spilled_ = nullptr;  // the first of them
     bool ended_ = false;
 };
 

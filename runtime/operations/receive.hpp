@@ -53,7 +53,8 @@ private:
 /// Lifetime   `socket` stays open as long as the stream. A pool may go earlier.
 /// Thread     The ring's own.
 /// In flight  One next() at a time. When a few buffers wait to be taken the request is paused, so
-///            that one fast peer cannot take the pool from all others.
+///            that one fast peer cannot take the pool from all others. Where many do, what waits
+///            is copied out of the pool when others find no buffer.
 /// Kernel     IORING_OP_RECV with IORING_RECV_MULTISHOT, Linux 6.0.
 class receive_stream : public multishot_stream {
 public:

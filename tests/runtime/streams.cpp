@@ -19,6 +19,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 using kevring::borrowed_buffer;
 using kevring::buffer_pool;
@@ -242,6 +243,74 @@ TEST_CASE("where all buffers are out, a receiver waits for one to come home",
     };
     run_on(on, body);
     CHECK(pool.borrowed_count() == 0);
+}
+
+// Peers that send ahead while nobody listens may hold all the pool; none of their bytes is lost.
+TEST_CASE("streams that nobody reads starve no other", "[runtime][buffer_pool]") {
+    ring on;
+    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 4, .buffer_count_max = 4});
+    constexpr std::size_t deaf_count = 6;
+    std::vector<socket_pair> pairs(deaf_count);
+    socket_pair asking;
+    std::string sent_ahead;
+    for (int i = 0; i < 500; ++i) sent_ahead += std::to_string(i) + ' ';
+    auto body = [&]() -> task<void> {
+        std::vector<std::unique_ptr<receive_stream>> deaf;
+        std::vector<std::string> heard(deaf_count);
+        for (std::size_t i = 0; i < deaf_count; ++i) {
+            pairs[i].far_sends("x");
+            deaf.push_back(std::make_unique<receive_stream>(on, pairs[i].near(), pool));
+            const auto got = co_await deaf.back()->next();
+            CHECK(text_of(got.value()) == "x");
+        }
+        for (socket_pair& each : pairs) each.far_sends(sent_ahead);
+        for (int i = 0; i < 20; ++i) co_await kevring::yield();  // all buffers are taken
+        receive_stream other(on, asking.near(), pool);
+        for (int i = 0; i < 20; ++i) {
+            asking.far_sends("?");
+            const auto got = co_await other.next();
+            CHECK(text_of(got.value()) == "?");
+        }
+        CHECK(pool.buffer_count() == 4);
+        for (socket_pair& each : pairs) REQUIRE(::shutdown(each.far().number(), SHUT_WR) == 0);
+        for (std::size_t i = 0; i < deaf_count - 1; ++i) {  // the last one goes with what it holds
+            heard[i] = co_await all_of(*deaf[i]);
+            CHECK(heard[i] == sent_ahead);
+        }
+    };
+    run_on(on, body);
+    CHECK(pool.borrowed_count() == 0);
+}
+
+TEST_CASE("bytes that had to make room are taken piece by piece, also when the pool has gone",
+          "[runtime][buffer_pool]") {
+    ring on;
+    auto pool = std::make_unique<buffer_pool>(
+        on,
+        kevring::buffer_pool_options{.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 1});
+    socket_pair ahead;
+    socket_pair asking;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, ahead.near(), *pool);
+        receive_stream other(on, asking.near(), *pool);
+        ahead.far_sends("x");
+        auto first = co_await stream.next();
+        first->reset();
+        ahead.far_sends("abcdef");
+        asking.far_sends("?");
+        auto answer = co_await other.next();
+        REQUIRE(answer.has_value());
+        answer->reset();
+        auto got = co_await stream.next();
+        REQUIRE(got.has_value());
+        CHECK(text_of(*got) == "abcdef");
+        got->remove_prefix(4);
+        pool.reset();
+        CHECK(text_of(*got) == "ef");
+        got->remove_prefix(2);
+        CHECK(got->empty());
+    };
+    run_on(on, body);
 }
 
 // Which of those that wait has bytes, only the kernel knows: none may stand in another's way.
