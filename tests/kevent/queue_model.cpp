@@ -572,15 +572,25 @@ private:
         if (count >= 0 && !released) check(count >= static_cast<int>(wanted), __LINE__);
     }
 
+    bool has_overdue_timer() const {
+        const auto at = now();
+        return std::any_of(all_.begin(), all_.end(), [&](const auto& each) {
+            return each.second.is_short_timer() && each.second.due <= at;
+        });
+    }
+
     // Afterwards there is nothing that had to be seen.
     void take_all() {
-        auto begin = now();
-        int count = 0;
-        do {
-            begin = now();
-            count = collect(1, 1 + static_cast<unsigned>(below(8)), no_time);
+        while (failed_line_ == 0) {
+            // An alarm may ring later than the clock says, on a core that is busy; but it rings.
+            const bool is_late = has_overdue_timer();
+            const bool released = released_;
+            const int count =
+                collect(1, 1 + static_cast<unsigned>(below(8)), is_late ? long_time : no_time);
             if (count < 0) commit();
-        } while (count != 0 && failed_line_ == 0);
+            if (count == 0 && is_late && !released) check(false, __LINE__);
+            if (count == 0 && !is_late) break;
+        }
         tell("nothing is left");
         bool has_timer = false;
         for (auto& [key, one] : all_) {
@@ -588,10 +598,7 @@ private:
                 tell("but not ", name_of(one.request), " age ", one.age, one.dead ? " dead" : "");
                 check(false, __LINE__);
             }
-            if (one.is_short_timer()) {
-                has_timer = true;
-                check(one.due > begin, __LINE__);
-            }
+            has_timer = has_timer || one.is_short_timer();
             one.event = expected::none;
             one.listed = false;
             one.budget = 0;
