@@ -30,17 +30,9 @@ constexpr std::int64_t realtime_slice_ns = 1'000'000'000;
 // How long one who cannot use a record leaves the bell to another waiter who can.
 constexpr std::chrono::milliseconds head_start{1};
 
-constexpr std::size_t bucket_count_min = 16;
 constexpr std::size_t timers_fired_max = 4096;
 
 constexpr std::uint32_t no_slot = 0;  // slot 0 is never given away
-
-std::size_t hash_of(std::uint64_t id, std::uint32_t type) noexcept {
-    std::uint64_t mixed = (id + type * 0x9e3779b97f4a7c15ull) * 0xff51afd7ed558ccdull;
-    mixed ^= mixed >> 32;
-    mixed *= 0xc4ceb9fe1a85ec53ull;
-    return static_cast<std::size_t>(mixed ^ (mixed >> 29));
-}
 
 std::uint64_t tag_of(std::uint32_t slot, std::uint32_t generation) noexcept {
     return (std::uint64_t{generation} << 32) | slot;
@@ -125,64 +117,13 @@ private:
 };
 
 queue_core::queue_core(kevent_ring* ring, std::uint32_t ring_size)
-    : buckets_(bucket_count_min, nullptr), slots_(1), alarm_ns_(never_ns) {
+    : slots_(1), alarm_ns_(never_ns) {
     if (ring != nullptr) ring_.emplace(ring, ring_size);
-}
-
-queue_core::~queue_core() {
-    for (registration* first : buckets_) {
-        while (first != nullptr) {
-            registration* const next = first->next_in_bucket;
-            first->unlink();
-            delete first;  // and its source, which ends its watching
-            first = next;
-        }
-    }
 }
 
 std::size_t queue_core::registration_count() {
     const lock held(mutex_);
-    return registration_count_;
-}
-
-// Registrations by key.
-
-registration** queue_core::find_place(std::uint64_t id, std::uint32_t type) noexcept {
-    registration** place = &buckets_[hash_of(id, type) & (buckets_.size() - 1)];
-    while (*place != nullptr &&
-           ((*place)->record.id.raw_u64 != id || (*place)->record.type != type))
-        place = &(*place)->next_in_bucket;
-    return place;
-}
-
-void queue_core::insert(registration& one) {
-    if (registration_count_ >= buckets_.size()) grow();
-    *find_place(one.record.id.raw_u64, one.record.type) = &one;
-    ++registration_count_;
-}
-
-void queue_core::grow() {
-    std::vector<registration*> old(buckets_.size() * 2, nullptr);
-    old.swap(buckets_);
-    for (registration* first : old) {
-        while (first != nullptr) {
-            registration* const next = first->next_in_bucket;
-            registration*& head = buckets_[hash_of(first->record.id.raw_u64, first->record.type) &
-                                           (buckets_.size() - 1)];
-            first->next_in_bucket = head;
-            head = first;
-            first = next;
-        }
-    }
-}
-
-void queue_core::erase(registration& one) noexcept {
-    registration** const place = find_place(one.record.id.raw_u64, one.record.type);
-    KEVRING_ASSERT(*place == &one);
-    *place = one.next_in_bucket;
-    --registration_count_;
-    unmark(one);
-    delete &one;
+    return registrations_.size();
 }
 
 // The ready list.
@@ -203,6 +144,11 @@ void queue_core::unmark(registration& one) noexcept {
     if (!one.ready()) return;
     one.unlink();
     --ready_count_;
+}
+
+void queue_core::drop(registration& one) noexcept {
+    unmark(one);
+    registrations_.erase(one);
 }
 
 void queue_core::mark_broken(registration& one) noexcept {
@@ -236,7 +182,7 @@ int queue_core::arm(registration& one) {
 // Registers one record, or answers it: then `answered` is true and `record` is the answer. Throws
 // nothing but std::bad_alloc, and then nothing is registered.
 int queue_core::add_one(ukevent& record, const source_factory& make, bool& answered) {
-    if (find(record) != nullptr) return -EEXIST;
+    if (registrations_.find(record) != nullptr) return -EEXIST;
 
     auto one = std::make_unique<registration>();
     one->record = record;
@@ -258,8 +204,7 @@ int queue_core::add_one(ukevent& record, const source_factory& make, bool& answe
         return 0;
     }
     if (const int failure = arm(*one); failure != 0) return failure;
-    insert(*one);
-    registration& kept = *one.release();
+    registration& kept = registrations_.insert(std::move(one));
     if (forced || (state == readiness::ready && !kept.origin->arm_tests()))
         make_ready(kept, KEVENT_RET_DONE);
     else
@@ -300,15 +245,15 @@ int queue_core::add_made(const ukevent& record, const source_factory& make) {
 
 int queue_core::remove(ukevent* records, unsigned count) {
     const lock held(mutex_);
-    if (count > registration_count_) return -EINVAL;
+    if (count > registrations_.size()) return -EINVAL;
     for (unsigned i = 0; i < count; ++i) {
-        registration* const one = find(records[i]);
+        registration* const one = registrations_.find(records[i]);
         records[i].ret_flags = KEVENT_RET_DONE;
         if (one == nullptr) {
             records[i].ret_flags |= KEVENT_RET_BROKEN;
         } else {
             one->origin->removed();
-            erase(*one);
+            drop(*one);
         }
     }
     settle();
@@ -347,9 +292,9 @@ void queue_core::modify_one(registration& one, std::uint32_t event, std::uint32_
 
 int queue_core::modify(ukevent* records, unsigned count) {
     const lock held(mutex_);
-    if (count > registration_count_) return -EINVAL;
+    if (count > registrations_.size()) return -EINVAL;
     for (unsigned i = 0; i < count; ++i) {
-        registration* const one = find(records[i]);
+        registration* const one = registrations_.find(records[i]);
         records[i].ret_flags = KEVENT_RET_DONE;
         if (one == nullptr) {
             records[i].ret_flags |= KEVENT_RET_BROKEN;
@@ -363,7 +308,7 @@ int queue_core::modify(ukevent* records, unsigned count) {
 
 bool queue_core::change_event(std::uint64_t id, event_type type, std::uint32_t event) {
     const lock held(mutex_);
-    registration* const one = *find_place(id, static_cast<std::uint32_t>(type));
+    registration* const one = registrations_.find(id, static_cast<std::uint32_t>(type));
     if (one == nullptr) return false;
     modify_one(*one, event, one->record.req_flags);
     settle();
@@ -373,16 +318,16 @@ bool queue_core::change_event(std::uint64_t id, event_type type, std::uint32_t e
 int queue_core::ask(std::uint64_t id, event_type type,
                     const std::function<int(source&)>& question) {
     const lock held(mutex_);
-    registration* const one = *find_place(id, static_cast<std::uint32_t>(type));
+    registration* const one = registrations_.find(id, static_cast<std::uint32_t>(type));
     return one == nullptr ? -ENOENT : question(*one->origin);
 }
 
 int queue_core::mark_ready(ukevent* records, unsigned count) {
     const lock held(mutex_);
-    if (count > registration_count_) return -EINVAL;
+    if (count > registrations_.size()) return -EINVAL;
     unsigned strangers = 0;
     for (unsigned i = 0; i < count; ++i) {
-        registration* const one = find(records[i]);
+        registration* const one = registrations_.find(records[i]);
         if (one != nullptr) {
             one->origin->marked();
             make_ready(*one, KEVENT_RET_DONE);
@@ -490,7 +435,7 @@ int queue_core::harvest(lock& held, waiter& by, unsigned capacity, const timespe
 // Takes edges without waiting, until something is ready or there are none: an edge may turn out to
 // be nothing, and hide one that is not. A registration has one at most, so that is the bound.
 void queue_core::look(lock& held, waiter& by, unsigned capacity) {
-    for (std::size_t round = 0; round <= registration_count_; ++round) {
+    for (std::size_t round = 0; round <= registrations_.size(); ++round) {
         const auto room =
             capacity > ready_count_ ? static_cast<unsigned>(capacity - ready_count_) : 0u;
         const int wanted = static_cast<int>(std::clamp(room, 1u, batch_max));
@@ -570,7 +515,7 @@ bool queue_core::hand_out(ukevent& into) noexcept {
     into = one.record;
     if (checks) into.req_flags &= ~static_cast<std::uint32_t>(KEVENT_REQ_LAST_CHECK);
     if (one.has(KEVENT_REQ_ONESHOT)) {
-        erase(one);
+        drop(one);
     } else if (!one.dead) {
         // With ET the results are cleared; without, nobody can see them any more.
         answer(one.record, 0, 0);

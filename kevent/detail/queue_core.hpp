@@ -14,6 +14,7 @@
 #include <kevring/kevent/kevent.h>
 #include <kevring/kevent/detail/caller_ring.hpp>
 #include <kevring/kevent/detail/event_port.hpp>
+#include <kevring/kevent/detail/registration_table.hpp>
 #include <kevring/kevent/detail/source.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
 #include <kevring/runtime/timer_queue.hpp>
@@ -48,7 +49,6 @@ public:
     queue_core(kevent_ring* ring, std::uint32_t ring_size);
     queue_core(const queue_core&) = delete;
     queue_core& operator=(const queue_core&) = delete;
-    ~queue_core();
 
     // The calls of kevent.h, with arguments that are checked. Each returns what the call returns.
 
@@ -119,20 +119,13 @@ private:
         std::uint32_t next_free = 0;
     };
 
-    registration** find_place(std::uint64_t id, std::uint32_t type) noexcept;
-    registration* find(const ukevent& key) noexcept {
-        return *find_place(key.id.raw_u64, key.type);
-    }
-    void insert(registration& one);
-    void grow();
-    void erase(registration& one) noexcept;
-
     int add_one(ukevent& record, const source_factory& make, bool& answered);
     void modify_one(registration& one, std::uint32_t event, std::uint32_t req_flags);
     void mark_broken(registration& one) noexcept;
     int arm(registration& one);
     void make_ready(registration& one, std::uint32_t ret_flags) noexcept;
     void unmark(registration& one) noexcept;
+    void drop(registration& one) noexcept;
 
     bool satisfied(const waiter& by) const noexcept;
     bool await(lock& held, waiter& by, unsigned capacity, wait_limit limit);
@@ -152,8 +145,6 @@ private:
 
     // Written under mutex_.
     std::mutex mutex_;
-    std::vector<registration*> buckets_;
-    std::size_t registration_count_ = 0;
     list_link ready_;
     std::size_t ready_count_ = 0;
     std::optional<caller_ring> ring_;  // commit() takes no lock
@@ -169,6 +160,7 @@ private:
     std::uint64_t call_ = 0;  // numbers the calls that collect
     unsigned calls_unharvested_ = 0;
     std::condition_variable handed_over_;
+    registration_table registrations_;  // last: what goes with them needs the rest
 };
 
 }  // namespace kevring::detail

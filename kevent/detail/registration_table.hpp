@@ -1,0 +1,39 @@
+// registration_table.hpp: the registrations of a queue, by type and id.
+#pragma once
+
+#include <kevring/kevent/detail/source.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace kevring::detail {
+
+/// Owns them. The links of its chains are in the registrations: one costs a word here.
+///
+/// Thread     That of whoever holds the queue's lock.
+class registration_table {
+public:
+    registration_table();
+    registration_table(const registration_table&) = delete;
+    registration_table& operator=(const registration_table&) = delete;
+    ~registration_table();
+
+    std::size_t size() const noexcept { return count_; }
+    /// Null: there is none.
+    registration* find(std::uint64_t id, std::uint32_t type) const noexcept;
+    registration* find(const ukevent& key) const noexcept { return find(key.id.raw_u64, key.type); }
+    /// Its key is not there yet. Throws std::bad_alloc, and then nothing has changed.
+    registration& insert(std::unique_ptr<registration> one);
+    void erase(registration& one) noexcept;
+
+private:
+    registration*& bucket_of(std::uint64_t id, std::uint32_t type) noexcept;
+    void grow();
+
+    std::vector<registration*> buckets_;  // a power of two of them
+    std::size_t count_ = 0;
+};
+
+}  // namespace kevring::detail
