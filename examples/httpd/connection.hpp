@@ -3,6 +3,8 @@
 
 #include "access_log.hpp"
 #include "byte_range.hpp"
+#include "outbox.hpp"
+#include "patience.hpp"
 #include "request_parser.hpp"
 #include "response_head.hpp"
 #include "site.hpp"
@@ -12,90 +14,15 @@
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/task.hpp>
-#include <kevring/runtime/timer_queue.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 
 namespace httpd {
-
-/// The time that a client has for what it is to do next. Moving it later costs a store: the timer
-/// looks at the deadline when it fires, and only then is armed anew.
-class patience final : private kevring::timer_node {
-public:
-    patience(kevring::ring& on, kevring::cancel_scope& ends, kevring::fd_ref client) noexcept
-        : timer_node(fired), on_(on), ends_(ends), client_(client) {}
-    ~patience() { on_.timers().disarm(*this); }
-
-    void set(std::int64_t deadline_ns) noexcept {
-        deadline_ns_ = deadline_ns;
-        step_ns_ = 0;
-        if (armed() && timer_node::deadline_ns() <= deadline_ns) return;
-        on_.timers().disarm(*this);
-        on_.timers().arm(*this, deadline_ns);
-    }
-
-    /// Instead of a deadline: every `step` the client must have taken `bytes` more, however much
-    /// there is to send. The count begins with the first step's end, so that a client has two for
-    /// the first bytes.
-    void set_rate(std::chrono::nanoseconds step, std::uint64_t bytes) noexcept {
-        set(kevring::add_ns(on_.now_ns(), step));
-        step_ns_ = step.count();
-        step_bytes_ = bytes;
-        wanted_ = 0;
-    }
-
-private:
-    bool earns_more() noexcept;
-    static void fired(kevring::timer_node& node) noexcept;
-
-    kevring::ring& on_;
-    kevring::cancel_scope& ends_;
-    kevring::fd_ref client_;
-    std::int64_t deadline_ns_ = 0;
-    std::int64_t step_ns_ = 0;  // 0: the deadline is one
-    std::uint64_t step_bytes_ = 0;
-    std::uint64_t wanted_ = 0;  // bytes of the connection that must be taken by the next look
-};
-
-/// Bytes of responses that wait to be sent, in a block of the worker's that is held only meanwhile.
-class outbox {
-public:
-    explicit outbox(worker& of) noexcept : of_(of) {}
-    outbox(const outbox&) = delete;
-    outbox& operator=(const outbox&) = delete;
-    ~outbox() { clear(); }
-
-    std::size_t room() const noexcept { return sizeof(send_block) - byte_count_; }
-    bool empty() const noexcept { return byte_count_ == 0; }
-    std::string_view bytes() const noexcept {
-        return block_ ? std::string_view(block_->data(), byte_count_) : std::string_view();
-    }
-    /// Where the next bytes go; added() tells how many came.
-    char* end() {
-        if (!block_) block_ = of_.take_block();
-        return block_->data() + byte_count_;
-    }
-    void added(std::size_t byte_count) noexcept { byte_count_ += byte_count; }
-    /// Takes back what was added to the first `byte_count` bytes.
-    void cut_to(std::size_t byte_count) noexcept { byte_count_ = byte_count; }
-    std::size_t size() const noexcept { return byte_count_; }
-    std::span<char> space() { return {end(), room()}; }
-    void clear() noexcept {
-        if (block_) of_.give_block(std::move(block_));
-        byte_count_ = 0;
-    }
-
-private:
-    worker& of_;
-    std::unique_ptr<send_block> block_;
-    std::size_t byte_count_ = 0;
-};
 
 /// Lifetime   Lives in the frame of serve(); its worker outlives it.
 /// Thread     That of its loop.

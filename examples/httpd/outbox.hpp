@@ -1,0 +1,48 @@
+// outbox.hpp: responses that wait to be sent together.
+#pragma once
+
+#include "worker.hpp"
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace httpd {
+
+/// Bytes of responses that wait to be sent, in a block of the worker's that is held only meanwhile.
+class outbox {
+public:
+    explicit outbox(worker& of) noexcept : of_(of) {}
+    outbox(const outbox&) = delete;
+    outbox& operator=(const outbox&) = delete;
+    ~outbox() { clear(); }
+
+    std::size_t room() const noexcept { return sizeof(send_block) - byte_count_; }
+    bool empty() const noexcept { return byte_count_ == 0; }
+    std::string_view bytes() const noexcept {
+        return block_ ? std::string_view(block_->data(), byte_count_) : std::string_view();
+    }
+    /// Where the next bytes go; added() tells how many came.
+    char* end() {
+        if (!block_) block_ = of_.take_block();
+        return block_->data() + byte_count_;
+    }
+    void added(std::size_t byte_count) noexcept { byte_count_ += byte_count; }
+    /// Takes back what was added to the first `byte_count` bytes.
+    void cut_to(std::size_t byte_count) noexcept { byte_count_ = byte_count; }
+    std::size_t size() const noexcept { return byte_count_; }
+    std::span<char> space() { return {end(), room()}; }
+    void clear() noexcept {
+        if (block_) of_.give_block(std::move(block_));
+        byte_count_ = 0;
+    }
+
+private:
+    worker& of_;
+    std::unique_ptr<send_block> block_;
+    std::size_t byte_count_ = 0;
+};
+
+}  // namespace httpd

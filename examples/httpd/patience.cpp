@@ -1,0 +1,24 @@
+#include "patience.hpp"
+
+#include "send_progress.hpp"
+
+namespace httpd {
+
+void patience::fired(kevring::timer_node& node) noexcept {
+    auto& self = static_cast<patience&>(node);
+    if (self.deadline_ns_ > self.on_.now_ns() || self.earns_more())
+        self.on_.timers().arm(self, self.deadline_ns_);
+    else
+        self.ends_.request_stop(kevring::stop_cause::deadline);
+}
+
+bool patience::earns_more() noexcept {
+    if (step_ns_ == 0) return false;
+    const auto taken = bytes_taken(client_);
+    if (!taken || *taken < wanted_) return false;
+    wanted_ = *taken + step_bytes_;
+    deadline_ns_ = kevring::add_ns(on_.now_ns(), std::chrono::nanoseconds(step_ns_));
+    return true;
+}
+
+}  // namespace httpd
