@@ -103,7 +103,7 @@ def examples(pages, with_tools):
                 program = source.with_suffix('')
                 built = subprocess.run(
                     [*with_tools.cc, '-std=c11', '-Wall', '-Wextra', '-Wpedantic', '-Werror', '-I', with_tools.include,
-                     '-o', program, source, with_tools.library],
+                     '-o', program, source, with_tools.link_with],
                     stderr=subprocess.PIPE, text=True, check=False, timeout=SECONDS_MAX)
                 if built.returncode != 0:
                     yield f'{page.name}: its example does not compile:\n{built.stderr}'
@@ -122,7 +122,7 @@ def main():
     parser.add_argument('--pages', type=pathlib.Path, nargs='+', required=True)
     parser.add_argument('--header', type=pathlib.Path, required=True)
     parser.add_argument('--include', required=True)
-    parser.add_argument('--library', required=True)
+    parser.add_argument('--link-with', required=True)
     parser.add_argument('--cc', nargs='+', required=True)
     parser.add_argument('--httpd')
     given = parser.parse_args()
