@@ -80,12 +80,11 @@ std::string metrics_page(const report_source& from) {
         all.cached_files += one.cached_files;
     }
     metrics_text page;
-    page.gauge("httpd_connections", "Connections that are open.");
-    page.sample(all.open_connections);
-    page.counter("httpd_connections_total", "Connections that were served.");
-    page.sample(all.counted.connections);
-    page.counter("httpd_connections_turned_away_total", "Connections beyond the limit.");
-    page.sample(all.counted.turned_away);
+    page.gauge("httpd_connections", "Connections that are open.", all.open_connections);
+    page.counter("httpd_connections_total", "Connections that were served.",
+                 all.counted.connections);
+    page.counter("httpd_connections_turned_away_total", "Connections beyond the limit.",
+                 all.counted.turned_away);
     page.counter("httpd_requests_total", "Requests that were answered, by status.");
     for (unsigned status = 100; status < all.counted.requests.size(); ++status) {
         if (all.counted.requests[status] == 0) continue;
@@ -97,31 +96,26 @@ std::string metrics_page(const report_source& from) {
         const std::string name = std::to_string(first / 100) + "xx";
         page.sample({{"class", name}}, of_class(all.counted, first));
     }
-    page.counter("httpd_body_bytes_total", "Bytes of responses, without their heads.");
-    page.sample(all.counted.body_bytes);
+    page.counter("httpd_body_bytes_total", "Bytes of responses, without their heads.",
+                 all.counted.body_bytes);
     page.counter("httpd_file_bytes_total", "Bytes of files, by the path that they took.");
     for (std::size_t i = 0; i < all.counted.path_bytes.size(); ++i)
         page.sample({{"path", name_of(static_cast<kevring::send_path>(i))}},
                     all.counted.path_bytes[i]);
-    page.gauge("httpd_cached_files", "Entries of the loops' caches of open files.");
-    page.sample(all.cached_files);
-    page.counter("httpd_log_lines_dropped_total", "Lines that the access log could not take.");
-    page.sample(all.log_lines_dropped);
-    page.counter("kevring_enters_total", "Calls of io_uring_enter.");
-    page.sample(all.loop.enters);
-    page.counter("kevring_requests_total", "Requests to the kernel.");
-    page.sample(all.loop.requests);
-    page.counter("kevring_completions_total", "Answers of the kernel.");
-    page.sample(all.loop.completions);
-    page.counter("kevring_turns_total", "Turns of the loops.");
-    page.sample(all.loop.turns);
-    page.counter("kevring_overflows_total", "Turns with answers that had waited in the kernel.");
-    page.sample(all.loop.overflows);
+    page.gauge("httpd_cached_files", "Entries of the loops' caches of open files.",
+               all.cached_files);
+    page.counter("httpd_log_lines_dropped_total", "Lines that the access log could not take.",
+                 all.log_lines_dropped);
+    page.counter("kevring_enters_total", "Calls of io_uring_enter.", all.loop.enters);
+    page.counter("kevring_requests_total", "Requests to the kernel.", all.loop.requests);
+    page.counter("kevring_completions_total", "Answers of the kernel.", all.loop.completions);
+    page.counter("kevring_turns_total", "Turns of the loops.", all.loop.turns);
+    page.counter("kevring_overflows_total", "Turns with answers that had waited in the kernel.",
+                 all.loop.overflows);
     page.counter("kevring_punts_total",
-                 "Requests that the kernel gave to a worker thread whatever they met.");
-    page.sample(all.loop.punts);
-    page.counter("kevring_buffer_starvation_total", "Receives that found no buffer.");
-    page.sample(all.starved);
+                 "Requests that the kernel gave to a worker thread whatever they met.",
+                 all.loop.punts);
+    page.counter("kevring_buffer_starvation_total", "Receives that found no buffer.", all.starved);
     page.histogram("httpd_response_duration_seconds",
                    "From a request's head to the last byte that the kernel took.",
                    all.counted.durations);

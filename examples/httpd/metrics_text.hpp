@@ -55,6 +55,15 @@ public:
     /// Begins a family, whose samples follow.
     void counter(std::string_view name, std::string_view help) { family(name, help, "counter"); }
     void gauge(std::string_view name, std::string_view help) { family(name, help, "gauge"); }
+    /// A family that is one number.
+    void counter(std::string_view name, std::string_view help, std::uint64_t value) {
+        counter(name, help);
+        sample(value);
+    }
+    void gauge(std::string_view name, std::string_view help, std::uint64_t value) {
+        gauge(name, help);
+        sample(value);
+    }
 
     /// A value of the family that was begun last.
     void sample(labels which, std::uint64_t value);
