@@ -8,6 +8,9 @@
 // the call. Printed for each: the throughput, the CPU time of the process with the kernel's workers
 // and the clients, the probe's times, and how many of the loop's direct calls went to sleep, and
 // for how long at most: calls that had to wait for something, not those that lost the CPU.
+#include "bench/sendfile/scratch_file.hpp"
+#include "tests/support/loopback_door.hpp"
+
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/operations/receive.hpp>
@@ -29,7 +32,6 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -85,54 +87,25 @@ private:
     }
 };
 
-struct connection {
-    fd near;
-    fd far;
-};
-
-connection connect_pair() {
-    const fd door(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in where{};
-    where.sin_family = AF_INET;
-    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof where;
-    auto* const address = reinterpret_cast<sockaddr*>(&where);
-    if (::bind(door.number(), address, size) != 0 || ::listen(door.number(), 1) != 0 ||
-        ::getsockname(door.number(), address, &size) != 0)
-        fail("listen");
-    connection made;
-    made.far.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (::connect(made.far.number(), address, size) != 0) fail("connect");
-    made.near.reset(::accept4(door.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    return made;
-}
-
 // Files that share nothing, out of the page cache.
 class cold_files {
 public:
     cold_files(std::size_t file_count, std::size_t byte_count) : byte_count_(byte_count) {
-        const std::string bytes(byte_count, 'x');
         for (std::size_t i = 0; i < file_count; ++i) {
-            char name[] = "/var/tmp/kevring-bench-XXXXXX";
-            fd file(::mkostemp(name, O_CLOEXEC));
-            if (!file) fail(name);
-            ::unlink(name);
-            if (::pwrite(file.number(), bytes.data(), bytes.size(), 0) !=
-                    static_cast<ssize_t>(byte_count) ||
-                ::fsync(file.number()) != 0)
-                fail("write");
-            files_.push_back(std::move(file));
+            files_.emplace_back(byte_count);
+            if (::fsync(files_.back().native().number()) != 0) fail("fsync");
         }
     }
     void make_cold() const {
-        for (const fd& file : files_) ::posix_fadvise(file.number(), 0, 0, POSIX_FADV_DONTNEED);
+        for (const scratch_file& file : files_)
+            ::posix_fadvise(file.native().number(), 0, 0, POSIX_FADV_DONTNEED);
     }
     std::size_t size() const { return files_.size(); }
-    fd_ref operator[](std::size_t index) const { return files_[index]; }
+    fd_ref operator[](std::size_t index) const { return files_[index].native(); }
     std::size_t byte_count() const { return byte_count_; }
 
 private:
-    std::vector<fd> files_;
+    std::vector<scratch_file> files_;
     std::size_t byte_count_;
 };
 
@@ -183,14 +156,15 @@ task<void> answer_probe(ring& on, fd_ref socket) {
     }
 }
 
-task<void> serve(ring& on, const std::vector<connection>& clients, const connection& probe,
-                 const cold_files& files, way how, std::atomic<bool>& over) {
+task<void> serve(ring& on, const std::vector<loopback_connection>& clients,
+                 const loopback_connection& probe, const cold_files& files, way how,
+                 std::atomic<bool>& over) {
     task_scope probing(on);
-    probing.spawn(answer_probe(on, probe.near));
+    probing.spawn(answer_probe(on, probe.accepted));
     task_scope sending(on);
     std::size_t next = 0;
-    for (const connection& client : clients)
-        sending.spawn(serve_files(on, client.near, files, next, how));
+    for (const loopback_connection& client : clients)
+        sending.spawn(serve_files(on, client.accepted, files, next, how));
     co_await sending.join();
     over = true;
     co_await probing.join();
@@ -212,14 +186,16 @@ std::int64_t cpu_time_ns() {
 
 figures measure(const cold_files& files, way how) {
     files.make_cold();
-    std::vector<connection> clients;
-    for (std::size_t i = 0; i < client_count; ++i) clients.push_back(connect_pair());
-    const connection probe = connect_pair();
+    const loopback_door door;
+    std::vector<loopback_connection> clients;
+    for (std::size_t i = 0; i < client_count; ++i) clients.push_back(door.connect(SOCK_NONBLOCK));
+    const loopback_connection probe = door.connect(SOCK_NONBLOCK);
     figures out;
     std::atomic<bool> over{false};
     std::thread reader([&] {
         std::vector<pollfd> waits;
-        for (const connection& client : clients) waits.push_back({client.far.number(), POLLIN, 0});
+        for (const loopback_connection& client : clients)
+            waits.push_back({client.dialled.number(), POLLIN, 0});
         while (!over) {
             if (::poll(waits.data(), waits.size(), 10) <= 0) continue;
             for (const pollfd& one : waits)
@@ -230,12 +206,12 @@ figures measure(const cold_files& files, way how) {
         char byte = 'p';
         while (!over) {
             const auto begin = std::chrono::steady_clock::now();
-            if (::send(probe.far.number(), &byte, 1, MSG_NOSIGNAL) != 1 ||
-                ::recv(probe.far.number(), &byte, 1, 0) != 1)
+            if (::send(probe.dialled.number(), &byte, 1, MSG_NOSIGNAL) != 1 ||
+                ::recv(probe.dialled.number(), &byte, 1, 0) != 1)
                 break;
             out.probe_ns.push_back((std::chrono::steady_clock::now() - begin).count());
         }
-        ::shutdown(probe.far.number(), SHUT_WR);
+        ::shutdown(probe.dialled.number(), SHUT_WR);
     });
     timing_kernel system;
     const std::int64_t cpu_begin_ns = cpu_time_ns();

@@ -5,6 +5,9 @@
 // what arrives. The figure to quote is the ratio of the CPU times of a row and of `by_hand` at the
 // same size; the time of the discarding side is not in either, but for what loopback charges to
 // the sender.
+#include "bench/sendfile/scratch_file.hpp"
+#include "tests/support/loopback_door.hpp"
+
 #include <kevring/runtime/run.hpp>
 #include <kevring/sendfile/send_file.hpp>
 
@@ -17,8 +20,6 @@
 #include <thread>
 
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -32,30 +33,14 @@ constexpr std::string_view header =
     "HTTP/1.1 200 OK\r\nServer: none\r\nContent-Type: application/octet-stream\r\n"
     "Content-Length: 1048576\r\nLast-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\n\r\n";
 
-[[noreturn]] void fail(const char* what) {
-    std::perror(what);
-    std::exit(1);
-}
-
 // A connection whose far side discards.
 class drain {
 public:
     drain() {
-        const fd door(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        sockaddr_in where{};
-        where.sin_family = AF_INET;
-        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof where;
-        auto* const address = reinterpret_cast<sockaddr*>(&where);
         // The same for all, and no pacing timers: see bench/README.md.
-        ::setsockopt(door.number(), IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
-        if (::bind(door.number(), address, size) != 0 || ::listen(door.number(), 1) != 0 ||
-            ::getsockname(door.number(), address, &size) != 0)
-            fail("listen");
-        far_.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        if (::connect(far_.number(), address, size) != 0) fail("connect");
-        near_.reset(::accept4(door.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        if (!near_) fail("accept");
+        auto [far, near] = loopback_door("reno").connect(SOCK_NONBLOCK);
+        far_ = std::move(far);
+        near_ = std::move(near);
         reader_ = std::thread([this] {
             while (::recv(far_.number(), nullptr, 1 << 20, MSG_TRUNC) > 0) {}
         });
@@ -72,24 +57,6 @@ private:
     std::thread reader_;
 };
 
-class hot_file {
-public:
-    explicit hot_file(std::size_t byte_count) {
-        char name[] = "/var/tmp/kevring-bench-XXXXXX";
-        fd_.reset(::mkostemp(name, O_CLOEXEC));
-        if (!fd_) fail(name);
-        ::unlink(name);
-        const std::string bytes(byte_count, 'x');
-        if (::pwrite(fd_.number(), bytes.data(), bytes.size(), 0) !=
-            static_cast<ssize_t>(byte_count))
-            fail("write");
-    }
-    fd_ref native() const { return fd_; }
-
-private:
-    fd fd_;
-};
-
 void wait_writable(fd_ref socket) {
     pollfd ready{socket.number(), POLLOUT, 0};
     ::poll(&ready, 1, -1);
@@ -98,7 +65,7 @@ void wait_writable(fd_ref socket) {
 void by_hand(benchmark::State& state) {
     const auto byte_count = static_cast<std::size_t>(state.range(0));
     const drain to;
-    const hot_file file(byte_count);
+    const scratch_file file(byte_count);
     for (auto _ : state) {
         std::string_view rest = header;
         while (!rest.empty()) {
@@ -119,7 +86,7 @@ void by_hand(benchmark::State& state) {
     state.SetBytesProcessed(state.iterations() * state.range(0));
 }
 
-task<void> send_all(benchmark::State& state, ring& on, const drain& to, const hot_file& file,
+task<void> send_all(benchmark::State& state, ring& on, const drain& to, const scratch_file& file,
                     send_options options) {
     // As a server with a cache of open files: the range is known, and which version it is.
     file_range range;
@@ -134,7 +101,7 @@ task<void> send_all(benchmark::State& state, ring& on, const drain& to, const ho
 
 void library(benchmark::State& state, std::optional<send_path> path) {
     const drain to;
-    const hot_file file(static_cast<std::size_t>(state.range(0)));
+    const scratch_file file(static_cast<std::size_t>(state.range(0)));
     send_options options;
     options.header = header;
     options.path = path;

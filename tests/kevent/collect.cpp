@@ -180,25 +180,9 @@ TEST_CASE("an absolute wait that an event ends leaves nothing behind", "[kevent]
 
 TEST_CASE("a signal handler ends a wait, without an error", "[kevent][collect][K-067]") {
     queue q;
-    struct sigaction handle{};
-    struct sigaction before{};
-    handle.sa_handler = [](int) {};
-    REQUIRE(::sigaction(SIGUSR1, &handle, &before) == 0);
-    std::atomic<int> result{-1};
-    std::atomic<bool> done{false};
-    std::thread waiter([&] {
-        result = get(q, 1, 1, long_time);
-        done = true;
-    });
-
-    while (!done) {  // the first ones may come before it waits
-        ::pthread_kill(waiter.native_handle(), SIGUSR1);
-        std::this_thread::yield();
-    }
-    waiter.join();
+    const int result = interrupted([&] { return get(q, 1, 1, long_time); });
 
     CHECK(result == 0);
-    ::sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST_CASE("a record that finds no room in the ring says so", "[kevent][collect][K-069][K-070]") {

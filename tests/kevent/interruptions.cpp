@@ -82,27 +82,14 @@ TEST_CASE("work that io_uring does on a thread does not end its wait",
 TEST_CASE("a signal handler ends the wait of a thread that has a ring",
           "[kevent][interruptions][K-067]") {
     queue q;
-    struct sigaction handle{};
-    struct sigaction before{};
-    handle.sa_handler = [](int) {};
-    handle.sa_flags = GENERATE(0, SA_RESTART);
-    REQUIRE(::sigaction(SIGUSR1, &handle, &before) == 0);
-    std::atomic<int> result{-1};
-    std::atomic<bool> done{false};
-    std::thread waiter([&] {
+    const auto wait = [&] {
         const poked_ring mine(0);
-        result = get_none(q, long_time);
-        done = true;
-    });
+        return get_none(q, long_time);
+    };
 
-    while (!done) {  // the first ones may come before it waits
-        ::pthread_kill(waiter.native_handle(), SIGUSR1);
-        std::this_thread::yield();
-    }
-    waiter.join();
+    const int result = interrupted(wait, GENERATE(0, SA_RESTART));
 
     CHECK(result == 0);
-    ::sigaction(SIGUSR1, &before, nullptr);
 }
 
 // The end of a ring goes on after its destructor, as work on its thread.

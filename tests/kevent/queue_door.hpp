@@ -9,15 +9,19 @@
 #include <kevring/runtime/fd.hpp>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -174,6 +178,29 @@ inline bool is_broken(const ukevent& record) {
     return record.ret_flags == (KEVENT_RET_DONE | KEVENT_RET_BROKEN);
 }
 inline int error_of(const ukevent& record) { return static_cast<int>(record.ret_data[1]); }
+
+/// Runs `wait` in a thread, and sends it SIGUSR1 until it has returned; what it returned.
+template <class Wait>
+int interrupted(Wait wait, int handler_flags = 0) {
+    struct sigaction handle{};
+    struct sigaction before{};
+    handle.sa_handler = [](int) {};
+    handle.sa_flags = handler_flags;
+    REQUIRE(::sigaction(SIGUSR1, &handle, &before) == 0);
+    int result = -1;
+    std::atomic<bool> done{false};
+    std::thread waiter([&] {
+        result = wait();
+        done = true;
+    });
+    while (!done) {  // the first ones may come before it waits
+        ::pthread_kill(waiter.native_handle(), SIGUSR1);
+        std::this_thread::yield();
+    }
+    waiter.join();
+    ::sigaction(SIGUSR1, &before, nullptr);
+    return result;
+}
 
 inline std::chrono::steady_clock::time_point now() { return std::chrono::steady_clock::now(); }
 

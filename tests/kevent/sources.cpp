@@ -1,40 +1,12 @@
 // sources.cpp: the types SOCKET, POLL, PIPE, TIMER and UNOTIFY.
 #include "tests/kevent/queue_door.hpp"
+#include "tests/support/loopback_door.hpp"
 
-#include <netinet/in.h>
 #include <sys/eventfd.h>
 
 using namespace kevent_test;
 
 namespace {
-
-std::pair<kevring::fd, sockaddr_in> tcp_listener() {
-    kevring::fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof at;
-    auto* const address = reinterpret_cast<sockaddr*>(&at);
-    REQUIRE(::bind(listener.number(), address, size) == 0);
-    REQUIRE(::listen(listener.number(), 8) == 0);
-    REQUIRE(::getsockname(listener.number(), address, &size) == 0);
-    return {std::move(listener), at};
-}
-
-kevring::fd connected_to(const sockaddr_in& at) {
-    kevring::fd made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    REQUIRE(::connect(made.number(), reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0);
-    return made;
-}
-
-// A TCP connection over loopback: the near end, and the far end.
-std::pair<kevring::fd, kevring::fd> tcp_pair() {
-    const auto [listener, at] = tcp_listener();
-    kevring::fd far = connected_to(at);
-    kevring::fd near(::accept4(listener.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    REQUIRE(near.valid());
-    return {std::move(near), std::move(far)};
-}
 
 ukevent timer(std::uint32_t ms, std::uint32_t req_flags = 0) {
     ukevent made = record(KEVENT_TIMER, static_cast<int>(ms / 1000), KEVENT_TIMER_FIRED, req_flags);
@@ -56,7 +28,7 @@ TEST_CASE("a peer that closes is something to receive", "[kevent][socket][K-099]
 
 TEST_CASE("who only sends hears of a reset as broken, once", "[kevent][socket][K-099][K-100]") {
     queue q;
-    auto [near, far] = tcp_pair();
+    auto [far, near] = loopback_door().connect(SOCK_NONBLOCK);
     const ukevent request =
         record(KEVENT_SOCKET, near.number(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE);
     q.add(request);
@@ -118,16 +90,16 @@ TEST_CASE("a listening socket reports a connection", "[kevent][socket]") {
 
 TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][socket]") {
     queue q;
-    const auto listening = tcp_listener();
-    const int listener = listening.first.number();
+    const loopback_door listening;
+    const int listener = listening.native().number();
     const ukevent request = record(KEVENT_SOCKET, listener, KEVENT_SOCKET_ACCEPT);
     q.add(request);
 
-    const kevring::fd first = connected_to(listening.second);
-    const kevring::fd second = connected_to(listening.second);
+    const kevring::fd first = listening.dial();
+    const kevring::fd second = listening.dial();
     CHECK(q.get_one().ret_data[1] == 2);
 
-    const kevring::fd third = connected_to(listening.second);
+    const kevring::fd third = listening.dial();
     CHECK(q.get_one().ret_data[1] == 3);
     q.remove(request);
     ukevent again = request;
@@ -136,7 +108,7 @@ TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][soc
     CHECK(again.ret_data[1] == 3);
 
     // Of a connection the same field of the kernel means something else.
-    const kevring::fd near(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    const kevring::fd near = listening.accept();
     REQUIRE(::send(first.number(), "abc", 3, 0) == 3);
     q.add(record(KEVENT_SOCKET, near.number(), KEVENT_SOCKET_RECV | KEVENT_SOCKET_ACCEPT,
                  KEVENT_REQ_ALWAYS_QUEUE));

@@ -1,5 +1,6 @@
 // Multishot requests and the pool that they receive into.
 #include "tests/support/catch.hpp"
+#include "tests/support/loopback_door.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
 #include "tests/support/socket_pair.hpp"
@@ -44,24 +45,6 @@ task<std::string> all_of(receive_stream& stream) {
     }
     co_return all;
 }
-
-struct listening {
-    kevring::fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    sockaddr_in where{};
-
-    listening() {
-        REQUIRE(::listen(socket.number(), 128) == 0);
-        socklen_t bytes = sizeof where;
-        REQUIRE(::getsockname(socket.number(), reinterpret_cast<sockaddr*>(&where), &bytes) == 0);
-        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    }
-    kevring::fd dial() const {
-        kevring::fd made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        REQUIRE(::connect(made.number(), reinterpret_cast<const sockaddr*>(&where), sizeof where) ==
-                0);
-        return made;
-    }
-};
 
 }  // namespace
 
@@ -407,9 +390,9 @@ TEST_CASE("an accept stream gives every connection", "[runtime][accept][multisho
         scripted_kernel script;
         if (ends) script.end_after_first(IORING_OP_ACCEPT);
         ring on({}, script);
-        const listening doors;
+        const loopback_door doors;
         auto body = [&]() -> task<void> {
-            kevring::accept_stream stream(on, doors.socket);
+            kevring::accept_stream stream(on, doors.native());
             std::vector<kevring::fd> both;
             for (int i = 0; i < 20; ++i) {
                 both.push_back(doors.dial());
@@ -425,11 +408,11 @@ TEST_CASE("an accept stream gives every connection", "[runtime][accept][multisho
 TEST_CASE("connections that nobody took are closed with the stream",
           "[runtime][accept][multishot]") {
     ring on;
-    const listening doors;
+    const loopback_door doors;
     auto body = [&]() -> task<void> {
         std::vector<kevring::fd> clients;
         {
-            kevring::accept_stream stream(on, doors.socket);
+            kevring::accept_stream stream(on, doors.native());
             clients.push_back(doors.dial());
             const auto taken = co_await stream.next();
             CHECK(taken.has_value());
@@ -453,9 +436,9 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
     for (const bool armed : {false, true}) {
         CAPTURE(armed);
         ring on;
-        const listening doors;
+        const loopback_door doors;
         auto body = [&]() -> task<void> {
-            kevring::accept_stream stream(on, doors.socket);
+            kevring::accept_stream stream(on, doors.native());
             std::vector<kevring::fd> clients;
             std::size_t given = 0;
             if (armed) {
@@ -478,7 +461,7 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
 
             // The rest waits in the kernel.
             while (given < clients.size()) {
-                kevring::accept_operation accept(on, doors.socket);
+                kevring::accept_operation accept(on, doors.native());
                 const auto limit = co_await kevring::within(10s);
                 const auto other = co_await accept;
                 REQUIRE(other.has_value());
@@ -494,9 +477,9 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
 
 TEST_CASE("finishing an accept stream ends who waits for it", "[runtime][accept][multishot]") {
     ring on;
-    const listening doors;
+    const loopback_door doors;
     auto body = [&]() -> task<void> {
-        kevring::accept_stream stream(on, doors.socket);
+        kevring::accept_stream stream(on, doors.native());
         auto wait = [&]() -> task<void> {
             const auto none = co_await stream.next();
             REQUIRE(!none.has_value());

@@ -163,44 +163,53 @@ TEST_CASE("a peer that has gone before the first byte is an error, and no signal
     });
 }
 
-TEST_CASE("a deadline ends a transfer to a peer that does not read", "[sendfile]") {
-    const path_option path = any_path();
-    INFO(text_of(path));
+namespace {
+
+// A transfer, by each path, to a peer that never reads.
+struct unread_transfer {
+    path_option path = any_path();
     stream_pair ends = any_stream();
-    set_small_buffers(ends);
-    const test_file file(pattern(more_than_a_socket_holds));
+    test_file file{pattern(more_than_a_socket_holds)};
+
+    unread_transfer() { set_small_buffers(ends); }
+    task<send_report> send(ring& on) {
+        return send_file(on, ends.near, file.native(), whole, by(path));
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a deadline ends a transfer to a peer that does not read", "[sendfile]") {
+    unread_transfer one;
+    INFO(text_of(one.path));
 
     on_ring([&](ring& on) -> task<void> {
-        const send_report report =
-            co_await with_timeout(send_file(on, ends.near, file.native(), whole, by(path)), 50ms);
+        const send_report report = co_await with_timeout(one.send(on), 50ms);
 
         CHECK(report.error == std::errc::timed_out);
         CHECK(report.bytes_sent > 0);
         CHECK(report.bytes_sent < more_than_a_socket_holds);
-        ends.close();
+        one.ends.close();
     });
     CHECK(detail::window_buffer::out_count() == 0);
 }
 
 TEST_CASE("a stop ends a transfer to a peer that does not read", "[sendfile]") {
-    const path_option path = any_path();
-    INFO(text_of(path));
-    stream_pair ends = any_stream();
-    set_small_buffers(ends);
-    const test_file file(pattern(more_than_a_socket_holds));
+    unread_transfer one;
+    INFO(text_of(one.path));
 
     on_ring([&](ring& on) -> task<void> {
         std::stop_source stop;
+        // Most often while the socket is full; a stop before that ends it as well.
         const auto stopping = [](std::stop_source& stop) -> task<void> {
             co_await sleep_for(20ms);
             stop.request_stop();
         };
-        task<send_report> send =
-            with_stop(send_file(on, ends.near, file.native(), whole, by(path)), stop.get_token());
+        task<send_report> send = with_stop(one.send(on), stop.get_token());
         task<void> end = stopping(stop);
         const auto [report, none] = co_await when_all(std::move(send), std::move(end));
 
         CHECK(report.error == std::errc::operation_canceled);
-        ends.close();
+        one.ends.close();
     });
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "tests/support/catch.hpp"
+#include "tests/support/loopback_door.hpp"
 
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/operations/receive.hpp>
@@ -21,7 +22,6 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -89,19 +89,7 @@ struct stream_pair {
         return {fd(ends[0]), fd(ends[1])};
     }
     static stream_pair tcp() {
-        const fd door(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        sockaddr_in where{};
-        where.sin_family = AF_INET;
-        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof where;
-        auto* const address = reinterpret_cast<sockaddr*>(&where);
-        REQUIRE(::bind(door.number(), address, size) == 0);
-        REQUIRE(::listen(door.number(), 1) == 0);
-        REQUIRE(::getsockname(door.number(), address, &size) == 0);
-        fd near(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        REQUIRE(::connect(near.number(), address, size) == 0);
-        fd far(::accept4(door.number(), nullptr, nullptr, SOCK_CLOEXEC));
-        REQUIRE(far.valid());
+        auto [near, far] = loopback_door().connect();
         return {std::move(near), std::move(far)};
     }
     /// Ends both sides: what is still on its way is given up, and with it what zero copy holds.

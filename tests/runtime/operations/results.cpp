@@ -1,5 +1,6 @@
 // What operations give when all is well, and when it comes short.
 #include "tests/support/catch.hpp"
+#include "tests/support/loopback_door.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
 #include "tests/support/socket_pair.hpp"
@@ -264,13 +265,8 @@ TEST_CASE("splice moves bytes from a pipe to a socket", "[runtime][splice]") {
 
 TEST_CASE("accept and connect meet", "[runtime][accept][connect]") {
     ring on;
-    const kevring::fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    REQUIRE(::listen(listener.number(), 8) == 0);
-    sockaddr_in where{};
-    socklen_t where_bytes = sizeof where;
-    REQUIRE(::getsockname(listener.number(), reinterpret_cast<sockaddr*>(&where), &where_bytes) ==
-            0);
-    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const loopback_door listener;
+    const sockaddr_in& where = listener.where();
     auto body = [&]() -> task<void> {
         const kevring::fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
         kevring::connect_operation dial(on, client, reinterpret_cast<const sockaddr*>(&where),
@@ -279,7 +275,7 @@ TEST_CASE("accept and connect meet", "[runtime][accept][connect]") {
         CHECK(connected.has_value());
         sockaddr_in peer{};
         unsigned peer_bytes = sizeof peer;
-        kevring::accept_operation accept(on, listener, reinterpret_cast<sockaddr*>(&peer),
+        kevring::accept_operation accept(on, listener.native(), reinterpret_cast<sockaddr*>(&peer),
                                          &peer_bytes);
         const auto accepted = co_await accept;
         REQUIRE(accepted.has_value());
