@@ -1,6 +1,7 @@
-// Multishot requests and the pool that they receive into.
+// Multishot requests.
 #include "tests/support/catch.hpp"
 #include "tests/support/loopback_door.hpp"
+#include "tests/support/received.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
 #include "tests/support/socket_pair.hpp"
@@ -12,11 +13,9 @@
 
 #include <array>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -29,24 +28,6 @@ using kevring::ring;
 using kevring::task;
 using kevring::task_scope;
 using namespace std::chrono_literals;
-
-namespace {
-
-std::string text_of(const borrowed_buffer& buffer) {
-    return {reinterpret_cast<const char*>(buffer.data()), buffer.size()};
-}
-
-task<std::string> all_of(receive_stream& stream) {
-    std::string all;
-    while (true) {
-        const auto got = co_await stream.next();
-        if (!got || got->empty()) break;
-        all += text_of(*got);
-    }
-    co_return all;
-}
-
-}  // namespace
 
 TEST_CASE("a stream that the kernel ends goes on", "[runtime][receive][multishot]") {
     const bool kernel_ends_it = GENERATE(true, false);
@@ -131,222 +112,6 @@ TEST_CASE("a peer that sends ahead is held back by the kernel", "[runtime][recei
     run_on(on, body);
 }
 
-TEST_CASE("the pool grows when the kernel finds no buffer", "[runtime][buffer_pool]") {
-    ring on;
-    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 64});
-    std::vector<socket_pair> pairs(40);
-    auto body = [&]() -> task<void> {
-        std::vector<borrowed_buffer> held;
-        std::vector<std::unique_ptr<receive_stream>> streams;
-        for (socket_pair& each : pairs) {
-            each.far_sends("x");
-            streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
-            auto got = co_await streams.back()->next();
-            REQUIRE(got.has_value());
-            held.push_back(std::move(*got));
-        }
-        CHECK(pool.borrowed_count() == 40);
-        CHECK(pool.buffer_count() >= 40);
-        held.clear();
-        CHECK(pool.borrowed_count() == 0);
-    };
-    run_on(on, body);
-}
-
-TEST_CASE("a pool gives memory back when a burst is over", "[runtime][buffer_pool]") {
-    ring on;
-    buffer_pool pool(on, {.buffer_bytes = 4096, .buffer_count = 4, .buffer_count_max = 512});
-    std::vector<socket_pair> pairs(400);
-    auto body = [&]() -> task<void> {
-        for (int round = 0; round < 2; ++round) {
-            std::vector<borrowed_buffer> held;
-            std::vector<std::unique_ptr<receive_stream>> streams;
-            for (socket_pair& each : pairs) {
-                each.far_sends("x");
-                streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
-                auto got = co_await streams.back()->next();
-                REQUIRE(got.has_value());
-                held.push_back(std::move(*got));
-            }
-            CHECK(pool.buffer_count() >= 400);
-            held.clear();
-            CHECK(pool.buffer_count() < 250);
-        }
-    };
-    run_on(on, body);
-}
-
-TEST_CASE("an answer that there was no buffer is dealt with, not reported",
-          "[runtime][buffer_pool]") {
-    scripted_kernel script;
-    ring on({}, script);
-    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 4, .buffer_count_max = 64});
-    socket_pair sockets;
-    script.fail(IORING_OP_RECV, ENOBUFS, 3);
-    auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near(), pool);
-        sockets.far_sends("x");
-        const auto got = co_await stream.next();
-        CHECK(text_of(got.value()) == "x");
-    };
-    run_on(on, body);
-    CHECK(pool.starved_count() == 3);
-    CHECK(pool.buffer_count() == 32);
-}
-
-TEST_CASE("where all buffers are out, a receiver waits for one to come home",
-          "[runtime][buffer_pool]") {
-    ring on;
-    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 2, .buffer_count_max = 2});
-    std::vector<socket_pair> pairs(5);
-    unsigned done_count = 0;
-    auto receive_one = [&](socket_pair& from, std::optional<borrowed_buffer>& into) -> task<void> {
-        receive_stream stream(on, from.near(), pool);
-        auto got = co_await stream.next();
-        REQUIRE(got.has_value());
-        CHECK(text_of(*got) == "x");
-        into = std::move(*got);
-        ++done_count;
-    };
-    auto body = [&]() -> task<void> {
-        std::vector<std::optional<borrowed_buffer>> held(pairs.size());
-        task_scope all(on);
-        for (std::size_t i = 0; i < pairs.size(); ++i) {
-            pairs[i].far_sends("x");
-            all.spawn(receive_one(pairs[i], held[i]));
-        }
-        for (int i = 0; i < 20; ++i) co_await kevring::yield();
-        CHECK(done_count == 2);
-        while (done_count < pairs.size()) {
-            for (auto& each : held) each.reset();
-            co_await kevring::yield();
-        }
-        held.clear();
-        co_await all.join();
-    };
-    run_on(on, body);
-    CHECK(pool.borrowed_count() == 0);
-}
-
-// Peers that send ahead while nobody listens may hold all the pool; none of their bytes is lost.
-TEST_CASE("streams that nobody reads starve no other", "[runtime][buffer_pool]") {
-    ring on;
-    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 4, .buffer_count_max = 4});
-    constexpr std::size_t deaf_count = 6;
-    std::vector<socket_pair> pairs(deaf_count);
-    socket_pair asking;
-    std::string sent_ahead;
-    for (int i = 0; i < 500; ++i) sent_ahead += std::to_string(i) + ' ';
-    auto body = [&]() -> task<void> {
-        std::vector<std::unique_ptr<receive_stream>> deaf;
-        std::vector<std::string> heard(deaf_count);
-        for (std::size_t i = 0; i < deaf_count; ++i) {
-            pairs[i].far_sends("x");
-            deaf.push_back(std::make_unique<receive_stream>(on, pairs[i].near(), pool));
-            const auto got = co_await deaf.back()->next();
-            CHECK(text_of(got.value()) == "x");
-        }
-        for (socket_pair& each : pairs) each.far_sends(sent_ahead);
-        for (int i = 0; i < 20; ++i) co_await kevring::yield();  // all buffers are taken
-        receive_stream other(on, asking.near(), pool);
-        for (int i = 0; i < 20; ++i) {
-            asking.far_sends("?");
-            const auto got = co_await other.next();
-            CHECK(text_of(got.value()) == "?");
-        }
-        CHECK(pool.buffer_count() == 4);
-        for (socket_pair& each : pairs) REQUIRE(::shutdown(each.far().number(), SHUT_WR) == 0);
-        for (std::size_t i = 0; i < deaf_count - 1; ++i) {  // the last one goes with what it holds
-            heard[i] = co_await all_of(*deaf[i]);
-            CHECK(heard[i] == sent_ahead);
-        }
-    };
-    run_on(on, body);
-    CHECK(pool.borrowed_count() == 0);
-}
-
-TEST_CASE("bytes that had to make room are taken piece by piece, also when the pool has gone",
-          "[runtime][buffer_pool]") {
-    ring on;
-    auto pool = std::make_unique<buffer_pool>(
-        on,
-        kevring::buffer_pool_options{.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 1});
-    socket_pair ahead;
-    socket_pair asking;
-    auto body = [&]() -> task<void> {
-        receive_stream stream(on, ahead.near(), *pool);
-        receive_stream other(on, asking.near(), *pool);
-        ahead.far_sends("x");
-        auto first = co_await stream.next();
-        first->reset();
-        ahead.far_sends("abcdef");
-        asking.far_sends("?");
-        auto answer = co_await other.next();
-        REQUIRE(answer.has_value());
-        answer->reset();
-        auto got = co_await stream.next();
-        REQUIRE(got.has_value());
-        CHECK(text_of(*got) == "abcdef");
-        got->remove_prefix(4);
-        pool.reset();
-        CHECK(text_of(*got) == "ef");
-        got->remove_prefix(2);
-        CHECK(got->empty());
-    };
-    run_on(on, body);
-}
-
-// Which of those that wait has bytes, only the kernel knows: none may stand in another's way.
-TEST_CASE("a buffer that comes home reaches a receiver that has bytes", "[runtime][buffer_pool]") {
-    ring on;
-    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 1});
-    std::vector<socket_pair> pairs(20);
-    socket_pair first_pair;
-    unsigned heard_count = 0;
-    auto listen = [&](socket_pair& from) -> task<void> {
-        receive_stream stream(on, from.near(), pool);
-        const auto got = co_await stream.next();
-        if (got) ++heard_count;
-    };
-    auto body = [&]() -> task<void> {
-        receive_stream first(on, first_pair.near(), pool);
-        first_pair.far_sends("x");
-        auto held = co_await first.next();
-        REQUIRE(held.has_value());
-        task_scope all(on);
-        for (socket_pair& each : pairs) all.spawn(listen(each));
-        co_await kevring::yield();
-        held->reset();
-        pairs.back().far_sends("y");
-        while (heard_count == 0) {
-            const auto limit = co_await kevring::within(5s);
-            const auto slept = co_await kevring::sleep_for(1ms);
-            if (!slept) break;
-        }
-        all.request_stop();
-        co_await all.join();
-    };
-    run_on(on, body);
-    CHECK(heard_count == 1);
-}
-
-TEST_CASE("buffers and streams may outlive their pool", "[runtime][buffer_pool]") {
-    ring on;
-    socket_pair sockets;
-    auto body = [&]() -> task<void> {
-        std::optional<buffer_pool> pool(std::in_place, on);
-        receive_stream stream(on, sockets.near(), *pool);
-        sockets.far_sends("kept");
-        const auto got = co_await stream.next();
-        pool.reset();
-        CHECK(text_of(got.value()) == "kept");
-        sockets.far_sends("late");
-        const auto late = co_await stream.next();
-        if (!late) CHECK(late.error() == std::errc::no_buffer_space);
-    };
-    run_on(on, body);
-}
-
 TEST_CASE("a stream may go while its request is in flight", "[runtime][receive][multishot]") {
     ring on;
     std::vector<socket_pair> pairs(50);
@@ -365,23 +130,6 @@ TEST_CASE("a stream may go while its request is in flight", "[runtime][receive][
     };
     run_on(on, body);
     CHECK(on.buffers().borrowed_count() == 0);
-}
-
-TEST_CASE("sizes that make no pool are refused", "[runtime][buffer_pool]") {
-    ring on;
-    for (const kevring::buffer_pool_options& wrong :
-         {kevring::buffer_pool_options{.buffer_bytes = 0},
-          kevring::buffer_pool_options{.buffer_count = 0},
-          kevring::buffer_pool_options{.buffer_count = 40'000}})
-        CHECK_THROWS_AS(buffer_pool(on, wrong), std::invalid_argument);
-}
-
-TEST_CASE("many pools come and go", "[runtime][buffer_pool]") {
-    ring on;
-    for (int i = 0; i < 200; ++i) {
-        const buffer_pool one(on);
-        const buffer_pool other(on);
-    }
 }
 
 TEST_CASE("an accept stream gives every connection", "[runtime][accept][multishot]") {
