@@ -98,6 +98,7 @@ def _child_setup(cpus):
     parent = os.getpid()
 
     def setup():
+        os.setpgid(0, 0)  # lighttpd with several workers ends its whole process group
         libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
