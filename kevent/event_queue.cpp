@@ -23,12 +23,15 @@ namespace {
 // The kinds and the mask of an inode record have the same bits.
 static_assert(static_cast<std::uint32_t>(change_kind::created) == KEVENT_INODE_CREATE &&
               static_cast<std::uint32_t>(change_kind::removed) == KEVENT_INODE_REMOVE &&
+              static_cast<std::uint32_t>(change_kind::modified) == KEVENT_INODE_MODIFIED &&
+              static_cast<std::uint32_t>(change_kind::attributes) == KEVENT_INODE_ATTRIBUTES &&
               static_cast<std::uint32_t>(change_kind::moved_from) == KEVENT_INODE_MOVED_FROM &&
               static_cast<std::uint32_t>(change_kind::moved_to) == KEVENT_INODE_MOVED_TO &&
               static_cast<std::uint32_t>(change_kind::lost) == KEVENT_INODE_LOST &&
               static_cast<std::uint32_t>(change_kind::directory) == KEVENT_INODE_DIRECTORY);
-constexpr std::uint32_t inode_events =
-    KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE | KEVENT_INODE_MOVED_FROM | KEVENT_INODE_MOVED_TO;
+constexpr std::uint32_t inode_events = KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE |
+                                       KEVENT_INODE_MODIFIED | KEVENT_INODE_ATTRIBUTES |
+                                       KEVENT_INODE_MOVED_FROM | KEVENT_INODE_MOVED_TO;
 
 ukevent record_of(event_type type, std::uint64_t id, std::uint32_t bits) noexcept {
     ukevent made{};
@@ -230,8 +233,7 @@ task<result<event>> event_queue::next() {
 task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsigned max_count,
                                                        steady_time deadline) {
     KEVRING_ASSERT(max_count != 0);
-    if (taken_.size() < max_count) taken_.resize(max_count);
-    const std::span<ukevent> into(taken_.data(), max_count);
+    const std::span<ukevent> into = records(max_count);
     result<unsigned> count = 0u;
     if (deadline == steady_time::max()) {
         count = co_await collect(min_count, into);
@@ -245,9 +247,24 @@ task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsig
         if (!count && expired) count = co_await collect(0, into);  // what is there by now
     }
     if (!count) co_return tl::unexpected<std::error_code>(count.error());
+    co_return batch(*count);
+}
+
+std::span<const event> event_queue::take(unsigned max_count) {
+    const std::span<ukevent> into = records(max_count);
+    const int count = core_->get_events(0, max_count, detail::wait_limit::no_wait(), into.data());
+    return batch(static_cast<unsigned>(std::max(count, 0)));
+}
+
+std::span<ukevent> event_queue::records(unsigned max_count) {
+    if (taken_.size() < max_count) taken_.resize(max_count);
+    return std::span(taken_).first(max_count);
+}
+
+std::span<const event> event_queue::batch(unsigned count) {
     batch_.clear();
-    for (const ukevent& record : into.first(*count)) batch_.emplace_back(record);
-    co_return std::span<const event>(batch_);
+    for (const ukevent& record : std::span(taken_).first(count)) batch_.emplace_back(record);
+    return batch_;
 }
 
 }  // namespace kevring

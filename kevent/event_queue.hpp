@@ -37,8 +37,9 @@ struct signal {
 /// Whether the queue keeps the names of an inode request for event_queue::take_changes().
 enum class inode_names : std::uint8_t { dropped, kept };
 
-/// Names that are made in a directory or removed from it, or come and go by a rename: any of
-/// `created`, `removed`, `moved_from`, `moved_to`.
+/// What happens in a directory: names that are made or removed, or come and go by a rename, and
+/// files that change: any of `created`, `removed`, `moved_from`, `moved_to`, `modified` and
+/// `attributes`. Of a file by itself the last two.
 struct inode {
     explicit inode(std::string path,
                    change_kind kinds = change_kind::created | change_kind::removed,
@@ -146,7 +147,8 @@ public:
     result<event_key> add(note request, user_word user = {}, repeat times = repeat::always);
 
     /// Watches a descriptor, a socket, a pipe or an inode for other bits from now on, as often as
-    /// it was to be reported before; what is there already is reported again.
+    /// it was to be reported before; what is there already is reported again. An inode that was
+    /// added without `modified` or `attributes` cannot have them later: its event is failed() then.
     ///
     /// Errors     no_such_file_or_directory: there is no such registration.
     result<void> modify(event_key which, std::uint32_t bits);
@@ -175,12 +177,19 @@ public:
     task<result<std::span<const event>>> wait(unsigned min_count, unsigned max_count,
                                               steady_time deadline = steady_time::max());
 
+    /// The events that are ready now, at most `max_count` of them: wait() for who has no time to.
+    ///
+    /// Lifetime   As with wait().
+    std::span<const event> take(unsigned max_count);
+
 private:
     explicit event_queue(std::shared_ptr<detail::queue_core> core) noexcept;
     result<event_key> add_record(ukevent record, user_word user, repeat times);
     result<event_key> add_file(event_type type, fd_ref file, socket_kind kinds, socket_kind allowed,
                                user_word user, repeat times);
     task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
+    std::span<ukevent> records(unsigned max_count);
+    std::span<const event> batch(unsigned count);
 
     std::shared_ptr<detail::queue_core> core_;
     std::optional<poll_stream> edges_;

@@ -49,12 +49,16 @@ struct itimerspec; /* which plain C11 leaves out of <time.h> */
 #define KEVENT_MAX 11        /* one past the last type */
 
 /* Bits of ukevent.event, by type. */
-#define KEVENT_TIMER_FIRED 0x1u       /* TIMER */
-#define KEVENT_SOCKET_RECV 0x1u       /* SOCKET, PIPE, NAIO */
-#define KEVENT_SOCKET_ACCEPT 0x2u     /* SOCKET */
-#define KEVENT_SOCKET_SEND 0x4u       /* SOCKET, PIPE, NAIO */
-#define KEVENT_INODE_CREATE 0x1u      /* INODE: a name was made in the directory */
-#define KEVENT_INODE_REMOVE 0x2u      /* INODE: a name was removed from the directory */
+#define KEVENT_TIMER_FIRED 0x1u    /* TIMER */
+#define KEVENT_SOCKET_RECV 0x1u    /* SOCKET, PIPE, NAIO */
+#define KEVENT_SOCKET_ACCEPT 0x2u  /* SOCKET */
+#define KEVENT_SOCKET_SEND 0x4u    /* SOCKET, PIPE, NAIO */
+#define KEVENT_INODE_CREATE 0x1u   /* INODE: a name was made in the directory */
+#define KEVENT_INODE_REMOVE 0x2u   /* INODE: a name was removed from the directory */
+#define KEVENT_INODE_MODIFIED 0x8u /* INODE: bytes of a file were written or cut off; not of 2006 \
+                                    */
+#define KEVENT_INODE_ATTRIBUTES 0x10u /* INODE: mode, owner, times or links changed; not of 2006 \
+                                       */
 #define KEVENT_INODE_MOVED_FROM 0x20u /* INODE: a name left the directory; not of 2006 */
 #define KEVENT_INODE_MOVED_TO 0x40u   /* INODE: a name came by a rename; not of 2006 */
 #define KEVENT_INODE_LOST 0x200u      /* of a kevent_change only: changes were lost */
@@ -245,7 +249,7 @@ long kevent_timer_create(int fd, clockid_t clock, const struct itimerspec* when,
 
 /* One thing that happened in a directory. */
 struct kevent_change {
-    uint32_t event;  /* KEVENT_INODE_CREATE, REMOVE, MOVED_FROM or MOVED_TO, and DIRECTORY; LOST */
+    uint32_t event;  /* one of KEVENT_INODE_CREATE ... MOVED_TO, maybe with DIRECTORY; or LOST */
     uint32_t cookie; /* the same in the MOVED_FROM and the MOVED_TO of one rename; else 0 */
     char name[256];  /* in the directory; ends with a 0 */
 };

@@ -1,4 +1,4 @@
-// inode.cpp: names that are made in a directory or removed from it.
+// inode.cpp: names that come and go in a directory, and changes of the files behind them.
 #include <kevring/kevent/sources/inode.hpp>
 
 #include <kevring/runtime/detail/intrusive_list.hpp>
@@ -25,8 +25,12 @@ namespace {
 
 constexpr std::size_t changes_kept_max = 1024;
 
-constexpr std::uint32_t all_events =
-    KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE | KEVENT_INODE_MOVED_FROM | KEVENT_INODE_MOVED_TO;
+constexpr std::uint32_t all_events = KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE |
+                                     KEVENT_INODE_MODIFIED | KEVENT_INODE_ATTRIBUTES |
+                                     KEVENT_INODE_MOVED_FROM | KEVENT_INODE_MOVED_TO;
+
+// Heard of only where ADD asked for them: a file that is written gives one for each write.
+constexpr std::uint32_t frequent_events = KEVENT_INODE_MODIFIED | KEVENT_INODE_ATTRIBUTES;
 
 // What inotify(7) says, in the bits of this type.
 std::uint32_t events_of(std::uint32_t mask) noexcept {
@@ -35,6 +39,8 @@ std::uint32_t events_of(std::uint32_t mask) noexcept {
     std::uint32_t events = 0;
     if ((mask & IN_CREATE) != 0) events |= KEVENT_INODE_CREATE;
     if ((mask & IN_DELETE) != 0) events |= KEVENT_INODE_REMOVE;
+    if ((mask & IN_MODIFY) != 0) events |= KEVENT_INODE_MODIFIED;
+    if ((mask & IN_ATTRIB) != 0) events |= KEVENT_INODE_ATTRIBUTES;
     if ((mask & IN_MOVED_FROM) != 0) events |= KEVENT_INODE_MOVED_FROM;
     if ((mask & IN_MOVED_TO) != 0) events |= KEVENT_INODE_MOVED_TO;
     return events;
@@ -51,8 +57,10 @@ public:
 
     static result<std::shared_ptr<inode_watches>> of_queue(source_host& host);
 
-    /// Watches the inode behind a descriptor. Result: its number here, or a negative error number.
-    int add(int number) noexcept;
+    /// Watches the inode behind a descriptor for `events`, and for what it is watched for already.
+    ///
+    /// Result     Its number here, or a negative error number.
+    int add(int number, std::uint32_t events) noexcept;
     void join(inode_source& member, int inode);
     void leave(inode_source& member, int inode) noexcept;
 
@@ -74,10 +82,15 @@ class inode_source final : public source, public list_link {
 public:
     inode_source(source_host& host, registration& of, std::shared_ptr<inode_watches> watches,
                  int inode) noexcept
-        : source(host, of), watches_(std::move(watches)), inode_(inode) {}
+        : source(host, of),
+          watches_(std::move(watches)),
+          inode_(inode),
+          frequent_(event() & frequent_events) {}
     ~inode_source() override { watches_->leave(*this, inode_); }
 
     int arm() override {
+        // MODIFY has no descriptor any more by which the watch could be widened.
+        if ((event() & frequent_events & ~frequent_) != 0) return -EINVAL;
         if (!linked()) watches_->join(*this, inode_);
         return 0;
     }
@@ -140,6 +153,7 @@ private:
 
     const std::shared_ptr<inode_watches> watches_;
     const int inode_;
+    const std::uint32_t frequent_;
     std::uint32_t seen_ = 0;
     std::vector<kept_change> kept_;
 };
@@ -158,12 +172,14 @@ result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host
     return made;
 }
 
-int inode_watches::add(int number) noexcept {
+int inode_watches::add(int number, std::uint32_t events) noexcept {
     if (::fcntl(number, F_GETFD) < 0) return -EBADF;
     std::array<char, 32> path;
     std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", number);
-    const int inode = ::inotify_add_watch(notifier_.number(), path.data(),
-                                          IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF);
+    std::uint32_t mask = IN_MASK_ADD | IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF;
+    if ((events & KEVENT_INODE_MODIFIED) != 0) mask |= IN_MODIFY;
+    if ((events & KEVENT_INODE_ATTRIBUTES) != 0) mask |= IN_ATTRIB;
+    const int inode = ::inotify_add_watch(notifier_.number(), path.data(), mask);
     return inode < 0 ? -errno : inode;
 }
 
@@ -218,7 +234,7 @@ void inode_watches::apply(const inotify_event& event, const char* name) noexcept
 result<std::unique_ptr<source>> make_inode_source(source_host& host, registration& of) {
     auto watches = inode_watches::of_queue(host);
     if (!watches) return tl::unexpected<std::error_code>(watches.error());
-    const int inode = (*watches)->add(static_cast<int>(of.record.id.raw[0]));
+    const int inode = (*watches)->add(static_cast<int>(of.record.id.raw[0]), of.record.event);
     if (inode < 0) return error_from(inode);
     return std::make_unique<inode_source>(host, of, std::move(*watches), inode);
 }

@@ -202,6 +202,25 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
     run_on(on, body);
 }
 
+TEST_CASE("a look gives what is ready, and does not wait for more", "[kevent][event_queue]") {
+    event_queue queue;
+    CHECK(queue.take(4).empty());
+    auto pipe = kevent_test::ends::pipe();
+    REQUIRE(queue.add(kevring::readable(kevring::fd_ref(pipe.near())), job::read));
+    for (std::uint64_t number = 0; number < 3; ++number) REQUIRE(queue.add(note(number)));
+    CHECK(queue.take(4).empty());
+
+    pipe.far_sends();
+    const auto one = queue.take(4);
+    REQUIRE(one.size() == 1);
+    CHECK(one[0].user<job>() == job::read);
+
+    for (std::uint64_t number = 0; number < 3; ++number) CHECK(queue.notify(note(number)));
+    CHECK(queue.take(2).size() == 2);
+    CHECK(queue.take(2).size() == 1);
+    CHECK(queue.take(2).empty());
+}
+
 TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
     event_queue queue;
     CHECK(queue.add(timer(0s)).error() == std::errc::invalid_argument);
@@ -216,7 +235,7 @@ TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
           std::errc::invalid_argument);
     CHECK(queue.add(kevring::signal(SIGKILL)).error() == std::errc::invalid_argument);
     CHECK(queue.add(kevring::inode("/nowhere")).error() == std::errc::no_such_file_or_directory);
-    CHECK(queue.add(kevring::inode("/", kevring::change_kind::modified)).error() ==
+    CHECK(queue.add(kevring::inode("/", kevring::change_kind::written)).error() ==
           std::errc::invalid_argument);
     REQUIRE(queue.add(note(1)));
     CHECK(queue.add(note(1)).error() == std::errc::file_exists);
