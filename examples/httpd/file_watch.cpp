@@ -3,19 +3,18 @@
 #include "file_cache.hpp"
 
 #include <array>
-#include <cerrno>
 #include <climits>
-#include <cstring>
+#include <system_error>
 
-#include <sys/inotify.h>
 #include <unistd.h>
 
 namespace httpd {
 namespace {
 
-constexpr std::uint32_t wanted_events = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
-                                        IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF |
-                                        IN_ONLYDIR;
+constexpr kevring::change_kind wanted_changes =
+    kevring::change_kind::created | kevring::change_kind::removed | kevring::change_kind::modified |
+    kevring::change_kind::attributes | kevring::change_kind::moved_from |
+    kevring::change_kind::moved_to;
 
 std::string path_of(kevring::fd_ref file) {
     std::array<char, PATH_MAX> path{};
@@ -27,14 +26,17 @@ std::string path_of(kevring::fd_ref file) {
 }  // namespace
 
 file_watch::file_watch(kevring::fd_ref root)
-    : root_path_("/proc/self/fd/" + std::to_string(root.number())),
-      real_root_(path_of(root)),
-      inotify_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
+    : root_path_("/proc/self/fd/" + std::to_string(root.number())), real_root_(path_of(root)) {
     if (real_root_ == "/") real_root_.clear();
+    try {
+        queue_.emplace();
+    } catch (const std::system_error&) {
+        queue_.reset();
+    }
 }
 
 bool file_watch::cover(const open_file& file) {
-    if (!inotify_ || file.link_count != 1) return false;
+    if (!queue_ || file.link_count != 1) return false;
     if (path_of(file.descriptor) != real_root_ + '/' + file.name) return false;
     for (std::size_t end = 0; end != std::string::npos; end = file.name.find('/', end + 1))
         if (!watch_folder(file.name.substr(0, end))) return false;
@@ -44,11 +46,12 @@ bool file_watch::cover(const open_file& file) {
 bool file_watch::watch_folder(const std::string& folder) {
     if (watches_.contains(folder)) return true;
     if (watches_.size() >= watch_count_max) return false;
-    const std::string path = root_path_ + '/' + folder;
-    const int watch = ::inotify_add_watch(inotify_.number(), path.c_str(), wanted_events);
-    if (watch < 0) return false;
-    folders_[watch] = folder;
-    watches_[folder] = watch;
+    const kevring::inode request(root_path_ + '/' + folder, wanted_changes,
+                                 kevring::inode_names::kept);
+    const auto added = queue_->add(request);
+    if (!added) return false;
+    folders_[added->id] = folder;
+    watches_[folder] = *added;
     return true;
 }
 
@@ -62,44 +65,42 @@ void file_watch::forget_below(std::string_view folder) {
             ++each;
             continue;
         }
-        ::inotify_rm_watch(inotify_.number(), each->second);
-        folders_.erase(each->second);
+        queue_->remove(each->second);
+        folders_.erase(each->second.id);
         each = watches_.erase(each);
     }
 }
 
 void file_watch::take_changes(file_cache& cache) {
-    if (!inotify_) return;
-    alignas(inotify_event) std::array<char, 16 * 1024> buffer;
+    constexpr unsigned batch_max = 16;
+    if (!queue_) return;
     while (true) {
-        const ssize_t count = ::read(inotify_.number(), buffer.data(), buffer.size());
-        if (count <= 0) {
-            if (count < 0 && errno == EINTR) continue;
-            return;
+        const auto ready = queue_->take(batch_max);
+        for (const kevring::event& each : ready) take_changes_of(each, cache);
+        if (ready.size() < batch_max) return;
+    }
+}
+
+void file_watch::take_changes_of(const kevring::event& what, file_cache& cache) {
+    const auto found = folders_.find(what.key().id);
+    if (found == folders_.end()) return;       // forgotten by an event of this batch
+    const std::string folder = found->second;  // a copy: the entry may go below
+    const auto changes = queue_->take_changes(what.key());
+    if (what.failed() || !changes) {
+        cache.drop_named(folder);
+        forget_below(folder);
+        return;
+    }
+    for (const kevring::change& each : *changes) {
+        if (any_of(each.kinds, kevring::change_kind::lost)) {
+            cache.clear();  // something has changed, and nobody knows what
+            continue;
         }
-        for (ssize_t at = 0; at < count;) {
-            inotify_event event{};
-            std::memcpy(&event, buffer.data() + at, sizeof event);
-            const char* const name = buffer.data() + at + sizeof event;
-            at += static_cast<ssize_t>(sizeof event + event.len);
-            if ((event.mask & IN_Q_OVERFLOW) != 0) {
-                cache.clear();  // something has changed, and nobody knows what
-                continue;
-            }
-            const auto found = folders_.find(event.wd);
-            if (found == folders_.end()) continue;
-            std::string path = found->second;  // a copy: the entry may go below
-            if (event.len > 0) {
-                if (!path.empty()) path += '/';
-                path += name;  // ends with a zero byte
-            }
-            const bool of_itself = event.len == 0;
-            constexpr std::uint32_t gone = IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED;
-            if (of_itself && (event.mask & gone) == 0) continue;
-            cache.drop_named(path);
-            // The folder's name, and those below it, may lead elsewhere from now on.
-            if (of_itself || (event.mask & IN_ISDIR) != 0) forget_below(path);
-        }
+        if (each.name.empty()) continue;  // the folder itself: the one above tells what matters
+        const std::string path = folder.empty() ? each.name : folder + '/' + each.name;
+        cache.drop_named(path);
+        // The folder's name, and those below it, may lead elsewhere from now on.
+        if (any_of(each.kinds, kevring::change_kind::directory)) forget_below(path);
     }
 }
 

@@ -1,4 +1,4 @@
-// file_watch.hpp: hears of changes in the folders that cached files stand in (inotify(7)).
+// file_watch.hpp: hears of changes in the folders that cached files stand in.
 //
 // The kernel queues an event before the call that made the change returns. So a client that asks
 // after a change has been made is answered after the event was queued, and it is enough to take the
@@ -7,10 +7,12 @@
 
 #include "site.hpp"
 
+#include <kevring/kevent/event_queue.hpp>
 #include <kevring/runtime/fd.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -22,7 +24,7 @@ class file_cache;
 /// Thread     That of its loop.
 class file_watch {
 public:
-    /// Without inotify, as when its instances have run out, nothing is covered.
+    /// Without a kevent queue, as when descriptors have run out, nothing is covered.
     explicit file_watch(kevring::fd_ref root);
 
     /// Watches every folder on the way to `file`. False: changes of it would not be heard of,
@@ -42,12 +44,13 @@ private:
 
     bool watch_folder(const std::string& folder);
     void forget_below(std::string_view folder);
+    void take_changes_of(const kevring::event& what, file_cache& cache);
 
     std::string root_path_;  // by way of /proc, for calls that take no descriptor
     std::string real_root_;
-    kevring::fd inotify_;
-    std::unordered_map<int, std::string> folders_;  // by watch descriptor; "" is the root
-    std::unordered_map<std::string, int> watches_;
+    std::optional<kevring::event_queue> queue_;
+    std::unordered_map<std::uint64_t, std::string> folders_;  // by event_key::id; "" is the root
+    std::unordered_map<std::string, kevring::event_key> watches_;
 };
 
 }  // namespace httpd
