@@ -4,6 +4,7 @@
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/features.hpp>
+#include <kevring/runtime/fixed_buffer_pool.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -485,6 +486,11 @@ bool ring::is_of_another_process() const noexcept {
     return *buffers_;
 }
 
+[[gnu::cold]] fixed_buffer_pool& ring::fixed_buffers() {
+    if (!fixed_buffers_) fixed_buffers_ = std::make_unique<fixed_buffer_pool>(*this);
+    return *fixed_buffers_;
+}
+
 [[gnu::cold]] std::uint16_t ring::take_buffer_group() {
     if (!free_buffer_groups_.empty()) {
         const std::uint16_t group = free_buffer_groups_.back();
@@ -535,7 +541,8 @@ bool ring::is_of_another_process() const noexcept {
 ring::~ring() {
     if (on_ring_thread() && !is_of_another_process()) drain();
     if (current_ring == this) current_ring = nullptr;
-    buffers_.reset();  // first: it is unregistered from the ring
+    buffers_.reset();  // first: both are unregistered from the ring
+    fixed_buffers_.reset();
     system_.ring_exit(*uring_);
     if (wake_fd_ >= 0) ::close(wake_fd_);
 }

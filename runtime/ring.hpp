@@ -21,6 +21,7 @@ struct io_uring_sqe;
 namespace kevring {
 
 class buffer_pool;
+class fixed_buffer_pool;
 
 /// What the kernel answers to: a request in flight, once or (multishot) many times.
 class completion {
@@ -121,6 +122,9 @@ public:
     ///
     /// Errors     Those of the constructor of buffer_pool.
     buffer_pool& buffers();
+    /// The buffers that are registered with the ring, for who sends without a copy; made at the
+    /// first use.
+    fixed_buffer_pool& fixed_buffers();
     /// A number for a group of buffers that no other pool of this ring has.
     ///
     /// Errors     std::length_error when all 65536 are in use.
@@ -197,6 +201,7 @@ private:
     std::vector<std::uint16_t> free_buffer_groups_;
     unsigned buffer_groups_made_ = 0;
     std::unique_ptr<buffer_pool> buffers_;
+    std::unique_ptr<fixed_buffer_pool> fixed_buffers_;
     timer_queue timers_;
     cancel_scope root_scope_{*this};
     ring_counters counters_;

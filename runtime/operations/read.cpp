@@ -10,6 +10,11 @@ void read_operation::prepare(io_uring_sqe& sqe) noexcept {
                        file_offset_);
 }
 
+void read_fixed_operation::prepare(io_uring_sqe& sqe) noexcept {
+    io_uring_prep_read_fixed(&sqe, file_.number(), part_.data(), detail::byte_count(part_.size()),
+                             file_offset_, buffer_index_);
+}
+
 void readv_operation::prepare(io_uring_sqe& sqe) noexcept {
     io_uring_prep_readv(&sqe, file_.number(), parts_.data(), static_cast<unsigned>(parts_.size()),
                         file_offset_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/fixed_buffer_pool.hpp>
 #include <kevring/runtime/operation.hpp>
 
 #include <cstddef>
@@ -37,6 +38,35 @@ public:
 private:
     fd_ref file_;
     std::span<std::byte> buffer_;
+    std::uint64_t file_offset_;
+};
+
+/// Reads into `part` of a registered buffer; see read_operation.
+///
+/// Lifetime   `buffer` is kept until the await ends.
+/// Kernel     IORING_OP_READ_FIXED, Linux 5.1.
+class [[nodiscard]] read_fixed_operation final : public operation {
+public:
+    read_fixed_operation(ring& on, fd_ref file, const fixed_buffer& buffer,
+                         std::span<std::byte> part, std::uint64_t file_offset = file_position,
+                         std::stop_token stop = {}) noexcept
+        : operation(on, std::move(stop)),
+          file_(file),
+          buffer_index_(buffer.index()),
+          part_(part),
+          file_offset_(file_offset) {
+        KEVRING_ASSERT(!part.empty());  // or 0 could mean "asked for none" as well as "the end"
+        KEVRING_ASSERT(part.data() >= buffer.bytes().data());
+        KEVRING_ASSERT(part.data() + part.size() <= buffer.bytes().data() + buffer.bytes().size());
+    }
+
+    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    void prepare(io_uring_sqe& sqe) noexcept override;
+
+private:
+    fd_ref file_;
+    std::uint16_t buffer_index_;
+    std::span<std::byte> part_;
     std::uint64_t file_offset_;
 };
 

@@ -29,19 +29,31 @@ public:
     void end_after_first(std::uint8_t opcode) { single_[opcode] = true; }
     /// Answers to this opcode are held back until release().
     void hold(std::uint8_t opcode) { held_opcode_ = opcode; }
+    /// Notices of zero-copy sends, that their memory is free, are held back until release().
+    void hold_notices() { holds_notices_ = true; }
     /// Lets what was held back go, the last first.
-    void release() { held_opcode_.reset(); }
+    void release() {
+        held_opcode_.reset();
+        holds_notices_ = false;
+    }
     std::size_t held_count() const noexcept { return held_.size(); }
 
     // What the calls themselves answer.
 
     std::deque<int> enter_answers;  // of the next enters, which do not happen
     int setup_error = 0;
-    std::optional<std::int64_t> clock_ns;  // set: time stands still, and sleeping moves it on
+    std::map<unsigned, int> register_errors;  // by operation of io_uring_register(2), while there
+    std::optional<std::int64_t> clock_ns;     // set: time stands still, and sleeping moves it on
 
     unsigned submitted(std::uint8_t opcode) const {
         const auto found = submitted_.find(opcode);
         return found == submitted_.end() ? 0 : found->second;
+    }
+
+    /// How often this operation of io_uring_register(2) was asked for.
+    unsigned registered(unsigned opcode) const {
+        const auto found = registered_.find(opcode);
+        return found == registered_.end() ? 0 : found->second;
     }
 
     // The ring gets a completion queue of this object's own, into which answers are carried.
@@ -74,10 +86,18 @@ public:
             *clock_ns += timeout->tv_sec * 1'000'000'000 + timeout->tv_nsec;
             timeout = &at_once;
         }
-        if (!held_opcode_ && !held_.empty()) wait_count = 0;
+        if (!holds() && !held_.empty()) wait_count = 0;
         const int answer = kernel::ring_enter(ring, submit_count, wait_count, flags, timeout);
         carry_answers();
         return answer;
+    }
+
+    int ring_register(io_uring& ring, unsigned opcode, void* argument,
+                      unsigned count) noexcept override {
+        ++registered_[opcode];
+        if (const auto found = register_errors.find(opcode); found != register_errors.end())
+            return -found->second;
+        return kernel::ring_register(ring, opcode, argument, count);
     }
 
     std::int64_t steady_ns() noexcept override {
@@ -129,6 +149,13 @@ private:
         return true;
     }
 
+    bool holds() const noexcept { return held_opcode_ || holds_notices_; }
+    bool is_held(const answer& one) {
+        if (one.user_data < kevring::detail::user_data_first_address) return false;
+        if (holds_notices_ && (one.flags & IORING_CQE_F_NOTIF) != 0) return true;
+        return held_opcode_ && opcode_of_[one.user_data] == *held_opcode_;
+    }
+
     void carry_answers() {
         unsigned from = *real_.khead;
         const unsigned end = __atomic_load_n(real_.ktail, __ATOMIC_ACQUIRE);
@@ -137,15 +164,14 @@ private:
             answer one{entry.user_data, entry.res, entry.flags};
             if (const auto found = results_.find(one.user_data); found != results_.end())
                 one.res = found->second;
-            if (held_opcode_ && one.user_data >= kevring::detail::user_data_first_address &&
-                opcode_of_[one.user_data] == *held_opcode_)
+            if (is_held(one))
                 held_.push_back(one);
             else if (!put(one))
                 break;  // the rest waits where it is
             results_.erase(one.user_data);
         }
         __atomic_store_n(real_.khead, from, __ATOMIC_RELEASE);
-        while (!held_opcode_ && !held_.empty() && put(held_.back())) held_.pop_back();
+        while (!holds() && !held_.empty() && put(held_.back())) held_.pop_back();
     }
 
     std::map<std::uint8_t, std::deque<int>> failures_;
@@ -154,7 +180,9 @@ private:
     std::map<std::uint8_t, unsigned> submitted_;
     std::map<std::uint64_t, std::uint8_t> opcode_of_;
     std::map<std::uint64_t, std::int32_t> results_;
+    std::map<unsigned, unsigned> registered_;
     std::optional<std::uint8_t> held_opcode_;
+    bool holds_notices_ = false;
     std::vector<answer> held_;
     unsigned seen_tail_ = 0;  // of the submission queue
     io_uring_cq real_{};

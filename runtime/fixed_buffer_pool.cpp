@@ -1,0 +1,168 @@
+#include <kevring/runtime/fixed_buffer_pool.hpp>
+
+#include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/ring.hpp>
+
+#include <cerrno>
+#include <stdexcept>
+#include <vector>
+
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+namespace kevring {
+namespace detail {
+namespace {
+
+constexpr std::size_t buffer_bytes_max = std::size_t{1} << 30;
+constexpr unsigned buffer_count_limit = 16384;  // of one table (io_uring_register(2))
+
+// A limit on locked memory is the user's, so that another process that ends makes room. To be
+// refused costs the look at all pages of a buffer: too much for each transfer, nothing once a
+// second.
+constexpr std::int64_t refusal_lasts_ns = 1'000'000'000;
+
+}  // namespace
+
+/// What the pool and its buffers share; goes with the last of them.
+class fixed_buffer_pool_state {
+public:
+    fixed_buffer_pool_state(ring& on, const fixed_buffer_pool_options& options)
+        : ring_(on),
+          buffer_bytes_(options.buffer_bytes),
+          buffer_count_max_(options.buffer_count_max) {
+        if (buffer_bytes_ == 0 || buffer_bytes_ > buffer_bytes_max || buffer_count_max_ == 0 ||
+            buffer_count_max_ > buffer_count_limit)
+            throw std::invalid_argument(
+                "kevring: a pool has 1 to 16384 fixed buffers of 1 byte to 1 GiB");
+        idle_.reserve(buffer_count_max_);  // first: a buffer that comes home must not fail
+    }
+    fixed_buffer_pool_state(const fixed_buffer_pool_state&) = delete;
+    fixed_buffer_pool_state& operator=(const fixed_buffer_pool_state&) = delete;
+
+    // Hot path: no allocation, no mutex, no system call.
+
+    fixed_buffer take() noexcept {
+        KEVRING_ASSERT(ring_.on_ring_thread());
+        if (idle_.empty() && !add_one()) return {};
+        const std::uint16_t index = idle_.back();
+        idle_.pop_back();
+        ++out_count_;
+        return fixed_buffer(*this, bytes_of(index), index);
+    }
+    void give_back(std::uint16_t index) noexcept {
+        idle_.push_back(index);  // within what is reserved
+        --out_count_;
+        if (closed_ && out_count_ == 0) delete this;  // last
+    }
+
+    // The rare cases.
+
+    // The table is taken back only while no buffer is out: kernels before 6.13 would wait in that
+    // call until they have no use for any of them.
+    [[gnu::cold]] void close() noexcept {
+        closed_ = true;
+        if (out_count_ > 0) return;
+        if (has_table_)
+            ring_.system().ring_register(ring_.native(), IORING_UNREGISTER_BUFFERS, nullptr, 0);
+        delete this;
+    }
+
+    unsigned buffer_count() const noexcept { return buffer_count_; }
+    unsigned out_count() const noexcept { return out_count_; }
+    int refusal() const noexcept { return refusal_; }
+
+private:
+    ~fixed_buffer_pool_state() {
+        if (memory_ != nullptr) ::munmap(memory_, buffer_bytes_ * buffer_count_max_);
+    }
+
+    std::span<std::byte> bytes_of(unsigned index) const noexcept {
+        return {memory_ + index * buffer_bytes_, buffer_bytes_};
+    }
+
+    [[gnu::cold]] bool add_one() noexcept {
+        if (buffer_count_ == buffer_count_max_) return false;
+        if (refusal_ != 0 && ring_.now_ns() < ask_again_ns_) return false;
+        refusal_ = reserve();
+        if (refusal_ == 0) refusal_ = make_table();
+        if (refusal_ == 0) refusal_ = fill_next();
+        if (refusal_ != 0) {
+            ask_again_ns_ = ring_.now_ns() + refusal_lasts_ns;
+            return false;
+        }
+        idle_.push_back(static_cast<std::uint16_t>(buffer_count_++));
+        return true;
+    }
+
+    // These give an errno, or 0.
+
+    int reserve() noexcept {
+        if (memory_ != nullptr) return 0;
+        const std::size_t byte_count = buffer_bytes_ * buffer_count_max_;
+        void* const memory = ::mmap(nullptr, byte_count, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) return ENOMEM;
+        // Locked pages cannot be shared with a child until one of the two writes: fork() would copy
+        // them all, for a child that may not use the ring.
+        ::madvise(memory, byte_count, MADV_DONTFORK);
+        memory_ = static_cast<std::byte*>(memory);
+        return 0;
+    }
+
+    int make_table() noexcept {
+        if (has_table_) return 0;
+        io_uring_rsrc_register table{};
+        table.nr = buffer_count_max_;
+        table.flags = IORING_RSRC_REGISTER_SPARSE;
+        const int made = ring_.system().ring_register(ring_.native(), IORING_REGISTER_BUFFERS2,
+                                                      &table, sizeof table);
+        has_table_ = made >= 0;
+        return has_table_ ? 0 : -made;
+    }
+
+    int fill_next() noexcept {
+        const std::span<std::byte> bytes = bytes_of(buffer_count_);
+        const iovec buffer{bytes.data(), bytes.size()};
+        io_uring_rsrc_update2 update{};
+        update.offset = buffer_count_;
+        update.data = reinterpret_cast<std::uintptr_t>(&buffer);
+        update.nr = 1;
+        const int filled = ring_.system().ring_register(
+            ring_.native(), IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof update);
+        return filled < 0 ? -filled : 0;
+    }
+
+    // Constant after construction.
+    ring& ring_;  // not used once closed: it may be gone before the last buffer
+    const std::size_t buffer_bytes_;
+    const unsigned buffer_count_max_;
+
+    std::byte* memory_ = nullptr;
+    bool has_table_ = false;
+    bool closed_ = false;
+    int refusal_ = 0;  // an errno
+    std::int64_t ask_again_ns_ = 0;
+    unsigned buffer_count_ = 0;
+    unsigned out_count_ = 0;
+    std::vector<std::uint16_t> idle_;  // the one used last at the end
+};
+
+}  // namespace detail
+
+fixed_buffer::~fixed_buffer() {
+    if (pool_ != nullptr) pool_->give_back(index_);
+}
+
+fixed_buffer_pool::fixed_buffer_pool(ring& on, const fixed_buffer_pool_options& options)
+    : state_(new detail::fixed_buffer_pool_state(on, options)) {}
+fixed_buffer_pool::~fixed_buffer_pool() { state_->close(); }
+fixed_buffer fixed_buffer_pool::take() noexcept { return state_->take(); }
+unsigned fixed_buffer_pool::buffer_count() const noexcept { return state_->buffer_count(); }
+unsigned fixed_buffer_pool::out_count() const noexcept { return state_->out_count(); }
+std::error_code fixed_buffer_pool::refusal() const noexcept {
+    return {state_->refusal(), std::system_category()};
+}
+
+}  // namespace kevring
