@@ -59,6 +59,10 @@ struct send_report {
     std::uint32_t path_changes = 0;
     /// The kernel copied what zero_copy asked it not to copy, as it does on loopback.
     bool kernel_copied = false;
+    /// File bytes that zero_copy has sent from buffers registered with the ring. Where they are
+    /// fewer than its `path_bytes`, the rest came from plain memory: all those buffers were in use,
+    /// or the kernel has refused them, by RLIMIT_MEMLOCK as a rule (ring::fixed_buffers() says).
+    std::uint64_t registered_bytes = 0;
 
     /// The path that carried most of the file.
     send_path path() const noexcept;

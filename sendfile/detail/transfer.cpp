@@ -284,10 +284,17 @@ task<std::error_code> send_frame_now(transfer& of, send_path path, send_step ste
     co_return std::error_code{};
 }
 
-task<std::error_code> read_all(transfer& of, std::span<std::byte> into, std::uint64_t file_offset) {
+task<std::error_code> read_all(transfer& of, std::span<std::byte> into, std::uint64_t file_offset,
+                               const fixed_buffer* fixed) {
     while (!into.empty()) {
-        read_operation read(of.on, of.file, into, file_offset);
-        const result<std::size_t> got = co_await read;
+        result<std::size_t> got;
+        if (fixed != nullptr) {
+            read_fixed_operation read(of.on, of.file, *fixed, into, file_offset);
+            got = co_await read;
+        } else {
+            read_operation read(of.on, of.file, into, file_offset);
+            got = co_await read;
+        }
         if (!got) {
             if (got.error() == std::errc::interrupted) continue;
             co_return got.error();

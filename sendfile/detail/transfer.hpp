@@ -3,6 +3,7 @@
 
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/fixed_buffer_pool.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
@@ -131,8 +132,10 @@ task<std::error_code> send_from_memory(transfer& of, send_path path, send_step s
                                        std::span<const std::byte> file_bytes);
 /// Sends header or trailer bytes of `step` now, as much as the socket takes.
 task<std::error_code> send_frame_now(transfer& of, send_path path, send_step step);
-/// Reads `into.size()` bytes at `file_offset`, waiting for the disk in the kernel's workers.
-task<std::error_code> read_all(transfer& of, std::span<std::byte> into, std::uint64_t file_offset);
+/// Reads `into.size()` bytes at `file_offset`, waiting for the disk in the kernel's workers;
+/// `fixed` is the registered buffer that `into` is part of, or null.
+task<std::error_code> read_all(transfer& of, std::span<std::byte> into, std::uint64_t file_offset,
+                               const fixed_buffer* fixed = nullptr);
 /// Waits until the socket takes bytes again.
 task<std::error_code> wait_writable(transfer& of);
 /// Waits until the rate allows the next step; gives way to others when this transfer `has_moved`

@@ -38,6 +38,10 @@ void zero_copy_send::prepare(io_uring_sqe& sqe) noexcept {
     sqe.len = byte_count(bytes_.size());
     sqe.msg_flags = static_cast<std::uint32_t>(MSG_WAITALL | MSG_NOSIGNAL | (more_ ? MSG_MORE : 0));
     sqe.ioprio = send_zero_copy_report_usage;
+    if (const fixed_buffer* const fixed = window_->fixed()) {
+        sqe.ioprio |= IORING_RECVSEND_FIXED_BUF;
+        sqe.buf_index = fixed->index();
+    }
 }
 
 void zero_copy_send::complete(std::int32_t res, std::uint32_t flags) noexcept {

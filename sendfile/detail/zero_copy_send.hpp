@@ -3,6 +3,7 @@
 
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/fixed_buffer_pool.hpp>
 #include <kevring/runtime/operation.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -14,25 +15,47 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 namespace kevring::detail {
+
+/// The window of a transfer without a copy: a buffer that is registered with the ring, or plain
+/// memory where none is to be had.
+///
+/// Thread     The ring's own.
+class zero_copy_window {
+public:
+    /// Errors     Throws std::bad_alloc.
+    explicit zero_copy_window(ring& on)
+        : fixed_(on.fixed_buffers().take()),
+          plain_(fixed_ ? window_buffer() : window_buffer(window_buffer::size_class::window)) {}
+
+    std::span<std::byte> bytes() const noexcept { return fixed_ ? fixed_.bytes() : plain_.bytes(); }
+    /// Null: it is plain memory.
+    const fixed_buffer* fixed() const noexcept { return fixed_ ? &fixed_ : nullptr; }
+
+private:
+    static_assert(fixed_buffer_pool_options().buffer_bytes == window_bytes);
+    const fixed_buffer fixed_;
+    const window_buffer plain_;
+};
 
 /// One send without a copy. The kernel answers twice: how much it has taken, then, maybe much
 /// later, that the memory is free again: when the peer has acknowledged the bytes.
 ///
-/// Lifetime   Holds the buffer that the bytes are in. detach() at the end: what the kernel still
+/// Lifetime   Holds the window that the bytes are in. detach() at the end: what the kernel still
 ///            needs lives on by itself, so that a transfer can end while a peer is silent.
 /// Thread     The ring's own.
 /// Kernel     IORING_OP_SEND_ZC, Linux 6.0; IORING_SEND_ZC_REPORT_USAGE, Linux 6.2.
 class zero_copy_send final : public completion, private cancel_hook, private work {
 public:
-    zero_copy_send(ring& on, fd_ref socket, std::shared_ptr<window_buffer> buffer,
+    zero_copy_send(ring& on, fd_ref socket, std::shared_ptr<zero_copy_window> window,
                    std::span<const std::byte> bytes, bool more) noexcept
         : cancel_hook(stopped),
           work(resumed),
           ring_(on),
           socket_(socket),
-          buffer_(std::move(buffer)),
+          window_(std::move(window)),
           bytes_(bytes),
           more_(more) {}
     void detach() noexcept;
@@ -73,7 +96,7 @@ private:
     // Constant.
     ring& ring_;
     const fd_ref socket_;
-    const std::shared_ptr<window_buffer> buffer_;
+    const std::shared_ptr<zero_copy_window> window_;
     const std::span<const std::byte> bytes_;
     const bool more_;
 

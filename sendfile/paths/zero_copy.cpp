@@ -14,16 +14,22 @@ bool says_unsupported(const std::error_code& error) noexcept {
     return error == std::errc::invalid_argument || error == std::errc::operation_not_supported;
 }
 
+// Pages of plain memory are locked for each send, within RLIMIT_MEMLOCK. Others may do without.
+bool says_no_memory(const std::error_code& error) noexcept {
+    return error == std::errc::not_enough_memory || error == std::errc::no_buffer_space;
+}
+
 // Sends all of `bytes`; `last` is the request that the kernel may still hold memory for. Earlier
 // ones of the same half are let go by themselves, with their share of the buffer.
-task<std::error_code> send_half(transfer& of, const std::shared_ptr<window_buffer>& buffer,
+task<std::error_code> send_half(transfer& of, const std::shared_ptr<zero_copy_window>& window,
                                 std::span<const std::byte> bytes, zero_copy_handle& last) {
     while (!bytes.empty()) {
         const bool more = bytes.size() < of.plan.bytes_left();
-        last.reset(new zero_copy_send(of.on, of.socket, buffer, bytes, more));
+        last.reset(new zero_copy_send(of.on, of.socket, window, bytes, more));
         const result<std::size_t> sent = co_await last->sent();
         if (!sent) co_return sent.error();
         of.taken(send_path::zero_copy, *sent);
+        if (window->fixed() != nullptr) of.report.registered_bytes += *sent;
         bytes = bytes.subspan(*sent);
         if (!bytes.empty()) {
             const result<std::size_t> free = co_await last->released();
@@ -38,7 +44,7 @@ task<std::error_code> send_half(transfer& of, const std::shared_ptr<window_buffe
 task<std::error_code> carry_by_zero_copy(transfer& of) {
     constexpr send_path path = send_path::zero_copy;
     constexpr std::size_t half_bytes = window_bytes / 2;
-    const auto buffer = std::make_shared<window_buffer>(window_buffer::size_class::window);
+    const auto window = std::make_shared<zero_copy_window>(of.on);
     std::array<zero_copy_handle, 2> pending;
     for (std::size_t half = 0; !of.plan.done(); half = 1 - half) {
         const send_step frame = of.plan.single(0);
@@ -64,14 +70,16 @@ task<std::error_code> carry_by_zero_copy(transfer& of) {
         }
         const send_step step = of.plan.single(of.step_bytes_max(half_bytes));
         const std::span<std::byte> bytes =
-            buffer->bytes().subspan(half * half_bytes, step.file_bytes);
-        const std::error_code read = co_await read_all(of, bytes, step.file_offset);
+            window->bytes().subspan(half * half_bytes, step.file_bytes);
+        const std::error_code read =
+            co_await read_all(of, bytes, step.file_offset, window->fixed());
         if (read) co_return read;
         if (step.ends_file)
             if (const std::error_code changed = of.check_version()) co_return changed;
         const std::uint64_t before = of.plan.file_sent();
-        const std::error_code error = co_await send_half(of, buffer, bytes, pending[half]);
-        if (error && says_unsupported(error) && of.plan.file_sent() == before) {
+        const std::error_code error = co_await send_half(of, window, bytes, pending[half]);
+        const bool not_here = says_unsupported(error) && of.plan.file_sent() == before;
+        if (not_here || says_no_memory(error)) {
             of.refuse(path);
             co_return std::error_code{};
         }

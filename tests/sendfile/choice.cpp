@@ -1,6 +1,7 @@
 // Which path is taken, and what is asked of the kernel: seen through a kernel of the test's own.
 #include "tests/sendfile/transfer_test.hpp"
 
+#include <kevring/runtime/fixed_buffer_pool.hpp>
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task_scope.hpp>
@@ -412,16 +413,17 @@ TEST_CASE("a client that does not read holds one window of memory at most", "[se
     const test_file file(pattern(16 * 1024 * 1024));
 
     on_ring([&](ring& on) -> task<void> {
-        const auto looking = []() -> task<std::pair<std::size_t, std::size_t>> {
+        const auto looking = [](ring& on) -> task<std::pair<std::size_t, std::size_t>> {
             co_await sleep_for(100ms);
-            co_return std::pair(detail::window_buffer::out_count(),
-                                detail::pooled_pipe::out_count());
+            const std::size_t windows =
+                detail::window_buffer::out_count() + on.fixed_buffers().out_count();
+            co_return std::pair(windows, detail::pooled_pipe::out_count());
         };
         send_options options;
         options.path = path;
         task<send_report> send =
             with_timeout(send_file(on, ends.near, file.native(), whole, options), 200ms);
-        task<std::pair<std::size_t, std::size_t>> look = looking();
+        task<std::pair<std::size_t, std::size_t>> look = looking(on);
         const auto [report, held] = co_await when_all(std::move(send), std::move(look));
 
         CHECK(report.error == std::errc::timed_out);

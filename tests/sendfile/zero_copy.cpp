@@ -1,0 +1,267 @@
+// Buffers registered with the ring: which bytes go from them, until when each is kept, and what
+// happens where there is none.
+#include "tests/sendfile/transfer_test.hpp"
+#include "tests/support/scripted_kernel.hpp"
+
+#include <kevring/runtime/fixed_buffer_pool.hpp>
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task_scope.hpp>
+#include <kevring/sendfile/detail/window_pool.hpp>
+
+#include <cerrno>
+#include <stop_token>
+#include <thread>
+
+#include <linux/capability.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+using namespace kevring;
+using namespace kevring::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr unsigned slot_count = fixed_buffer_pool_options().buffer_count_max;
+constexpr std::size_t of_two_windows = 2 * 256 * 1024;
+
+// The limit on locked memory is shared by all that a user runs, and Linux before 6.2 cannot report
+// what it copies: then there is nothing to see.
+bool sends_from_registered_buffers() {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(1000);
+    const test_file file(bytes);
+    const exchange got =
+        send_over(ends, file.native(), whole, by(send_path::zero_copy), bytes.size());
+    if (got.report.registered_bytes == bytes.size()) return true;
+    WARN("skipped: nothing is sent from registered buffers here");
+    return false;
+}
+
+// Several transfers at once, each over a connection of its own.
+struct crowd {
+    crowd(std::size_t count, std::size_t byte_count) : bytes(pattern(byte_count)), file(bytes) {
+        for (std::size_t i = 0; i < count; ++i) ends.push_back(stream_pair::tcp());
+        got.resize(count);
+    }
+    task<void> send(ring& on, std::size_t index) {
+        got[index] = co_await send_and_receive(on, ends[index], file.native(), whole,
+                                               by(send_path::zero_copy), bytes.size());
+    }
+    task<void> send_stopped_by(ring& on, std::size_t index, std::stop_token stop) {
+        const send_options options = by(send_path::zero_copy);
+        got[index].report = co_await with_stop(
+            send_file(on, ends[index].near, file.native(), whole, options), std::move(stop));
+    }
+
+    std::string bytes;
+    test_file file;
+    std::vector<stream_pair> ends;
+    std::vector<exchange> got;
+};
+
+// Without its notices, a transfer sends the two halves of its window and waits.
+task<void> until_all_wait(const scripted_kernel& system, std::size_t transfer_count) {
+    while (system.submitted(IORING_OP_SEND_ZC) < 2 * transfer_count) {
+        const auto slept = co_await sleep_for(1ms);
+        if (!slept) FAIL("the transfers have sent nothing");
+    }
+}
+
+task<void> until_all_are_home(ring& on) {
+    while (on.fixed_buffers().out_count() > 0) {
+        const auto slept = co_await sleep_for(1ms);
+        if (!slept) FAIL("buffers are still out");
+    }
+}
+
+// Gives up this thread's right to lock as much memory as it likes: rights are a thread's own.
+void obey_limits() {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct rights[2]{};
+    ::syscall(SYS_capget, &header, rights);
+    rights[0].effective &= ~(1U << CAP_IPC_LOCK);
+    if (::syscall(SYS_capset, &header, rights) != 0) std::abort();
+}
+
+// What the user may lock in memory, until the end of the test.
+class locked_memory_limit {
+public:
+    explicit locked_memory_limit(rlim_t byte_count) {
+        ::getrlimit(RLIMIT_MEMLOCK, &before_);
+        rlimit less = before_;
+        less.rlim_cur = std::min(byte_count, before_.rlim_max);
+        ::setrlimit(RLIMIT_MEMLOCK, &less);
+    }
+    locked_memory_limit(const locked_memory_limit&) = delete;
+    locked_memory_limit& operator=(const locked_memory_limit&) = delete;
+    ~locked_memory_limit() { ::setrlimit(RLIMIT_MEMLOCK, &before_); }
+
+private:
+    rlimit before_{};
+};
+
+}  // namespace
+
+TEST_CASE("zero copy reads and sends by registered buffers, and reports it",
+          "[sendfile][choice][zero_copy]") {
+    if (!sends_from_registered_buffers()) return;
+    const std::size_t size = GENERATE(1U, 131072U, 131073U, 1000001U, 3145728U);
+    INFO(size << " bytes");
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(size);
+    const test_file file(bytes);
+    scripted_kernel system;
+
+    const exchange got =
+        send_over(ends, file.native(), whole, by(send_path::zero_copy), bytes.size(), system);
+
+    CHECK(got.report.error == std::error_code{});
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(got.report.registered_bytes == size);
+    CHECK(system.submitted(IORING_OP_READ_FIXED) > 0);
+    CHECK(system.submitted(IORING_OP_READ) == 0);
+}
+
+TEST_CASE("where no buffer is registered, zero copy sends from plain memory",
+          "[sendfile][choice][zero_copy]") {
+    const unsigned refused =
+        GENERATE(unsigned{IORING_REGISTER_BUFFERS2}, unsigned{IORING_REGISTER_BUFFERS_UPDATE});
+    const int error = GENERATE(ENOMEM, EINVAL, EBUSY);
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(1000001);
+    const test_file file(bytes);
+    scripted_kernel system;
+    system.register_errors[refused] = error;
+
+    const exchange got =
+        send_over(ends, file.native(), whole, by(send_path::zero_copy), bytes.size(), system);
+
+    CHECK(got.report.error == std::error_code{});
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(got.report.registered_bytes == 0);
+    CHECK(system.submitted(IORING_OP_READ_FIXED) == 0);
+    CHECK(detail::window_buffer::out_count() == 0);
+}
+
+TEST_CASE("a send that may lock no memory is left to another path",
+          "[sendfile][choice][zero_copy]") {
+    const int error = GENERATE(ENOMEM, ENOBUFS);
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(1000001);
+    const test_file file(bytes);
+    scripted_kernel system;
+    system.fail(IORING_OP_SEND_ZC, error);
+
+    const exchange got =
+        send_over(ends, file.native(), whole, by(send_path::zero_copy), bytes.size(), system);
+
+    CHECK(got.report.error == std::error_code{});
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(got.report.path_bytes[static_cast<std::size_t>(send_path::zero_copy)] == 0);
+}
+
+// Linux counts the pages of plain memory as well, for each send.
+TEST_CASE("a limit on locked memory costs no transfer", "[sendfile][choice][zero_copy]") {
+    const rlim_t limit = GENERATE(0U, 500U * 1024U, 900U * 1024U);
+    INFO("RLIMIT_MEMLOCK " << limit);
+    crowd all(4, 3'000'000);
+    std::error_code refusal;
+
+    std::thread([&] {
+        obey_limits();
+        ring on;  // first: it has to be within the limit, too
+        const locked_memory_limit less(limit);
+        const auto send_all = [&]() -> task<void> {
+            task_scope transfers(on);
+            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(on, i));
+            co_await transfers.join();
+        };
+        run(on, with_timeout(send_all(), 60s));
+        refusal = on.fixed_buffers().refusal();
+    }).join();
+
+    for (const exchange& each : all.got) {
+        CHECK(each.report.error == std::error_code{});
+        CHECK(difference(each.received, all.bytes).empty());
+        if (limit == 0) CHECK(each.report.registered_bytes == 0);
+    }
+    CHECK(refusal == std::errc::not_enough_memory);
+}
+
+TEST_CASE("transfers beyond the registered buffers go from plain memory",
+          "[sendfile][choice][zero_copy]") {
+    if (!sends_from_registered_buffers()) return;
+    constexpr std::size_t plain_count = 4;
+    crowd all(slot_count + plain_count, 3 * of_two_windows);
+    scripted_kernel system;
+    system.hold_notices();
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            task_scope transfers(on);
+            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(on, i));
+            co_await until_all_wait(system, all.ends.size());
+            CHECK(on.fixed_buffers().out_count() == slot_count);
+            CHECK(detail::window_buffer::out_count() == plain_count);
+
+            system.release();
+            co_await transfers.join();
+            co_await until_all_are_home(on);
+            CHECK(on.fixed_buffers().buffer_count() == slot_count);
+            CHECK(detail::window_buffer::out_count() == 0);
+        },
+        system);
+
+    std::size_t from_plain_count = 0;
+    for (const exchange& each : all.got) {
+        CHECK(each.report.error == std::error_code{});
+        CHECK(difference(each.received, all.bytes).empty());
+        if (each.report.registered_bytes == 0)
+            ++from_plain_count;
+        else
+            CHECK(each.report.registered_bytes == all.bytes.size());
+    }
+    CHECK(from_plain_count == plain_count);
+}
+
+// A stop ends the transfer, and hurries no peer: the network may still read the memory.
+TEST_CASE("a registered buffer goes to no other transfer before its notices have come",
+          "[sendfile][choice][zero_copy]") {
+    if (!sends_from_registered_buffers()) return;
+    crowd stopped(slot_count, 3 * of_two_windows);
+    crowd others(2, 100'000);  // of one send each, whose notice they do not wait for
+    scripted_kernel system;
+    system.hold_notices();
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            std::stop_source stop;
+            task_scope transfers(on);
+            for (std::size_t i = 0; i < slot_count; ++i)
+                transfers.spawn(stopped.send_stopped_by(on, i, stop.get_token()));
+            co_await until_all_wait(system, slot_count);
+            stop.request_stop();
+            co_await transfers.join();
+            CHECK(on.fixed_buffers().out_count() == slot_count);
+
+            co_await others.send(on, 0);
+            CHECK(on.fixed_buffers().out_count() == slot_count);
+
+            system.release();
+            for (stream_pair& each : stopped.ends) each.close();
+            co_await until_all_are_home(on);
+            co_await others.send(on, 1);
+        },
+        system);
+
+    for (const exchange& each : stopped.got)
+        CHECK(each.report.error == std::errc::operation_canceled);
+    for (const exchange& each : others.got) {
+        CHECK(each.report.error == std::error_code{});
+        CHECK(difference(each.received, others.bytes).empty());
+    }
+    CHECK(others.got[0].report.registered_bytes == 0);
+    CHECK(others.got[1].report.registered_bytes == others.bytes.size());
+    CHECK(detail::window_buffer::out_count() == 0);
+}
