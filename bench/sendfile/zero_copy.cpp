@@ -1,0 +1,140 @@
+// zero_copy.cpp: what do registered buffers save a transfer without a copy?
+//
+//   bench_sendfile_zero_copy [--quick]
+//
+// One hot file goes over a loopback connection again and again: by zero_copy with registered
+// buffers, and by zero_copy where the ring's kernel registers none: the baseline. For scale,
+// read_send does the same with copies. The three take turns, in one process; a thread on the other
+// side throws away what arrives. Printed: the median of the CPU time of the loop's thread for each
+// GiB, its quartiles, and the median of the ratios to the baseline of the same round.
+//
+// Loopback copies what it is asked not to copy, so that this is the price of zero copy with its
+// gain taken away: the difference between the two rows holds on every network, the ratio is
+// smaller here than where nothing is copied.
+#include "bench/sendfile/scratch_file.hpp"
+#include "tests/support/loopback_door.hpp"
+
+#include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/kernel.hpp>
+#include <kevring/runtime/run.hpp>
+#include <kevring/sendfile/send_file.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <sys/socket.h>
+#include <time.h>
+
+using namespace kevring;
+
+namespace {
+
+constexpr std::size_t file_bytes = 16 << 20;
+constexpr double gibibyte = 1024.0 * 1024 * 1024;
+
+class kernel_without_registration final : public kernel {
+public:
+    int ring_register(io_uring& ring, unsigned opcode, void* argument,
+                      unsigned count) noexcept override {
+        if (opcode == IORING_REGISTER_BUFFERS2) return -ENOMEM;
+        return kernel::ring_register(ring, opcode, argument, count);
+    }
+};
+
+// A thread that discards what comes over a connection.
+class drain {
+public:
+    drain() {
+        auto [far, near] = loopback_door("reno").connect(SOCK_NONBLOCK);
+        far_ = std::move(far);
+        near_ = std::move(near);
+        reader_ = std::thread([this] {
+            while (::recv(far_.number(), nullptr, 1 << 20, MSG_TRUNC) > 0) {}
+        });
+    }
+    drain(const drain&) = delete;
+    drain& operator=(const drain&) = delete;
+    ~drain() {
+        ::shutdown(near_.number(), SHUT_RDWR);
+        reader_.join();
+    }
+    fd_ref near() const { return near_; }
+
+private:
+    fd near_;
+    fd far_;
+    std::thread reader_;
+};
+
+std::int64_t thread_cpu_ns() {
+    timespec now{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+struct contender {
+    const char* name;
+    send_path path;
+    bool registered;
+    std::vector<double> ms_per_gib;
+    std::vector<double> ratios;
+};
+
+double at_part(std::vector<double>& of, double part) {
+    std::sort(of.begin(), of.end());
+    return of[static_cast<std::size_t>(part * static_cast<double>(of.size() - 1))];
+}
+
+task<void> send_often(ring& on, fd_ref socket, fd_ref file, const contender& how, int times) {
+    for (int i = 0; i < times; ++i) {
+        send_options options;
+        options.path = how.path;
+        const file_range range{0, file_bytes};
+        const send_report report = co_await send_file(on, socket, file, range, options);
+        const std::uint64_t from_registered = how.registered ? file_bytes : 0;
+        if (report.error || report.path() != how.path ||
+            report.registered_bytes != from_registered) {
+            std::fprintf(stderr, "%s: %s, or not the way that was asked for\n", how.name,
+                         report.error.message().c_str());
+            std::exit(1);
+        }
+    }
+}
+
+}  // namespace
+
+int main(int argc, char* argv[]) {
+    const bool quick = argc > 1 && std::string_view(argv[1]) == "--quick";
+    const int round_count = quick ? 1 : 61;
+    const int times = quick ? 1 : 8;
+    const scratch_file file(file_bytes);
+    kernel_without_registration without;
+    std::array contenders{
+        contender{"plain", send_path::zero_copy, false, {}, {}},
+        contender{"registered", send_path::zero_copy, true, {}, {}},
+        contender{"read_send", send_path::read_send, false, {}, {}},
+    };
+    for (int round = 0; round < round_count; ++round) {
+        for (contender& each : contenders) {
+            const drain to;
+            ring on({}, each.registered ? kernel::real() : without);
+            run(on, send_often(on, to.near(), file.native(), each, 1));  // registers, and warms up
+            const std::int64_t begin_ns = thread_cpu_ns();
+            run(on, send_often(on, to.near(), file.native(), each, times));
+            each.ms_per_gib.push_back(static_cast<double>(thread_cpu_ns() - begin_ns) / 1e6 /
+                                      (static_cast<double>(times) * file_bytes / gibibyte));
+            each.ratios.push_back(each.ms_per_gib.back() / contenders[0].ms_per_gib.back());
+        }
+    }
+    for (contender& each : contenders)
+        std::printf("%-12s%8.1f ms/GiB  (%.1f to %.1f)   %.3f\n", each.name,
+                    at_part(each.ms_per_gib, 0.5), at_part(each.ms_per_gib, 0.25),
+                    at_part(each.ms_per_gib, 0.75), at_part(each.ratios, 0.5));
+}
