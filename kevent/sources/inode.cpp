@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace kevring::detail {
@@ -58,20 +59,32 @@ public:
     static result<std::shared_ptr<inode_watches>> of_queue(source_host& host);
 
     /// Watches the inode behind a descriptor for `events`, and for what it is watched for already.
+    /// What has happened so far is told before that.
     ///
-    /// Result     Its number here, or a negative error number.
-    int add(int number, std::uint32_t events) noexcept;
-    void join(inode_source& member, int inode);
-    void leave(inode_source& member, int inode) noexcept;
+    /// Result     Its number here, for a source to be made with, or a negative error number.
+    int add(int number, std::uint32_t events);
+    /// A source of the inode has been made, or ends.
+    void attach(int inode) noexcept { ++inodes_.find(inode)->second.source_count; }
+    void detach(int inode) noexcept;
+    /// Result     -ENOENT if the inode is gone; else 0, and the source hears of it from now on.
+    int join(inode_source& member, int inode) noexcept;
+    /// Tells of what has happened so far.
+    void catch_up() noexcept { active(POLLIN); }
 
 private:
+    struct watched_inode {
+        list_link listeners;
+        std::size_t source_count = 0;  // those that do not listen at present among them
+        bool gone = false;
+    };
+
     void active(std::uint32_t poll_bits) noexcept override;
     void apply(const inotify_event& event, const char* name) noexcept;
 
     source_host& host_;
     fd notifier_;
     fd_watch watch_;
-    std::unordered_map<int, list_link> members_;
+    std::unordered_map<int, watched_inode> inodes_;
 };
 
 // The test is always positive: only activity and MODIFY fire it. ret_data[0] holds the events of
@@ -85,14 +98,21 @@ public:
         : source(host, of),
           watches_(std::move(watches)),
           inode_(inode),
-          frequent_(event() & frequent_events) {}
-    ~inode_source() override { watches_->leave(*this, inode_); }
+          frequent_(event() & frequent_events) {
+        watches_->attach(inode_);
+    }
+    ~inode_source() override {
+        unlink();
+        watches_->detach(inode_);
+    }
 
     int arm() override {
+        // First: what happened until MODIFY is told by the mask that there was, or not at all.
+        if (std::exchange(has_been_armed_, true)) watches_->catch_up();
+        listens_for_ = event();
         // MODIFY has no descriptor any more by which the watch could be widened.
-        if ((event() & frequent_events & ~frequent_) != 0) return -EINVAL;
-        if (!linked()) watches_->join(*this, inode_);
-        return 0;
+        if ((listens_for_ & frequent_events & ~frequent_) != 0) return -EINVAL;
+        return watches_->join(*this, inode_);
     }
     readiness test() override { return readiness::ready; }
     readiness test_added() override { return readiness::not_ready; }
@@ -104,10 +124,10 @@ public:
     }
 
     void happened(const inotify_event& what, const char* name) noexcept {
-        const std::uint32_t events = events_of(what.mask) & event() & all_events;
+        const std::uint32_t events = events_of(what.mask) & listens_for_ & all_events;
         if (events == 0) return;
         seen_ |= events;
-        if ((event() & KEVENT_INODE_NAMES) != 0) keep(what, events, name);
+        if ((listens_for_ & KEVENT_INODE_NAMES) != 0) keep(what, events, name);
         host_.report(of_, readiness::ready);
     }
     void gone() noexcept {
@@ -154,6 +174,8 @@ private:
     const std::shared_ptr<inode_watches> watches_;
     const int inode_;
     const std::uint32_t frequent_;
+    bool has_been_armed_ = false;
+    std::uint32_t listens_for_ = 0;
     std::uint32_t seen_ = 0;
     std::vector<kept_change> kept_;
 };
@@ -172,34 +194,44 @@ result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host
     return made;
 }
 
-int inode_watches::add(int number, std::uint32_t events) noexcept {
+int inode_watches::add(int number, std::uint32_t events) {
     if (::fcntl(number, F_GETFD) < 0) return -EBADF;
+    catch_up();
     std::array<char, 32> path;
     std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", number);
     std::uint32_t mask = IN_MASK_ADD | IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF;
     if ((events & KEVENT_INODE_MODIFIED) != 0) mask |= IN_MODIFY;
     if ((events & KEVENT_INODE_ATTRIBUTES) != 0) mask |= IN_ATTRIB;
     const int inode = ::inotify_add_watch(notifier_.number(), path.data(), mask);
-    return inode < 0 ? -errno : inode;
+    if (inode < 0) return -errno;
+    inodes_.try_emplace(inode);
+    return inode;
 }
 
-void inode_watches::join(inode_source& member, int inode) { member.insert_before(members_[inode]); }
+void inode_watches::detach(int inode) noexcept {
+    const auto at = inodes_.find(inode);
+    if (--at->second.source_count != 0) return;
+    if (!at->second.gone) ::inotify_rm_watch(notifier_.number(), inode);
+    inodes_.erase(at);
+}
 
-void inode_watches::leave(inode_source& member, int inode) noexcept {
-    member.unlink();
-    const auto at = members_.find(inode);
-    if (at != members_.end()) {
-        if (at->second.linked()) return;
-        members_.erase(at);
-    }
-    ::inotify_rm_watch(notifier_.number(), inode);  // fails where the inode has gone
+int inode_watches::join(inode_source& member, int inode) noexcept {
+    watched_inode& of = inodes_.find(inode)->second;
+    if (of.gone) return -ENOENT;
+    if (!member.linked()) member.insert_before(of.listeners);
+    return 0;
 }
 
 void inode_watches::active(std::uint32_t) noexcept {
     alignas(inotify_event) std::array<char, 4096> bytes;
-    for (;;) {
+    // What comes from now on is an edge of its own: who makes changes without end cannot keep the
+    // queue, and its lock, busy for ever.
+    int left = 0;
+    if (::ioctl(notifier_.number(), FIONREAD, &left) != 0) return;
+    while (left > 0) {
         const ssize_t count = ::read(notifier_.number(), bytes.data(), bytes.size());
         if (count <= 0) return;
+        left -= static_cast<int>(count);
         for (ssize_t at = 0; at < count;) {
             inotify_event event;  // the kernel pads names so that each event is aligned
             std::memcpy(&event, bytes.data() + at, sizeof event);
@@ -210,12 +242,14 @@ void inode_watches::active(std::uint32_t) noexcept {
 }
 
 void inode_watches::apply(const inotify_event& event, const char* name) noexcept {
-    const auto tell = [&](list_link& members) {
+    const bool is_gone = (event.mask & (IN_DELETE_SELF | IN_UNMOUNT)) != 0;
+    const auto tell = [&](watched_inode& of) {
+        of.gone = of.gone || is_gone;
         // A member that is told may leave, by being disarmed.
-        for (list_link *at = members.next, *next; at != &members; at = next) {
+        for (list_link *at = of.listeners.next, *next; at != &of.listeners; at = next) {
             next = at->next;
             auto& member = static_cast<inode_source&>(*at);
-            if ((event.mask & (IN_DELETE_SELF | IN_UNMOUNT)) != 0) {
+            if (is_gone) {
                 member.gone();
             } else {
                 member.happened(event, name);
@@ -223,8 +257,8 @@ void inode_watches::apply(const inotify_event& event, const char* name) noexcept
         }
     };
     if ((event.mask & IN_Q_OVERFLOW) != 0) {
-        for (auto& [inode, members] : members_) tell(members);
-    } else if (const auto at = members_.find(event.wd); at != members_.end()) {
+        for (auto& [inode, of] : inodes_) tell(of);
+    } else if (const auto at = inodes_.find(event.wd); at != inodes_.end()) {
         tell(at->second);
     }
 }

@@ -31,7 +31,7 @@ public:
 private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
     readiness judge(std::uint32_t poll_bits) noexcept override {
-        if ((poll_bits & POLLIN) == 0) return readiness::not_ready;
+        if ((poll_bits & POLLIN) == 0 || event() == KEVENT_MASK_EMPTY) return readiness::not_ready;
         siginfo_t info{};
         constexpr auto p_pidfd = static_cast<idtype_t>(3);  // the name is newer than some headers
         if (::waitid(p_pidfd, static_cast<id_t>(held().number()), &info,

@@ -2,6 +2,7 @@
 #include <kevring/kevent/sources/fd_source.hpp>
 
 #include <cerrno>
+#include <utility>
 
 #include <poll.h>
 #include <pthread.h>
@@ -27,7 +28,8 @@ constexpr std::uint64_t last_signal = 64;
 // ret_data[1]   the value that sigqueue(3) sent
 class signal_source final : public fd_source {
 public:
-    using fd_source::fd_source;
+    signal_source(source_host& host, registration& of) noexcept
+        : fd_source(host, of), asked_for_(of.has(KEVENT_REQ_READY)) {}
 
     static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
         const std::uint64_t id = of.record.id.raw_u64;
@@ -51,14 +53,16 @@ public:
     // Never answered when added: it would be asked of one thread only.
     readiness test_added() override { return readiness::not_ready; }
 
+    void marked() noexcept override { asked_for_ = true; }
     bool collecting() noexcept override {
+        const bool was_pending = std::exchange(pending_, false);
+        const bool was_asked_for = std::exchange(asked_for_, false);
         signalfd_siginfo info{};
         if (::read(held().number(), &info, sizeof info) != sizeof info) {
             set_results(0, 0);
             // Somebody else took it; but READY asks for a record whatever is there.
-            return !std::exchange(pending_, false);
+            return was_asked_for || !was_pending;
         }
-        pending_ = false;
         set_results(info.ssi_pid, static_cast<std::uint32_t>(info.ssi_int));
         return true;
     }
@@ -67,12 +71,17 @@ public:
 private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
     readiness judge(std::uint32_t poll_bits) noexcept override {
-        if ((poll_bits & POLLIN) == 0) return readiness::not_ready;
+        if ((poll_bits & POLLIN) == 0 || event() == KEVENT_MASK_EMPTY) {
+            // A last check drops the record, whoever has asked for it.
+            if (of_.has(KEVENT_REQ_LAST_CHECK)) asked_for_ = false;
+            return readiness::not_ready;
+        }
         pending_ = true;
         return readiness::ready;
     }
 
     bool pending_ = false;
+    bool asked_for_;  // by READY
 };
 
 }  // namespace

@@ -99,6 +99,50 @@ TEST_CASE("a signal that another has taken is no record", "[kevent][signal]") {
     CHECK(is_done(second.get_one()));
 }
 
+TEST_CASE("a record that READY asked for comes although another takes the signal",
+          "[kevent][signal]") {
+    queue q;
+    ukevent request = signal_record(SIGUSR2);
+    q.add(request);
+    REQUIRE(::kill(::getpid(), SIGUSR2) == 0);
+    request.event = KEVENT_MASK_EMPTY;
+    q.modify(request);  // what is ready by the old mask stays so
+    CHECK(q.ready(request) == 1);
+
+    sigset_t only;
+    ::sigemptyset(&only);
+    ::sigaddset(&only, SIGUSR2);
+    REQUIRE(::sigtimedwait(&only, nullptr, &no_time) == SIGUSR2);
+
+    const ukevent got = q.get_one();
+    CHECK(is_done(got));
+    CHECK(got.ret_data[0] == 0);
+    CHECK(q.silent());
+}
+
+TEST_CASE("without a mask neither signals nor ends of processes are reported",
+          "[kevent][signal][process]") {
+    queue q;
+    ukevent signals = signal_record(SIGUSR2);
+    signals.event = KEVENT_MASK_EMPTY;
+    q.add(signals);
+    REQUIRE(::kill(::getpid(), SIGUSR2) == 0);
+    q.modify(signals);
+    CHECK(q.silent());
+    signals.event = KEVENT_SIGNAL_DELIVERY;
+    q.modify(signals);
+    CHECK(q.get_one().type == KEVENT_SIGNAL);
+
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) ::_exit(0);
+    siginfo_t info{};
+    REQUIRE(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT) == 0);
+    q.add(record(KEVENT_PROCESS, child, KEVENT_MASK_EMPTY));
+    CHECK(q.silent());
+    CHECK(::waitpid(child, nullptr, 0) == child);
+}
+
 TEST_CASE("signals that cannot be had are refused", "[kevent][signal][K-111]") {
     queue q;
     const auto failure = [&](ukevent one) {
@@ -377,6 +421,62 @@ TEST_CASE("registrations of one directory do not disturb each other", "[kevent][
     q.remove(made);
     directory.remove("a");
     CHECK(q.get_one().id.raw[1] == 1);
+}
+
+TEST_CASE("a one-shot that MODIFY brings back hears of its directory, whoever has left it",
+          "[kevent][inode]") {
+    queue q;
+    const temporary_directory directory;
+    ukevent other = record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE);
+    other.id.raw[1] = 1;
+    q.add(other);
+    ukevent one = record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE, KEVENT_REQ_ONESHOT);
+    q.add(one);
+    directory.make("a");
+    CHECK(q.get(1, 1).at(0).id.raw[1] == 1);  // both have fired, and one is collected
+
+    q.remove(other);
+    one.req_flags = 0;
+    q.modify(one);
+
+    CHECK(q.get_one().ret_data[0] == KEVENT_INODE_CREATE);
+    directory.make("b");
+    CHECK(q.get_one().ret_data[0] == KEVENT_INODE_CREATE);
+}
+
+TEST_CASE("a change is told to who asked for it when it was made", "[kevent][inode]") {
+    queue q;
+    const temporary_directory directory;
+    ukevent early = record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE);
+    q.add(early);
+    directory.make("a");
+
+    ukevent late = early;
+    late.id.raw[1] = 1;
+    q.add(late);
+    CHECK(q.get_one().id.raw[1] == 0);
+
+    directory.remove("a");
+    early.event = KEVENT_INODE_REMOVE;
+    q.modify(early);  // which is an event by itself
+    CHECK(q.get_one().ret_data[0] == 0);
+    CHECK(q.silent());
+}
+
+TEST_CASE("a directory that is gone cannot be had again by MODIFY", "[kevent][inode]") {
+    queue q;
+    temporary_directory directory;
+    const ukevent request = record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE);
+    q.add(request);
+    directory.close();
+    directory.remove_itself();
+    CHECK(is_broken(q.get_one()));
+
+    q.modify(request);
+
+    const ukevent again = q.get_one();
+    CHECK(is_broken(again));
+    CHECK(error_of(again) == -ENOENT);
 }
 
 TEST_CASE("a directory that goes is broken", "[kevent][inode][K-100][K-114]") {
