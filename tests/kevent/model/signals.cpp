@@ -1,0 +1,113 @@
+// signals.cpp: signals that are queued, the type SIGNAL.
+#include "tests/kevent/model/model.hpp"
+
+#include <deque>
+
+namespace kevent_model {
+namespace {
+
+using values = std::deque<int>;  // of one signal, as they wait
+
+class taker final : public registration_model {
+public:
+    taker(run& in, const ukevent& request, values& waiting)
+        : registration_model(in, request), waiting_(waiting) {}
+
+    void look() {
+        if (!waiting_.empty() && request.event != 0) raise(expected::must);
+    }
+    bool is_due() const override {
+        if (event != expected::must) return false;
+        if (has(KEVENT_REQ_LAST_CHECK)) return !waiting_.empty() && request.event != 0;
+        return listed || !waiting_.empty();
+    }
+    void modified(const ukevent&) override { look(); }
+    void check_record(const ukevent& got) override {
+        KEVRING_MODEL_CHECK(in_, event != expected::none);
+        KEVRING_MODEL_CHECK(in_, (got.ret_flags & KEVENT_RET_BROKEN) == 0);
+        if (waiting_.empty()) {
+            KEVRING_MODEL_CHECK(in_, listed && got.ret_data[0] == 0 && got.ret_data[1] == 0);
+            return;
+        }
+        KEVRING_MODEL_CHECK(in_, got.ret_data[0] == static_cast<std::uint32_t>(::getpid()));
+        KEVRING_MODEL_CHECK(in_, error_of(got) == waiting_.front());
+        waiting_.pop_front();
+    }
+    void delivered(const ukevent&) override {
+        nothing_left();
+        look();
+    }
+
+private:
+    values& waiting_;
+};
+
+class signals final : public origins {
+public:
+    explicit signals(run& in) : origins(in) {
+        ::sigemptyset(&set_);
+        for (std::size_t i = 0; i < waiting_.size(); ++i) ::sigaddset(&set_, number(i));
+        ::pthread_sigmask(SIG_BLOCK, &set_, &before_);
+    }
+    ~signals() override {
+        const timespec at_once{};
+        while (::sigtimedwait(&set_, nullptr, &at_once) > 0) {}
+        ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+
+    bool has_type(std::uint32_t type) const override { return type == KEVENT_SIGNAL; }
+    std::optional<ukevent> random_request() override {
+        ukevent made = record(KEVENT_SIGNAL, 0, 0);
+        made.id.raw_u64 =
+            static_cast<std::uint64_t>(number(in_.below(waiting_.size()))) | KEVENT_SIGNAL_NOMASK;
+        return made;
+    }
+    std::uint32_t random_event(std::uint32_t) override { return KEVENT_SIGNAL_DELIVERY; }
+    std::optional<ukevent> add(const ukevent& request) override {
+        const auto index =
+            static_cast<std::size_t>(static_cast<int>(request.id.raw[0]) - number(0));
+        taker& kept = keep(std::make_unique<taker>(in_, request, waiting_[index]));
+        kept.look();
+        if (kept.has(KEVENT_REQ_READY)) kept.list();
+        return std::nullopt;
+    }
+    void act() override {
+        const std::size_t index = in_.below(waiting_.size());
+        if (in_.below(4) == 0) return take_elsewhere(index);
+        if (waiting_[index].size() > 10) return;
+        in_.tell("signal ", number(index), " value ", ++last_value_);
+        if (!KEVRING_MODEL_CHECK(in_,
+                                 ::sigqueue(::getpid(), number(index), sigval{last_value_}) == 0))
+            return;
+        waiting_[index].push_back(last_value_);
+        in_.each<taker>([](taker& one) { one.look(); });
+    }
+
+private:
+    static int number(std::size_t index) { return SIGRTMIN + 5 + static_cast<int>(index); }
+
+    void take_elsewhere(std::size_t index) {
+        sigset_t only;
+        ::sigemptyset(&only);
+        ::sigaddset(&only, number(index));
+        const timespec at_once{};
+        siginfo_t info{};
+        const bool is_taken = ::sigtimedwait(&only, &info, &at_once) > 0;
+        in_.tell("another takes ", number(index), " value ",
+                 is_taken ? info.si_value.sival_int : 0);
+        if (!KEVRING_MODEL_CHECK(in_, is_taken == !waiting_[index].empty()) || !is_taken) return;
+        KEVRING_MODEL_CHECK(in_, info.si_value.sival_int == waiting_[index].front());
+        waiting_[index].pop_front();
+    }
+
+    std::array<values, 2> waiting_;
+    sigset_t set_;
+    sigset_t before_;
+    int last_value_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<origins> make_signals(run& in) { return std::make_unique<signals>(in); }
+
+}  // namespace kevent_model
