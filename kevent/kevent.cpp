@@ -26,6 +26,7 @@
 
 namespace {
 
+using kevring::detail::close_is_found;
 using kevring::detail::errno_guard;
 using kevring::detail::find_queue;
 using kevring::detail::found_queue;
@@ -98,14 +99,16 @@ long start_naio(int fd, std::uint32_t event, int socket, kevring::detail::naio_b
 
 int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
     const errno_guard keep_errno;
-    if (flags != 0) return -EINVAL;
+    if ((flags & ~KEVENT_INIT_NO_THREAD) != 0) return -EINVAL;
     if ((ring == nullptr) != (ring_size == 0)) return -EINVAL;
     if (ring != nullptr) {
         const int failure = kevring::detail::caller_ring::check(ring, ring_size);
         if (failure != 0) return failure;
     }
     try {
-        return kevring::detail::enter_queue(std::make_shared<queue_core>(ring, ring_size));
+        const auto close = (flags & KEVENT_INIT_NO_THREAD) != 0 ? close_is_found::by_a_call
+                                                                : close_is_found::by_a_thread;
+        return kevring::detail::enter_queue(std::make_shared<queue_core>(ring, ring_size), close);
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
     } catch (const std::system_error& failure) {

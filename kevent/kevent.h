@@ -105,6 +105,9 @@ struct itimerspec; /* which plain C11 leaves out of <time.h> */
 /* Flags of kevent_get_events() and kevent_wait(). */
 #define KEVENT_FLAGS_ABSTIME 0x1u /* the timeout is a point of CLOCK_REALTIME */
 
+/* Flag of kevent_init(); not of 2006. */
+#define KEVENT_INIT_NO_THREAD 0x100u /* the library makes no thread for this queue */
+
 /* The fewest slots that a ring can have. */
 #define KEVENT_RING_SIZE_MIN 2u
 
@@ -171,10 +174,13 @@ struct kevent_ring {
  * ring        Null, with ring_size 0: no ring. Else memory for ring_size slots, which stays valid
  *             as long as the queue lives. Both words of its header are set to 0.
  * ring_size   In slots; at least KEVENT_RING_SIZE_MIN.
- * flags       0.
+ * flags       0, or KEVENT_INIT_NO_THREAD. A closed queue is found by a thread that looks for such
+ *             ones, and as soon as a program has two threads each of its system calls on a descriptor
+ *             costs more. Without that thread the next call on that number finds it, or the next
+ *             kevent_init(): until then what the queue kept open stays open.
  *
  * Errors      -EINVAL: one of ring and ring_size is zero and the other is not, ring_size is 1, or
- *             flags is not 0. -EMFILE, -ENFILE, -ENOMEM. */
+ *             flags has other bits. -EMFILE, -ENFILE, -ENOMEM. */
 int kevent_init(struct kevent_ring* ring, unsigned ring_size, unsigned flags);
 
 /* Applies `cmd` to `num` records. `arg` is read, and is also the reply.

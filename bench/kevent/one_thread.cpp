@@ -4,7 +4,8 @@
 // count of an eventfd), and one thread collects and reads. Writing and reading are part of the
 // figure, for all alike. The figures to quote are ratios of CPU time: kevent to epoll_edge (target:
 // at most 0.91, events a second 1.10), and kevent_modify to epoll_modify (target: at most 0.83).
-// uring_poll is what can be had at best: multishot polls on a ring of one's own, by hand.
+// The queues make no thread (KEVENT_INIT_NO_THREAD): with one, the system calls of all would cost
+// more. uring_poll is what can be had at best: multishot polls on a ring of one's own, by hand.
 #include <kevring/kevent/kevent.h>
 
 #include <benchmark/benchmark.h>
@@ -107,7 +108,7 @@ template <bool modifies>
 class kevent_contestant {
 public:
     explicit kevent_contestant(const counters& from)
-        : from_(from), queue_(kevent_init(nullptr, 0, 0)) {
+        : from_(from), queue_(kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD)) {
         must(queue_ >= 0, "kevent_init");
         for (std::size_t i = 0; i < from.size(); ++i) {
             ukevent one{};
@@ -122,7 +123,8 @@ public:
     }
     ~kevent_contestant() {
         ::close(queue_);
-        ::close(kevent_init(nullptr, 0, 0));  // drops the queue whose number it gets
+        ::close(kevent_init(nullptr, 0,
+                            KEVENT_INIT_NO_THREAD));  // drops the queue whose number it gets
     }
 
     void collect(std::size_t count) {
@@ -149,7 +151,7 @@ public:
         : from_(from),
           memory_(1 + slots * 5),
           ring_(reinterpret_cast<kevent_ring*>(memory_.data())),
-          queue_(kevent_init(ring_, slots, 0)) {
+          queue_(kevent_init(ring_, slots, KEVENT_INIT_NO_THREAD)) {
         must(queue_ >= 0, "kevent_init");
         for (std::size_t i = 0; i < from.size(); ++i) {
             ukevent one{};
@@ -163,7 +165,7 @@ public:
     }
     ~kevent_ring_contestant() {
         ::close(queue_);
-        ::close(kevent_init(nullptr, 0, 0));
+        ::close(kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD));
     }
 
     void collect(std::size_t count) {

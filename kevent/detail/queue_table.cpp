@@ -32,6 +32,7 @@ constexpr std::size_t shard_count = 16;  // so that threads with a queue each se
 
 struct entry {
     int number;
+    close_is_found how;
     std::shared_ptr<queue_core> queue;
 };
 
@@ -83,7 +84,7 @@ public:
         return {nullptr, false, state.is == identity::closed ? -EBADF : -EINVAL};
     }
 
-    int enter(std::shared_ptr<queue_core> queue) {
+    int enter(std::shared_ptr<queue_core> queue, close_is_found how) {
         const int number = queue->give_control();
         if (number < 0) return number;
         ::fcntl(number, F_SETFL, mark);
@@ -96,11 +97,16 @@ public:
             if (at != in.entries.end()) {
                 // The queue of that number was closed, or the kernel would not have given it away.
                 dropped = std::exchange(at->queue, std::move(queue));
+                at->how = how;
             } else {
-                in.entries.push_back({number, std::move(queue)});
+                in.entries.push_back({number, how, std::move(queue)});
             }
         }
-        start_sweeping();
+        if (how == close_is_found::by_a_thread) {
+            start_sweeping();
+        } else {
+            sweep();
+        }
         return number;
     }
 
@@ -125,7 +131,7 @@ private:
         return taken;
     }
 
-    // Drops the queues that are closed; true if any is left.
+    // Drops the queues that are closed; true if any is left that a thread has to look after.
     bool sweep() {
         bool any_left = false;
         for (shard& in : shards_) {
@@ -137,13 +143,14 @@ private:
                     dropped.push_back(
                         take(in, in.entries.begin() + static_cast<std::ptrdiff_t>(i)));
             }
-            any_left |= !in.entries.empty();
+            any_left |= std::ranges::find(in.entries, close_is_found::by_a_thread, &entry::how) !=
+                        in.entries.end();
         }
         return any_left;
     }
 
-    // The thread lives as long as there are queues. Without it (a process may be forbidden to make
-    // threads) files are released by the next look-up of the number.
+    // The thread lives as long as there are queues that want it. Without it (a process may be
+    // forbidden to make threads) files are released by the next look-up of the number.
     void start_sweeping() noexcept {
         const std::lock_guard held(sweeper_mutex_);
         ++entered_;
@@ -185,8 +192,8 @@ private:
 
 found_queue find_queue(int number) { return queue_table::get().find(number); }
 
-int enter_queue(std::shared_ptr<queue_core> queue) {
-    return queue_table::get().enter(std::move(queue));
+int enter_queue(std::shared_ptr<queue_core> queue, close_is_found how) {
+    return queue_table::get().enter(std::move(queue), how);
 }
 
 }  // namespace kevring::detail

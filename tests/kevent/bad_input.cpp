@@ -5,11 +5,14 @@
 
 #include <atomic>
 #include <climits>
+#include <filesystem>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <thread>
 
 #include <sys/epoll.h>
+#include <sys/wait.h>
 
 using namespace kevent_test;
 
@@ -268,6 +271,33 @@ TEST_CASE("waits of a closed queue end at their time, and then its files are rel
     for (std::thread& each : waiters) each.join();
     for (const int result : results) CHECK((result == 0 || result == -EBADF));
     CHECK(peers.far_sees_end());
+}
+
+TEST_CASE("a queue that wants no thread makes none, and the next one finds it closed",
+          "[kevent][bad_input][close]") {
+    // In a child, which has no thread of other queues.
+    const auto thread_count = [] {
+        const std::filesystem::directory_iterator threads("/proc/self/task");
+        return std::distance(begin(threads), end(threads));
+    };
+    const auto is_so = [&] {
+        const auto threads_before = thread_count();
+        auto peers = ends::sockets();
+        const int number = kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD);
+        ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+        if (number < 0 || kevent_ctl(number, KEVENT_CTL_ADD, 1, &request) != 0) return 1;
+        peers.close_near();
+        if (thread_count() != threads_before) return 2;
+        ::close(number);
+        if (kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD) < 0) return 3;
+        return peers.far_sees_end() ? 0 : 4;
+    };
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(is_so());
+    REQUIRE(child > 0);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
 }
 
 TEST_CASE("a new queue under the number of a closed one is no business of its waiters",
