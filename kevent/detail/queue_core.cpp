@@ -12,6 +12,7 @@
 #include <new>
 #include <utility>
 
+#include <poll.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -30,13 +31,12 @@ constexpr std::int64_t realtime_slice_ns = 1'000'000'000;
 // How long one who cannot use a record leaves the bell to another waiter who can.
 constexpr std::chrono::milliseconds head_start{1};
 
+// From so many records on, MODIFY asks for the readiness of their descriptors in one call.
+constexpr unsigned modified_together_min = 4;
+
 constexpr std::size_t timers_fired_max = 4096;
 
 constexpr std::uint32_t no_slot = 0;  // slot 0 is never given away
-
-std::uint64_t tag_of(std::uint32_t slot, std::uint32_t generation) noexcept {
-    return (std::uint64_t{generation} << 32) | slot;
-}
 
 int error_number_of(const std::error_code& error) noexcept { return -error.value(); }
 
@@ -290,9 +290,20 @@ void queue_core::modify_one(registration& one, std::uint32_t event, std::uint32_
     }
 }
 
+bool queue_core::reserve_modified(unsigned count) noexcept {
+    try {
+        modified_.reserve(count);
+        modified_slots_.reserve(count);
+        return true;
+    } catch (const std::bad_alloc&) {
+        return false;  // then one by one
+    }
+}
+
 int queue_core::modify(ukevent* records, unsigned count) {
     const lock held(mutex_);
     if (count > registrations_.size()) return -EINVAL;
+    modifies_many_ = count >= modified_together_min && reserve_modified(count);
     for (unsigned i = 0; i < count; ++i) {
         registration* const one = registrations_.find(records[i]);
         records[i].ret_flags = KEVENT_RET_DONE;
@@ -302,6 +313,7 @@ int queue_core::modify(ukevent* records, unsigned count) {
             modify_one(*one, records[i].event, records[i].req_flags);
         }
     }
+    look_at_modified();
     settle();
     return 0;
 }
@@ -618,11 +630,20 @@ int queue_core::commit(unsigned new_uidx, unsigned over) {
 
 // For sources.
 
+std::uint64_t queue_core::tag_of(std::uint32_t slot) const noexcept {
+    return (std::uint64_t{slots_[slot].generation} << 32) | (slot + event_port::first_free);
+}
+
 int queue_core::watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) {
     if (what.slot != no_slot) {
-        const std::uint32_t slot = what.slot;
-        return port_.change(what.number, poll_bits,
-                            tag_of(slot + event_port::first_free, slots_[slot].generation));
+        if (modifies_many_ && slots_[what.slot].poll_bits == poll_bits) {
+            modified_slots_.push_back(what.slot);
+            modified_.push_back({what.number, static_cast<short>(poll_bits), 0});
+            return 0;
+        }
+        const int failure = port_.change(what.number, poll_bits, tag_of(what.slot));
+        if (failure == 0) slots_[what.slot].poll_bits = poll_bits;
+        return failure;
     }
     std::uint32_t slot = free_slot_;
     if (slot == no_slot) {
@@ -633,9 +654,9 @@ int queue_core::watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_
     }
     slots_[slot].listener = &listener;
     slots_[slot].near = what.near;
+    slots_[slot].poll_bits = poll_bits;
     what.slot = slot;
-    const int failure = port_.add(what.number, poll_bits,
-                                  tag_of(slot + event_port::first_free, slots_[slot].generation));
+    const int failure = port_.add(what.number, poll_bits, tag_of(slot));
     if (failure != 0) {
         slots_[slot].next_free = std::exchange(free_slot_, slot);
         what.slot = no_slot;
@@ -650,6 +671,22 @@ void queue_core::unwatch(fd_watch& what) noexcept {
     ++slots_[slot].generation;
     slots_[slot].listener = nullptr;
     slots_[slot].next_free = std::exchange(free_slot_, slot);
+}
+
+// A change to the same bits makes the port report what is ready, and nothing else. So only those
+// that are need it, which one call finds out; after an event has been dealt with, few are.
+void queue_core::look_at_modified() noexcept {
+    modifies_many_ = false;
+    if (modified_.empty()) return;
+    const auto count = static_cast<unsigned>(modified_.size());
+    const bool looked = kernel::real().poll_now(modified_.data(), count) >= 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint32_t slot = modified_slots_[i];
+        if ((looked && modified_[i].revents == 0) || slots_[slot].listener == nullptr) continue;
+        port_.change(modified_[i].fd, slots_[slot].poll_bits, tag_of(slot));
+    }
+    modified_.clear();
+    modified_slots_.clear();
 }
 
 timer_queue& queue_core::timers() {

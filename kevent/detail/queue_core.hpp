@@ -30,6 +30,8 @@
 #include <optional>
 #include <vector>
 
+#include <poll.h>
+
 namespace kevring::detail {
 
 /// Until when a call may wait.
@@ -117,6 +119,7 @@ private:
         const void* near = nullptr;
         std::uint32_t generation = 0;
         std::uint32_t next_free = 0;
+        std::uint32_t poll_bits = 0;
     };
 
     int add_one(ukevent& record, const source_factory& make, bool& answered);
@@ -137,6 +140,10 @@ private:
 
     bool hand_out(ukevent& into) noexcept;
 
+    std::uint64_t tag_of(std::uint32_t slot) const noexcept;
+    bool reserve_modified(unsigned count) noexcept;
+    void look_at_modified() noexcept;
+
     // Constant after construction.
     event_port port_;
 
@@ -150,6 +157,9 @@ private:
     std::optional<caller_ring> ring_;  // commit() takes no lock
     std::vector<watch_slot> slots_;
     std::uint32_t free_slot_ = 0;
+    bool modifies_many_ = false;
+    std::vector<pollfd> modified_;  // watches to be looked at by look_at_modified()
+    std::vector<std::uint32_t> modified_slots_;
     std::unique_ptr<timer_queue> timers_;
     std::array<std::weak_ptr<void>, event_type_count> shared_;
     std::int64_t alarm_ns_;

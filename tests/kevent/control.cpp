@@ -105,6 +105,49 @@ TEST_CASE("MODIFY is the way to hear again of what was not read", "[kevent][modi
     CHECK(q.silent());
 }
 
+TEST_CASE("MODIFY of many tells of those that are ready, and once of each",
+          "[kevent][modify][K-042][K-043]") {
+    constexpr std::size_t count = 6;
+    queue q;
+    std::vector<ends> peers;
+    std::vector<ukevent> requests;
+    for (std::size_t i = 0; i < count; ++i) {
+        peers.push_back(i % 2 == 0 ? ends::sockets() : ends::pipe());
+        requests.push_back(
+            record(i % 2 == 0 ? KEVENT_SOCKET : KEVENT_PIPE, peers[i].near(), KEVENT_SOCKET_RECV));
+        q.add(requests[i]);
+    }
+    peers[1].far_sends();
+    peers[4].far_sends();
+    CHECK(q.get(2).size() == 2);
+    peers[4].far_sends();  // an edge that nobody has seen yet
+
+    auto answers = requests;
+    CHECK(q.ctl(KEVENT_CTL_MODIFY, answers) == 0);
+
+    for (const ukevent& answer : answers) CHECK(is_done(answer));
+    const auto got = q.get(2);
+    REQUIRE(got.size() == 2);
+    CHECK(got[0].id.raw[0] + got[1].id.raw[0] ==
+          static_cast<std::uint32_t>(peers[1].near() + peers[4].near()));
+    CHECK(q.silent());
+
+    // Other masks in the same batch, one of them twice.
+    requests[0].event = KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND;
+    requests[1].event = KEVENT_MASK_EMPTY;
+    requests.push_back(requests[4]);
+    requests.back().event = KEVENT_MASK_EMPTY;
+    CHECK(q.ctl(KEVENT_CTL_REMOVE, requests[5]) == 0);
+    requests.erase(requests.begin() + 5);
+    CHECK(q.ctl(KEVENT_CTL_MODIFY, requests) == -EINVAL);  // six records, five registrations
+    requests.erase(requests.begin() + 3);
+    CHECK(q.ctl(KEVENT_CTL_MODIFY, requests) == 0);
+    CHECK(q.get_one().id.raw[0] == static_cast<std::uint32_t>(peers[0].near()));
+    peers[2].far_sends();
+    CHECK(q.get_one().id.raw[0] == static_cast<std::uint32_t>(peers[2].near()));
+    CHECK(q.silent());
+}
+
 TEST_CASE("MODIFY leaves the user field as it was", "[kevent][modify][K-044]") {
     queue q;
     ukevent request = note(1);
