@@ -233,7 +233,8 @@ task<result<event>> event_queue::next() {
 task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsigned max_count,
                                                        steady_time deadline) {
     KEVRING_ASSERT(max_count != 0);
-    const std::span<ukevent> into = records(max_count);
+    if (taken_.size() < max_count) taken_.resize(max_count);
+    const std::span<ukevent> into = std::span(taken_).first(max_count);
     result<unsigned> count = 0u;
     if (deadline == steady_time::max()) {
         count = co_await collect(min_count, into);
@@ -247,23 +248,19 @@ task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsig
         if (!count && expired) count = co_await collect(0, into);  // what is there by now
     }
     if (!count) co_return tl::unexpected<std::error_code>(count.error());
-    co_return batch(*count);
+    co_return batch(into.first(*count));
 }
 
 std::span<const event> event_queue::take(unsigned max_count) {
-    const std::span<ukevent> into = records(max_count);
-    const int count = core_->get_events(0, max_count, detail::wait_limit::no_wait(), into.data());
-    return batch(static_cast<unsigned>(std::max(count, 0)));
+    if (looked_.size() < max_count) looked_.resize(max_count);
+    const int count =
+        core_->get_events(0, max_count, detail::wait_limit::no_wait(), looked_.data());
+    return batch(std::span(looked_).first(static_cast<std::size_t>(std::max(count, 0))));
 }
 
-std::span<ukevent> event_queue::records(unsigned max_count) {
-    if (taken_.size() < max_count) taken_.resize(max_count);
-    return std::span(taken_).first(max_count);
-}
-
-std::span<const event> event_queue::batch(unsigned count) {
+std::span<const event> event_queue::batch(std::span<const ukevent> records) {
     batch_.clear();
-    for (const ukevent& record : std::span(taken_).first(count)) batch_.emplace_back(record);
+    for (const ukevent& record : records) batch_.emplace_back(record);
     return batch_;
 }
 

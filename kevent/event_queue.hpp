@@ -172,7 +172,7 @@ public:
     /// Waits until `min_count` events are there, and gives up to `max_count` of them, in the order
     /// in which they became ready; at `deadline` as many as there are, maybe none.
     ///
-    /// Lifetime   The events stay until the next call of wait().
+    /// Lifetime   The events stay until the next wait() or take() ends.
     /// Errors     Those of next().
     task<result<std::span<const event>>> wait(unsigned min_count, unsigned max_count,
                                               steady_time deadline = steady_time::max());
@@ -188,12 +188,12 @@ private:
     result<event_key> add_file(event_type type, fd_ref file, socket_kind kinds, socket_kind allowed,
                                user_word user, repeat times);
     task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
-    std::span<ukevent> records(unsigned max_count);
-    std::span<const event> batch(unsigned count);
+    std::span<const event> batch(std::span<const ukevent> records);
 
     std::shared_ptr<detail::queue_core> core_;
     std::optional<poll_stream> edges_;
-    std::vector<ukevent> taken_;
+    std::vector<ukevent> taken_;   // by wait(), which may be suspended while
+    std::vector<ukevent> looked_;  // take() takes these
     std::vector<event> batch_;
 };
 

@@ -221,6 +221,29 @@ TEST_CASE("a look gives what is ready, and does not wait for more", "[kevent][ev
     CHECK(queue.take(2).empty());
 }
 
+TEST_CASE("a look may be made while a task waits at the same queue", "[kevent][event_queue]") {
+    ring on;
+    event_queue queue;
+    REQUIRE(queue.add(note(7), job::read));
+    bool got_it = false;
+    auto waits = [&]() -> task<void> {
+        const auto got = co_await queue.wait(1, 1);
+        REQUIRE(got.has_value());
+        REQUIRE(got->size() == 1);
+        got_it = got->front().user<job>() == job::read && got->front().notifications() == 1;
+    };
+    auto body = [&]() -> task<void> {
+        kevring::task_scope scope(on);
+        scope.spawn(waits());
+        co_await kevring::yield();
+        CHECK(queue.take(1000).empty());  // for which the wait had no room
+        CHECK(queue.notify(note(7)));
+        co_await scope.join();
+    };
+    run_on(on, body);
+    CHECK(got_it);
+}
+
 TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
     event_queue queue;
     CHECK(queue.add(timer(0s)).error() == std::errc::invalid_argument);
