@@ -4,7 +4,7 @@
 
 namespace httpd {
 
-void file_cache::put(std::string_view raw_path, std::shared_ptr<const served_file> file) {
+void file_cache::put(std::string_view raw_path, cached_file file) {
     drop(raw_path);
     while (by_path_.size() >= count_max_) {
         by_path_.erase(order_.back().raw_path);
@@ -25,7 +25,7 @@ void file_cache::drop(std::string_view raw_path) {
 void file_cache::drop_named(std::string_view name) {
     for (auto each = order_.begin(); each != order_.end();) {
         const auto place = each++;
-        const std::string_view served = place->file->plain.name;
+        const std::string_view served = place->cached.file->plain.name;
         const bool below =
             name.empty() || (served.starts_with(name) &&
                              (served.size() == name.size() || served[name.size()] == '/'));

@@ -4,6 +4,7 @@
 #include "site.hpp"
 
 #include <cstddef>
+#include <ctime>
 #include <functional>
 #include <list>
 #include <memory>
@@ -12,6 +13,12 @@
 #include <unordered_map>
 
 namespace httpd {
+
+/// A file that is kept open, and when its name was looked up last.
+struct cached_file {
+    std::shared_ptr<const served_file> file;
+    std::time_t looked_at = 0;
+};
 
 /// The files that were asked for last. The key is the path as it stands in the request, so a hit
 /// costs neither decoding nor a system call.
@@ -22,14 +29,14 @@ public:
     explicit file_cache(std::size_t count_max) noexcept : count_max_(count_max) {}
 
     /// The file that `raw_path` led to before; null if it is not here.
-    const std::shared_ptr<const served_file>* find(std::string_view raw_path) {
+    cached_file* find(std::string_view raw_path) {
         const auto found = by_path_.find(raw_path);
         if (found == by_path_.end()) return nullptr;
         order_.splice(order_.begin(), order_, found->second);
-        return &found->second->file;
+        return &found->second->cached;
     }
 
-    void put(std::string_view raw_path, std::shared_ptr<const served_file> file);
+    void put(std::string_view raw_path, cached_file file);
     void drop(std::string_view raw_path);
     /// Drops what is served from `name`, a file or a folder, or from a compressed sibling of it.
     void drop_named(std::string_view name);
@@ -39,7 +46,7 @@ public:
 private:
     struct entry {
         std::string raw_path;
-        std::shared_ptr<const served_file> file;
+        cached_file cached;
     };
 
     std::size_t count_max_;

@@ -43,6 +43,13 @@ bool file_watch::cover(const open_file& file) {
     return true;
 }
 
+bool file_watch::cover(const served_file& files) {
+    if (!cover(files.plain)) return false;
+    for (const auto& sibling : files.compressed)
+        if (sibling && !cover(*sibling)) return false;
+    return true;
+}
+
 bool file_watch::watch_folder(const std::string& folder) {
     if (watches_.contains(folder)) return true;
     if (watches_.size() >= watch_count_max) return false;
@@ -93,14 +100,20 @@ void file_watch::take_changes_of(const kevring::event& what, file_cache& cache) 
     }
     for (const kevring::change& each : *changes) {
         if (any_of(each.kinds, kevring::change_kind::lost)) {
-            cache.clear();  // something has changed, and nobody knows what
+            // Something has changed, and nobody knows what: the folders below may be others.
+            cache.clear();
+            forget_below(folder);
+            return;
+        }
+        if (each.name.empty()) {  // the folder itself: who may enter it
+            cache.drop_named(folder);
             continue;
         }
-        if (each.name.empty()) continue;  // the folder itself: the one above tells what matters
         const std::string path = folder.empty() ? each.name : folder + '/' + each.name;
         cache.drop_named(path);
         // The folder's name, and those below it, may lead elsewhere from now on.
-        if (any_of(each.kinds, kevring::change_kind::directory)) forget_below(path);
+        if (any_of(each.kinds, kevring::change_kind::directory) || watches_.contains(path))
+            forget_below(path);
     }
 }
 

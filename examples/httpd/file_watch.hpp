@@ -31,9 +31,14 @@ public:
     /// because the way leads over links, the file has other names, or watches have run out. A
     /// change that was made before this call is not heard of either.
     bool cover(const open_file& file);
+    /// The same for a file and all of its compressed siblings.
+    bool cover(const served_file& files);
 
     /// Drops from `cache` what has changed since the last call.
     void take_changes(file_cache& cache);
+
+    /// Watches nothing any more: a folder's name may lead elsewhere, and nobody has said so.
+    void forget() { forget_below(""); }
 
     std::size_t watch_count() const noexcept { return folders_.size(); }
 

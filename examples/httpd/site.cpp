@@ -26,9 +26,10 @@ namespace {
 
 constexpr std::string_view index_name = "index.html";
 
-std::int64_t modified_ns(const struct stat& status) noexcept {
-    return std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+std::int64_t ns_of(const timespec& time) noexcept {
+    return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
+std::int64_t modified_ns(const struct stat& status) noexcept { return ns_of(status.st_mtim); }
 
 // What a client is told of an open(2) that failed. Where the walk would leave the root the answer
 // is that of a file that is not there: what lies outside is nobody's business.
@@ -81,6 +82,7 @@ open_file describe(kevring::fd descriptor, const struct stat& status, std::strin
     file.name = std::move(name);
     file.byte_count = static_cast<std::uint64_t>(status.st_size);
     file.modified_ns = modified_ns(status);
+    file.changed_ns = ns_of(status.st_ctim);
     file.inode = status.st_ino;
     file.device = status.st_dev;
     file.link_count = status.st_nlink;
@@ -204,7 +206,7 @@ bool site::is_current(const open_file& known) const noexcept {
     struct stat status{};
     if (::fstatat(root_.number(), known.name.c_str(), &status, 0) != 0) return false;
     return status.st_ino == known.inode && status.st_dev == known.device &&
-           modified_ns(status) == known.modified_ns &&
+           ns_of(status.st_ctim) == known.changed_ns && modified_ns(status) == known.modified_ns &&
            static_cast<std::uint64_t>(status.st_size) == known.byte_count;
 }
 

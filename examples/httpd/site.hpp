@@ -27,6 +27,7 @@ struct open_file {
     std::string name;  // below the root
     std::uint64_t byte_count = 0;
     std::int64_t modified_ns = 0;  // since 1970
+    std::int64_t changed_ns = 0;   // its bytes or its attributes, since 1970
     std::uint64_t inode = 0;
     std::uint64_t device = 0;
     std::uint64_t link_count = 0;
