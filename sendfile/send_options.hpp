@@ -104,6 +104,7 @@ struct send_options {
     bool by_copy = false;
     /// From how many bytes on zero_copy is tried; 0: never. It pays from about a mebibyte, and with
     /// a network device that can do it.
+    /// It locks memory: up to 4 MiB for each ring, for good (see ring::fixed_buffers()).
     std::uint64_t zero_copy_bytes_min = 0;
     /// Takes this path wherever it works, whatever the page cache holds. KEVRING_SEND_PATH in the
     /// environment does the same for a whole program.
