@@ -4,9 +4,8 @@
 // where they are stricter than RFC 9112 asks, are in docs/design/0010-http-parser.md.
 //
 // Invariants  (1) The outcome depends on the bytes only, never on how they were split: it is that
-// of
-//                 the shortest prefix for which there is one. A line is therefore judged when its
-//                 end has arrived, and a byte that no line may hold at once.
+//                 of the shortest prefix for which there is one. A line is therefore judged when
+//                 its end has arrived, and a byte that no line may hold at once.
 //             (2) A byte is scanned once, however small the pieces are.
 //             (3) Nothing behind the closing empty line is looked at.
 #pragma once
