@@ -205,7 +205,7 @@ void load_worker::send_next(std::size_t index, clock::time_point due) {
 // With a rate, requests leave when they are due, on whatever connection is free.
 void load_worker::send_due() {
     const auto elapsed = static_cast<double>((now_ - started_).count());
-    const auto due_count = static_cast<std::uint64_t>(elapsed * rate_);
+    const auto due_count = static_cast<std::uint64_t>(elapsed * rate_) + 1;  // the first at once
     while (asked_ < due_count && !free_.empty()) {
         if (!may_ask()) return;
         const std::size_t index = free_.back();
