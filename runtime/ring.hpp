@@ -3,6 +3,7 @@
 
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/detail/intrusive_list.hpp>
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/ring_options.hpp>
 #include <kevring/runtime/timer_queue.hpp>
@@ -57,7 +58,7 @@ struct ring_counters {
 /// Created in any thread; belongs to the one that first drives it, by run_until() or turn().
 ///
 /// Lifetime   Outlives every coroutine that runs on it; the destructor stops what is in flight and
-///            waits for the kernel's last answer.
+///            waits for the kernel's last answer, but for expect_late().
 /// Thread     Its owner's, but for post(), wake() and what says so.
 /// Errors     The constructor throws std::system_error that names what the system refuses and how
 ///            to allow it.
@@ -94,6 +95,14 @@ public:
     void queue(completion& request) noexcept;
     /// Asks the kernel to end a request that is queued or in flight. Its complete() still comes.
     void queue_cancel(completion& request) noexcept;
+
+    /// Nobody waits any more for a request whose last answer comes when a peer likes, as that of a
+    /// send without a copy does. The ring's end waits for it a moment only; if it has not come by
+    /// then, complete() is never called, and the request and its memory stay as they are for good:
+    /// the kernel reads them.
+    void expect_late(detail::list_link& request) noexcept;
+    /// The answer has come.
+    void late_came(detail::list_link& request) noexcept;
 
     // Work.
 
@@ -165,6 +174,7 @@ private:
     void cancel_everything() noexcept;
     void refuse(completion& request) noexcept;
     void drain() noexcept;
+    void leave_late_ones() noexcept;
     unsigned unsubmitted() const noexcept;
     bool completions_ready() const noexcept;
     bool kernel_has_work() const noexcept;
@@ -193,6 +203,8 @@ private:
     unsigned entry_tail_ = 0;              // entries filled; the kernel knows up to *sq_tail_
     unsigned inline_budget_ = 0;
     std::size_t in_flight_ = 0;
+    detail::list_link late_;      // requests that the ring's end does not wait for
+    std::size_t late_count_ = 0;  // of those in flight
     bool closing_ = false;
     const bool* goal_ = nullptr;  // what run_until() waits for
     work* ready_first_ = nullptr;

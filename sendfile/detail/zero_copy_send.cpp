@@ -54,7 +54,9 @@ void zero_copy_send::complete(std::int32_t res, std::uint32_t flags) noexcept {
         if ((flags & IORING_CQE_F_MORE) == 0) released_ = true;  // nothing was taken
     }
     if (detached_) {
-        if (released_) delete this;
+        if (!released_) return;
+        ring_.late_came(*this);
+        delete this;
         return;
     }
     if (!waiter_ || scheduled_ || (waits_for_release_ && !released_)) return;
@@ -98,6 +100,7 @@ void zero_copy_send::detach() noexcept {
         return;
     }
     detached_ = true;
+    ring_.expect_late(*this);
 }
 
 }  // namespace kevring::detail

@@ -240,6 +240,44 @@ TEST_CASE("transfers beyond the registered buffers go from plain memory",
     CHECK(from_plain_count == plain_count);
 }
 
+// The kernel goes on sending from the memory of a ring that is gone: nobody else may get it.
+TEST_CASE("a ring ends without the notices of a peer that is silent, and its bytes stay right",
+          "[sendfile][choice][zero_copy]") {
+    const bool registered = GENERATE(true, false);
+    INFO((registered ? "registered" : "plain"));
+    stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
+    const std::string bytes = pattern(more_than_a_socket_holds);
+    const test_file file(bytes);
+    scripted_kernel system;
+    if (!registered) system.register_errors[IORING_REGISTER_BUFFERS2] = ENOMEM;
+    send_report report;
+    const auto send = [&](ring& on) -> task<void> {
+        const send_options options = by(send_path::zero_copy);
+        report =
+            co_await with_timeout(send_file(on, ends.near, file.native(), whole, options), 100ms);
+    };
+
+    crowd others(2, 700'000);  // they would write into memory that has been let go
+    const std::int64_t begin_ns = system.steady_ns();
+    std::thread([&] {  // of its own: a window that is kept is counted as out, for good
+        on_ring(send, system);
+        for (std::size_t i = 0; i < others.ends.size(); ++i)
+            on_ring([&](ring& on) { return others.send(on, i); });
+    })
+        .join();
+    CHECK(system.steady_ns() - begin_ns < 10'000'000'000);
+    ::shutdown(ends.near.number(), SHUT_WR);
+    std::string received;
+    on_ring([&](ring& on) -> task<void> {
+        received = co_await receive_bytes(on, ends.far, bytes.size());
+    });
+
+    CHECK(report.error == std::errc::timed_out);
+    CHECK(received.size() == report.bytes_sent);
+    CHECK(difference(received, std::string_view(bytes).substr(0, received.size())).empty());
+}
+
 // A stop ends the transfer, and hurries no peer: the network may still read the memory.
 TEST_CASE("a registered buffer goes to no other transfer before its notices have come",
           "[sendfile][choice][zero_copy]") {
