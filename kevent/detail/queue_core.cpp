@@ -12,7 +12,6 @@
 #include <new>
 #include <utility>
 
-#include <poll.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -31,12 +30,7 @@ constexpr std::int64_t realtime_slice_ns = 1'000'000'000;
 // How long one who cannot use a record leaves the bell to another waiter who can.
 constexpr std::chrono::milliseconds head_start{1};
 
-// From so many records on, MODIFY asks for the readiness of their descriptors in one call.
-constexpr unsigned modified_together_min = 4;
-
 constexpr std::size_t timers_fired_max = 4096;
-
-constexpr std::uint32_t no_slot = 0;  // slot 0 is never given away
 
 int error_number_of(const std::error_code& error) noexcept { return -error.value(); }
 
@@ -117,7 +111,7 @@ private:
 };
 
 queue_core::queue_core(kevent_ring* ring, std::uint32_t ring_size)
-    : slots_(1), alarm_ns_(never_ns) {
+    : watches_(port_), alarm_ns_(never_ns) {
     if (ring != nullptr) ring_.emplace(ring, ring_size);
 }
 
@@ -290,20 +284,10 @@ void queue_core::modify_one(registration& one, std::uint32_t event, std::uint32_
     }
 }
 
-bool queue_core::reserve_modified(unsigned count) noexcept {
-    try {
-        modified_.reserve(count);
-        modified_slots_.reserve(count);
-        return true;
-    } catch (const std::bad_alloc&) {
-        return false;  // then one by one
-    }
-}
-
 int queue_core::modify(ukevent* records, unsigned count) {
     const lock held(mutex_);
     if (count > registrations_.size()) return -EINVAL;
-    modifies_many_ = count >= modified_together_min && reserve_modified(count);
+    watches_.begin_many(count);
     for (unsigned i = 0; i < count; ++i) {
         registration* const one = registrations_.find(records[i]);
         records[i].ret_flags = KEVENT_RET_DONE;
@@ -313,7 +297,7 @@ int queue_core::modify(ukevent* records, unsigned count) {
             modify_one(*one, records[i].event, records[i].req_flags);
         }
     }
-    look_at_modified();
+    watches_.end_of_many();
     settle();
     return 0;
 }
@@ -401,19 +385,7 @@ void queue_core::settle() noexcept {
 
 // Hot path: no allocation and no system call.
 void queue_core::apply(const epoll_event* events, int count) noexcept {
-    // With many registrations nearly each event costs a miss of the cache, here and in the source:
-    // begun for all of the batch before the first is waited for.
-    for (int i = 0; i < count; ++i) {
-        const auto slot = static_cast<std::uint32_t>(events[i].data.u64) - event_port::first_free;
-        if (slot >= slots_.size() || slots_[slot].listener == nullptr) continue;
-        // As numbers: what is fetched ahead may lie beside the object, or be nothing at all.
-        const auto listener = reinterpret_cast<std::uintptr_t>(slots_[slot].listener);
-        const auto near = reinterpret_cast<std::uintptr_t>(slots_[slot].near);
-        __builtin_prefetch(reinterpret_cast<const void*>(listener - 64));
-        __builtin_prefetch(reinterpret_cast<const void*>(listener));
-        __builtin_prefetch(reinterpret_cast<const void*>(near), 1);
-        __builtin_prefetch(reinterpret_cast<const void*>(near + 64), 1);
-    }
+    watches_.prefetch(events, count);
     for (int i = 0; i < count; ++i) {
         const std::uint64_t tag = events[i].data.u64;
         if (tag < event_port::first_free) {
@@ -422,10 +394,7 @@ void queue_core::apply(const epoll_event* events, int count) noexcept {
             alarm_ns_ = -1;  // it has rung; what is still due sets it again
             continue;
         }
-        const auto slot = static_cast<std::uint32_t>(tag) - event_port::first_free;
-        // A report of what has been removed meanwhile bears an old generation.
-        if (slot >= slots_.size() || slots_[slot].generation != tag >> 32) continue;
-        slots_[slot].listener->active(events[i].events);
+        watches_.tell(events[i]);
     }
 }
 
@@ -630,64 +599,11 @@ int queue_core::commit(unsigned new_uidx, unsigned over) {
 
 // For sources.
 
-std::uint64_t queue_core::tag_of(std::uint32_t slot) const noexcept {
-    return (std::uint64_t{slots_[slot].generation} << 32) | (slot + event_port::first_free);
-}
-
 int queue_core::watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) {
-    if (what.slot != no_slot) {
-        if (modifies_many_ && slots_[what.slot].poll_bits == poll_bits) {
-            modified_slots_.push_back(what.slot);
-            modified_.push_back({what.number, static_cast<short>(poll_bits), 0});
-            return 0;
-        }
-        const int failure = port_.change(what.number, poll_bits, tag_of(what.slot));
-        if (failure == 0) slots_[what.slot].poll_bits = poll_bits;
-        return failure;
-    }
-    std::uint32_t slot = free_slot_;
-    if (slot == no_slot) {
-        slot = static_cast<std::uint32_t>(slots_.size());
-        slots_.emplace_back();
-    } else {
-        free_slot_ = slots_[slot].next_free;
-    }
-    slots_[slot].listener = &listener;
-    slots_[slot].near = what.near;
-    slots_[slot].poll_bits = poll_bits;
-    what.slot = slot;
-    const int failure = port_.add(what.number, poll_bits, tag_of(slot));
-    if (failure != 0) {
-        slots_[slot].next_free = std::exchange(free_slot_, slot);
-        what.slot = no_slot;
-    }
-    return failure;
+    return watches_.watch(what, listener, poll_bits);
 }
 
-void queue_core::unwatch(fd_watch& what) noexcept {
-    const std::uint32_t slot = std::exchange(what.slot, no_slot);
-    if (slot == no_slot) return;
-    port_.remove(what.number);
-    ++slots_[slot].generation;
-    slots_[slot].listener = nullptr;
-    slots_[slot].next_free = std::exchange(free_slot_, slot);
-}
-
-// A change to the same bits makes the port report what is ready, and nothing else. So only those
-// that are need it, which one call finds out; after an event has been dealt with, few are.
-void queue_core::look_at_modified() noexcept {
-    modifies_many_ = false;
-    if (modified_.empty()) return;
-    const auto count = static_cast<unsigned>(modified_.size());
-    const bool looked = kernel::real().poll_now(modified_.data(), count) >= 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::uint32_t slot = modified_slots_[i];
-        if ((looked && modified_[i].revents == 0) || slots_[slot].listener == nullptr) continue;
-        port_.change(modified_[i].fd, slots_[slot].poll_bits, tag_of(slot));
-    }
-    modified_.clear();
-    modified_slots_.clear();
-}
+void queue_core::unwatch(fd_watch& what) noexcept { watches_.unwatch(what); }
 
 timer_queue& queue_core::timers() {
     if (timers_ == nullptr) timers_ = std::make_unique<timer_queue>(now_ns());

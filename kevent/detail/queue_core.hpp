@@ -16,6 +16,7 @@
 #include <kevring/kevent/detail/event_port.hpp>
 #include <kevring/kevent/detail/registration_table.hpp>
 #include <kevring/kevent/detail/source.hpp>
+#include <kevring/kevent/detail/watch_set.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
 #include <kevring/runtime/timer_queue.hpp>
 
@@ -28,9 +29,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <vector>
-
-#include <poll.h>
 
 namespace kevring::detail {
 
@@ -114,13 +112,6 @@ private:
         unsigned old_uidx = 0;
     };
     class sleep;  // the time that a waiter spends in the port
-    struct watch_slot {
-        fd_listener* listener = nullptr;
-        const void* near = nullptr;
-        std::uint32_t generation = 0;
-        std::uint32_t next_free = 0;
-        std::uint32_t poll_bits = 0;
-    };
 
     int add_one(ukevent& record, const source_factory& make, bool& answered);
     void modify_one(registration& one, std::uint32_t event, std::uint32_t req_flags);
@@ -140,10 +131,6 @@ private:
 
     bool hand_out(ukevent& into) noexcept;
 
-    std::uint64_t tag_of(std::uint32_t slot) const noexcept;
-    bool reserve_modified(unsigned count) noexcept;
-    void look_at_modified() noexcept;
-
     // Constant after construction.
     event_port port_;
 
@@ -155,11 +142,7 @@ private:
     list_link ready_;
     std::size_t ready_count_ = 0;
     std::optional<caller_ring> ring_;  // commit() takes no lock
-    std::vector<watch_slot> slots_;
-    std::uint32_t free_slot_ = 0;
-    bool modifies_many_ = false;
-    std::vector<pollfd> modified_;  // watches to be looked at by look_at_modified()
-    std::vector<std::uint32_t> modified_slots_;
+    watch_set watches_;
     std::unique_ptr<timer_queue> timers_;
     std::array<std::weak_ptr<void>, event_type_count> shared_;
     std::int64_t alarm_ns_;
