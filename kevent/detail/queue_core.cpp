@@ -257,6 +257,7 @@ int queue_core::remove(ukevent* records, unsigned count) {
 void queue_core::modify_one(registration& one, std::uint32_t event, std::uint32_t req_flags) {
     // An edge that has come already was ready by the old mask, and stays so.
     if ((one.record.event & ~event) != 0 && !one.ready()) {
+        watches_.catch_up();  // first: it may have been modified in this call already
         std::array<epoll_event, batch_max> edges;
         apply(edges.data(), port_.take(edges.data(), batch_max));
     }

@@ -19,7 +19,7 @@ constexpr unsigned many_min = 4;
 int watch_set::watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) {
     if (what.slot != no_slot) {
         if (many_ && slots_[what.slot].poll_bits == poll_bits) {
-            unchanged_slots_.push_back(what.slot);
+            unchanged_tags_.push_back(tag_of(what.slot));
             unchanged_.push_back({what.number, static_cast<short>(poll_bits), 0});
             return 0;
         }
@@ -59,7 +59,7 @@ void watch_set::begin_many(unsigned count) noexcept {
     if (count < many_min) return;
     try {
         unchanged_.reserve(count);
-        unchanged_slots_.reserve(count);
+        unchanged_tags_.reserve(count);
         many_ = true;
     } catch (const std::bad_alloc&) {
         many_ = false;  // one by one is fine, too
@@ -68,18 +68,19 @@ void watch_set::begin_many(unsigned count) noexcept {
 
 // A change to the same bits makes the port report what is ready, and nothing else. So only those
 // that are need it, which one call finds out; after an event has been dealt with, few are.
-void watch_set::end_of_many() noexcept {
-    many_ = false;
+void watch_set::catch_up() noexcept {
     if (unchanged_.empty()) return;
     const auto count = static_cast<unsigned>(unchanged_.size());
     const bool looked = kernel::real().poll_now(unchanged_.data(), count) >= 0;
     for (std::size_t i = 0; i < count; ++i) {
-        const std::uint32_t number = unchanged_slots_[i];
-        if ((looked && unchanged_[i].revents == 0) || slots_[number].listener == nullptr) continue;
-        port_.change(unchanged_[i].fd, slots_[number].poll_bits, tag_of(number));
+        const std::uint64_t tag = unchanged_tags_[i];
+        const auto number = static_cast<std::uint32_t>(tag) - event_port::first_free;
+        // What is watched no more may have left its slot to another.
+        if ((looked && unchanged_[i].revents == 0) || tag_of(number) != tag) continue;
+        port_.change(unchanged_[i].fd, slots_[number].poll_bits, tag);
     }
     unchanged_.clear();
-    unchanged_slots_.clear();
+    unchanged_tags_.clear();
 }
 
 // With many registrations nearly each event costs a miss of the cache, here and in the source:

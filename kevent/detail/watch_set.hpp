@@ -28,7 +28,12 @@ public:
     /// From here to end_of_many(), `count` calls of watch() may come in a row, and most for the
     /// bits that are watched for already.
     void begin_many(unsigned count) noexcept;
-    void end_of_many() noexcept;
+    void end_of_many() noexcept {
+        many_ = false;
+        catch_up();
+    }
+    /// Makes the port report now what those calls, so far, have to report.
+    void catch_up() noexcept;
 
     /// Begins to load what tell() will touch.
     void prefetch(const epoll_event* events, int count) const noexcept;
@@ -61,7 +66,7 @@ private:
     std::uint32_t free_slot_ = 0;
     bool many_ = false;
     std::vector<pollfd> unchanged_;  // watched for the same bits again
-    std::vector<std::uint32_t> unchanged_slots_;
+    std::vector<std::uint64_t> unchanged_tags_;
 };
 
 }  // namespace kevring::detail

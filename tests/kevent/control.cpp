@@ -142,7 +142,11 @@ TEST_CASE("MODIFY of many tells of those that are ready, and once of each",
     CHECK(q.ctl(KEVENT_CTL_MODIFY, requests) == -EINVAL);  // six records, five registrations
     requests.erase(requests.begin() + 3);
     CHECK(q.ctl(KEVENT_CTL_MODIFY, requests) == 0);
-    CHECK(q.get_one().id.raw[0] == static_cast<std::uint32_t>(peers[0].near()));
+    // The first of the two found bytes, and what is ready stays so.
+    const auto both = q.get(2);
+    REQUIRE(both.size() == 2);
+    CHECK(both[0].id.raw[0] + both[1].id.raw[0] ==
+          static_cast<std::uint32_t>(peers[0].near() + peers[4].near()));
     peers[2].far_sends();
     CHECK(q.get_one().id.raw[0] == static_cast<std::uint32_t>(peers[2].near()));
     CHECK(q.silent());
@@ -344,4 +348,38 @@ TEST_CASE("a record that fails its last check does not hide what is behind it",
 
     ukevent got{};
     CHECK((by_ring ? q.wait(1, 0) : kevent_get_events(q.number(), 1, 1, no_time, &got, 0)) == 1);
+}
+
+TEST_CASE("one that stands twice in a MODIFY is modified twice", "[kevent][control]") {
+    queue q;
+    const auto first = ends::sockets();
+    const auto second = ends::sockets();
+    ukevent one = record(KEVENT_SOCKET, first.near(), KEVENT_SOCKET_RECV);
+    q.add(one);
+    ukevent other = record(KEVENT_SOCKET, second.near(), KEVENT_MASK_EMPTY);
+    q.add(other);
+    q.add(note(1));
+    q.add(note(2));
+    first.far_sends();
+    CHECK(q.get_one().id.raw[0] == one.id.raw[0]);
+
+    SECTION("what is ready by the first mask stays so by the second") {
+        ukevent silent = one;
+        silent.event = KEVENT_MASK_EMPTY;
+        std::vector<ukevent> records{one, one, one, silent};
+        REQUIRE(q.ctl(KEVENT_CTL_MODIFY, records) == 0);
+        CHECK(q.get_one().id.raw[0] == one.id.raw[0]);
+    }
+    SECTION("and is not taken for one that is watched from then on") {
+        ukevent silent = one;
+        silent.event = KEVENT_MASK_EMPTY;
+        other.event = KEVENT_SOCKET_RECV;
+        std::vector<ukevent> records{one, silent, other, one};
+        REQUIRE(q.ctl(KEVENT_CTL_MODIFY, records) == 0);
+        CHECK(q.get_one().id.raw[0] == one.id.raw[0]);
+        second.far_sends();
+        CHECK(q.get_one().id.raw[0] == other.id.raw[0]);
+    }
+    CHECK(q.silent());
+    CHECK_FALSE(q.readable());
 }

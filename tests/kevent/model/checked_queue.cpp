@@ -129,29 +129,36 @@ void checked_queue::add() {
 }
 
 void checked_queue::modify() {
-    ukevent request = random_key();
-    request.event = random_event(request.type);
-    request.req_flags = random_flags() & ~KEVENT_REQ_READY;
-    const auto at = in_.all.find(run::key_of(request));
-    if (at != in_.all.end()) at->second->choose(request);
-    in_.tell("MODIFY ", name_of(request));
-    const bool too_many = in_.all.empty();
-    ukevent reply = request;
-    const int answer = in_.door->ctl(KEVENT_CTL_MODIFY, reply);
-    if (too_many) {
-        KEVRING_MODEL_CHECK(in_, answer == -EINVAL);
-        return;
+    std::vector<ukevent> records;
+    std::vector<bool> found;
+    const std::size_t count = in_.below(2) == 0 ? 1 : 1 + in_.below(8);
+    const bool too_many = count > in_.all.size();
+    while (records.size() < count) {
+        // One that has been changed may be changed again in the same call.
+        const bool again = !records.empty() && in_.below(3) == 0;
+        ukevent request = again ? records[in_.below(records.size())] : random_key();
+        // The same again, most often: that is how a program goes on after an event.
+        if (in_.below(2) == 0) request.event = random_event(request.type);
+        if (in_.below(2) == 0) request.req_flags = random_flags();
+        request.req_flags &= ~std::uint32_t{KEVENT_REQ_READY};
+        const auto at = in_.all.find(run::key_of(request));
+        found.push_back(at != in_.all.end());
+        if (found.back()) at->second->choose(request);
+        in_.tell("MODIFY ", name_of(request));
+        records.push_back(request);
+        if (!found.back() || too_many) continue;
+        registration_model& one = *at->second;
+        const ukevent before = one.request;
+        one.request.event = request.event;
+        one.request.req_flags = request.req_flags | one.forced_flags();
+        one.modified(before);
     }
-    KEVRING_MODEL_CHECK(in_, answer == 0);
-    const bool found = at != in_.all.end();
-    KEVRING_MODEL_CHECK(
-        in_, reply.ret_flags == (found ? KEVENT_RET_DONE : KEVENT_RET_DONE | KEVENT_RET_BROKEN));
-    if (!found) return;
-    registration_model& one = *at->second;
-    const ukevent before = one.request;
-    one.request.event = request.event;
-    one.request.req_flags = request.req_flags | one.forced_flags();
-    one.modified(before);
+    const int answer = in_.door->ctl(KEVENT_CTL_MODIFY, records);
+    KEVRING_MODEL_CHECK(in_, answer == (too_many ? -EINVAL : 0));
+    for (std::size_t i = 0; i < count && !too_many; ++i)
+        KEVRING_MODEL_CHECK(in_,
+                            records[i].ret_flags ==
+                                (found[i] ? KEVENT_RET_DONE : KEVENT_RET_DONE | KEVENT_RET_BROKEN));
 }
 
 void checked_queue::remove() {
@@ -228,7 +235,7 @@ int checked_queue::collect(unsigned min_count, unsigned max_count, timespec time
         for (auto& each : origins_) each->all_was_heard();
     // What fails its last check may have been dropped, or not been looked at.
     for (auto& [key, one] : in_.all)
-        if (one->event == expected::must && !one->is_due()) one->event = expected::may;
+        if (one->event == expected::must && !one->is_due()) one->dropped_maybe();
     return count;
 }
 

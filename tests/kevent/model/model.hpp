@@ -102,6 +102,8 @@ public:
     virtual void check_record(const ukevent& got) = 0;
     /// The event has been handed out, and it is no one-shot: what is next?
     virtual void delivered(const ukevent& got) = 0;
+    /// It would fail its last check: it has been dropped, or nobody has looked at it yet.
+    virtual void dropped_maybe() { event = expected::may; }
     /// All that was ready has been collected.
     virtual void nothing_left() {
         event = expected::none;

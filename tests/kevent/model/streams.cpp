@@ -111,6 +111,10 @@ public:
         masks = request.event;
     }
 
+    void dropped_maybe() override {
+        event = expected::may;
+        listed = false;
+    }
     void nothing_left() override {
         KEVRING_MODEL_CHECK(in_, !broken_due);
         registration_model::nothing_left();
