@@ -25,6 +25,7 @@ namespace kevring::detail {
 namespace {
 
 constexpr std::size_t changes_kept_max = 1024;
+constexpr std::size_t capacity_kept_max = 16;  // with no change in it; of 48 bytes each
 
 constexpr std::uint32_t all_events = KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE |
                                      KEVENT_INODE_MODIFIED | KEVENT_INODE_ATTRIBUTES |
@@ -145,6 +146,8 @@ public:
             kept_[i].name.copy(into[i].name, sizeof into[i].name - 1);
         }
         kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(count));
+        // After a burst: there may be thousands of directories, and each had its own.
+        if (kept_.empty() && kept_.capacity() > capacity_kept_max) kept_.shrink_to_fit();
         return static_cast<int>(count);
     }
 

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 
+#include <malloc.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -312,6 +313,30 @@ TEST_CASE("names that nobody takes are lost from some point on, and that is said
     CHECK(is_done(q.get_one()));
     REQUIRE(kevent_inode_changes(q.number(), request.id, 2000, got.data()) == 1);
     CHECK(got[0].name == std::string("b"));
+}
+
+TEST_CASE("names that have been taken need no memory", "[kevent][inode]") {
+    queue q;
+    const temporary_directory directory;
+    const ukevent request = record(KEVENT_INODE, directory.number(),
+                                   KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE | KEVENT_INODE_NAMES);
+    q.add(request);
+    std::vector<kevent_change> got(2000);
+    const auto burst = [&](int count) {
+        for (int i = 0; i < count / 2; ++i) {
+            directory.make("a");
+            directory.remove("a");
+        }
+        CHECK(is_done(q.get_one()));
+        return kevent_inode_changes(q.number(), request.id, 2000, got.data());
+    };
+    REQUIRE(burst(10) == 10);
+    const std::size_t before = ::mallinfo2().uordblks;
+
+    REQUIRE(burst(1000) == 1000);
+
+    CHECK(::mallinfo2().uordblks < before + 10'000);  // and they had 48'000 at least
+    REQUIRE(burst(10) == 10);
 }
 
 TEST_CASE("when the kernel loses changes, every directory fires for all that it asked for",
