@@ -11,6 +11,7 @@
 #include <benchmark/benchmark.h>
 #include <liburing.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -240,7 +241,10 @@ void collect_bursts(benchmark::State& state) {
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
 
-    counters all(static_cast<std::size_t>(state.range(0)));
+    // A registration holds a descriptor of its own.
+    counters all(std::min(static_cast<std::size_t>(state.range(0)),
+                          static_cast<std::size_t>(limit.rlim_cur - 100) / 2));
+    state.counters["descriptors"] = static_cast<double>(all.size());
     const auto burst = static_cast<std::size_t>(state.range(1));
     Contestant contestant(all);
     for (auto _ : state) {
@@ -251,7 +255,11 @@ void collect_bursts(benchmark::State& state) {
 }
 
 void bursts(benchmark::internal::Benchmark* one) {
-    one->ArgNames({"descriptors", "burst"})->Args({1000, 1})->Args({1000, 32})->Args({1000, 512});
+    one->ArgNames({"descriptors", "burst"})
+        ->Args({1000, 1})
+        ->Args({1000, 32})
+        ->Args({1000, 512})
+        ->Args({10'000, 512});
 }
 
 }  // namespace
