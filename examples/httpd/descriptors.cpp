@@ -15,8 +15,8 @@ descriptor_shares share_descriptors(unsigned long limit, unsigned worker_count,
     // Each of them at most, in descriptors.
     const unsigned long each_entry = wanted.precompressed ? 4 : 1;
     const unsigned long files_wanted = each_entry * worker_count * wanted.open_file_count_max;
-    const unsigned long files = std::min(files_wanted, free / 4);
-    const unsigned long kept = free / 8;
+    const unsigned long kept = free / 16;
+    const unsigned long files = std::min(files_wanted, (free - kept) / 2);
     const unsigned long connections =
         std::min<unsigned long>(wanted.connection_count_max, free - files - kept);
     descriptor_shares shares;

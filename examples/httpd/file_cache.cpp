@@ -3,9 +3,19 @@
 #include <utility>
 
 namespace httpd {
+namespace {
+
+// For so long who was used last stays.
+constexpr std::time_t in_use_seconds = 2;
+
+}  // namespace
 
 void file_cache::put(std::string_view raw_path, cached_file file) {
     drop(raw_path);
+    if (by_path_.size() >= count_max_) {
+        const std::time_t unused = file.used_at - order_.back().cached.used_at;
+        if (unused >= 0 && unused < in_use_seconds) return;  // below 0 the clock was set
+    }
     while (by_path_.size() >= count_max_) {
         by_path_.erase(order_.back().raw_path);
         order_.pop_back();

@@ -58,3 +58,14 @@ TEST_CASE("without a limit there is no share but what is wanted", "[httpd][descr
     CHECK(shares.connections == wanted.connection_count_max);
     CHECK(shares.cached_files == wanted.open_file_count_max);
 }
+
+TEST_CASE("as many files as clients are let in, and a few are kept", "[httpd][descriptors]") {
+    settings wanted;
+    wanted.open_file_count_max = 11'000;
+
+    const auto shares = share_descriptors(20'000, 1, wanted);
+
+    CHECK(shares.cached_files > 9'300);
+    CHECK(shares.connections >= shares.cached_files);
+    CHECK(shares.connections + shares.cached_files < 19'000);
+}
