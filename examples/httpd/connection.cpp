@@ -3,7 +3,6 @@
 #include "accept_encoding.hpp"
 #include "body_reader.hpp"
 #include "conditions.hpp"
-#include "send_progress.hpp"
 
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/operations/read.hpp>
@@ -482,16 +481,11 @@ kevring::task<bool> connection::answer_page(const request_head& head, std::strin
 void connection::allow_body(std::uint64_t byte_count) noexcept {
     const std::uint64_t rate = with_->options.send_bytes_per_second_min;
     const std::chrono::nanoseconds step = with_->options.idle_time;
-    if (rate == 0) {
-        patience_.set(kevring::never_ns);
-    } else if (bytes_taken(client_.native())) {
-        const double bytes =
-            std::chrono::duration<double>(step).count() * static_cast<double>(rate);
-        patience_.set_rate(step, std::max<std::uint64_t>(1, static_cast<std::uint64_t>(bytes)));
-    } else {
-        patience_.set(
-            kevring::add_ns(of_.on().now_ns(), step + std::chrono::seconds(byte_count / rate)));
-    }
+    if (rate == 0) return patience_.set(kevring::never_ns);
+    constexpr std::uint64_t seconds_max = 1'000'000'000;
+    const double bytes = std::chrono::duration<double>(step).count() * static_cast<double>(rate);
+    patience_.set_rate(step, std::max<std::uint64_t>(1, static_cast<std::uint64_t>(bytes)),
+                       step + std::chrono::seconds(std::min(byte_count / rate, seconds_max)));
 }
 
 // Small responses that went into the outbox are finished before they are sent, so the times that

@@ -15,7 +15,12 @@ void patience::fired(kevring::timer_node& node) noexcept {
 bool patience::earns_more() noexcept {
     if (step_ns_ == 0) return false;
     const auto taken = bytes_taken(client_);
-    if (!taken || *taken < wanted_) return false;
+    if (!taken) {
+        step_ns_ = 0;
+        deadline_ns_ = uncounted_ns_;
+        return deadline_ns_ > on_.now_ns();
+    }
+    if (*taken < wanted_) return false;
     wanted_ = *taken + step_bytes_;
     deadline_ns_ = kevring::add_ns(on_.now_ns(), std::chrono::nanoseconds(step_ns_));
     return true;

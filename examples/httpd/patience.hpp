@@ -29,9 +29,12 @@ public:
 
     /// Instead of a deadline: every `step` the client must have taken `bytes` more, however much
     /// there is to send. The count begins with the first step's end, so that a client has two for
-    /// the first bytes.
-    void set_rate(std::chrono::nanoseconds step, std::uint64_t bytes) noexcept {
+    /// the first bytes. Where nobody counts what a client takes, as with a Unix socket, it has
+    /// `uncounted` in all.
+    void set_rate(std::chrono::nanoseconds step, std::uint64_t bytes,
+                  std::chrono::nanoseconds uncounted) noexcept {
         set(kevring::add_ns(on_.now_ns(), step));
+        uncounted_ns_ = kevring::add_ns(on_.now_ns(), uncounted);
         step_ns_ = step.count();
         step_bytes_ = bytes;
         wanted_ = 0;
@@ -45,7 +48,8 @@ private:
     kevring::cancel_scope& ends_;
     kevring::fd_ref client_;
     std::int64_t deadline_ns_ = 0;
-    std::int64_t step_ns_ = 0;  // 0: the deadline is one
+    std::int64_t step_ns_ = 0;       // 0: the deadline is one
+    std::int64_t uncounted_ns_ = 0;  // the deadline instead, where nobody counts
     std::uint64_t step_bytes_ = 0;
     std::uint64_t wanted_ = 0;  // bytes of the connection that must be taken by the next look
 };
