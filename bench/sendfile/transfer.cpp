@@ -5,8 +5,8 @@
 // what arrives. The figure to quote is the ratio of the CPU times of a row and of `by_hand` at the
 // same size; the time of the discarding side is not in either, but for what loopback charges to
 // the sender.
+#include "bench/sendfile/drain.hpp"
 #include "bench/sendfile/scratch_file.hpp"
-#include "tests/support/loopback_door.hpp"
 
 #include <kevring/runtime/run.hpp>
 #include <kevring/sendfile/send_file.hpp>
@@ -17,7 +17,6 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -32,30 +31,6 @@ namespace {
 constexpr std::string_view header =
     "HTTP/1.1 200 OK\r\nServer: none\r\nContent-Type: application/octet-stream\r\n"
     "Content-Length: 1048576\r\nLast-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\n\r\n";
-
-// A connection whose far side discards.
-class drain {
-public:
-    drain() {
-        // The same for all, and no pacing timers: see bench/README.md.
-        auto [far, near] = loopback_door("reno").connect(SOCK_NONBLOCK);
-        far_ = std::move(far);
-        near_ = std::move(near);
-        reader_ = std::thread([this] {
-            while (::recv(far_.number(), nullptr, 1 << 20, MSG_TRUNC) > 0) {}
-        });
-    }
-    ~drain() {
-        ::shutdown(near_.number(), SHUT_RDWR);
-        reader_.join();
-    }
-    fd_ref near() const { return near_; }
-
-private:
-    fd near_;
-    fd far_;
-    std::thread reader_;
-};
 
 void wait_writable(fd_ref socket) {
     pollfd ready{socket.number(), POLLOUT, 0};

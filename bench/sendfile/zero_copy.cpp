@@ -11,8 +11,8 @@
 // Loopback copies what it is asked not to copy, so that this is the price of zero copy with its
 // gain taken away: the difference between the two rows holds on every network, the ratio is
 // smaller here than where nothing is copied.
+#include "bench/sendfile/drain.hpp"
 #include "bench/sendfile/scratch_file.hpp"
-#include "tests/support/loopback_door.hpp"
 
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/kernel.hpp>
@@ -26,10 +26,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
-#include <thread>
 #include <vector>
 
-#include <sys/socket.h>
 #include <time.h>
 
 using namespace kevring;
@@ -46,31 +44,6 @@ public:
         if (opcode == IORING_REGISTER_BUFFERS2) return -ENOMEM;
         return kernel::ring_register(ring, opcode, argument, count);
     }
-};
-
-// A thread that discards what comes over a connection.
-class drain {
-public:
-    drain() {
-        auto [far, near] = loopback_door("reno").connect(SOCK_NONBLOCK);
-        far_ = std::move(far);
-        near_ = std::move(near);
-        reader_ = std::thread([this] {
-            while (::recv(far_.number(), nullptr, 1 << 20, MSG_TRUNC) > 0) {}
-        });
-    }
-    drain(const drain&) = delete;
-    drain& operator=(const drain&) = delete;
-    ~drain() {
-        ::shutdown(near_.number(), SHUT_RDWR);
-        reader_.join();
-    }
-    fd_ref near() const { return near_; }
-
-private:
-    fd near_;
-    fd far_;
-    std::thread reader_;
 };
 
 std::int64_t thread_cpu_ns() {
