@@ -15,8 +15,12 @@ descriptor_shares share_descriptors(unsigned long limit, unsigned worker_count,
     // Each of them at most, in descriptors.
     const unsigned long each_entry = wanted.precompressed ? 4 : 1;
     const unsigned long files_wanted = each_entry * worker_count * wanted.open_file_count_max;
-    const unsigned long kept = free / 16;
-    const unsigned long files = std::min(files_wanted, (free - kept) / 2);
+    const unsigned long kept = std::max(free / 16, std::min(free / 8, 64UL));
+    // Files get a quarter, and, when a crowd of clients has its place, up to as many as clients.
+    constexpr unsigned long crowd = 8'192;
+    const unsigned long beyond = free - kept > crowd ? free - kept - crowd : 0;
+    const unsigned long files =
+        std::min(files_wanted, std::max(free / 4, std::min(beyond, (free - kept) / 2)));
     const unsigned long connections =
         std::min<unsigned long>(wanted.connection_count_max, free - files - kept);
     descriptor_shares shares;

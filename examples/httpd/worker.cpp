@@ -203,10 +203,10 @@ const std::shared_ptr<const served_file>* worker::cached(std::string_view raw_pa
         looked_in_turn_ = turn;
         watch_->take_changes(*cache_);
     }
-    const std::time_t now = std::time(nullptr);
-    cached_file* const known = cache_->find(raw_path, now);
+    cached_file* const known = cache_->find(raw_path);
     if (known == nullptr) return nullptr;
     const bool watched = known->file->watched;
+    const std::time_t now = std::time(nullptr);
     // A clock that was set back means nothing.
     if (watched && now >= known->looked_at && now - known->looked_at < trusted_seconds)
         return &known->file;
@@ -216,7 +216,7 @@ const std::shared_ptr<const served_file>* worker::cached(std::string_view raw_pa
     }
     if (watched) {
         watch_->take_changes(*cache_);  // it may have happened just now
-        if (cache_->find(raw_path, now) != nullptr) {
+        if (cache_->find(raw_path) != nullptr) {
             cache_->clear();
             watch_->forget();
         }
@@ -228,8 +228,7 @@ const std::shared_ptr<const served_file>* worker::cached(std::string_view raw_pa
 void worker::cache(std::string_view raw_path, const std::shared_ptr<served_file>& file) {
     // Looked at once more when it is watched: it may have changed between the two.
     file->watched = watch_->cover(*file) && current_->files.is_current(*file);
-    const std::time_t now = std::time(nullptr);
-    cache_->put(raw_path, {.file = file, .looked_at = now, .used_at = now});
+    cache_->put(raw_path, {.file = file, .looked_at = std::time(nullptr)});
 }
 
 std::unique_ptr<send_block> worker::take_block() {

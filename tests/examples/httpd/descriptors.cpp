@@ -59,13 +59,17 @@ TEST_CASE("without a limit there is no share but what is wanted", "[httpd][descr
     CHECK(shares.cached_files == wanted.open_file_count_max);
 }
 
-TEST_CASE("as many files as clients are let in, and a few are kept", "[httpd][descriptors]") {
+TEST_CASE("files get a quarter, and up to as many as clients where those are thousands",
+          "[httpd][descriptors]") {
     settings wanted;
     wanted.open_file_count_max = 11'000;
 
-    const auto shares = share_descriptors(20'000, 1, wanted);
+    const auto few = share_descriptors(1'024, 1, wanted);
+    const auto many = share_descriptors(20'000, 1, wanted);
 
-    CHECK(shares.cached_files > 9'300);
-    CHECK(shares.connections >= shares.cached_files);
-    CHECK(shares.connections + shares.cached_files < 19'000);
+    CHECK(few.cached_files < 256);
+    CHECK(few.connections > 600);
+    CHECK(many.cached_files > 9'300);
+    CHECK(many.connections >= many.cached_files);
+    CHECK(many.connections + many.cached_files < 19'000);
 }

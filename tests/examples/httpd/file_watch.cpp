@@ -72,7 +72,7 @@ public:
     /// What the next request finds.
     bool is_cached(const std::string& name) {
         watch.take_changes(cache);
-        return cache.find('/' + name, 0) != nullptr;
+        return cache.find('/' + name) != nullptr;
     }
 
 private:
