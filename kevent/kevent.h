@@ -49,16 +49,14 @@ struct itimerspec; /* which plain C11 leaves out of <time.h> */
 #define KEVENT_MAX 11        /* one past the last type */
 
 /* Bits of ukevent.event, by type. */
-#define KEVENT_TIMER_FIRED 0x1u    /* TIMER */
-#define KEVENT_SOCKET_RECV 0x1u    /* SOCKET, PIPE, NAIO */
-#define KEVENT_SOCKET_ACCEPT 0x2u  /* SOCKET */
-#define KEVENT_SOCKET_SEND 0x4u    /* SOCKET, PIPE, NAIO */
-#define KEVENT_INODE_CREATE 0x1u   /* INODE: a name was made in the directory */
-#define KEVENT_INODE_REMOVE 0x2u   /* INODE: a name was removed from the directory */
-#define KEVENT_INODE_MODIFIED 0x8u /* INODE: bytes of a file were written or cut off; not of 2006 \
-                                    */
-#define KEVENT_INODE_ATTRIBUTES 0x10u /* INODE: mode, owner, times or links changed; not of 2006 \
-                                       */
+#define KEVENT_TIMER_FIRED 0x1u       /* TIMER */
+#define KEVENT_SOCKET_RECV 0x1u       /* SOCKET, PIPE, NAIO */
+#define KEVENT_SOCKET_ACCEPT 0x2u     /* SOCKET */
+#define KEVENT_SOCKET_SEND 0x4u       /* SOCKET, PIPE, NAIO */
+#define KEVENT_INODE_CREATE 0x1u      /* INODE: a name was made in the directory */
+#define KEVENT_INODE_REMOVE 0x2u      /* INODE: a name was removed from the directory */
+#define KEVENT_INODE_MODIFIED 0x8u    /* INODE: bytes of a file changed; not of 2006 */
+#define KEVENT_INODE_ATTRIBUTES 0x10u /* INODE: attributes of a file changed; not of 2006 */
 #define KEVENT_INODE_MOVED_FROM 0x20u /* INODE: a name left the directory; not of 2006 */
 #define KEVENT_INODE_MOVED_TO 0x40u   /* INODE: a name came by a rename; not of 2006 */
 #define KEVENT_INODE_LOST 0x200u      /* of a kevent_change only: changes were lost */
@@ -175,9 +173,9 @@ struct kevent_ring {
  *             as long as the queue lives. Both words of its header are set to 0.
  * ring_size   In slots; at least KEVENT_RING_SIZE_MIN.
  * flags       0, or KEVENT_INIT_NO_THREAD. A closed queue is found by a thread that looks for such
- *             ones, and as soon as a program has two threads each of its system calls on a descriptor
- *             costs more. Without that thread the next call on that number finds it, or the next
- *             kevent_init(): until then what the queue kept open stays open.
+ *             ones, and with a second thread each system call on a descriptor costs a program more.
+ *             Without it the next call on that number finds it, or the next kevent_init(): until
+ *             then what the queue kept open stays open.
  *
  * Errors      -EINVAL: one of ring and ring_size is zero and the other is not, ring_size is 1, or
  *             flags has other bits. -EMFILE, -ENFILE, -ENOMEM. */
