@@ -23,23 +23,38 @@ using kevring::task;
 using kevring::task_scope;
 using namespace std::chrono_literals;
 
+namespace {
+
+// What a receive by each of some sockets has borrowed, and the streams that go on.
+struct borrowed_by_each {
+    std::vector<borrowed_buffer> buffers;
+    std::vector<std::unique_ptr<receive_stream>> streams;
+};
+
+task<borrowed_by_each> receive_by_each(ring& on, buffer_pool& pool,
+                                       std::vector<socket_pair>& pairs) {
+    borrowed_by_each made;
+    for (socket_pair& each : pairs) {
+        each.far_sends("x");
+        made.streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
+        auto got = co_await made.streams.back()->next();
+        REQUIRE(got.has_value());
+        made.buffers.push_back(std::move(*got));
+    }
+    co_return made;
+}
+
+}  // namespace
+
 TEST_CASE("the pool grows when the kernel finds no buffer", "[runtime][buffer_pool]") {
     ring on;
     buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 64});
     std::vector<socket_pair> pairs(40);
     auto body = [&]() -> task<void> {
-        std::vector<borrowed_buffer> held;
-        std::vector<std::unique_ptr<receive_stream>> streams;
-        for (socket_pair& each : pairs) {
-            each.far_sends("x");
-            streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
-            auto got = co_await streams.back()->next();
-            REQUIRE(got.has_value());
-            held.push_back(std::move(*got));
-        }
+        auto held = co_await receive_by_each(on, pool, pairs);
         CHECK(pool.borrowed_count() == 40);
         CHECK(pool.buffer_count() >= 40);
-        held.clear();
+        held.buffers.clear();
         CHECK(pool.borrowed_count() == 0);
     };
     run_on(on, body);
@@ -51,17 +66,9 @@ TEST_CASE("a pool gives memory back when a burst is over", "[runtime][buffer_poo
     std::vector<socket_pair> pairs(400);
     auto body = [&]() -> task<void> {
         for (int round = 0; round < 2; ++round) {
-            std::vector<borrowed_buffer> held;
-            std::vector<std::unique_ptr<receive_stream>> streams;
-            for (socket_pair& each : pairs) {
-                each.far_sends("x");
-                streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
-                auto got = co_await streams.back()->next();
-                REQUIRE(got.has_value());
-                held.push_back(std::move(*got));
-            }
+            auto held = co_await receive_by_each(on, pool, pairs);
             CHECK(pool.buffer_count() >= 400);
-            held.clear();
+            held.buffers.clear();
             CHECK(pool.buffer_count() < 250);
         }
     };
