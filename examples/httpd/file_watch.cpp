@@ -81,7 +81,10 @@ void file_watch::forget_below(std::string_view folder) {
 void file_watch::take_changes(file_cache& cache) {
     constexpr unsigned batch_max = 16;
     if (!queue_) return;
-    while (true) {
+    // A folder is ready once at most with what was there when this began. Who makes changes without
+    // end is heard, but holds nobody up.
+    const std::size_t folder_count = folders_.size();
+    for (std::size_t taken = 0; taken <= folder_count; taken += batch_max) {
         const auto ready = queue_->take(batch_max);
         for (const kevring::event& each : ready) take_changes_of(each, cache);
         if (ready.size() < batch_max) return;
