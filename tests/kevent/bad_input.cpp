@@ -323,8 +323,8 @@ TEST_CASE("a new queue under the number of a closed one is no business of its wa
     peers.far_sends();
     waiter.join();
 
-    // Or it began its call after the close: then the number was closed, or the new queue's, or for a
-    // moment that of another file which the new queue opens.
+    // Or it began its call after the close: then the number was closed, or the new queue's, or for
+    // a moment that of another file which the new queue opens.
     if (result == 1 && got.type == KEVENT_SOCKET) CHECK(next.get_one().type == KEVENT_UNOTIFY);
     if (result == 1 && got.type == KEVENT_UNOTIFY) CHECK(same_number);
     if (result != 1) CHECK((result == -EBADF || result == -EINVAL));
