@@ -20,13 +20,13 @@ file_version file_version::of(const struct stat& status) noexcept {
             std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
 }
 
-bool residency_memo::holds(std::uint64_t file_offset, std::int64_t now_ns) const noexcept {
+bool file_memo::holds(std::uint64_t file_offset, std::int64_t now_ns) const noexcept {
     const std::uint64_t index = file_offset / detail::window_bytes;
     if (file_offset % detail::window_bytes != 0 || index >= seen_ms_.size()) return false;
     return ms_of(now_ns) - seen_ms_[index] < memo_lasts_ms;
 }
 
-void residency_memo::note(std::uint64_t file_offset, std::int64_t now_ns) noexcept {
+void file_memo::note(std::uint64_t file_offset, std::int64_t now_ns) noexcept {
     const std::uint64_t index = file_offset / detail::window_bytes;
     if (file_offset % detail::window_bytes != 0 || index >= seen_ms_.size()) return;
     seen_ms_[index] = ms_of(now_ns);

@@ -50,18 +50,23 @@ struct file_version {
     friend bool operator==(const file_version&, const file_version&) noexcept = default;
 };
 
-/// What was lately seen of a file in the page cache: to ask about a file that is sent all the time
-/// would cost as much as 16 KiB of it. Kept beside an open file by who sends it often.
+/// What was lately seen of a file: to ask about one that is sent all the time would cost as much as
+/// 16 KiB of it. Kept beside an open file and its expected version by who sends it often.
 ///
 /// Thread     That of one ring.
-class residency_memo {
+class file_memo {
 public:
-    /// Whether the window at `file_offset` was seen a moment ago.
+    /// Whether the window at `file_offset` was seen in the page cache a moment ago.
     bool holds(std::uint64_t file_offset, std::int64_t now_ns) const noexcept;
     /// The window at `file_offset` was seen: a whole one, or the last of the file.
     void note(std::uint64_t file_offset, std::int64_t now_ns) noexcept;
 
+    /// Whether the file was seen in its expected version in this turn of the loop.
+    bool unchanged_in(std::uint64_t turn) const noexcept { return seen_turn_ == turn; }
+    void note_unchanged(std::uint64_t turn) noexcept { seen_turn_ = turn; }
+
 private:
+    std::uint64_t seen_turn_ = ~std::uint64_t{0};
     // By window, for the first 16 MiB; milliseconds, which may wrap round.
     std::array<std::uint32_t, 64> seen_ms_{};
 };
@@ -90,12 +95,15 @@ struct send_options {
     /// that need more than one step.
     std::optional<file_version> expected;
     /// Used and kept up to date, for transfers with an expected version.
-    residency_memo* memo = nullptr;
+    file_memo* memo = nullptr;
     /// A file that has grown is in order as long as the range was there: for logs.
     bool may_grow = false;
     /// A range that goes beyond the end of the file ends there; otherwise it is file_shrank.
     bool stop_at_end = false;
 
+    /// The socket has O_NONBLOCK, and keeps it: it is not asked. Where that is not so, the loop
+    /// waits for the peer.
+    bool is_nonblocking = false;
     /// A socket that is blocking stays so: sendfile and splice are for others then. For sockets
     /// whose owner writes to them by write(2) as well.
     bool keep_blocking = false;

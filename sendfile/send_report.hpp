@@ -64,6 +64,9 @@ struct send_report {
     /// or the kernel has refused them, by RLIMIT_MEMLOCK as a rule (ring::fixed_buffers() says).
     std::uint64_t registered_bytes = 0;
 
+    std::uint64_t bytes_by(send_path path) const noexcept {
+        return path_bytes[static_cast<std::size_t>(path)];
+    }
     /// The path that carried most of the file.
     send_path path() const noexcept;
     send_reason reason() const noexcept { return path_reasons[static_cast<std::size_t>(path())]; }

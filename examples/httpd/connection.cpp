@@ -26,8 +26,6 @@
 namespace httpd {
 namespace {
 
-// A body up to here is read behind its head, and both go out in one send.
-constexpr std::uint64_t small_body_bytes = 32 * 1024;
 // A head of ours is smaller than this, whatever the file and the configuration.
 constexpr std::size_t head_room = 2 * 1024 + own_answers::lines_bytes_max;
 
@@ -394,13 +392,16 @@ kevring::task<bool> connection::send_large(const open_file& file, byte_range ran
     with.header = out.bytes();
     with.expected =
         kevring::file_version{.byte_count = file.byte_count, .modified_ns = file.modified_ns};
+    with.memo = file.memo.get();
     with.by_copy = with_->options.by_copy;
+    with.is_nonblocking = nonblocking_;
     const kevring::file_range wanted{.offset = range.first, .count = range.count};
     const kevring::send_report report =
         co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);
     out.clear();
     for (std::size_t path = 0; path < report.path_bytes.size(); ++path)
         of_.counters().path_bytes[path] += report.path_bytes[path];
+    nonblocking_ |= report.bytes_by(kevring::send_path::sendfile) > 0;  // it has set it
     body_bytes_ -= range.count - report.file_bytes;  // what was promised and not sent
     co_return !report.error;
 }

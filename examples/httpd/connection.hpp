@@ -93,7 +93,8 @@ private:
     kevring::cancel_scope& scope_;
     patience patience_;
     bool idle_ = true;
-    bool last_ = false;  // this response ends the connection
+    bool last_ = false;         // this response ends the connection
+    bool nonblocking_ = false;  // the socket is known to have O_NONBLOCK
 
     // Of the request that is being answered.
     const configuration* with_ = nullptr;  // held by exchange()

@@ -105,6 +105,7 @@ open_file describe(kevring::fd descriptor, const struct stat& status, std::strin
         file.content_fields += "Content-Encoding: " + std::string(name_of(coding)) + "\r\n";
     file.whole_fields = file.content_fields + "Content-Length: " + std::to_string(file.byte_count) +
                         "\r\n" + file.validator_fields + "Accept-Ranges: bytes\r\n";
+    if (file.byte_count > small_body_bytes) file.memo = std::make_unique<kevring::file_memo>();
     return file;
 }
 

@@ -8,6 +8,7 @@
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/sendfile/send_options.hpp>
 
 #include <array>
 #include <cstdint>
@@ -21,6 +22,9 @@ struct stat;
 
 namespace httpd {
 
+/// A body up to here is read behind its head, and both go out in one send.
+inline constexpr std::uint64_t small_body_bytes = 32 * 1024;
+
 /// An open file and what a response says of it.
 struct open_file {
     kevring::fd descriptor;
@@ -33,9 +37,10 @@ struct open_file {
     std::uint64_t link_count = 0;
     std::string entity_tag;  // with its quotes
     std::string_view media_type;
-    std::string validator_fields;  // the lines that a 304 has too
-    std::string content_fields;    // Content-Type and the like, without the length
-    std::string whole_fields;      // all lines that the file decides in a 200
+    std::string validator_fields;              // the lines that a 304 has too
+    std::string content_fields;                // Content-Type and the like, without the length
+    std::string whole_fields;                  // all lines that the file decides in a 200
+    std::unique_ptr<kevring::file_memo> memo;  // for what is not sent from memory
 
     std::int64_t modified_second() const noexcept { return modified_ns / 1'000'000'000; }
 };

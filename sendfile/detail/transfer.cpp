@@ -150,13 +150,13 @@ bool transfer::window_is_resident(std::uint64_t file_offset) noexcept {
     window_begin_ = file_offset;
     window_end_ = std::min<std::uint64_t>(plan.file_end(), file_offset + window_bytes);
     // The memo speaks of windows as a transfer of a whole file has them.
-    residency_memo* const memo = options.expected ? options.memo : nullptr;
-    const std::int64_t now_ns = memo != nullptr ? on.now_ns() : 0;
-    if (memo != nullptr && memo->holds(window_begin_, now_ns)) return window_resident_ = true;
+    file_memo* const known = memo();
+    const std::int64_t now_ns = known != nullptr ? on.now_ns() : 0;
+    if (known != nullptr && known->holds(window_begin_, now_ns)) return window_resident_ = true;
     window_resident_ = is_resident(on, file, window_begin_, window_end_);
     const bool all_of_it = window_end_ - window_begin_ == window_bytes ||
                            (options.expected && window_end_ == options.expected->byte_count);
-    if (memo != nullptr && window_resident_ && all_of_it) memo->note(window_begin_, now_ns);
+    if (known != nullptr && window_resident_ && all_of_it) known->note(window_begin_, now_ns);
     return window_resident_;
 }
 
@@ -179,14 +179,20 @@ void transfer::expect(const file_version& version, bool seen_now) noexcept {
     seen_turn_ = seen_now ? on.counters().turns : 0;
 }
 
-std::error_code transfer::check_version() const noexcept {
+std::error_code transfer::check_version() noexcept {
     // What was seen in this turn of the loop was seen a moment ago.
-    if (!watched_ || (seen_turn_ != 0 && seen_turn_ == on.counters().turns)) return {};
+    const std::uint64_t turn = on.counters().turns;
+    if (!watched_ || (seen_turn_ != 0 && seen_turn_ == turn)) return {};
+    file_memo* const known = memo();
+    if (known != nullptr && known->unchanged_in(turn)) return {};
     struct stat status{};
     if (const int asked = on.system().stat_file(file.number(), status); asked < 0)
         return {-asked, std::system_category()};
     const file_version now = file_version::of(status);
-    if (now == version_) return {};
+    if (now == version_) {
+        if (known != nullptr) known->note_unchanged(turn);
+        return {};
+    }
     if (now.byte_count < plan.file_end()) return send_errc::file_shrank;
     if (options.may_grow && now.byte_count > version_.byte_count) return {};
     return send_errc::file_changed;
@@ -335,6 +341,7 @@ task<std::error_code> wait_for_turn(transfer& of, bool has_moved) {
 void count_in_turn(ring& on, std::size_t byte_count) { account_of(on).use(byte_count); }
 
 bool may_call_directly(transfer& of) noexcept {
+    if (of.options.is_nonblocking) return true;
     kernel& system = of.on.system();
     if (!of.options.keep_blocking) return system.make_nonblocking(of.socket.number()) >= 0;
     const int flags = system.status_flags(of.socket.number());

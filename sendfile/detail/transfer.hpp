@@ -87,7 +87,9 @@ public:
     /// The file as it must still be when its last byte goes out; `seen_now`: as it is.
     void expect(const file_version& version, bool seen_now) noexcept;
     /// Whether the file is still what it was, for a transfer that watches it.
-    std::error_code check_version() const noexcept;
+    std::error_code check_version() noexcept;
+    /// What is remembered of the file; null: nothing.
+    file_memo* memo() const noexcept { return options.expected ? options.memo : nullptr; }
 
     /// The error that stands for a stop of the transfer's scope; none while it may run.
     std::error_code stopped() const noexcept;

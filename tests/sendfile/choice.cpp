@@ -12,6 +12,7 @@
 #include <map>
 #include <tuple>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 using namespace kevring;
@@ -40,6 +41,8 @@ public:
     const ring* on = nullptr;
     std::map<std::uint64_t, std::uint64_t> bytes_by_turn;
     unsigned page_questions = 0;
+    unsigned version_questions = 0;
+    unsigned flag_questions = 0;
     std::uint64_t largest_question = 0;
 
     ssize_t send_file(int socket, int file, off_t* file_offset,
@@ -105,15 +108,19 @@ public:
         if (file_offset < absent_end && file_offset + count > absent_begin) return 0;
         return kernel::resident_pages(file, file_offset, count);
     }
+    int stat_file(int file, struct stat& status) noexcept override {
+        ++version_questions;
+        return kernel::stat_file(file, status);
+    }
+    int make_nonblocking(int file) noexcept override {
+        ++flag_questions;
+        return kernel::make_nonblocking(file);
+    }
     bool has_pipes = true;
     int open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept override {
         return has_pipes ? kernel::open_pipe(ends, capacity_bytes) : -EMFILE;
     }
 };
-
-std::uint64_t bytes_of(const send_report& report, send_path path) {
-    return report.path_bytes[static_cast<std::size_t>(path)];
-}
 
 }  // namespace
 
@@ -149,7 +156,7 @@ TEST_CASE("a file in the page cache goes by sendfile in bounded turns", "[sendfi
                                                            send_options(), bytes.size());
 
             CHECK(difference(got.received, bytes).empty());
-            CHECK(bytes_of(got.report, send_path::sendfile) == bytes.size());
+            CHECK(got.report.bytes_by(send_path::sendfile) == bytes.size());
             CHECK(got.report.reason() == send_reason::resident);
             CHECK(got.report.path_changes == 0);
         },
@@ -212,8 +219,8 @@ TEST_CASE("what is not in the page cache never gets into sendfile", "[sendfile][
 
     CHECK(difference(got.received, bytes).empty());
     CHECK(got.report.error == std::error_code{});
-    CHECK(bytes_of(got.report, send_path::sendfile) > 2'000'000);
-    CHECK(bytes_of(got.report, send_path::splice) >= 900'000);
+    CHECK(got.report.bytes_by(send_path::sendfile) > 2'000'000);
+    CHECK(got.report.bytes_by(send_path::splice) >= 900'000);
     CHECK(got.report.path_changes == 2);
 
     for (const auto& call : system.sendfile_calls) {
@@ -252,7 +259,7 @@ TEST_CASE("a file that was seen in memory a moment ago is not asked about again"
         [&](ring& on) -> task<void> {
             struct stat status{};
             REQUIRE(::fstat(file.native().number(), &status) == 0);
-            residency_memo memo;
+            file_memo memo;
             send_options options;
             options.expected = file_version::of(status);
             options.memo = &memo;
@@ -274,9 +281,58 @@ TEST_CASE("a file that was seen in memory a moment ago is not asked about again"
         system);
 }
 
+TEST_CASE("a file that was seen unchanged in this turn is not looked at again",
+          "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const test_file file(pattern(40'000));
+    watching_kernel system;
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            struct stat status{};
+            REQUIRE(::fstat(file.native().number(), &status) == 0);
+            file_memo memo;
+            send_options options;
+            options.expected = file_version::of(status);
+            options.memo = &memo;
+            const file_range all{0, 40'000};
+            const std::uint64_t turn = on.counters().turns;
+            for (int i = 0; i < 3; ++i) {
+                const send_report sent =
+                    co_await send_file(on, ends.near, file.native(), all, options);
+                CHECK(sent.bytes_by(send_path::sendfile) == all.count);
+            }
+            REQUIRE(on.counters().turns == turn);
+            CHECK(system.version_questions == 1);
+
+            while (on.counters().turns == turn) co_await yield();
+            file.truncate(100);
+            const send_report late = co_await send_file(on, ends.near, file.native(), all, options);
+            CHECK(late.error == send_errc::file_shrank);
+            CHECK(system.version_questions == 2);
+        },
+        system);
+}
+
+TEST_CASE("a socket that is known not to block is not asked", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(40'000);
+    const test_file file(bytes);
+    watching_kernel system;
+    send_options options;
+    options.is_nonblocking = GENERATE(false, true);
+    REQUIRE(::fcntl(ends.near.number(), F_SETFL, O_NONBLOCK) == 0);
+
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size(), system);
+
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(got.report.bytes_by(send_path::sendfile) == bytes.size());
+    CHECK(system.flag_questions == (options.is_nonblocking ? 0 : 1));
+}
+
 TEST_CASE("a memo keeps windows apart, and forgets", "[sendfile][choice]") {
     constexpr std::int64_t now_ns = 5'000'000'000;
-    residency_memo memo;
+    file_memo memo;
     memo.note(window, now_ns);
     memo.note(100 * window, now_ns);
 
@@ -357,7 +413,7 @@ TEST_CASE("without a pipe to be had, the ring reads", "[sendfile][choice]") {
 
     CHECK(got.report.error == std::error_code{});
     CHECK(difference(got.received, bytes).empty());
-    CHECK(bytes_of(got.report, send_path::read_send) == bytes.size());
+    CHECK(got.report.bytes_by(send_path::read_send) == bytes.size());
     CHECK(got.report.reason() == send_reason::refused);
 }
 
@@ -389,7 +445,7 @@ TEST_CASE("zero copy ends when the kernel copies, and says so", "[sendfile][choi
     CHECK(got.report.path_reasons[static_cast<std::size_t>(send_path::zero_copy)] ==
           send_reason::asked_for);
     CHECK(got.report.kernel_copied);
-    CHECK(bytes_of(got.report, send_path::zero_copy) <= 2 * window);
+    CHECK(got.report.bytes_by(send_path::zero_copy) <= 2 * window);
 }
 
 TEST_CASE("zero copy is left alone below its threshold", "[sendfile][choice]") {
@@ -402,7 +458,7 @@ TEST_CASE("zero copy is left alone below its threshold", "[sendfile][choice]") {
     const exchange got = send_over(ends, file.native(), whole, options, bytes.size());
 
     CHECK(difference(got.received, bytes).empty());
-    CHECK(bytes_of(got.report, send_path::zero_copy) == 0);
+    CHECK(got.report.bytes_by(send_path::zero_copy) == 0);
 }
 
 TEST_CASE("a client that does not read holds one window of memory at most", "[sendfile]") {

@@ -171,7 +171,7 @@ TEST_CASE("a send that may lock no memory is left to another path",
 
     CHECK(got.report.error == std::error_code{});
     CHECK(difference(got.received, bytes).empty());
-    CHECK(got.report.path_bytes[static_cast<std::size_t>(send_path::zero_copy)] == 0);
+    CHECK(got.report.bytes_by(send_path::zero_copy) == 0);
 }
 
 // Linux counts the pages of plain memory as well, for each send.
