@@ -1,54 +1,119 @@
 #include "file_cache.hpp"
 
-#include <utility>
+#include "accept_encoding.hpp"
+
+#include <algorithm>
 
 namespace httpd {
 
-void file_cache::put(std::string_view raw_path, cached_file file) {
-    drop(raw_path);
-    while (by_path_.size() >= count_max_) drop_any();
-    entries_.push_front(entry{std::string(raw_path), std::move(file)});
-    by_path_.emplace(entries_.front().raw_path, entries_.begin());
+file_cache::file_cache(std::size_t open_count_max) : open_count_max_(open_count_max) {
+    open_.reserve(open_count_max_);
+    closed_.reserve(known_count_max());
 }
 
-void file_cache::drop_any() noexcept {
-    random_state_ ^= random_state_ << 13;  // xorshift, by Marsaglia
-    random_state_ ^= random_state_ >> 7;
-    random_state_ ^= random_state_ << 17;
-    std::size_t bucket = random_state_ % by_path_.bucket_count();
-    while (by_path_.bucket_size(bucket) == 0) bucket = (bucket + 1) % by_path_.bucket_count();
-    const auto place = by_path_.begin(bucket)->second;
-    by_path_.erase(place->raw_path);  // first: its key is a view into the entry
-    entries_.erase(place);
+void file_cache::put(std::string_view raw_path, cached_file file) {
+    drop(raw_path);
+    make_room();
+    while (size() >= known_count_max()) drop(any_of(closed_.empty() ? open_ : closed_));
+    auto made = std::make_unique<entry>();
+    made->raw_path = raw_path;
+    made->cached = std::move(file);
+    entry& one = *made;
+    const auto named = by_name_.emplace(one.cached.file->plain.name, &one);
+    try {
+        by_path_.emplace(one.raw_path, std::move(made));
+    } catch (...) {
+        by_name_.erase(named);
+        throw;
+    }
+    enter(one);
+}
+
+void file_cache::make_room() noexcept {
+    while (open_.size() >= open_count_max_) {
+        entry& one = any_of(open_);
+        // A response may be sending from it; and of what nobody watches nothing is remembered.
+        if (one.cached.file.use_count() > 1 || !one.cached.file->watched) {
+            drop(one);
+            continue;
+        }
+        leave(one);
+        one.cached.file->close();
+        one.is_open = false;
+        enter(one);
+    }
+}
+
+void file_cache::opened(std::string_view raw_path) noexcept {
+    entry& one = *by_path_.find(raw_path)->second;
+    leave(one);
+    one.is_open = true;
+    enter(one);
 }
 
 void file_cache::drop(std::string_view raw_path) {
     const auto found = by_path_.find(raw_path);
-    if (found == by_path_.end()) return;
-    const auto place = found->second;
-    by_path_.erase(found);  // first: its key is a view into the entry
-    entries_.erase(place);
+    if (found != by_path_.end()) drop(*found->second);
 }
 
 void file_cache::drop_named(std::string_view name) {
-    for (auto each = entries_.begin(); each != entries_.end();) {
-        const auto place = each++;
-        const std::string_view served = place->cached.file->plain.name;
-        const bool below =
-            name.empty() || (served.starts_with(name) &&
-                             (served.size() == name.size() || served[name.size()] == '/'));
-        const bool sibling =
-            name.starts_with(served) &&
-            (name.ends_with(".zst") || name.ends_with(".br") || name.ends_with(".gz"));
-        if (!below && !sibling) continue;
-        by_path_.erase(place->raw_path);  // first: its key is a view into the entry
-        entries_.erase(place);
+    const auto drop_exactly = [&](std::string_view exact) {
+        while (true) {
+            const auto found = by_name_.find(exact);
+            if (found == by_name_.end()) return;
+            drop(*found->second);
+        }
+    };
+    drop_exactly(name);
+    for (const content_coding coding :
+         {content_coding::zstd, content_coding::br, content_coding::gzip}) {
+        const std::string_view suffix = suffix_of(coding);
+        if (name.ends_with(suffix)) drop_exactly(name.substr(0, name.size() - suffix.size()));
+    }
+}
+
+void file_cache::drop_below(std::string_view name) {
+    if (name.empty()) return clear();
+    for (auto each = by_name_.begin(); each != by_name_.end();) {
+        entry& one = *(each++)->second;
+        const std::string_view served = one.cached.file->plain.name;
+        if (served.size() > name.size() && served.starts_with(name) && served[name.size()] == '/')
+            drop(one);
     }
 }
 
 void file_cache::clear() noexcept {
+    by_name_.clear();
     by_path_.clear();
-    entries_.clear();
+    open_.clear();
+    closed_.clear();
+}
+
+void file_cache::enter(entry& one) noexcept {
+    entries& list = one.is_open ? open_ : closed_;
+    one.place = list.size();
+    list.push_back(&one);
+}
+
+void file_cache::leave(entry& one) noexcept {
+    entries& list = one.is_open ? open_ : closed_;
+    list[one.place] = list.back();
+    list[one.place]->place = one.place;
+    list.pop_back();
+}
+
+void file_cache::drop(entry& one) noexcept {
+    leave(one);
+    const auto [begin, end] = by_name_.equal_range(one.cached.file->plain.name);
+    by_name_.erase(std::find_if(begin, end, [&](const auto& each) { return each.second == &one; }));
+    by_path_.erase(by_path_.find(one.raw_path));  // by its place: the key goes with the entry
+}
+
+file_cache::entry& file_cache::any_of(const entries& among) noexcept {
+    random_state_ ^= random_state_ << 13;  // xorshift, by Marsaglia
+    random_state_ ^= random_state_ >> 7;
+    random_state_ ^= random_state_ << 17;
+    return *among[random_state_ % among.size()];
 }
 
 }  // namespace httpd

@@ -1,4 +1,4 @@
-// file_cache.hpp: open files by the path that requests name them with; bounded, of one loop.
+// file_cache.hpp: files by the path that requests name them with; bounded, of one loop.
 #pragma once
 
 #include "site.hpp"
@@ -6,57 +6,86 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
-#include <functional>
-#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace httpd {
 
-/// A file that is kept open, and when its name was looked up last.
+/// A file that is known, and when its name was looked up last.
 struct cached_file {
-    std::shared_ptr<const served_file> file;
+    std::shared_ptr<served_file> file;
     std::time_t looked_at = 0;
 };
 
-/// Files that were asked for. Which one makes room for another is left to chance: to push out what
-/// was used longest ago means, where more files than there is room for are read in turn, each of
-/// them just before it comes again. The key is the path as it stands in the request, so a hit
-/// costs neither decoding nor a system call.
+/// Files that were asked for. Descriptors are scarce and memory is not: many times as many files
+/// are known as are open, and to open one that is known again is a single call (site::reopen()).
+///
+/// Which one makes room for another is left to chance: to push out what was used longest ago means,
+/// where more files than there is room for are read in turn, each of them just before it comes
+/// again. The key is the path as it stands in the request, so a hit costs neither decoding nor a
+/// system call.
 ///
 /// Thread     That of its loop.
 class file_cache {
 public:
-    explicit file_cache(std::size_t count_max) noexcept : count_max_(count_max) {}
+    static constexpr std::size_t known_for_each_open = 8;
 
-    /// The file that `raw_path` led to before; null if it is not here.
+    /// `open_count_max` is at least 1.
+    explicit file_cache(std::size_t open_count_max);
+    file_cache(const file_cache&) = delete;
+    file_cache& operator=(const file_cache&) = delete;
+
+    /// The file that `raw_path` led to before; null if it is not here. It may be closed.
+    ///
+    /// Lifetime   The cache's, until it changes.
     cached_file* find(std::string_view raw_path) {
         const auto found = by_path_.find(raw_path);
-        if (found == by_path_.end()) return nullptr;
-        return &found->second->cached;
+        return found == by_path_.end() ? nullptr : &found->second->cached;
     }
 
+    /// Keeps a file that is open.
     void put(std::string_view raw_path, cached_file file);
+    /// Before a closed file is opened: closes another if as many are open as may be.
+    void make_room() noexcept;
+    /// The file at `raw_path`, which was closed, has been opened.
+    void opened(std::string_view raw_path) noexcept;
+
     void drop(std::string_view raw_path);
-    /// Drops what is served from `name`, a file or a folder, or from a compressed sibling of it.
+    /// Drops what is served from the file `name`, or from a compressed sibling of that name.
     void drop_named(std::string_view name);
+    /// Drops what is served from below the folder `name`; "" is the root.
+    void drop_below(std::string_view name);
     void clear() noexcept;
+
     std::size_t size() const noexcept { return by_path_.size(); }
+    std::size_t open_count() const noexcept { return open_.size(); }
 
 private:
     struct entry {
         std::string raw_path;
         cached_file cached;
+        bool is_open = true;
+        std::size_t place = 0;  // in open_ or closed_
     };
+    using entries = std::vector<entry*>;  // in no order; they never grow beyond their capacity
 
-    void drop_any() noexcept;
+    void enter(entry& one) noexcept;
+    void leave(entry& one) noexcept;
+    void drop(entry& one) noexcept;
+    entry& any_of(const entries& among) noexcept;
+    std::size_t known_count_max() const noexcept { return open_count_max_ * known_for_each_open; }
 
-    std::size_t count_max_;
+    std::size_t open_count_max_;
     std::uint64_t random_state_ = 0x9e3779b97f4a7c15;
-    std::list<entry> entries_;
-    std::unordered_map<std::string_view, std::list<entry>::iterator> by_path_;  // views of raw_path
+    entries open_;
+    entries closed_;
+    // Keys are views into the entries.
+    std::unordered_map<std::string_view, std::unique_ptr<entry>> by_path_;
+    std::unordered_multimap<std::string_view, entry*> by_name_;
 };
 
 }  // namespace httpd

@@ -97,7 +97,7 @@ void file_watch::take_changes_of(const kevring::event& what, file_cache& cache) 
     const std::string folder = found->second;  // a copy: the entry may go below
     const auto changes = queue_->take_changes(what.key());
     if (what.failed() || !changes) {
-        cache.drop_named(folder);
+        cache.drop_below(folder);
         forget_below(folder);
         return;
     }
@@ -109,14 +109,16 @@ void file_watch::take_changes_of(const kevring::event& what, file_cache& cache) 
             return;
         }
         if (each.name.empty()) {  // the folder itself: who may enter it
-            cache.drop_named(folder);
+            cache.drop_below(folder);
             continue;
         }
         const std::string path = folder.empty() ? each.name : folder + '/' + each.name;
         cache.drop_named(path);
         // The folder's name, and those below it, may lead elsewhere from now on.
-        if (any_of(each.kinds, kevring::change_kind::directory) || watches_.contains(path))
+        if (any_of(each.kinds, kevring::change_kind::directory) || watches_.contains(path)) {
+            cache.drop_below(path);
             forget_below(path);
+        }
     }
 }
 

@@ -102,8 +102,7 @@ std::string metrics_page(const report_source& from) {
     for (std::size_t i = 0; i < all.counted.path_bytes.size(); ++i)
         page.sample({{"path", name_of(static_cast<kevring::send_path>(i))}},
                     all.counted.path_bytes[i]);
-    page.gauge("httpd_cached_files", "Entries of the loops' caches of open files.",
-               all.cached_files);
+    page.gauge("httpd_cached_files", "Files that the loops' caches keep open.", all.cached_files);
     page.counter("httpd_log_lines_dropped_total", "Lines that the access log could not take.",
                  all.log_lines_dropped);
     page.counter("kevring_enters_total", "Calls of io_uring_enter.", all.loop.enters);

@@ -52,18 +52,27 @@ unsigned status_of(const std::error_code& error) noexcept {
     }
 }
 
+// O_NONBLOCK: a named pipe in the tree must not hold up whoever opens it.
+constexpr int open_flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+constexpr std::uint64_t walk_below = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+
 // Opens below the root. openat2(2) gives up when a rename crosses its walk; it is asked again.
 kevring::task<kevring::result<kevring::fd>> open_below(kevring::ring& on, kevring::fd_ref root,
                                                        const char* path) {
     constexpr int attempt_count_max = 8;
     for (int attempt = 0;; ++attempt) {
-        // O_NONBLOCK: a named pipe in the tree must not hold up whoever opens it.
-        kevring::open_operation open(on, root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0,
-                                     RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+        kevring::open_operation open(on, root, path, open_flags, 0, walk_below);
         auto opened = co_await open;
         if (opened || opened.error().value() != EAGAIN || attempt == attempt_count_max)
             co_return opened;
     }
+}
+
+// Whether what is known of a file is still so.
+bool describes(const open_file& known, const struct stat& status) noexcept {
+    return status.st_ino == known.inode && status.st_dev == known.device &&
+           ns_of(status.st_ctim) == known.changed_ns && modified_ns(status) == known.modified_ns &&
+           static_cast<std::uint64_t>(status.st_size) == known.byte_count;
 }
 
 std::string read_all(const char* path) {
@@ -205,10 +214,26 @@ bool site::is_current(const served_file& known) const noexcept {
 
 bool site::is_current(const open_file& known) const noexcept {
     struct stat status{};
-    if (::fstatat(root_.number(), known.name.c_str(), &status, 0) != 0) return false;
-    return status.st_ino == known.inode && status.st_dev == known.device &&
-           ns_of(status.st_ctim) == known.changed_ns && modified_ns(status) == known.modified_ns &&
-           static_cast<std::uint64_t>(status.st_size) == known.byte_count;
+    return ::fstatat(root_.number(), known.name.c_str(), &status, 0) == 0 &&
+           describes(known, status);
+}
+
+bool site::reopen(kevring::ring& on, served_file& known) const noexcept {
+    bool opened = reopen(on.system(), known.plain);
+    for (auto& sibling : known.compressed)
+        if (sibling) opened = opened && reopen(on.system(), *sibling);
+    if (!opened) known.close();
+    return opened;
+}
+
+bool site::reopen(kevring::kernel& system, open_file& known) const noexcept {
+    open_how how{};
+    how.flags = open_flags | O_CLOEXEC;
+    how.resolve = walk_below | RESOLVE_CACHED;
+    known.descriptor.reset(system.open_at(root_.number(), known.name.c_str(), how));
+    struct stat status{};
+    return known.descriptor && system.stat_file(known.descriptor.number(), status) == 0 &&
+           describes(known, status);
 }
 
 }  // namespace httpd

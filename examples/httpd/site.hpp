@@ -58,6 +58,12 @@ struct served_file {
         return coding == content_coding::identity ? plain
                                                   : *compressed[static_cast<std::size_t>(coding)];
     }
+    bool is_open() const noexcept { return plain.descriptor.valid(); }
+    void close() noexcept {
+        plain.descriptor.reset();
+        for (auto& sibling : compressed)
+            if (sibling) sibling->descriptor.reset();
+    }
 };
 
 /// What a path leads to.
@@ -90,6 +96,9 @@ public:
 
     /// True while the name of `known` still leads to the same file, unchanged.
     bool is_current(const served_file& known) const noexcept;
+    /// Opens `known`, which was closed. False where its name leads to another file now, or where
+    /// the kernel would have to read a folder for it: then find() is asked, which holds no loop up.
+    bool reopen(kevring::ring& on, served_file& known) const noexcept;
 
     kevring::fd_ref root() const noexcept { return root_; }
 
@@ -97,6 +106,7 @@ private:
     kevring::task<resource> list(kevring::ring& on, std::string name) const;
     kevring::task<void> find_siblings(kevring::ring& on, served_file& of) const;
     bool is_current(const open_file& known) const noexcept;
+    bool reopen(kevring::kernel& system, open_file& known) const noexcept;
 
     kevring::fd root_;
     media_types types_;

@@ -178,7 +178,7 @@ void worker::report() noexcept {
     now.starved = ring_.buffers().starved_count();
     now.log_lines_dropped = log_.dropped_count();
     now.open_connections = connections_.size();
-    now.cached_files = cache_->size();
+    now.cached_files = cache_->open_count();
     reports_.put(now);
 }
 
@@ -196,7 +196,7 @@ void worker::remove(connection& one) noexcept {
     shared_.connection_count.fetch_sub(1, std::memory_order_relaxed);
 }
 
-const std::shared_ptr<const served_file>* worker::cached(std::string_view raw_path) {
+const std::shared_ptr<served_file>* worker::cached(std::string_view raw_path) {
     // A change that the client can know of was made before the request came, and so before this
     // turn of the loop took the request from the kernel.
     if (const std::uint64_t turn = ring_.counters().turns; turn != looked_in_turn_) {
@@ -205,8 +205,18 @@ const std::shared_ptr<const served_file>* worker::cached(std::string_view raw_pa
     }
     cached_file* const known = cache_->find(raw_path);
     if (known == nullptr) return nullptr;
-    const bool watched = known->file->watched;
     const std::time_t now = std::time(nullptr);
+    if (!known->file->is_open()) {
+        cache_->make_room();
+        if (current_->files.reopen(ring_, *known->file)) {
+            cache_->opened(raw_path);
+            known->looked_at = now;
+            return &known->file;
+        }
+        cache_->drop(raw_path);
+        return nullptr;
+    }
+    const bool watched = known->file->watched;
     // A clock that was set back means nothing.
     if (watched && now >= known->looked_at && now - known->looked_at < trusted_seconds)
         return &known->file;

@@ -79,8 +79,11 @@ public:
     /// What requests are answered by that begin now. Holding it costs no other loop anything.
     const std::shared_ptr<const configuration>& current() const noexcept { return current_; }
     const settings& options() const noexcept { return current_->options; }
-    /// The current configuration's cached file for a path, if it is as it was; null: look it up.
-    const std::shared_ptr<const served_file>* cached(std::string_view raw_path);
+    /// The current configuration's cached file for a path, if it is as it was; it is open. Null:
+    /// look it up.
+    ///
+    /// Lifetime   Until another is asked for.
+    const std::shared_ptr<served_file>* cached(std::string_view raw_path);
     /// Keeps a file that the current configuration has found.
     void cache(std::string_view raw_path, const std::shared_ptr<served_file>& file);
     access_log& log() noexcept { return log_; }

@@ -1,6 +1,7 @@
 // What a confined thread can open, by itself and by its ring.
 #include "examples/httpd/confinement.hpp"
 
+#include "scratch_folder.hpp"
 #include "tests/support/catch.hpp"
 
 #include <kevring/runtime/operations/open.hpp>
@@ -8,15 +9,12 @@
 #include <kevring/runtime/run.hpp>
 #include <kevring/runtime/task.hpp>
 
-#include <array>
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <thread>
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 namespace {
@@ -25,26 +23,17 @@ using kevring::fd;
 using kevring::ring;
 using kevring::task;
 
-class folders {
+class folders : public scratch_folder {
 public:
     folders() {
-        std::array<char, 32> name{"/tmp/httpd-test-XXXXXX"};
-        path_ = ::mkdtemp(name.data());
-        std::filesystem::create_directories(path_ + "/site/below");
-        std::ofstream(path_ + "/site/inside") << "inside";
-        std::ofstream(path_ + "/outside") << "outside";
+        folder("site/below");
+        write("site/inside", "inside");
+        write("outside", "outside");
     }
-    folders(const folders&) = delete;
-    folders& operator=(const folders&) = delete;
-    ~folders() { std::filesystem::remove_all(path_); }
 
     fd open(const std::string& name) const {
-        return fd(::open((path_ + name).c_str(), O_PATH | O_CLOEXEC));
+        return fd(::open((path() + name).c_str(), O_PATH | O_CLOEXEC));
     }
-    std::string operator/(const std::string& name) const { return path_ + '/' + name; }
-
-private:
-    std::string path_;
 };
 
 int error_of(const std::string& path, int flags) {

@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include <fcntl.h>
+
 using httpd::file_cache;
 using httpd::served_file;
 
@@ -15,6 +17,15 @@ bool ask(file_cache& cache, const std::string& path) {
     if (cache.find(path) != nullptr) return true;
     cache.put(path, {.file = std::make_shared<served_file>()});
     return false;
+}
+
+// A file that is open, as far as the cache can see, and watched.
+std::shared_ptr<served_file> made(const std::string& name) {
+    auto file = std::make_shared<served_file>();
+    file->plain.name = name;
+    file->plain.descriptor.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    file->watched = true;
+    return file;
 }
 
 }  // namespace
@@ -38,4 +49,81 @@ TEST_CASE("what was asked for last is there, however small the cache", "[httpd][
     }
     cache.drop("9");
     CHECK(cache.size() == 0);
+}
+
+TEST_CASE("a file that is closed to make room is known on, and one in use is forgotten",
+          "[httpd][file_cache]") {
+    file_cache cache(1);
+    cache.put("/a", {.file = made("a")});
+    const auto in_use = made("b");
+
+    cache.put("/b", {.file = in_use});
+    REQUIRE(cache.find("/a") != nullptr);
+    CHECK_FALSE(cache.find("/a")->file->is_open());
+    CHECK(cache.open_count() == 1);
+
+    cache.put("/c", {.file = made("c")});
+    CHECK(cache.find("/b") == nullptr);
+    CHECK(in_use->is_open());
+    CHECK(cache.open_count() == 1);
+    CHECK(cache.size() == 2);
+}
+
+TEST_CASE("a file that is opened again makes another close", "[httpd][file_cache]") {
+    file_cache cache(1);
+    cache.put("/a", {.file = made("a")});
+    cache.put("/b", {.file = made("b")});
+
+    cache.make_room();
+    *cache.find("/a")->file = std::move(*made("a"));
+    cache.opened("/a");
+
+    CHECK(cache.find("/a")->file->is_open());
+    CHECK_FALSE(cache.find("/b")->file->is_open());
+    CHECK(cache.open_count() == 1);
+}
+
+TEST_CASE("as many files are known as there is room for", "[httpd][file_cache]") {
+    constexpr std::size_t open_max = 4;
+    constexpr std::size_t known_max = open_max * file_cache::known_for_each_open;
+    file_cache cache(open_max);
+    for (int i = 0; i < 100; ++i) {
+        cache.put('/' + std::to_string(i), {.file = made(std::to_string(i))});
+        CHECK(cache.find('/' + std::to_string(i))->file->is_open());
+        CHECK(cache.open_count() <= open_max);
+        CHECK(cache.size() <= known_max);
+    }
+    CHECK(cache.size() == known_max);
+}
+
+TEST_CASE("what is served from a name goes with it, whatever it was asked for as",
+          "[httpd][file_cache]") {
+    file_cache cache(2);
+    const auto fill = [&] {
+        for (const std::string path : {"/a/x", "/%61/x"}) cache.put(path, {.file = made("a/x")});
+        cache.put("/a/y", {.file = made("a/y")});
+        cache.put("/ab", {.file = made("ab")});
+    };
+    const auto known = [&](const std::string& path) { return cache.find(path) != nullptr; };
+
+    fill();
+    cache.drop_named("a/x");
+    CHECK((!known("/a/x") && !known("/%61/x") && known("/a/y") && known("/ab")));
+
+    fill();
+    const std::string suffix = GENERATE(".gz", ".br", ".zst");
+    cache.drop_named("a/y" + suffix);
+    CHECK((known("/a/x") && !known("/a/y") && known("/ab")));
+
+    fill();
+    cache.drop_named("a/y.txt");
+    CHECK(cache.size() == 4);
+
+    cache.drop_below("a");
+    CHECK((cache.size() == 1 && known("/ab")));
+
+    fill();
+    cache.drop_below("");
+    CHECK(cache.size() == 0);
+    CHECK(cache.open_count() == 0);
 }

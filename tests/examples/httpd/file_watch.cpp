@@ -2,9 +2,9 @@
 #include "examples/httpd/file_watch.hpp"
 
 #include "examples/httpd/file_cache.hpp"
+#include "scratch_folder.hpp"
 #include "tests/support/catch.hpp"
 
-#include <array>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -12,7 +12,6 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,28 +24,15 @@ using httpd::open_file;
 using httpd::served_file;
 
 /// A root of its own, and what a loop has of it.
-class watched_root {
+class watched_root : public scratch_folder {
 public:
     watched_root()
-        : path_(made()),
-          root_(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
+        : root_(::open(path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
           cache(16),
           watch(root_) {}
-    watched_root(const watched_root&) = delete;
-    ~watched_root() { std::filesystem::remove_all(path_); }
 
-    std::string operator/(const std::string& name) const { return path_ + '/' + name; }
     kevring::fd_ref root() const { return root_; }
 
-    void folder(const std::string& name) const {
-        std::filesystem::create_directories(*this / name);
-    }
-    void write(const std::string& name, const std::string& text) const {
-        std::ofstream(*this / name) << text;
-    }
-    void rename(const std::string& from, const std::string& to) const {
-        std::filesystem::rename(*this / from, *this / to);
-    }
     /// As many changes that matter to nobody.
     void make_noise(int count) const {
         for (int i = 0; i < count / 2; ++i) {
@@ -76,13 +62,6 @@ public:
     }
 
 private:
-    static std::string made() {
-        std::array<char, 32> name{"/tmp/httpd-watch-XXXXXX"};
-        REQUIRE(::mkdtemp(name.data()) != nullptr);
-        return name.data();
-    }
-
-    std::string path_;
     kevring::fd root_;
 
 public:
