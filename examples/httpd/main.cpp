@@ -101,6 +101,8 @@ private:
     httpd::inheritance inherited_;  // what of it is not in use
     bool activated_ = false;        // by systemd, so that no address need be listed
     bool leaving_ = false;
+    bool serving_ = false;           // all loops do
+    bool succession_asked_ = false;  // before that
 
     httpd::shared_state shared_;
     kevring::event_queue events_;
@@ -195,6 +197,8 @@ void server::stop() noexcept {
 }
 
 void server::begin_to_serve() noexcept {
+    if (leaving_) return;  // told to stop before: a predecessor goes on
+    serving_ = true;
     for (const httpd::inherited_socket& each : inherited_.sockets) {
         kevring::endpoint where;  // that no setting names any more
         socklen_t bytes = kevring::endpoint::capacity();
@@ -208,9 +212,14 @@ void server::begin_to_serve() noexcept {
     httpd::tell_manager("READY=1");
     if (inherited_.ready) static_cast<void>(!::write(inherited_.ready.number(), "", 1));
     inherited_.ready = {};
+    if (succession_asked_) begin_succession();
 }
 
 void server::begin_succession() noexcept try {
+    if (!serving_) {  // a loop that has not begun cannot be told that others go on
+        succession_asked_ = true;
+        return;
+    }
     if (successor_) {
         std::fprintf(stderr, "httpd: process %d is about to take over already\n",
                      static_cast<int>(successor_->process()));

@@ -7,11 +7,13 @@
 #include <kevring/runtime/sleep.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <ctime>
 #include <mutex>
 #include <utility>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -125,10 +127,15 @@ void worker::accept_rest(door& from) {
     };
     const std::lock_guard alone(shared_.last_accept);  // another loop may have the same socket
     if (!set_timeout(1)) return;
-    while (true) {
+    // Only while one is there: who comes from now on wakes the others, and a wait for each would
+    // hold this loop up for as long as clients come.
+    pollfd waiting{.fd = socket, .events = POLLIN, .revents = 0};
+    while (::poll(&waiting, 1, 0) == 1) {
         kevring::fd client(::accept4(socket, nullptr, nullptr, SOCK_CLOEXEC));
-        if (!client) break;
-        welcome(kevring::socket(ring_, std::move(client)));
+        if (client)
+            welcome(kevring::socket(ring_, std::move(client)));
+        else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+            break;  // no descriptor is left; EAGAIN: another process has taken it
     }
     set_timeout(0);
 }
