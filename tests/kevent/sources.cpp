@@ -2,6 +2,10 @@
 #include "tests/kevent/queue_door.hpp"
 #include "tests/support/loopback_door.hpp"
 
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
 #include <sys/eventfd.h>
 
 using namespace kevent_test;
@@ -12,6 +16,14 @@ ukevent timer(std::uint32_t ms, std::uint32_t req_flags = 0) {
     ukevent made = record(KEVENT_TIMER, static_cast<int>(ms / 1000), KEVENT_TIMER_FIRED, req_flags);
     made.id.raw[1] = ms % 1000 * 1'000'000;
     return made;
+}
+
+// How many connections wait, once there are `wanted`: the last packet of a handshake may be handled
+// after connect(2) has returned, and each that is complete is an event, or a part of one.
+std::uint32_t waiting_connections(queue& q, std::uint32_t wanted) {
+    std::uint32_t waiting = 0;
+    while (waiting < wanted) waiting = q.get_one().ret_data[1];
+    return waiting;
 }
 
 }  // namespace
@@ -97,10 +109,10 @@ TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][soc
 
     const kevring::fd first = listening.dial();
     const kevring::fd second = listening.dial();
-    CHECK(q.get_one().ret_data[1] == 2);
+    CHECK(waiting_connections(q, 2) == 2);
 
     const kevring::fd third = listening.dial();
-    CHECK(q.get_one().ret_data[1] == 3);
+    CHECK(waiting_connections(q, 3) == 3);
     q.remove(request);
     ukevent again = request;
     REQUIRE(q.ctl(KEVENT_CTL_ADD, again) == 1);
@@ -109,7 +121,8 @@ TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][soc
 
     // Of a connection the same field of the kernel means something else.
     const kevring::fd near = listening.accept();
-    REQUIRE(::send(first.number(), "abc", 3, 0) == 3);
+    for (const kevring::fd* each : {&first, &second, &third})  // one of them is its peer
+        REQUIRE(::send(each->number(), "abc", 3, 0) == 3);
     q.add(record(KEVENT_SOCKET, near.number(), KEVENT_SOCKET_RECV | KEVENT_SOCKET_ACCEPT,
                  KEVENT_REQ_ALWAYS_QUEUE));
     CHECK(q.get_one().ret_data[1] == 0);
@@ -222,7 +235,11 @@ TEST_CASE("expiries that nobody collects are one record with their number",
     CHECK(got[0].ret_data[1] >= 4);
     CHECK(first.ret_data[1] + got[0].ret_data[1] <= static_cast<std::uint64_t>(whole.count()) / 10);
     CHECK(got[0].ret_data[0] - first.ret_data[0] == 10 * got[0].ret_data[1]);
-    CHECK(q.readable() == !q.silent());
+
+    // It goes on, for who polls as well.
+    pollfd control{q.number(), POLLIN, 0};
+    CHECK(::poll(&control, 1, 60'000) == 1);
+    CHECK_FALSE(q.silent());
 }
 
 TEST_CASE("the period of a timer is its key, and not zero", "[kevent][timer][K-105]") {
@@ -248,9 +265,12 @@ TEST_CASE("a timer that MODIFY fired keeps its grid", "[kevent][timer][K-046]") 
     queue q;
     const auto begin = now();
     q.add(timer(40));
+    const auto added = now();
     q.modify(timer(40));
+    const auto asked = now();
     const ukevent at_once = q.get_one();
-    CHECK(at_once.ret_data[1] == (now() - begin) / std::chrono::milliseconds(40));
+    CHECK(at_once.ret_data[1] >= (asked - added) / std::chrono::milliseconds(40));
+    CHECK(at_once.ret_data[1] <= (now() - begin) / std::chrono::milliseconds(40));
 
     const ukevent later = q.get_one();
     CHECK(now() - begin >= std::chrono::milliseconds(40));
@@ -261,18 +281,31 @@ TEST_CASE("many timers fire in the order of their deadlines", "[kevent][timer]")
     queue q;
     for (const std::uint32_t ms : {30u, 10u, 20u}) q.add(timer(ms, KEVENT_REQ_ONESHOT));
 
-    std::vector<std::uint32_t> order;
-    while (order.size() < 3)
-        for (const ukevent& got : q.get()) order.push_back(got.id.raw[1] / 1'000'000);
+    // Who is due first depends on when each was added, too; its record tells by the time of its
+    // last expiry, and by how many there were.
+    std::vector<std::uint32_t> periods_ms;
+    std::vector<std::int32_t> deadlines_ms;  // from the first on
+    std::uint32_t first_ms = 0;
+    while (periods_ms.size() < 3) {
+        for (const ukevent& got : q.get()) {
+            REQUIRE(got.ret_data[1] >= 1);
+            periods_ms.push_back(got.id.raw[1] / 1'000'000);
+            const std::uint32_t at_ms = got.ret_data[0] - (got.ret_data[1] - 1) * periods_ms.back();
+            if (deadlines_ms.empty()) first_ms = at_ms;
+            deadlines_ms.push_back(static_cast<std::int32_t>(at_ms - first_ms));
+        }
+    }
 
-    CHECK(order == std::vector<std::uint32_t>{10, 20, 30});
+    CHECK(std::is_sorted(deadlines_ms.begin(), deadlines_ms.end()));
+    std::sort(periods_ms.begin(), periods_ms.end());
+    CHECK(periods_ms == std::vector<std::uint32_t>{10, 20, 30});
 }
 
 TEST_CASE("a timer that is removed does not make its queue readable", "[kevent][timer][K-122]") {
     queue q;
     q.add(timer(2));
     pollfd control{q.number(), POLLIN, 0};
-    CHECK(::poll(&control, 1, 5000) == 1);
+    CHECK(::poll(&control, 1, 60'000) == 1);
 
     q.remove(timer(2));
 

@@ -192,7 +192,7 @@ TEST_CASE("the end of a child comes with its status", "[kevent][process]") {
     if (child == 0) {
         char byte = 0;
         pollfd wait{gate.near(), POLLIN, 0};
-        ::poll(&wait, 1, 20'000);
+        ::poll(&wait, 1, 60'000);
         static_cast<void>(!::read(gate.near(), &byte, 1));
         ::_exit(7);
     }

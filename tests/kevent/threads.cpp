@@ -52,7 +52,7 @@ TEST_CASE("epoll and another queue can watch a queue", "[kevent][control][K-123]
 
     peers.far_sends();
 
-    CHECK(::epoll_wait(set.number(), &watch, 1, 5000) == 1);
+    CHECK(::epoll_wait(set.number(), &watch, 1, 60'000) == 1);
     CHECK(outer.get_one().id.raw[0] == static_cast<std::uint32_t>(inner.number()));
     inner.get_one();
     CHECK(::epoll_wait(set.number(), &watch, 1, 0) == 0);
@@ -81,7 +81,7 @@ TEST_CASE("one event ends one wait of eight; eight events end the others",
         peers.far_sends();
     }
     const auto begin = now();
-    while (returned == 0 && now() - begin < std::chrono::seconds(10)) std::this_thread::yield();
+    while (returned == 0 && now() - begin < half_of_long_time) std::this_thread::yield();
     for (int i = 0; i < 1000; ++i) std::this_thread::yield();
     CHECK(returned == 1);
     CHECK(records == 1);
@@ -156,11 +156,10 @@ TEST_CASE("no event is delivered to two threads", "[kevent][threads][K-126]") {
         });
 
     // Each is fired again only after it was delivered: so none may coalesce.
-    const auto begin = now();
+    const auto end = now() + std::chrono::seconds(200);
     for (int round = 1; round <= rounds; ++round) {
         for (std::uint64_t id = 0; id < note_count; ++id) {
-            while (delivered[id] < fired[id] && now() - begin < std::chrono::seconds(60))
-                std::this_thread::yield();
+            while (delivered[id] < fired[id] && now() < end) std::this_thread::yield();
             ++fired[id];
             q.ready(note(id));
         }
@@ -170,7 +169,7 @@ TEST_CASE("no event is delivered to two threads", "[kevent][threads][K-126]") {
             if (delivered[id] < rounds) return false;
         return true;
     };
-    while (!all() && now() - begin < std::chrono::seconds(60)) std::this_thread::yield();
+    while (!all() && now() < end) std::this_thread::yield();
     stop = true;
     for (auto& taker : takers) taker.join();
 
@@ -215,7 +214,7 @@ TEST_CASE("a thread that is cancelled while it waits loses nothing", "[kevent][t
         waiter.join();
 
         // In the caller's hands, in the ring, or still ready.
-        const int left = q.wait(4, q.ring_kidx() == 0 ? 0 : 0, no_time);
+        const int left = q.wait(4, 0, no_time);
         CHECK(static_cast<int>(q.ring_kidx()) >= left);
         CHECK(static_cast<int>(q.ring_kidx()) == 1);
         CHECK((collected == 0 || collected == 1));
