@@ -12,8 +12,9 @@
 #include <type_traits>
 #include <utility>
 
-/// What an await that never ends turns into a failure: it ends with timed_out after this long.
-inline constexpr std::chrono::seconds test_deadline{20};
+/// What an await that never ends turns into a failure: it ends with timed_out after this long. The
+/// slowest test takes some seconds, with a sanitizer on a busy machine.
+inline constexpr std::chrono::seconds test_deadline{60};
 
 /// Runs `body()` on `on`; without an end in time its awaits end with timed_out.
 template <class Body>
