@@ -32,7 +32,7 @@ namespace {
 template <class Body>
 void on_a_ring(Body body) {
     kevring::ring on;
-    kevring::run(on, kevring::with_timeout(body(on), 20s));
+    kevring::run(on, kevring::with_timeout(body(on), 60s));
 }
 
 struct both_ends {
@@ -55,6 +55,13 @@ task<std::string> receive_all(kevring::socket& from) {
         all.append(reinterpret_cast<const char*>(got->data()), got->size());
     }
     co_return all;
+}
+
+// A machine may have no IPv6, or none on its loopback interface.
+bool has_ipv6() {
+    const auto where = endpoint::parse("[::1]:0").value();
+    const kevring::fd made(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    return made && ::bind(made.number(), where.address(), where.address_bytes()) == 0;
 }
 
 class temporary_path {
@@ -96,6 +103,10 @@ TEST_CASE("sockets of both families and of Unix paths connect", "[net][socket]")
          {std::string("127.0.0.1:0"), std::string("[::1]:0"), "unix:" + path.string(),
           "unix:@kevring-" + std::to_string(::getpid())}) {
         CAPTURE(text);
+        if (text.front() == '[' && !has_ipv6()) {
+            WARN("not tried: there is no IPv6 here");
+            continue;
+        }
         on_a_ring([&](kevring::ring& on) -> task<void> {
             auto doors = kevring::listener::bind(on, endpoint::parse(text).value()).value();
             auto ends = co_await connected(on, doors);
@@ -143,11 +154,12 @@ TEST_CASE("a file that is no socket is not taken for an abandoned one", "[net][l
 
 TEST_CASE("nobody listening is connection_refused", "[net][connect]") {
     on_a_ring([](kevring::ring& on) -> task<void> {
-        endpoint where;
-        {
-            auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-            where = doors.local().value();
-        }
+        // Bound, so that the port is nobody else's meanwhile, and not listening.
+        endpoint where = endpoint::loopback(0);
+        const kevring::fd silent(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        REQUIRE(::bind(silent.number(), where.address(), where.address_bytes()) == 0);
+        socklen_t bytes = endpoint::capacity();
+        REQUIRE(::getsockname(silent.number(), where.address(), &bytes) == 0);
         const auto dialled = co_await kevring::connect(on, where);
         REQUIRE_FALSE(dialled.has_value());
         CHECK(dialled.error() == std::errc::connection_refused);
@@ -229,11 +241,15 @@ TEST_CASE("accept waits while descriptors have run out, then goes on", "[net][li
         ::close(highest);
         const rlimit none{static_cast<rlim_t>(highest), before.rlim_max};
         REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
-        auto unaccepted = co_await kevring::with_timeout(doors.accept(), 100ms);
+        std::error_code ended;
+        // The time may be over before the kernel has been asked.
+        for (int i = 0; i < 100 && doors.exhausted_count() == 0; ++i) {
+            const auto unaccepted = co_await kevring::with_timeout(doors.accept(), 100ms);
+            ended = unaccepted ? std::error_code() : unaccepted.error();
+        }
         REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
 
-        REQUIRE_FALSE(unaccepted.has_value());
-        CHECK(unaccepted.error() == std::errc::timed_out);
+        CHECK(ended == std::errc::timed_out);
         // 10 + 20 + 40 ms fit, a loop that spins would make thousands.
         CHECK(doors.exhausted_count() >= 1);
         CHECK(doors.exhausted_count() <= 5);
