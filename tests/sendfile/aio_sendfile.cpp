@@ -14,17 +14,17 @@
 using kevent_test::is_broken;
 using kevent_test::is_done;
 using kevring::testing::difference;
+using kevring::testing::more_than_a_socket_holds;
 using kevring::testing::pattern;
+using kevring::testing::set_small_buffers;
 using kevring::testing::stream_pair;
 using kevring::testing::test_file;
 
 namespace {
 
-constexpr std::size_t more_than_a_socket_holds = 16 * 1024 * 1024;
-
 // All that comes until the peer ends or `byte_count` are there.
 std::string read_bytes(const kevring::fd& from, std::size_t byte_count) {
-    const timeval patience{20, 0};
+    const timeval patience{60, 0};
     ::setsockopt(from.number(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     std::string bytes(byte_count, '\0');
     std::size_t got = 0;
@@ -115,6 +115,7 @@ TEST_CASE("offset and count are kept to, and a short file ends where it ends",
 TEST_CASE("a reset in mid-transfer gives one record, broken", "[sendfile][aio][K-117]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
     const test_file file(pattern(more_than_a_socket_holds));
     REQUIRE(aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0,
                          more_than_a_socket_holds) > 0);
@@ -203,6 +204,7 @@ TEST_CASE("a full socket is waited for, blocking or not, and stays as it was",
           "[sendfile][aio][K-121]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
     const bool nonblocking = GENERATE(true, false);
     if (nonblocking) ::fcntl(ends.near.number(), F_SETFL, O_RDWR | O_NONBLOCK);
     const std::string bytes = pattern(more_than_a_socket_holds);
@@ -222,6 +224,7 @@ TEST_CASE("a full socket is waited for, blocking or not, and stays as it was",
 TEST_CASE("REMOVE stops a transfer, and no event comes", "[sendfile][aio]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
     const test_file file(pattern(more_than_a_socket_holds));
     const long cookie = aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0,
                                      more_than_a_socket_holds);

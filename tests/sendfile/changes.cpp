@@ -184,9 +184,12 @@ TEST_CASE("a deadline ends a transfer to a peer that does not read", "[sendfile]
     INFO(text_of(one.path));
 
     on_ring([&](ring& on) -> task<void> {
-        const send_report report = co_await with_timeout(one.send(on), 50ms);
-
-        CHECK(report.error == std::errc::timed_out);
+        send_report report;
+        // It may be over before the first byte; that costs the stream nothing, and is no test.
+        for (auto limit = 50ms; report.bytes_sent == 0 && limit < 30s; limit *= 2) {
+            report = co_await with_timeout(one.send(on), limit);
+            CHECK(report.error == std::errc::timed_out);
+        }
         CHECK(report.bytes_sent > 0);
         CHECK(report.bytes_sent < more_than_a_socket_holds);
         one.ends.close();

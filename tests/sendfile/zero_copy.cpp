@@ -266,7 +266,7 @@ TEST_CASE("a ring ends without the notices of a peer that is silent, and its byt
             on_ring([&](ring& on) { return others.send(on, i); });
     })
         .join();
-    CHECK(system.steady_ns() - begin_ns < 10'000'000'000);
+    CHECK(system.steady_ns() - begin_ns < 30'000'000'000);
     ::shutdown(ends.near.number(), SHUT_WR);
     std::string received;
     on_ring([&](ring& on) -> task<void> {
