@@ -178,7 +178,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
         if (!answer_at_once(head, out, keep)) after = co_await answer(head, out, keep);
         finished(head);
         if (after == outcome::close) {
-            co_await flush(out);
+            co_await flush_last(out);
             co_return outcome::close;
         }
         if (further.data() != nullptr) {
@@ -192,7 +192,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
 kevring::task<void> connection::refuse(unsigned status, const request_head& head, outbox& out) {
     const bool said = co_await answer_short(head, status, false, std::string_view(), out);
     finished(head);
-    if (said) co_await flush(out);
+    if (said) co_await flush_last(out);
 }
 
 // What most requests want needs nothing to wait for: a small file that is known, in a block that
@@ -412,6 +412,13 @@ kevring::task<bool> connection::flush(outbox& out) {
     const bool all = sent && *sent == out.bytes().size();
     out.clear();
     co_return all;
+}
+
+// What follows is the end of the connection, at once: the kernel is told to wait for it (MSG_MORE),
+// and sends both in one segment.
+kevring::task<void> connection::flush_last(outbox& out) {
+    if (!out.empty()) static_cast<void>(co_await client_.send(out.bytes(), MSG_MORE));
+    out.clear();
 }
 
 kevring::task<bool> connection::make_room(outbox& out, std::size_t byte_count) {

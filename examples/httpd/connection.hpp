@@ -63,6 +63,7 @@ private:
     kevring::task<bool> send_bytes(const open_file& file, byte_range range, outbox& out);
     kevring::task<bool> send_large(const open_file& file, byte_range range, outbox& out);
     kevring::task<bool> flush(outbox& out);
+    kevring::task<void> flush_last(outbox& out);
     kevring::task<bool> make_room(outbox& out, std::size_t byte_count);
     kevring::task<bool> append(std::string_view text, outbox& out);
     kevring::task<void> refuse(unsigned status, const request_head& head, outbox& out);
