@@ -19,8 +19,8 @@ import sys
 import time
 
 HOST = "127.0.0.1"
-START_SECONDS = 10
-STOP_SECONDS = 10
+START_SECONDS = 30
+STOP_SECONDS = 30
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 # A measurement is called disturbed above these.

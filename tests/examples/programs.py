@@ -13,16 +13,19 @@ import unittest
 DEADLINE_SECONDS = 60
 
 
-def free_port():
-    with socket.create_server(('127.0.0.1', 0)) as probe:
-        return probe.getsockname()[1]
+def reserved_port():
+    """A socket, and its port: until it is closed nobody is given that, and our servers may bind it."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(('127.0.0.1', 0))
+    return holder, holder.getsockname()[1]
 
 
 class Program:
     """An example that listens, for the length of a block."""
 
     def __init__(self, program, *arguments):
-        self.port = free_port()
+        self.holder, self.port = reserved_port()
         self.process = subprocess.Popen(
             [program, '--listen', f'127.0.0.1:{self.port}', *arguments])
 
@@ -32,6 +35,7 @@ class Program:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait(DEADLINE_SECONDS)
+        self.holder.close()
 
     def connect(self):
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -41,6 +45,7 @@ class Program:
             except ConnectionRefusedError:  # it has not begun to listen
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     raise
+                time.sleep(0.01)
 
 
 def receive(peer, count):

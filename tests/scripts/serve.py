@@ -18,9 +18,12 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 60
 
 
-def free_port():
-    with socket.create_server(('127.0.0.1', 0)) as probe:
-        return probe.getsockname()[1]
+def reserved_port():
+    """A socket, and its port: until it is closed nobody is given that, and our servers may bind it."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(('127.0.0.1', 0))
+    return holder, holder.getsockname()[1]
 
 
 class Server:
@@ -53,6 +56,7 @@ class Server:
             except urllib.error.URLError as error:
                 if not isinstance(error.reason, ConnectionError):
                     raise
+            time.sleep(0.01)
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.said.seek(0)
                 raise AssertionError('no server: ' + self.said.read())
@@ -64,17 +68,18 @@ class Server:
 
 class Serve(unittest.TestCase):
     def test_our_page_until_ctrl_c(self):
-        port = free_port()
-        with Server('--port', str(port)) as server:
+        holder, port = reserved_port()
+        with holder, Server('--port', str(port)) as server:
             self.assertEqual(server.address, f'http://127.0.0.1:{port}')
             page = (TOP / 'examples/httpd/www/index.html').read_bytes()
             self.assertEqual(server.get('/'), page)
             self.assertEqual(server.stop(), 0)
 
     def test_a_folder_of_the_users(self):
-        with tempfile.TemporaryDirectory() as folder:
+        holder, port = reserved_port()
+        with holder, tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, 'hello.txt').write_text('hello\n')
-            with Server('--port', str(free_port()), folder) as server:
+            with Server('--port', str(port), folder) as server:
                 self.assertEqual(server.get('/hello.txt'), b'hello\n')
 
     def test_a_port_that_is_taken(self):

@@ -37,7 +37,7 @@
 
 namespace {
 
-constexpr int answer_timeout_ms = 30'000;
+constexpr int answer_timeout_ms = 60'000;
 constexpr std::size_t message_bytes_max = 60'000;
 constexpr std::size_t answer_bytes_max = 64 << 20;
 constexpr std::uint64_t probe_interval = 50;  // connections of a thread
