@@ -126,6 +126,16 @@ public:
     }
 };
 
+// The version that the file has now, and a memo of it.
+send_options expecting(const test_file& file, file_memo& memo) {
+    struct stat status{};
+    REQUIRE(::fstat(file.native().number(), &status) == 0);
+    send_options options;
+    options.expected = file_version::of(status);
+    options.memo = &memo;
+    return options;
+}
+
 }  // namespace
 
 TEST_CASE("a small file goes with its header in one send", "[sendfile][choice]") {
@@ -262,12 +272,8 @@ TEST_CASE("a file that was seen in memory a moment ago is not asked about again"
 
     on_ring(
         [&](ring& on) -> task<void> {
-            struct stat status{};
-            REQUIRE(::fstat(file.native().number(), &status) == 0);
             file_memo memo;
-            send_options options;
-            options.expected = file_version::of(status);
-            options.memo = &memo;
+            const send_options options = expecting(file, memo);
             const file_range all{0, bytes.size()};
             memo.note(0, on.now_ns() - 1'000'000'000);
             const send_report first =
@@ -294,12 +300,8 @@ TEST_CASE("a file that was seen unchanged in this turn is not looked at again",
 
     on_ring(
         [&](ring& on) -> task<void> {
-            struct stat status{};
-            REQUIRE(::fstat(file.native().number(), &status) == 0);
             file_memo memo;
-            send_options options;
-            options.expected = file_version::of(status);
-            options.memo = &memo;
+            const send_options options = expecting(file, memo);
             const file_range all{0, 40'000};
             const std::uint64_t turn = on.counters().turns;
             for (int i = 0; i < 3; ++i) {

@@ -69,6 +69,25 @@ public:
     file_watch watch;
 };
 
+void check_that_a_replaced_folder_is_found(const std::string& folder, int noise) {
+    watched_root site;
+    const std::string page = folder + "/page";
+    site.folder(folder);
+    site.write(page, "old");
+    REQUIRE(site.serve(page));
+
+    site.make_noise(noise);
+    site.rename(folder, "before");
+    site.folder(folder);
+    site.write(page, "new");
+    CHECK_FALSE(site.is_cached(page));
+    REQUIRE(site.serve(page));
+    CHECK(site.is_cached(page));
+
+    site.write(page, "newer");
+    CHECK_FALSE(site.is_cached(page));
+}
+
 }  // namespace
 
 TEST_CASE("a file that changes is forgotten, and others are not", "[httpd][file_watch]") {
@@ -88,21 +107,7 @@ TEST_CASE("a file that changes is forgotten, and others are not", "[httpd][file_
 
 // More than a registration keeps: that a folder was replaced is among what is lost.
 TEST_CASE("after changes were lost, a folder's name is looked up again", "[httpd][file_watch]") {
-    watched_root site;
-    site.folder("sub");
-    site.write("sub/page", "old");
-    REQUIRE(site.serve("sub/page"));
-
-    site.make_noise(1100);
-    site.rename("sub", "before");
-    site.folder("sub");
-    site.write("sub/page", "new");
-    CHECK_FALSE(site.is_cached("sub/page"));
-    REQUIRE(site.serve("sub/page"));
-    CHECK(site.is_cached("sub/page"));
-
-    site.write("sub/page", "newer");
-    CHECK_FALSE(site.is_cached("sub/page"));
+    check_that_a_replaced_folder_is_found("sub", 1100);
 }
 
 TEST_CASE("after the kernel has lost changes, every folder's name is looked up again",
@@ -113,20 +118,7 @@ TEST_CASE("after the kernel has lost changes, every folder's name is looked up a
         WARN("not tried: fs.inotify.max_queued_events is " << queued_max);
         return;
     }
-    watched_root site;
-    site.folder("a/sub");
-    site.write("a/sub/page", "old");
-    REQUIRE(site.serve("a/sub/page"));
-
-    site.make_noise(queued_max + 2);
-    site.rename("a/sub", "before");
-    site.folder("a/sub");
-    site.write("a/sub/page", "new");
-    CHECK_FALSE(site.is_cached("a/sub/page"));
-    REQUIRE(site.serve("a/sub/page"));
-
-    site.write("a/sub/page", "newer");
-    CHECK_FALSE(site.is_cached("a/sub/page"));
+    check_that_a_replaced_folder_is_found("a/sub", queued_max + 2);
 }
 
 TEST_CASE("who may enter the root is asked again when that changes", "[httpd][file_watch]") {
