@@ -39,6 +39,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
+// There are hundreds of rings, one after another. Linux takes its time to free those that have
+// gone, and newer ones count them as memory that their user has locked.
+constexpr kevring::ring_options small{.submission_entries = 8, .completion_entries = 16};
+
 // Everything that the requests below need; lives until they have ended.
 struct things {
     socket_pair sockets;
@@ -159,7 +163,7 @@ TEST_CASE("an errno that the kernel answers reaches the caller unchanged",
         for (const int number : {EIO, EBADF, EINVAL, ENOMEM, ECONNRESET, EPIPE, ENOSPC, EACCES}) {
             CAPTURE(each.name, number);
             scripted_kernel script;
-            ring on({}, script);
+            ring on(small, script);
             things with;
             script.fail(each.opcode, number);
 
@@ -174,7 +178,7 @@ TEST_CASE("a request that was stopped before it began is never made", "[runtime]
     for (const kind& each : kinds()) {
         CAPTURE(each.name);
         scripted_kernel script;
-        ring on({}, script);
+        ring on(small, script);
         things with;
         std::stop_source stop;
         stop.request_stop();
@@ -190,7 +194,7 @@ TEST_CASE("in a scope that was stopped before, no request is made", "[runtime][o
     for (const kind& each : kinds()) {
         CAPTURE(each.name);
         scripted_kernel script;
-        ring on({}, script);
+        ring on(small, script);
         things with;
         auto body = [&]() -> task<std::error_code> {
             auto limit = co_await kevring::within(1h);
@@ -215,7 +219,7 @@ TEST_CASE("a stop ends a request that waits, from this thread and from another",
             continue;
         for (const bool other_thread : {false, true}) {
             CAPTURE(each.name, other_thread);
-            ring on;
+            ring on(small);
             things with;
             std::stop_source stop;
             std::jthread stopper;
@@ -248,7 +252,7 @@ TEST_CASE("a deadline around a request that waits reads timed_out", "[runtime][o
             name != "splice")
             continue;
         CAPTURE(each.name);
-        ring on;
+        ring on(small);
         things with;
         auto body = [&]() -> task<std::error_code> {
             const auto limit = co_await kevring::within(1ms);
@@ -267,7 +271,7 @@ TEST_CASE("a stop that comes after the answer changes nothing", "[runtime][opera
         if (name == "connect") continue;  // fails by itself: a Unix socket has no such address
         CAPTURE(each.name);
         scripted_kernel script;
-        ring on({}, script);
+        ring on(small, script);
         things with;
         with.sockets.far_sends("x");
         REQUIRE(::write(with.pipe_in.number(), "x", 1) == 1);
