@@ -26,7 +26,8 @@ constexpr unsigned slot_count = fixed_buffer_pool_options().buffer_count_max;
 constexpr std::size_t of_two_windows = 2 * 256 * 1024;
 
 // The limit on locked memory is shared by all that a user runs, and Linux before 6.2 cannot report
-// what it copies: then there is nothing to see.
+// what it copies: then there is nothing to see. What others lock after this has looked is a
+// failure: so these tests, which have the tag [locked_memory], do not run beside others.
 bool sends_from_registered_buffers(unsigned window_count) {
     bool all = false;
     on_ring([&](ring& on) -> task<void> {
@@ -117,7 +118,7 @@ private:
 }  // namespace
 
 TEST_CASE("zero copy reads and sends by registered buffers, and reports it",
-          "[sendfile][choice][zero_copy]") {
+          "[sendfile][choice][zero_copy][locked_memory]") {
     if (!sends_from_registered_buffers(1)) return;
     const std::size_t size = GENERATE(1U, 131072U, 131073U, 1000001U, 3145728U);
     INFO(size << " bytes");
@@ -204,7 +205,7 @@ TEST_CASE("a limit on locked memory costs no transfer", "[sendfile][choice][zero
 }
 
 TEST_CASE("transfers beyond the registered buffers go from plain memory",
-          "[sendfile][choice][zero_copy]") {
+          "[sendfile][choice][zero_copy][locked_memory]") {
     constexpr std::size_t plain_count = 4;
     if (!sends_from_registered_buffers(slot_count + 2 * plain_count)) return;
     crowd all(slot_count + plain_count, 3 * of_two_windows);
@@ -280,7 +281,7 @@ TEST_CASE("a ring ends without the notices of a peer that is silent, and its byt
 
 // A stop ends the transfer, and hurries no peer: the network may still read the memory.
 TEST_CASE("a registered buffer goes to no other transfer before its notices have come",
-          "[sendfile][choice][zero_copy]") {
+          "[sendfile][choice][zero_copy][locked_memory]") {
     if (!sends_from_registered_buffers(slot_count + 2)) return;
     crowd stopped(slot_count, 3 * of_two_windows);
     crowd others(2, 100'000);  // of one send each, whose notice they do not wait for
