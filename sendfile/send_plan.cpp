@@ -7,18 +7,6 @@
 
 namespace kevring {
 
-std::size_t send_plan::header_sent() const noexcept {
-    return static_cast<std::size_t>(std::min<std::uint64_t>(sent_, header_bytes_));
-}
-
-std::uint64_t send_plan::file_sent() const noexcept {
-    return std::min(sent_ - header_sent(), file_.count);
-}
-
-std::size_t send_plan::trailer_sent() const noexcept {
-    return static_cast<std::size_t>(sent_ - header_sent() - file_sent());
-}
-
 send_step send_plan::gathered(std::size_t file_bytes_max) const noexcept {
     send_step step;
     step.header_bytes = header_left();

@@ -1,6 +1,7 @@
 // send_plan.hpp: which bytes go in which step; computes, does no I/O.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -44,9 +45,15 @@ public:
     /// `count` more bytes have been taken, at most all.
     void advance(std::uint64_t count) noexcept;
 
-    std::size_t header_sent() const noexcept;
-    std::uint64_t file_sent() const noexcept;
-    std::size_t trailer_sent() const noexcept;
+    std::size_t header_sent() const noexcept {
+        return static_cast<std::size_t>(std::min<std::uint64_t>(sent_, header_bytes_));
+    }
+    std::uint64_t file_sent() const noexcept {
+        return std::min(sent_ - header_sent(), file_.count);
+    }
+    std::size_t trailer_sent() const noexcept {
+        return static_cast<std::size_t>(sent_ - header_sent() - file_sent());
+    }
     std::uint64_t bytes_sent() const noexcept { return sent_; }
 
     std::size_t header_left() const noexcept { return header_bytes_ - header_sent(); }

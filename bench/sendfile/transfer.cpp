@@ -22,6 +22,7 @@
 #include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace kevring;
@@ -63,7 +64,6 @@ void by_hand(benchmark::State& state) {
 
 task<void> send_all(benchmark::State& state, ring& on, const drain& to, const scratch_file& file,
                     send_options options) {
-    // As a server with a cache of open files: the range is known, and which version it is.
     file_range range;
     range.count = static_cast<std::uint64_t>(state.range(0));
     send_report last;
@@ -77,9 +77,17 @@ task<void> send_all(benchmark::State& state, ring& on, const drain& to, const sc
 void library(benchmark::State& state, std::optional<send_path> path) {
     const drain to;
     const scratch_file file(static_cast<std::size_t>(state.range(0)));
+    // As a server with a cache of open files: the range is known, which version it is, and what was
+    // seen of it a moment ago.
+    struct stat status{};
+    if (::fstat(file.native().number(), &status) != 0) return state.SkipWithError("fstat");
+    file_memo memo;
     send_options options;
     options.header = header;
     options.path = path;
+    options.expected = file_version::of(status);
+    options.memo = &memo;
+    options.is_nonblocking = true;
     ring on;
     const std::uint64_t enters = on.counters().enters;
     run(on, send_all(state, on, to, file, options));
