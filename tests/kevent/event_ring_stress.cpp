@@ -133,7 +133,7 @@ std::string run_round(const shape& shape, std::uint64_t event_count, std::uint64
     std::atomic<std::uint64_t> freed{0};
     std::atomic<std::uint64_t> commit_errors{0};
     std::atomic<std::uint64_t> unpublished{0};
-    const clock::time_point deadline = clock::now() + std::chrono::seconds(120);
+    const clock::time_point deadline = clock::now() + std::chrono::seconds(300);
 
     std::vector<std::thread> producers;
     for (std::size_t source = 0; source < shape.producers; ++source) {
@@ -282,7 +282,7 @@ std::string run_caller_ring(std::uint32_t slot_count, std::size_t reader_count,
     event_log log(event_count);
     std::atomic<std::uint64_t> taken{0};
     std::atomic<std::uint64_t> freed{0}, late{0}, errors{0};
-    const clock::time_point deadline = clock::now() + std::chrono::seconds(120);
+    const clock::time_point deadline = clock::now() + std::chrono::seconds(300);
 
     std::vector<std::thread> readers;
     for (std::size_t i = 0; i < reader_count; ++i) {
