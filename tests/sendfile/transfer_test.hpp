@@ -5,6 +5,7 @@
 #include "tests/support/loopback_door.hpp"
 
 #include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/operations/receive.hpp>
 #include <kevring/runtime/run.hpp>
 #include <kevring/runtime/when.hpp>
@@ -12,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
@@ -23,6 +25,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 namespace kevring::testing {
@@ -67,6 +70,12 @@ public:
         }
     }
     void truncate(off_t byte_count) const { REQUIRE(::ftruncate(fd_.number(), byte_count) == 0); }
+    /// Whether reads may be told not to wait (RWF_NOWAIT); tmpfs does not know it.
+    bool can_read_without_waiting() const {
+        char byte = 0;
+        const iovec part{&byte, 1};
+        return kernel::real().read_nowait(fd_.number(), &part, 1, 0) != -EOPNOTSUPP;
+    }
     /// Takes the file out of the page cache, as far as the kernel obeys.
     void make_cold() const {
         REQUIRE(::fsync(fd_.number()) == 0);
