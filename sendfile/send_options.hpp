@@ -61,12 +61,13 @@ public:
     /// The window at `file_offset` was seen: a whole one, or the last of the file.
     void note(std::uint64_t file_offset, std::int64_t now_ns) noexcept;
 
-    /// Whether the file was seen in its expected version in this turn of the loop.
-    bool unchanged_in(std::uint64_t turn) const noexcept { return seen_turn_ == turn; }
-    void note_unchanged(std::uint64_t turn) noexcept { seen_turn_ = turn; }
+    /// Whether the file was seen in its expected version at this moment of the loop, as transfers
+    /// count them: it has heard of nothing since.
+    bool unchanged_at(std::uint64_t moment) const noexcept { return seen_at_ == moment; }
+    void note_unchanged(std::uint64_t moment) noexcept { seen_at_ = moment; }
 
 private:
-    std::uint64_t seen_turn_ = ~std::uint64_t{0};
+    std::uint64_t seen_at_ = ~std::uint64_t{0};
     // By window, for the first 16 MiB; milliseconds, which may wrap round.
     std::array<std::uint32_t, 64> seen_ms_{};
 };

@@ -204,10 +204,11 @@ void worker::remove(connection& one) noexcept {
 }
 
 const std::shared_ptr<served_file>* worker::cached(std::string_view raw_path) {
-    // A change that the client can know of was made before the request came, and so before this
-    // turn of the loop took the request from the kernel.
-    if (const std::uint64_t turn = ring_.counters().turns; turn != looked_in_turn_) {
-        looked_in_turn_ = turn;
+    // A change that the client can know of was made before the request came, and so before the loop
+    // took the request from the kernel: in this turn, which may also have looked before that.
+    const std::uint64_t moment = ring_.counters().turns + ring_.counters().enters;
+    if (moment != looked_at_) {
+        looked_at_ = moment;
         watch_->take_changes(*cache_);
     }
     cached_file* const known = cache_->find(raw_path);

@@ -131,7 +131,7 @@ private:
     std::list<door> doors_;
     std::optional<file_cache> cache_;  // of current_, and so is what hears of its changes
     std::optional<file_watch> watch_;
-    std::uint64_t looked_in_turn_ = 0;  // the turn in which changes were taken last
+    std::uint64_t looked_at_ = 0;  // the moment at which changes were taken last
     std::vector<std::unique_ptr<send_block>> free_blocks_;
     std::vector<connection*> connections_;
     kevring::task_scope* accepting_ = nullptr;

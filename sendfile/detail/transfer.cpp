@@ -25,6 +25,12 @@
 namespace kevring::detail {
 namespace {
 
+// Another number whenever the loop may have heard of something new: of other threads when a turn
+// begins; of the kernel when it has entered it, where it may have slept in the middle of a turn.
+std::uint64_t moment_of(const ring& on) noexcept {
+    return on.counters().turns + on.counters().enters;
+}
+
 // What all transfers together move inside one turn of the loop before the others give way: about
 // 120 us of sendfile(2), so that nobody waits for long.
 constexpr std::size_t turn_bytes_max = 1024 * 1024;
@@ -176,21 +182,20 @@ void transfer::uses(send_path path, send_reason reason) noexcept {
 void transfer::expect(const file_version& version, bool seen_now) noexcept {
     version_ = version;
     watched_ = true;
-    seen_turn_ = seen_now ? on.counters().turns : 0;
+    seen_at_ = seen_now ? moment_of(on) : 0;
 }
 
 std::error_code transfer::check_version() noexcept {
-    // What was seen in this turn of the loop was seen a moment ago.
-    const std::uint64_t turn = on.counters().turns;
-    if (!watched_ || (seen_turn_ != 0 && seen_turn_ == turn)) return {};
+    const std::uint64_t moment = moment_of(on);
+    if (!watched_ || (seen_at_ != 0 && seen_at_ == moment)) return {};
     file_memo* const known = memo();
-    if (known != nullptr && known->unchanged_in(turn)) return {};
+    if (known != nullptr && known->unchanged_at(moment)) return {};
     struct stat status{};
     if (const int asked = on.system().stat_file(file.number(), status); asked < 0)
         return {-asked, std::system_category()};
     const file_version now = file_version::of(status);
     if (now == version_) {
-        if (known != nullptr) known->note_unchanged(turn);
+        if (known != nullptr) known->note_unchanged(moment);
         return {};
     }
     if (now.byte_count < plan.file_end()) return send_errc::file_shrank;

@@ -101,7 +101,7 @@ private:
     bool forced_ = false;
     bool watched_ = false;
     unsigned refused_ = 0;
-    std::uint64_t seen_turn_ = 0;
+    std::uint64_t seen_at_ = 0;
     file_version version_;
     send_path last_path_ = send_path::send;
 };

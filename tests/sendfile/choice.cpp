@@ -10,9 +10,11 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -33,7 +35,8 @@ public:
     bool knows_cachestat = true;
     bool knows_nowait = true;
     int fail_send_file = 0;
-    unsigned unruly = 0;  // short counts, EINTR and EAGAIN in between
+    std::function<int()> before_send_file;  // the error that the call gives, or 0
+    unsigned unruly = 0;                    // short counts, EINTR and EAGAIN in between
 
     struct call {
         std::uint64_t begin;
@@ -51,6 +54,8 @@ public:
                       std::size_t count) noexcept override {
         const auto begin = static_cast<std::uint64_t>(*file_offset);
         sendfile_calls.push_back({begin, begin + count});
+        if (before_send_file)
+            if (const int error = before_send_file()) return -error;
         if (fail_send_file != 0) return -fail_send_file;
         if (unruly > 0) {
             switch (unruly++ % 4) {
@@ -327,6 +332,37 @@ TEST_CASE("a file that was seen unchanged in this turn is not looked at again",
             const send_report late = co_await send_file(on, ends.near, file.native(), all, options);
             CHECK(late.error == send_errc::file_shrank);
             CHECK(system.version_questions == 2);
+        },
+        system);
+}
+
+// A turn runs what is ready, then may sleep in the kernel, and then runs what has come from there.
+TEST_CASE("a file is looked at again when the loop has been in the kernel", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const test_file file(pattern(40'000));
+    const bool by_memo = GENERATE(true, false);
+    CAPTURE(by_memo);
+    watching_kernel system;
+    bool is_full = true;
+    system.before_send_file = [&] {
+        if (!std::exchange(is_full, false)) return 0;
+        const timespec times[2] = {{.tv_sec = 1, .tv_nsec = 0}, {.tv_sec = 1, .tv_nsec = 0}};
+        REQUIRE(::futimens(file.native().number(), times) == 0);
+        return EAGAIN;
+    };
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            file_memo memo;
+            send_options options;
+            if (by_memo) options = expecting(file, memo);
+            const file_range all{0, 40'000};
+            co_await yield();
+            const std::uint64_t turn = on.counters().turns;
+            const send_report sent = co_await send_file(on, ends.near, file.native(), all, options);
+            CHECK(on.counters().turns == turn);
+            CHECK(sent.error == send_errc::file_changed);
+            CHECK(sent.file_bytes == 0);
         },
         system);
 }
