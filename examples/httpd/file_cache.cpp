@@ -3,6 +3,7 @@
 #include "accept_encoding.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace httpd {
 
@@ -13,6 +14,7 @@ file_cache::file_cache(std::size_t open_count_max) : open_count_max_(open_count_
 
 void file_cache::put(std::string_view raw_path, cached_file file) {
     drop(raw_path);
+    make_room_at(file.file->plain.name);
     make_room();
     while (size() >= known_count_max()) drop(any_of(closed_.empty() ? open_ : closed_));
     auto made = std::make_unique<entry>();
@@ -27,6 +29,15 @@ void file_cache::put(std::string_view raw_path, cached_file file) {
         throw;
     }
     enter(one);
+}
+
+// Each look through the paths of a file is short, then, and a client that thinks of ever more of
+// them for one file does not push out the others.
+void file_cache::make_room_at(std::string_view name) noexcept {
+    const std::size_t count = by_name_.count(name);
+    if (count < paths_of_each_file) return;
+    const auto skipped = static_cast<std::ptrdiff_t>(random() % count);
+    drop(*std::next(by_name_.find(name), skipped)->second);
 }
 
 void file_cache::make_room() noexcept {
@@ -110,10 +121,14 @@ void file_cache::drop(entry& one) noexcept {
 }
 
 file_cache::entry& file_cache::any_of(const entries& among) noexcept {
+    return *among[random() % among.size()];
+}
+
+std::uint64_t file_cache::random() noexcept {
     random_state_ ^= random_state_ << 13;  // xorshift, by Marsaglia
     random_state_ ^= random_state_ >> 7;
     random_state_ ^= random_state_ << 17;
-    return *among[random_state_ % among.size()];
+    return random_state_;
 }
 
 }  // namespace httpd

@@ -33,6 +33,8 @@ struct cached_file {
 class file_cache {
 public:
     static constexpr std::size_t known_for_each_open = 8;
+    /// A file has more paths than anyone can keep ("/a", "//a", "/%61"); few of them are in use.
+    static constexpr std::size_t paths_of_each_file = 8;
 
     /// `open_count_max` is at least 1.
     explicit file_cache(std::size_t open_count_max);
@@ -76,7 +78,9 @@ private:
     void enter(entry& one) noexcept;
     void leave(entry& one) noexcept;
     void drop(entry& one) noexcept;
+    void make_room_at(std::string_view name) noexcept;
     entry& any_of(const entries& among) noexcept;
+    std::uint64_t random() noexcept;
     std::size_t known_count_max() const noexcept { return open_count_max_ * known_for_each_open; }
 
     std::size_t open_count_max_;

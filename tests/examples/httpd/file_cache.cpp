@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <fcntl.h>
 
@@ -15,7 +16,9 @@ namespace {
 // True if it was there.
 bool ask(file_cache& cache, const std::string& path) {
     if (cache.find(path) != nullptr) return true;
-    cache.put(path, {.file = std::make_shared<served_file>()});
+    auto file = std::make_shared<served_file>();
+    file->plain.name = path;
+    cache.put(path, {.file = std::move(file)});
     return false;
 }
 
@@ -94,6 +97,23 @@ TEST_CASE("as many files are known as there is room for", "[httpd][file_cache]")
         CHECK(cache.size() <= known_max);
     }
     CHECK(cache.size() == known_max);
+}
+
+TEST_CASE("a file that is asked for by paths without end pushes out itself alone",
+          "[httpd][file_cache]") {
+    file_cache cache(16);
+    cache.put("/b", {.file = made("b")});
+    std::string path = "/a";
+    for (int i = 0; i < 100; ++i) {
+        path = '/' + path;
+        cache.put(path, {.file = made("a")});
+        CHECK(cache.find(path) != nullptr);
+    }
+    CHECK(cache.find("/b") != nullptr);
+    CHECK(cache.size() <= 1 + file_cache::paths_of_each_file);
+
+    cache.drop_named("a");
+    CHECK(cache.size() == 1);
 }
 
 TEST_CASE("what is served from a name goes with it, whatever it was asked for as",
