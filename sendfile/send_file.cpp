@@ -69,6 +69,17 @@ task<std::error_code> carry_all(detail::transfer& of) {
     co_return std::error_code{};
 }
 
+task<std::error_code> carry_to_end(detail::transfer& of) {
+    std::error_code error;
+    do {
+        error = co_await carry_all(of);
+        if (error != send_errc::file_shrank || !of.options.stop_at_end || of.options.expected)
+            break;
+        error = of.end_with_file();  // each time it is shorter, so this ends
+    } while (!error);
+    co_return error;
+}
+
 }  // namespace
 
 task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range range,
@@ -109,7 +120,7 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
             co_await give_hint(on, file, seen.range, POSIX_FADV_SEQUENTIAL);
         else if (options.hint == cache_hint::will_need)
             co_await give_hint(on, file, seen.range, POSIX_FADV_WILLNEED);
-        error = co_await carry_all(transfer);
+        error = co_await carry_to_end(transfer);
         if (options.hint == cache_hint::drop_after)
             co_await give_hint(on, file, seen.range, POSIX_FADV_DONTNEED);
     }

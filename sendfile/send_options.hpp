@@ -99,7 +99,8 @@ struct send_options {
     file_memo* memo = nullptr;
     /// A file that has grown is in order as long as the range was there: for logs.
     bool may_grow = false;
-    /// A range that goes beyond the end of the file ends there; otherwise it is file_shrank.
+    /// A range that goes beyond the end of the file ends there, also when the file becomes shorter
+    /// on the way and none is `expected`; otherwise it is file_shrank.
     bool stop_at_end = false;
 
     /// The socket has O_NONBLOCK, and keeps it: it is not asked. Where that is not so, the loop

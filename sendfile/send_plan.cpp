@@ -38,6 +38,11 @@ void send_plan::advance(std::uint64_t count) noexcept {
     sent_ += count;
 }
 
+void send_plan::end_file_at(std::uint64_t file_offset) noexcept {
+    const std::uint64_t there = file_offset - std::min(file_offset, file_.offset);
+    file_.count = std::min(file_.count, std::max(there, file_sent()));
+}
+
 std::size_t send_pace::step_bytes_max(std::size_t unlimited) const noexcept {
     if (!limited()) return unlimited;
     return static_cast<std::size_t>(

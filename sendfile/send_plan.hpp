@@ -44,6 +44,8 @@ public:
 
     /// `count` more bytes have been taken, at most all.
     void advance(std::uint64_t count) noexcept;
+    /// The file ends at `file_offset`, or where it has been sent to, if that is more.
+    void end_file_at(std::uint64_t file_offset) noexcept;
 
     std::size_t header_sent() const noexcept {
         return static_cast<std::size_t>(std::min<std::uint64_t>(sent_, header_bytes_));

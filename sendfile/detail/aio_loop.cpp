@@ -125,7 +125,7 @@ task<void> aio_loop::carry(std::unique_ptr<aio_request> request) {
         options.header = send_buffers(std::span<const std::span<const std::byte>>(request->header));
         options.trailer =
             send_buffers(std::span<const std::span<const std::byte>>(request->trailer));
-        options.stop_at_end = true;
+        options.stop_at_end = true;  // a short file is no failure (5.7)
         options.may_grow = true;
         options.keep_blocking = true;
         options.order = &mine.order;
@@ -144,8 +144,6 @@ task<void> aio_loop::carry(std::unique_ptr<aio_request> request) {
         report.error = std::make_error_code(std::errc::not_enough_memory);
     }
     request.reset();  // first: who hears of the end may expect that the socket is closed
-    // A file that has become shorter ends where it ends (5.7).
-    if (report.error == send_errc::file_shrank) report.error.clear();
     ticket->finish(report.bytes_sent, errno_of(report.error));
 }
 

@@ -203,6 +203,19 @@ std::error_code transfer::check_version() noexcept {
     return send_errc::file_changed;
 }
 
+std::error_code transfer::end_with_file() noexcept {
+    struct stat status{};
+    if (const int asked = on.system().stat_file(file.number(), status); asked < 0)
+        return {-asked, std::system_category()};
+    const file_version now = file_version::of(status);
+    // As long as before: it was cut, and then written to.
+    if (now.byte_count >= plan.file_end()) return send_errc::file_changed;
+    plan.end_file_at(now.byte_count);
+    expect(now, true);
+    forget_window();
+    return {};
+}
+
 std::error_code transfer::stopped() const noexcept {
     switch (scope.cause()) {
         case stop_cause::none: return {};

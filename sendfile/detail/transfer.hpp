@@ -88,6 +88,8 @@ public:
     void expect(const file_version& version, bool seen_now) noexcept;
     /// Whether the file is still what it was, for a transfer that watches it.
     std::error_code check_version() noexcept;
+    /// The file has become shorter: its new end is that of the transfer.
+    std::error_code end_with_file() noexcept;
     /// What is remembered of the file; null: nothing.
     file_memo* memo() const noexcept { return options.expected ? options.memo : nullptr; }
 

@@ -149,6 +149,40 @@ TEST_CASE("both descriptors may be closed straight after the call", "[sendfile][
     CHECK(byte_count_of(q.get_one()) == bytes.size());
 }
 
+TEST_CASE("a file that is cut on the way ends the transfer at its new end, and no other",
+          "[sendfile][aio][K-116]") {
+    kevent_test::queue q;
+    stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
+    const std::string bytes = pattern(more_than_a_socket_holds);
+    const std::size_t left = more_than_a_socket_holds - 5000;
+    const test_file cut(bytes);
+    const test_file whole(bytes);
+    char text[] = "tail";
+    const iovec tail{text, 4};
+    const auto send = [&](const test_file& file, std::size_t offset, std::size_t count) {
+        REQUIRE(aio_sendfilev(q.number(), ends.near.number(), nullptr, 0, file.native().number(),
+                              static_cast<off_t>(offset), count, &tail, 1, nullptr) > 0);
+    };
+    send(cut, 0, bytes.size());
+    send(cut, left - 100, 5100);
+    send(whole, 0, 1000);
+    std::string got = read_bytes(ends.far, 1000);
+
+    cut.truncate(static_cast<off_t>(left));
+    const std::string wanted = bytes.substr(0, left) + "tail" + bytes.substr(left - 100, 100) +
+                               "tail" + bytes.substr(0, 1000) + "tail";
+    got += read_bytes(ends.far, wanted.size() - got.size());
+
+    CHECK(difference(got, wanted).empty());
+    const auto records = q.get(3);
+    REQUIRE(records.size() == 3);
+    for (const ukevent& each : records) CHECK(is_done(each));
+    CHECK(byte_count_of(records[0]) == left + 4);
+    CHECK(byte_count_of(records[1]) == 104);
+    CHECK(byte_count_of(records[2]) == 1004);
+}
+
 TEST_CASE("a path is opened, sent, and its descriptor handed over", "[sendfile][aio][K-119]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();

@@ -57,6 +57,20 @@ TEST_CASE("a step of the kernel's own holds one part", "[sendfile][plan]") {
     CHECK(plan.done());
 }
 
+TEST_CASE("a plan can end with a file that became shorter, but not before what was sent",
+          "[sendfile][plan]") {
+    const std::uint64_t end = GENERATE(50U, 300U, 900U, 2000U);
+    send_plan plan(10, {100, 1000}, 5);
+    plan.advance(10 + 400);
+
+    plan.end_file_at(end);
+
+    const std::uint64_t left = end == 900 ? 400 : end == 2000 ? 600 : 0;
+    CHECK(plan.file_sent() == 400);
+    CHECK(plan.file_left() == left);
+    CHECK(plan.trailer_left() == 5);
+}
+
 // The kernel may stop anywhere; the next step begins with the byte after.
 TEST_CASE("a plan goes on from any byte", "[sendfile][plan]") {
     constexpr std::size_t header = 7;
