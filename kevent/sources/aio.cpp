@@ -23,11 +23,21 @@ public:
     }
 
     void removed() noexcept override { ticket_->stop.request_stop(); }
+    // A transfer ends once, whatever MODIFY says.
+    std::uint32_t forced_flags() const noexcept override { return KEVENT_REQ_ONESHOT; }
+    bool collecting() noexcept override {
+        // READY may ask for a record whose transfer is over, and nobody has looked.
+        if (outcome() == readiness::broken) of_.record.ret_flags |= KEVENT_RET_BROKEN;
+        return true;
+    }
 
 private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
     readiness judge(std::uint32_t poll_bits) noexcept override {
-        if ((poll_bits & POLLIN) == 0 || !ticket_->finished()) return readiness::not_ready;
+        return (poll_bits & POLLIN) != 0 ? outcome() : readiness::not_ready;
+    }
+    readiness outcome() noexcept {
+        if (!ticket_->finished()) return readiness::not_ready;
         const auto low = static_cast<std::uint32_t>(ticket_->byte_count());
         if (ticket_->error_number() != 0) {
             set_results(low, static_cast<std::uint32_t>(-ticket_->error_number()));

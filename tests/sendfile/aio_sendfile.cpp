@@ -183,6 +183,68 @@ TEST_CASE("a file that is cut on the way ends the transfer at its new end, and n
     CHECK(byte_count_of(records[2]) == 1004);
 }
 
+TEST_CASE("a transfer has one event, whatever MODIFY says", "[sendfile][aio]") {
+    kevent_test::queue q;
+    stream_pair ends = stream_pair::tcp();
+    const test_file file("abc");
+    const long cookie = aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, 3);
+    ukevent key = kevent_test::record(KEVENT_AIO, 0, KEVENT_MASK_ALL);
+    key.id.raw_u64 = static_cast<std::uint64_t>(cookie);
+
+    REQUIRE(is_done(q.modify(key)));
+
+    CHECK(q.get_one().req_flags == KEVENT_REQ_ONESHOT);
+    CHECK(q.ctl(KEVENT_CTL_MODIFY, key) == -EINVAL);  // no registration is left
+    CHECK(q.silent());
+}
+
+TEST_CASE("READY of a transfer tells how it has ended, or nothing", "[sendfile][aio]") {
+    kevent_test::queue q;
+    stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
+    const std::string bytes = pattern(more_than_a_socket_holds);
+    const test_file file(bytes);
+    const auto send = [&](std::size_t count) {
+        const long cookie =
+            aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, count);
+        REQUIRE(cookie > 0);
+        ukevent key = kevent_test::record(KEVENT_AIO, 0, KEVENT_MASK_EMPTY);
+        key.id.raw_u64 = static_cast<std::uint64_t>(cookie);
+        return key;
+    };
+    const ukevent first = send(bytes.size());
+    REQUIRE(is_done(q.modify(first)));  // nobody hears of its end
+    wait_for_first_bytes(ends);
+
+    SECTION("it has sent all") {
+        CHECK(read_bytes(ends.far, bytes.size() - 1000).size() == bytes.size() - 1000);
+        send(1);
+        CHECK(is_done(q.get_one()));
+        REQUIRE(q.ready(first) == 1);
+        const ukevent record = q.get_one();
+        CHECK(is_done(record));
+        CHECK(byte_count_of(record) == bytes.size());
+    }
+    SECTION("it has failed") {
+        send(1);
+        ends.reset_far();
+        CHECK(is_broken(q.get_one()));
+        REQUIRE(q.ready(first) == 1);
+        const ukevent record = q.get_one();
+        CHECK(is_broken(record));
+        CHECK(record.ret_data[0] >= 1000);
+        CHECK(kevent_test::error_of(record) < 0);
+    }
+    SECTION("it is on its way, and goes on") {
+        REQUIRE(q.ready(first) == 1);
+        const ukevent record = q.get_one();
+        CHECK(is_done(record));
+        CHECK(byte_count_of(record) == 0);
+        CHECK(read_bytes(ends.far, bytes.size() - 1000).size() == bytes.size() - 1000);
+    }
+    CHECK(q.silent());
+}
+
 TEST_CASE("a path is opened, sent, and its descriptor handed over", "[sendfile][aio][K-119]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();
