@@ -200,6 +200,8 @@ std::error_code transfer::check_version() noexcept {
     }
     if (now.byte_count < plan.file_end()) return send_errc::file_shrank;
     if (options.may_grow && now.byte_count > version_.byte_count) return {};
+    // Cut behind the range, for a transfer that bears to be cut in it.
+    if (options.stop_at_end && !options.expected && now.byte_count < version_.byte_count) return {};
     return send_errc::file_changed;
 }
 

@@ -183,6 +183,24 @@ TEST_CASE("a file that is cut on the way ends the transfer at its new end, and n
     CHECK(byte_count_of(records[2]) == 1004);
 }
 
+TEST_CASE("a file that is cut behind the range of a transfer does not concern it",
+          "[sendfile][aio]") {
+    kevent_test::queue q;
+    stream_pair ends = stream_pair::tcp();
+    set_small_buffers(ends);
+    const std::string bytes = pattern(more_than_a_socket_holds);
+    const test_file file(bytes + "more");
+    REQUIRE(aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, bytes.size()) >
+            0);
+    std::string got = read_bytes(ends.far, 1000);
+
+    file.truncate(more_than_a_socket_holds + 1);
+    got += read_bytes(ends.far, bytes.size() - got.size());
+
+    CHECK(difference(got, bytes).empty());
+    CHECK(is_done(q.get_one()));
+}
+
 TEST_CASE("a transfer has one event, whatever MODIFY says", "[sendfile][aio]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();
