@@ -1,9 +1,10 @@
 // The queue beside a model that says which events may be seen and which must be, in random runs:
-// requests of nearly all types, activity of what they watch, origins that go, threads that exit,
-// and both doors. model/ has the model, a file for each kind of origin.
+// requests of all types, activity of what they watch, origins that go, threads that exit, and both
+// doors. model/ has the model, a file for each kind of origin.
 //
 // A failure names its seed; KEVRING_TEST_SEED=<seed> repeats that run and no other: exactly, if the
-// seed is odd; with an even one some timers are due soon, and it depends on the time who is first.
+// seed is odd; with an even one some timers are due soon and files are sent by another thread, and
+// it depends on the time who is first.
 // KEVRING_TEST_RUNS=<count> says how many seeds there are from there on.
 #include "tests/kevent/model/checked_queue.hpp"
 

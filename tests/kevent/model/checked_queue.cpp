@@ -12,8 +12,11 @@ checked_queue::checked_queue(std::uint64_t seed) : in_(seed) {
     origins_.push_back(make_streams(in_));
     origins_.push_back(make_notes(in_));
     // Not all in each run: with fewer things to happen, more happens to each.
-    for (const auto make : {make_directories, make_signals, make_children, make_transfers})
+    for (const auto make :
+         {make_directories, make_signals, make_children, make_transfers, make_posix_timers})
         if (in_.below(2) == 0) origins_.push_back(make(in_));
+    // A thread of their own carries them out.
+    if (seed % 2 == 0 && in_.below(2) == 0) origins_.push_back(make_file_transfers(in_));
 }
 
 void checked_queue::go() {
@@ -30,6 +33,10 @@ void checked_queue::go() {
         more = false;
         for (auto& each : origins_) more = each->finish() || more;
     }
+    if (!in_.failed_at.empty()) return;
+    for (auto& each : origins_) each->before_close();
+    in_.door->close();
+    for (auto& each : origins_) each->after_close();
 }
 
 std::string checked_queue::story() const {
@@ -205,6 +212,7 @@ std::size_t checked_queue::due_count() const {
 // -1 where nothing could be asked for.
 int checked_queue::collect(unsigned min_count, unsigned max_count, timespec timeout) {
     const bool by_ring = slot_count_ != 0 && in_.below(2) == 0;
+    in_.asked_at = now();
     std::vector<ukevent> got(max_count);
     int count = 0;
     if (by_ring) {
@@ -284,7 +292,7 @@ void checked_queue::wait_for_due() {
                            [&](const auto& each) { return claim(*each.second); });
     };
     const bool has_timer = any([](const registration_model& each) {
-        return each.rings_by_itself() && !each.has(KEVENT_REQ_ONESHOT);
+        return each.is_overdue() || (each.rings_by_itself() && !each.has(KEVENT_REQ_ONESHOT));
     });
     const bool has_doubtful = any([](const registration_model& each) {
         return each.event != expected::none && !each.is_due();

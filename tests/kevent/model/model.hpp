@@ -54,6 +54,7 @@ struct run {
     std::optional<queue> door;
     std::map<key, std::unique_ptr<registration_model>> all;
     std::uint64_t last_age = 0;
+    std::chrono::steady_clock::time_point asked_at;  // when the last collecting call began
     std::string failed_at;
     std::vector<std::string> story;
 };
@@ -139,6 +140,9 @@ public:
     virtual void all_was_heard() {}
     /// At the end of a run, as long as it says that there is more to collect.
     virtual bool finish() { return false; }
+    /// The last that happens with the queue, which is closed then.
+    virtual void before_close() {}
+    virtual void after_close() {}
 
 protected:
     static ukevent failure(const ukevent& request, int error_number) {
@@ -158,11 +162,13 @@ protected:
     run& in_;
 };
 
-std::unique_ptr<origins> make_streams(run& in);      // SOCKET, PIPE, POLL
-std::unique_ptr<origins> make_notes(run& in);        // UNOTIFY, TIMER
-std::unique_ptr<origins> make_directories(run& in);  // INODE
-std::unique_ptr<origins> make_signals(run& in);      // SIGNAL
-std::unique_ptr<origins> make_children(run& in);     // PROCESS
-std::unique_ptr<origins> make_transfers(run& in);    // NAIO
+std::unique_ptr<origins> make_streams(run& in);         // SOCKET, PIPE, POLL
+std::unique_ptr<origins> make_notes(run& in);           // UNOTIFY, TIMER
+std::unique_ptr<origins> make_directories(run& in);     // INODE
+std::unique_ptr<origins> make_signals(run& in);         // SIGNAL
+std::unique_ptr<origins> make_children(run& in);        // PROCESS
+std::unique_ptr<origins> make_transfers(run& in);       // NAIO
+std::unique_ptr<origins> make_posix_timers(run& in);    // POSIX_TIMER
+std::unique_ptr<origins> make_file_transfers(run& in);  // AIO
 
 }  // namespace kevent_model

@@ -1,0 +1,384 @@
+// file_transfers.cpp: files on their way to sockets, the type AIO.
+//
+// The far end does not say where the bytes of one transfer end and those of the next begin. So the
+// model keeps every place where the stream may be, and drops those that the next byte contradicts.
+#include "tests/kevent/model/model.hpp"
+
+#include <string_view>
+
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+namespace kevent_model {
+namespace {
+
+constexpr std::size_t file_bytes_max = 64 * 1024;  // more than goes in one send
+
+/// What files, headers and trailers are made of; a transfer may read of it as long as it likes.
+const std::string& any_bytes() {
+    static const std::string made = [] {
+        std::mt19937_64 random(1);
+        std::string bytes(file_bytes_max, '\0');
+        for (char& each : bytes) each = static_cast<char>(random());
+        return bytes;
+    }();
+    return made;
+}
+
+struct file {
+    file() : number(::memfd_create("kevent-model", MFD_CLOEXEC)), size(any_bytes().size()) {
+        static_cast<void>(!::write(number.number(), any_bytes().data(), size));
+    }
+    const kevring::fd number;
+    std::size_t size;
+};
+
+/// What one transfer puts on the stream.
+struct stretch {
+    std::string_view header;
+    std::string_view body;  // of the file as it was when the transfer was asked for
+    std::string_view trailer;
+    std::shared_ptr<file> of;
+    std::size_t body_min;     // less than the body once the file has been cut
+    bool removed = false;     // may end anywhere
+    bool may_cancel = false;  // one before it was removed: may end before its first byte
+    bool over = false;        // for certain
+    std::optional<std::uint64_t> sent = {};  // as its event said
+
+    std::size_t body_end() const { return header.size() + body.size(); }
+    std::size_t size() const { return body_end() + trailer.size(); }
+    bool is_cut() const { return body_min < body.size(); }
+    /// All that may come next is its next byte.
+    bool goes_on(std::size_t at) const {
+        const bool can_end = removed || (sent && *sent != size());
+        return !can_end && at != 0 && at < size() && (at < header.size() + body_min || !is_cut());
+    }
+    bool has_at(std::size_t at, char byte) const {
+        if (at < header.size()) return header[at] == byte;
+        if (at >= body_end()) return trailer[at - body_end()] == byte;
+        at -= header.size();
+        // Pages that are on their way are those of the file: what is cut off may have become 0.
+        return body[at] == byte || (at >= body_min && byte == 0);
+    }
+};
+
+/// Where the stream may be: before byte `at` of a stretch, of which `skipped` were left out.
+struct position {
+    std::size_t index = 0;
+    std::size_t at = 0;
+    std::size_t skipped = 0;
+    auto operator<=>(const position&) const = default;
+};
+
+/// Two sockets: files go to the near one.
+class stream_of_files {
+public:
+    explicit stream_of_files(bool is_blocking) {
+        const int small = 4096;  // so that a transfer can be held up
+        ::setsockopt(peers.near(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+        if (is_blocking) ::fcntl(peers.near(), F_SETFL, 0);
+    }
+
+    /// Whether the stream can have left a stretch behind, and whether it must have.
+    bool may_be_past(std::size_t index) const { return last().index > index; }
+    bool is_past(std::size_t index) const {
+        return std::all_of(at_.begin(), at_.end(),
+                           [&](const position& each) { return each.index > index; });
+    }
+
+    /// The far end takes up to `count` bytes. False: they are not what was sent.
+    bool far_reads(std::size_t count) {
+        std::array<char, 4096> bytes;
+        while (far_open && count != 0) {
+            const ssize_t got = ::read(peers.far(), bytes.data(), std::min(count, bytes.size()));
+            if (got <= 0) break;
+            count -= static_cast<std::size_t>(got);
+            if (!follow({bytes.data(), static_cast<std::size_t>(got)})) return false;
+        }
+        close_over();
+        return true;
+    }
+    /// What is known of the stretches has changed.
+    void close_over() {
+        begins_.assign(line.size() + 1, false);
+        for (const position& each : at_)
+            if (each.at == 0) begins_[each.index] = true;
+        for (std::size_t i = 0; i < at_.size(); ++i) {
+            const position from = at_[i];
+            if (from.index == line.size()) continue;
+            const stretch& in = *line[from.index];
+            const std::size_t body_done = from.at - std::min(from.at, in.header.size());
+            if (in.is_cut() && from.at >= in.header.size() && from.at < in.body_end() &&
+                body_done >= in.body_min && (!in.sent || *in.sent == from.at + in.trailer.size()))
+                skip_to_trailer(from);
+            const bool can_end =
+                in.sent ? *in.sent == from.at - from.skipped
+                        : from.at == in.size() || in.removed || (in.may_cancel && from.at == 0);
+            if (!can_end || begins_[from.index + 1]) continue;
+            begins_[from.index + 1] = true;
+            at_.push_back({from.index + 1, 0, 0});
+        }
+        // Nobody stays at the end of a whole one.
+        at_.erase(std::remove_if(at_.begin(), at_.end(),
+                                 [&](const position& each) {
+                                     return each.index < line.size() &&
+                                            each.at == line[each.index]->size();
+                                 }),
+                  at_.end());
+    }
+
+    ends peers = ends::sockets();
+    bool far_open = true;
+    bool was_stopped = false;  // by a REMOVE, and others may stand behind that one
+    std::vector<std::shared_ptr<stretch>> line;
+
+private:
+    const position& last() const { return *std::max_element(at_.begin(), at_.end()); }
+    void skip_to_trailer(const position& from) {
+        const std::size_t to = line[from.index]->body_end();
+        const position reached{from.index, to, to - from.at};
+        if (std::find(at_.begin(), at_.end(), reached) == at_.end()) at_.push_back(reached);
+    }
+    bool follow(std::string_view bytes) {
+        for (const char each : bytes) {
+            position& first = at_.front();
+            if (at_.size() == 1 && first.index < line.size() &&
+                line[first.index]->goes_on(first.at)) {
+                if (!line[first.index]->has_at(first.at++, each)) return false;
+                continue;
+            }
+            close_over();
+            std::size_t kept = 0;
+            for (const position& from : at_) {
+                if (from.index == line.size() || !line[from.index]->has_at(from.at, each)) continue;
+                at_[kept++] = {from.index, from.at + 1, from.skipped};
+            }
+            at_.resize(kept);
+            if (at_.empty()) return false;
+        }
+        return true;
+    }
+
+    std::vector<position> at_{position{}};
+    std::vector<bool> begins_;  // by index: it may be before the first byte
+};
+
+class file_transfer final : public registration_model {
+public:
+    file_transfer(run& in, const ukevent& request, std::shared_ptr<stream_of_files> to,
+                  std::size_t index)
+        : registration_model(in, request), to_(std::move(to)), index_(index) {}
+
+    bool is_due() const override { return event == expected::must && !has(KEVENT_REQ_LAST_CHECK); }
+    bool rings_by_itself() const override { return request.event != 0; }
+    bool is_overdue() const override { return is_over() && request.event != 0 && !is_due(); }
+    std::uint32_t forced_flags() const override { return KEVENT_REQ_ONESHOT; }
+
+    void modified(const ukevent&) override {}
+    void removed() override {
+        of().removed = true;
+        if (of().over) return;
+        to_->was_stopped = true;
+        for (std::size_t i = index_ + 1; i < to_->line.size(); ++i) to_->line[i]->may_cancel = true;
+    }
+
+    void check_record(const ukevent& got) override {
+        const bool is_broken = (got.ret_flags & KEVENT_RET_BROKEN) != 0;
+        const std::uint64_t sent =
+            got.ret_data[0] | (is_broken ? 0 : std::uint64_t{got.ret_data[1]} << 32);
+        // The program has asked for it: it goes on, and nobody will hear of its end.
+        if (listed && !is_broken && sent == 0) return;
+        KEVRING_MODEL_CHECK(in_, sent <= of().size());
+        if (is_broken) {
+            const bool is_cancelled = error_of(got) == -ECANCELED;
+            const bool is_gone = error_of(got) == -EPIPE || error_of(got) == -ECONNRESET;
+            KEVRING_MODEL_CHECK(
+                in_, is_gone ? !to_->far_open : is_cancelled && of().may_cancel && sent == 0);
+        } else {
+            KEVRING_MODEL_CHECK(in_, sent + of().body.size() >= of().size() + of().body_min);
+        }
+        of().sent = sent;
+        of().over = true;
+        if (!to_->far_open) return;
+        // Every byte that was counted is there.
+        KEVRING_MODEL_CHECK(in_, to_->far_reads(~std::size_t{0}));
+        KEVRING_MODEL_CHECK(in_, to_->may_be_past(index_));
+    }
+    void delivered(const ukevent&) override { KEVRING_MODEL_CHECK(in_, false); }  // a one-shot
+
+private:
+    stretch& of() const { return *to_->line[index_]; }
+    bool is_over() const { return !to_->far_open || of().over || to_->is_past(index_); }
+
+    const std::shared_ptr<stream_of_files> to_;
+    const std::size_t index_;
+};
+
+class file_transfers final : public origins {
+public:
+    explicit file_transfers(run& in) : origins(in), file_(std::make_shared<file>()) {
+        for (auto& each : all_) each = std::make_shared<stream_of_files>(in_.below(2) == 0);
+    }
+
+    bool has_type(std::uint32_t type) const override { return type == KEVENT_AIO; }
+    std::optional<ukevent> random_request() override { return std::nullopt; }
+    std::uint32_t random_event(std::uint32_t) override {
+        return in_.below(2) == 0 ? 1 : KEVENT_MASK_ALL;
+    }
+    std::optional<ukevent> add(const ukevent&) override { return std::nullopt; }
+
+    void act() override {
+        auto& to = all_[in_.below(all_.size())];
+        switch (in_.below(12)) {
+            case 0:
+            case 1:
+            case 2:
+            case 3: start_random(to); break;
+            case 4: cut(); break;
+            case 5:
+                if (in_.below(4) == 0) close_far(to);
+                break;
+            default: KEVRING_MODEL_CHECK(in_, to->far_reads(in_.below(12'000))); break;
+        }
+    }
+
+    // What is held up goes on as the far end reads.
+    bool finish() override {
+        if (std::exchange(settled_, true)) return false;
+        for (auto& each : all_) settle(*each);
+        return true;
+    }
+    // Those that nobody will hear of arrive as well.
+    void before_close() override {
+        for (auto& each : all_) start_random(each);
+    }
+    void after_close() override {
+        for (auto& each : all_) settle(*each);
+    }
+
+private:
+    std::string_view random_bytes(std::uint64_t count) {
+        return std::string_view(any_bytes()).substr(in_.below(1000), count);
+    }
+
+    void start_random(const std::shared_ptr<stream_of_files>& to) {
+        // A few are too long for one send, and some begin behind the end of the file.
+        const std::uint64_t count = in_.below(in_.below(6) == 0 ? file_bytes_max : 6000);
+        const std::uint64_t offset = in_.below(file_->size + 1000);
+        stretch one{{}, {}, {}, file_, 0};
+        if (offset < file_->size)
+            one.body = std::string_view(any_bytes()).substr(0, file_->size).substr(offset, count);
+        one.body_min = one.body.size();
+        if (in_.below(3) == 0) one.header = random_bytes(1 + in_.below(20));
+        if (in_.below(4) == 0) one.trailer = random_bytes(1 + in_.below(20));
+        const std::uint64_t word = in_.below(2) == 0 ? 0 : in_.random() | 1;
+        const long id = start(in_.door->number(), *to, one, offset, count, word);
+        in_.tell("transfer of ", one.header.size(), "+", one.body.size(), "+", one.trailer.size(),
+                 " bytes from ", offset, " to ", to->peers.near(), ": ", id);
+        if (!KEVRING_MODEL_CHECK(in_, id > 0)) return;
+        ukevent request =
+            record(KEVENT_AIO, 0, KEVENT_MASK_ALL, KEVENT_REQ_ONESHOT | KEVENT_REQ_ALWAYS_QUEUE);
+        request.id.raw_u64 = static_cast<std::uint64_t>(id);
+        request.user_u64 = word != 0 ? word : request.id.raw_u64;
+        KEVRING_MODEL_CHECK(in_, in_.all.count(run::key_of(request)) == 0);
+        keep(std::make_unique<file_transfer>(in_, request, to, to->line.size() - 1));
+    }
+
+    // By descriptors that are closed at once, and sometimes by a thread that ends at once.
+    long start(int queue, stream_of_files& to, stretch one, std::uint64_t offset,
+               std::uint64_t count, std::uint64_t word) {
+        one.may_cancel = to.was_stopped;
+        to.line.push_back(std::make_shared<stretch>(one));
+        long id = 0;
+        const auto begin = [&] {
+            const kevring::fd socket(::dup(to.peers.near()));
+            const kevring::fd from(::dup(one.of->number.number()));
+            const auto part = [](std::string_view bytes) {
+                return iovec{const_cast<char*>(bytes.data()), bytes.size()};
+            };
+            const iovec header = part(one.header);
+            const iovec trailer = part(one.trailer);
+            if (one.header.empty() && one.trailer.empty() && word == 0)
+                id = aio_sendfile(queue, socket.number(), from.number(), static_cast<off_t>(offset),
+                                  count);
+            else
+                id = aio_sendfilev(queue, socket.number(), &header, 1, from.number(),
+                                   static_cast<off_t>(offset), count, &trailer, 1,
+                                   reinterpret_cast<void*>(word));
+        };
+        if (in_.below(4) == 0)
+            std::thread(begin).join();
+        else
+            begin();
+        to.close_over();
+        return id;
+    }
+
+    void cut() {
+        if (file_->size < file_bytes_max) {
+            file_ = std::make_shared<file>();
+            return;
+        }
+        file_->size = in_.below(file_bytes_max);
+        in_.tell("the file ends at ", file_->size);
+        for (auto& to : all_) {
+            for (auto& each : to->line) {
+                if (each->of != file_ || each->sent) continue;
+                const auto offset =
+                    static_cast<std::size_t>(each->body.data() - any_bytes().data());
+                const std::size_t left = file_->size - std::min(file_->size, offset);
+                each->body_min = std::min(each->body_min, left);
+            }
+            to->close_over();
+        }
+        KEVRING_MODEL_CHECK(
+            in_, ::ftruncate(file_->number.number(), static_cast<off_t>(file_->size)) == 0);
+    }
+
+    void close_far(std::shared_ptr<stream_of_files>& of) {
+        if (of->far_open) {
+            in_.tell("the far end goes of ", of->peers.near());
+            of->far_open = false;
+            of->peers.close_far();
+        } else {
+            of = std::make_shared<stream_of_files>(in_.below(2) == 0);
+        }
+    }
+
+    // Everything that was asked for is over: one more, for another queue, goes behind it.
+    void settle(stream_of_files& of) {
+        queue other;
+        while (of.far_open && in_.failed_at.empty()) {
+            const stretch mark{random_bytes(16), {}, {}, file_, 0};
+            KEVRING_MODEL_CHECK(in_, start(other.number(), of, mark, 0, 0, 1) > 0);
+            ukevent got{};
+            do {
+                std::array<pollfd, 2> either{pollfd{of.peers.far(), POLLIN, 0},
+                                             pollfd{other.number(), POLLIN, 0}};
+                KEVRING_MODEL_CHECK(in_, ::poll(either.data(), either.size(), 60'000) > 0);
+                KEVRING_MODEL_CHECK(in_, of.far_reads(~std::size_t{0}));
+            } while (in_.failed_at.empty() &&
+                     kevent_get_events(other.number(), 1, 1, no_time, &got, 0) == 0);
+            stretch& end = *of.line.back();
+            end.sent = got.ret_data[0];
+            KEVRING_MODEL_CHECK(in_, of.far_reads(~std::size_t{0}));
+            if (is_broken(got) && error_of(got) == -ECANCELED && end.may_cancel) continue;
+            KEVRING_MODEL_CHECK(in_, is_done(got) && of.may_be_past(of.line.size() - 1));
+            for (auto& each : of.line) each->over = true;
+            of.was_stopped = false;
+            return;
+        }
+    }
+
+    std::array<std::shared_ptr<stream_of_files>, 2> all_;
+    std::shared_ptr<file> file_;
+    bool settled_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<origins> make_file_transfers(run& in) {
+    return std::make_unique<file_transfers>(in);
+}
+
+}  // namespace kevent_model
