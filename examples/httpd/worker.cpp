@@ -127,10 +127,11 @@ void worker::accept_rest(door& from) {
     };
     const std::lock_guard alone(shared_.last_accept);  // another loop may have the same socket
     if (!set_timeout(1)) return;
-    // Only while one is there: who comes from now on wakes the others, and a wait for each would
-    // hold this loop up for as long as clients come.
+    // Only those that are there: who comes from now on wakes the others, and to wait for each, or
+    // to take whoever comes, would hold this loop up for as long as clients come.
     pollfd waiting{.fd = socket, .events = POLLIN, .revents = 0};
-    while (::poll(&waiting, 1, 0) == 1) {
+    const int count_max = kevring::listener_options().backlog;
+    for (int count = 0; count < count_max && ::poll(&waiting, 1, 0) == 1; ++count) {
         kevring::fd client(::accept4(socket, nullptr, nullptr, SOCK_CLOEXEC));
         if (client)
             welcome(kevring::socket(ring_, std::move(client)));
