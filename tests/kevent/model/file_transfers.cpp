@@ -41,7 +41,9 @@ struct stretch {
     std::shared_ptr<file> of;
     std::size_t body_min;     // less than the body once the file has been cut
     bool removed = false;     // may end anywhere
-    bool may_cancel = false;  // one before it was removed: may end before its first byte
+    bool may_fail = false;    // its file was cut: whoever looked in the middle of that saw one
+                              // that was written over
+    bool may_cancel = false;  // after one that was removed or failed: may end before its first byte
     bool over = false;        // for certain
     std::optional<std::uint64_t> sent = {};  // as its event said
 
@@ -50,7 +52,7 @@ struct stretch {
     bool is_cut() const { return body_min < body.size(); }
     /// All that may come next is its next byte.
     bool goes_on(std::size_t at) const {
-        const bool can_end = removed || (sent && *sent != size());
+        const bool can_end = removed || may_fail || (sent && *sent != size());
         return !can_end && at != 0 && at < size() && (at < header.size() + body_min || !is_cut());
     }
     bool has_at(std::size_t at, char byte) const {
@@ -98,6 +100,11 @@ public:
         close_over();
         return true;
     }
+    /// What is behind this one may be given up.
+    void may_stop_at(std::size_t index) {
+        was_stopped = true;
+        for (std::size_t i = index + 1; i < line.size(); ++i) line[i]->may_cancel = true;
+    }
     /// What is known of the stretches has changed.
     void close_over() {
         begins_.assign(line.size() + 1, false);
@@ -111,9 +118,9 @@ public:
             if (in.is_cut() && from.at >= in.header.size() && from.at < in.body_end() &&
                 body_done >= in.body_min && (!in.sent || *in.sent == from.at + in.trailer.size()))
                 skip_to_trailer(from);
-            const bool can_end =
-                in.sent ? *in.sent == from.at - from.skipped
-                        : from.at == in.size() || in.removed || (in.may_cancel && from.at == 0);
+            const bool can_end = in.sent ? *in.sent == from.at - from.skipped
+                                         : from.at == in.size() || in.removed || in.may_fail ||
+                                               (in.may_cancel && from.at == 0);
             if (!can_end || begins_[from.index + 1]) continue;
             begins_[from.index + 1] = true;
             at_.push_back({from.index + 1, 0, 0});
@@ -129,7 +136,7 @@ public:
 
     ends peers = ends::sockets();
     bool far_open = true;
-    bool was_stopped = false;  // by a REMOVE, and others may stand behind that one
+    bool was_stopped = false;  // maybe, and those behind would be given up
     std::vector<std::shared_ptr<stretch>> line;
 
 private:
@@ -177,9 +184,7 @@ public:
     void modified(const ukevent&) override {}
     void removed() override {
         of().removed = true;
-        if (of().over) return;
-        to_->was_stopped = true;
-        for (std::size_t i = index_ + 1; i < to_->line.size(); ++i) to_->line[i]->may_cancel = true;
+        if (!of().over) to_->may_stop_at(index_);
     }
 
     void check_record(const ukevent& got) override {
@@ -190,10 +195,11 @@ public:
         if (listed && !is_broken && sent == 0) return;
         KEVRING_MODEL_CHECK(in_, sent <= of().size());
         if (is_broken) {
-            const bool is_cancelled = error_of(got) == -ECANCELED;
+            const bool is_cancelled = error_of(got) == -ECANCELED || error_of(got) == -EIO;
             const bool is_gone = error_of(got) == -EPIPE || error_of(got) == -ECONNRESET;
-            KEVRING_MODEL_CHECK(
-                in_, is_gone ? !to_->far_open : is_cancelled && of().may_cancel && sent == 0);
+            KEVRING_MODEL_CHECK(in_, is_gone ? !to_->far_open
+                                             : (is_cancelled && of().may_cancel && sent == 0) ||
+                                                   (error_of(got) == -EIO && of().may_fail));
         } else {
             KEVRING_MODEL_CHECK(in_, sent + of().body.size() >= of().size() + of().body_min);
         }
@@ -322,12 +328,14 @@ private:
         file_->size = in_.below(file_bytes_max);
         in_.tell("the file ends at ", file_->size);
         for (auto& to : all_) {
-            for (auto& each : to->line) {
-                if (each->of != file_ || each->sent) continue;
-                const auto offset =
-                    static_cast<std::size_t>(each->body.data() - any_bytes().data());
+            for (std::size_t i = 0; i < to->line.size(); ++i) {
+                stretch& each = *to->line[i];
+                if (each.of != file_ || each.over) continue;
+                const auto offset = static_cast<std::size_t>(each.body.data() - any_bytes().data());
                 const std::size_t left = file_->size - std::min(file_->size, offset);
-                each->body_min = std::min(each->body_min, left);
+                each.body_min = std::min(each.body_min, left);
+                each.may_fail = true;
+                to->may_stop_at(i);
             }
             to->close_over();
         }
@@ -362,7 +370,7 @@ private:
             stretch& end = *of.line.back();
             end.sent = got.ret_data[0];
             KEVRING_MODEL_CHECK(in_, of.far_reads(~std::size_t{0}));
-            if (is_broken(got) && error_of(got) == -ECANCELED && end.may_cancel) continue;
+            if (is_broken(got) && end.may_cancel) continue;
             KEVRING_MODEL_CHECK(in_, is_done(got) && of.may_be_past(of.line.size() - 1));
             for (auto& each : of.line) each->over = true;
             of.was_stopped = false;
