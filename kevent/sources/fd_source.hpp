@@ -22,9 +22,9 @@ public:
     ~fd_source() override;
 
     int arm() override;
-    readiness test() final;
+    readiness test() override;
     void disarm() noexcept override;
-    bool arm_tests() const noexcept final { return true; }
+    bool arm_tests() const noexcept override { return true; }
 
 protected:
     using source::source;

@@ -22,6 +22,11 @@ public:
         hold(std::move(timer));
     }
 
+    // As with TIMER, so MODIFY fires it.
+    readiness test() override { return readiness::ready; }
+    readiness test_added() override { return readiness::not_ready; }
+    bool arm_tests() const noexcept override { return false; }
+
     bool collecting() noexcept override {
         std::uint64_t count = 0;
         const bool any = ::read(held().number(), &count, sizeof count) == sizeof count;

@@ -170,6 +170,27 @@ TEST_CASE("a timer with an interval says how often it expired", "[kevent][posix_
     CHECK(q.silent());
 }
 
+TEST_CASE("MODIFY and READY fire a timer that has not expired", "[kevent][posix_timer]") {
+    queue q;
+    const itimerspec when{{60, 0}, {60, 0}};
+    const long id = kevent_timer_create(q.number(), CLOCK_MONOTONIC, &when, 0, nullptr);
+    REQUIRE(id > 0);
+    ukevent key = record(KEVENT_POSIX_TIMER, 0, KEVENT_MASK_ALL);
+    key.id.raw_u64 = static_cast<std::uint64_t>(id);
+    CHECK(q.silent());
+
+    if (GENERATE(true, false)) {
+        CHECK(q.modify(key).ret_flags == KEVENT_RET_DONE);
+    } else {
+        q.ready(key);
+    }
+
+    const ukevent got = q.get_one();
+    CHECK(got.ret_flags == KEVENT_RET_DONE);
+    CHECK(got.ret_data[0] == 0);
+    CHECK(q.silent());
+}
+
 TEST_CASE("a timer that cannot be made says why", "[kevent][posix_timer]") {
     queue q;
     itimerspec when{};
