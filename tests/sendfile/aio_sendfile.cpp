@@ -15,8 +15,8 @@ using kevent_test::is_broken;
 using kevent_test::is_done;
 using kevring::testing::difference;
 using kevring::testing::more_than_a_socket_holds;
+using kevring::testing::narrowed;
 using kevring::testing::pattern;
-using kevring::testing::set_small_buffers;
 using kevring::testing::stream_pair;
 using kevring::testing::test_file;
 
@@ -114,8 +114,7 @@ TEST_CASE("offset and count are kept to, and a short file ends where it ends",
 
 TEST_CASE("a reset in mid-transfer gives one record, broken", "[sendfile][aio][K-117]") {
     kevent_test::queue q;
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const test_file file(pattern(more_than_a_socket_holds));
     REQUIRE(aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0,
                          more_than_a_socket_holds) > 0);
@@ -152,8 +151,7 @@ TEST_CASE("both descriptors may be closed straight after the call", "[sendfile][
 TEST_CASE("a file that is cut on the way ends the transfer at its new end, and no other",
           "[sendfile][aio][K-116]") {
     kevent_test::queue q;
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const std::string bytes = pattern(more_than_a_socket_holds);
     const std::size_t left = more_than_a_socket_holds - 5000;
     const test_file cut(bytes);
@@ -186,8 +184,7 @@ TEST_CASE("a file that is cut on the way ends the transfer at its new end, and n
 TEST_CASE("a file that is cut behind the range of a transfer does not concern it",
           "[sendfile][aio]") {
     kevent_test::queue q;
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const std::string bytes = pattern(more_than_a_socket_holds);
     const test_file file(bytes + "more");
     REQUIRE(aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, bytes.size()) >
@@ -218,8 +215,7 @@ TEST_CASE("a transfer has one event, whatever MODIFY says", "[sendfile][aio]") {
 
 TEST_CASE("READY of a transfer tells how it has ended, or nothing", "[sendfile][aio]") {
     kevent_test::queue q;
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const std::string bytes = pattern(more_than_a_socket_holds);
     const test_file file(bytes);
     const auto send = [&](std::size_t count) {
@@ -317,8 +313,7 @@ TEST_CASE("two transfers with headers on one socket follow one another", "[sendf
 TEST_CASE("a full socket is waited for, blocking or not, and stays as it was",
           "[sendfile][aio][K-121]") {
     kevent_test::queue q;
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const bool nonblocking = GENERATE(true, false);
     if (nonblocking) ::fcntl(ends.near.number(), F_SETFL, O_RDWR | O_NONBLOCK);
     const std::string bytes = pattern(more_than_a_socket_holds);
@@ -337,8 +332,7 @@ TEST_CASE("a full socket is waited for, blocking or not, and stays as it was",
 
 TEST_CASE("REMOVE stops a transfer, and no event comes", "[sendfile][aio]") {
     kevent_test::queue q;
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const test_file file(pattern(more_than_a_socket_holds));
     const long cookie = aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0,
                                      more_than_a_socket_holds);

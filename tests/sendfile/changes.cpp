@@ -20,12 +20,10 @@ namespace {
 // `change` has been called.
 struct held_transfer {
     path_option path = any_path();
-    stream_pair ends = stream_pair::tcp();
+    stream_pair ends = narrowed(stream_pair::tcp());
     std::string bytes = pattern(more_than_a_socket_holds);
     test_file file{bytes};
     send_options options = by(path);
-
-    held_transfer() { set_small_buffers(ends); }
 
     exchange run(const std::function<void()>& change);
 
@@ -168,10 +166,9 @@ namespace {
 // A transfer, by each path, to a peer that never reads.
 struct unread_transfer {
     path_option path = any_path();
-    stream_pair ends = any_stream();
+    stream_pair ends = narrowed(any_stream());
     test_file file{pattern(more_than_a_socket_holds)};
 
-    unread_transfer() { set_small_buffers(ends); }
     task<send_report> send(ring& on) {
         return send_file(on, ends.near, file.native(), whole, by(path));
     }

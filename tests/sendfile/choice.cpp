@@ -204,10 +204,7 @@ TEST_CASE("many transfers together move no more in a turn than a few", "[sendfil
     const test_file file(bytes);
     watching_kernel system;
     std::vector<stream_pair> ends;
-    for (std::size_t i = 0; i < transfer_count; ++i) {
-        ends.push_back(stream_pair::tcp());
-        set_small_buffers(ends.back());  // small, but for a whole step
-    }
+    for (std::size_t i = 0; i < transfer_count; ++i) ends.push_back(narrowed(stream_pair::tcp()));
     std::size_t ended_count = 0;
 
     on_ring(
@@ -518,8 +515,7 @@ TEST_CASE("a client that does not read holds one window of memory at most", "[se
     const send_path path = GENERATE(send_path::send, send_path::sendfile, send_path::read_send,
                                     send_path::splice, send_path::zero_copy);
     INFO(name_of(path));
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const test_file file(pattern(more_than_a_socket_holds));
 
     on_ring([&](ring& on) -> task<void> {

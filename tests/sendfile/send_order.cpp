@@ -48,8 +48,7 @@ TEST_CASE("transfers in one order follow one another, each contiguous", "[sendfi
 TEST_CASE("a transfer that fails half-way ends those behind it in the order", "[sendfile][order]") {
     const path_option path = any_path();
     INFO(text_of(path));
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const test_file file(pattern(more_than_a_socket_holds));
     const test_file small(pattern(10));
 
@@ -83,8 +82,7 @@ TEST_CASE("a transfer that fails half-way ends those behind it in the order", "[
 
 TEST_CASE("a transfer that is stopped while it waits in the order leaves the line whole",
           "[sendfile][order]") {
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const std::string bytes = pattern(more_than_a_socket_holds);
     const test_file file(bytes);
     const test_file small("tail");

@@ -117,10 +117,12 @@ struct stream_pair {
 /// So that a transfer of this many bytes waits for its peer.
 inline constexpr std::size_t more_than_a_socket_holds = 16 * 1024 * 1024;
 
-inline void set_small_buffers(const stream_pair& ends) {
+/// With buffers that hold a step, and no more than that.
+inline stream_pair narrowed(stream_pair ends) {
     const int bytes = 256 * 1024;
     ::setsockopt(ends.near.number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     ::setsockopt(ends.far.number(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    return ends;
 }
 
 inline stream_pair any_stream() {

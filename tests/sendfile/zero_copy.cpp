@@ -246,8 +246,7 @@ TEST_CASE("a ring ends without the notices of a peer that is silent, and its byt
           "[sendfile][choice][zero_copy]") {
     const bool registered = GENERATE(true, false);
     INFO((registered ? "registered" : "plain"));
-    stream_pair ends = stream_pair::tcp();
-    set_small_buffers(ends);
+    stream_pair ends = narrowed(stream_pair::tcp());
     const std::string bytes = pattern(more_than_a_socket_holds);
     const test_file file(bytes);
     scripted_kernel system;

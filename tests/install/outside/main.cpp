@@ -8,6 +8,7 @@
 using namespace std::chrono_literals;
 
 kevring::task<int> say() {
+    // Takes the ring through a turn: all that it needs is linked.
     const auto slept = co_await kevring::sleep_for(1ms);
     co_return slept&& std::puts(kevring::version()) >= 0 ? 0 : 1;
 }

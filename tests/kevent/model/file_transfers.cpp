@@ -227,11 +227,9 @@ public:
     }
 
     bool has_type(std::uint32_t type) const override { return type == KEVENT_AIO; }
-    std::optional<ukevent> random_request() override { return std::nullopt; }
     std::uint32_t random_event(std::uint32_t) override {
         return in_.below(2) == 0 ? 1 : KEVENT_MASK_ALL;
     }
-    std::optional<ukevent> add(const ukevent&) override { return std::nullopt; }
 
     void act() override {
         auto& to = all_[in_.below(all_.size())];

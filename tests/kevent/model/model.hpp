@@ -129,11 +129,12 @@ public:
     virtual ~origins() = default;
 
     virtual bool has_type(std::uint32_t type) const = 0;
-    /// Null where nothing can be asked for. Flags and the user's word are the caller's.
-    virtual std::optional<ukevent> random_request() = 0;
+    /// Null where nothing can be asked for: some types are registered by calls of their own. Flags
+    /// and the user's word are the caller's.
+    virtual std::optional<ukevent> random_request() { return std::nullopt; }
     virtual std::uint32_t random_event(std::uint32_t type) = 0;
     /// What ADD answers; null: it is registered from now on.
-    virtual std::optional<ukevent> add(const ukevent& request) = 0;
+    virtual std::optional<ukevent> add(const ukevent&) { return std::nullopt; }
     /// Something happens to an origin.
     virtual void act() = 0;
     /// A call has found nothing ready: so it has seen all that the kernel had to say.

@@ -161,9 +161,7 @@ public:
     }
 
     bool has_type(std::uint32_t type) const override { return type == KEVENT_NAIO; }
-    std::optional<ukevent> random_request() override { return std::nullopt; }
     std::uint32_t random_event(std::uint32_t) override { return KEVENT_SOCKET_RECV; }
-    std::optional<ukevent> add(const ukevent&) override { return std::nullopt; }
 
     void act() override {
         auto& of = all_[in_.below(all_.size())];
