@@ -9,6 +9,31 @@
 namespace kevring::detail {
 namespace {
 
+// From this much on the segments that are saved are worth three calls more.
+constexpr std::uint64_t corked_bytes_min = 512 * 1024;
+
+// Holds back what is less than a segment while one transfer goes out in many pieces.
+//
+// sendfile(2) hands TCP 64 KiB at a time, which is no whole number of segments, and MSG_MORE holds
+// the rest only until an acknowledgement comes in between. A rate is kept by waiting, and what was
+// released must not wait for the next step: then nothing is held.
+class corked {
+public:
+    explicit corked(transfer& of) noexcept : of_(of) {
+        const bool is_worth_it = of.plan.file_left() >= corked_bytes_min && !of.pace.limited();
+        holds_ = is_worth_it && of.on.system().cork(of.socket.number()) > 0;
+    }
+    corked(const corked&) = delete;
+    corked& operator=(const corked&) = delete;
+    ~corked() {
+        if (holds_) of_.on.system().uncork(of_.socket.number());
+    }
+
+private:
+    transfer& of_;
+    bool holds_;
+};
+
 // Errors with which sendfile(2) says "not with these descriptors".
 bool says_unsupported(ssize_t answer) noexcept {
     return answer == -EINVAL || answer == -ENOSYS || answer == -EOPNOTSUPP || answer == -ESPIPE;
@@ -28,6 +53,7 @@ task<std::error_code> carry_by_sendfile(transfer& of) {
         co_return std::error_code{};
     }
     quiet_broken_pipes();
+    const corked held(of);
     bool has_moved = false;
     while (!of.plan.done()) {
         const send_step frame = of.plan.single(0);

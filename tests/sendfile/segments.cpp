@@ -1,0 +1,120 @@
+// What leaves the socket as segments: TCP_CORK around what sendfile(2) sends in many pieces.
+#include "tests/sendfile/transfer_test.hpp"
+
+#include <kevring/runtime/kernel.hpp>
+
+#include <cerrno>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+using namespace kevring;
+using namespace kevring::testing;
+
+namespace {
+
+bool is_corked(int socket) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    REQUIRE(::getsockopt(socket, IPPROTO_TCP, TCP_CORK, &value, &size) == 0);
+    return value != 0;
+}
+
+// Passes on to Linux, and notes how the socket was at each call.
+class looking_kernel : public kernel {
+public:
+    std::vector<bool> corked;
+    int fails_from_second_call = 0;
+
+    ssize_t send_file(int socket, int file, off_t* file_offset,
+                      std::size_t count) noexcept override {
+        corked.push_back(is_corked(socket));
+        if (fails_from_second_call != 0 && corked.size() > 1) return -fails_from_second_call;
+        return kernel::send_file(socket, file, file_offset, count);
+    }
+};
+
+send_options by_sendfile() { return by(send_path::sendfile); }
+
+}  // namespace
+
+TEST_CASE("a large file leaves in whole segments, and nothing is held back after it",
+          "[sendfile][segments]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(1'500'000);
+    const test_file file(bytes);
+    looking_kernel system;
+    send_options options = by_sendfile();
+    options.header = "header";
+    options.trailer = "trailer";
+
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size() + 13, system);
+
+    CHECK(difference(got.received, "header" + bytes + "trailer").empty());
+    REQUIRE(system.corked.size() >= 6);
+    CHECK(system.corked == std::vector<bool>(system.corked.size(), true));
+    CHECK_FALSE(is_corked(ends.near.number()));
+}
+
+TEST_CASE("a transfer that fails on its way holds nothing back", "[sendfile][segments]") {
+    stream_pair ends = stream_pair::tcp();
+    const test_file file(pattern(1'500'000));
+    looking_kernel system;
+    system.fails_from_second_call = EIO;
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            const send_report report =
+                co_await send_file(on, ends.near, file.native(), whole, by_sendfile());
+
+            CHECK(report.error == std::error_code(EIO, std::system_category()));
+            CHECK_FALSE(is_corked(ends.near.number()));
+        },
+        system);
+    CHECK(system.corked == std::vector<bool>{true, true});
+}
+
+TEST_CASE("a socket that its owner holds back stays so", "[sendfile][segments]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(1'000'000);
+    const test_file file(bytes);
+    const int on = 1;
+    REQUIRE(::setsockopt(ends.near.number(), IPPROTO_TCP, TCP_CORK, &on, sizeof on) == 0);
+
+    const exchange got = send_over(ends, file.native(), whole, by_sendfile(), bytes.size());
+
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(is_corked(ends.near.number()));
+}
+
+// Two calls more are a tenth of what a small file costs; a rate is kept by pauses, in which the
+// peer has what was released.
+TEST_CASE("a small file, and one at a rate, are not held back", "[sendfile][segments]") {
+    stream_pair ends = stream_pair::tcp();
+    send_options options = by_sendfile();
+    const bool has_rate = GENERATE(false, true);
+    const std::string bytes = pattern(has_rate ? 1'000'000 : 200'000);
+    if (has_rate) options.bytes_per_second_max = 100'000'000;
+    const test_file file(bytes);
+    looking_kernel system;
+
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size(), system);
+
+    CHECK(difference(got.received, bytes).empty());
+    REQUIRE_FALSE(system.corked.empty());
+    CHECK(system.corked == std::vector<bool>(system.corked.size(), false));
+}
+
+TEST_CASE("a large file goes through a socket that knows no segments", "[sendfile][segments]") {
+    stream_pair ends = stream_pair::local();
+    const std::string bytes = pattern(1'000'000);
+    const test_file file(bytes);
+
+    const exchange got = send_over(ends, file.native(), whole, by_sendfile(), bytes.size());
+
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(got.report.bytes_by(send_path::sendfile) == bytes.size());
+}
