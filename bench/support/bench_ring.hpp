@@ -77,9 +77,9 @@ public:
     }
 
     // Connections of a listening socket, one completion for each.
-    void accept_all(int listener, std::uint64_t user_data) {
+    void accept_all(int listener, std::uint64_t user_data, int flags = 0) {
         io_uring_sqe& sqe = next();
-        io_uring_prep_multishot_accept(&sqe, listener, nullptr, nullptr, SOCK_CLOEXEC);
+        io_uring_prep_multishot_accept(&sqe, listener, nullptr, nullptr, SOCK_CLOEXEC | flags);
         sqe.user_data = user_data;
     }
 
