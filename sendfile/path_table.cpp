@@ -25,7 +25,7 @@ constexpr std::array path_table{
     path_row{send_path::zero_copy, "zero_copy", send_reason::asked_for,
              [](transfer& of) noexcept {
                  const std::uint64_t min = of.options.zero_copy_bytes_min;
-                 return min > 0 && (of.plan.file_sent() > 0 || of.plan.file_left() >= min);
+                 return min > 0 && of.plan.file_sent() + of.plan.file_left() >= min;
              },
              carry_by_zero_copy},
     path_row{send_path::send, "send", send_reason::small,

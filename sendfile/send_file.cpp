@@ -120,7 +120,11 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
             co_await give_hint(on, file, seen.range, POSIX_FADV_SEQUENTIAL);
         else if (options.hint == cache_hint::will_need)
             co_await give_hint(on, file, seen.range, POSIX_FADV_WILLNEED);
-        error = co_await carry_to_end(transfer);
+        // Frames of coroutines that would never suspend are a tenth of what 64 KiB cost.
+        if (const std::optional<std::error_code> ended = detail::carry_at_once(transfer))
+            error = *ended;
+        else
+            error = co_await carry_to_end(transfer);
         if (options.hint == cache_hint::drop_after)
             co_await give_hint(on, file, seen.range, POSIX_FADV_DONTNEED);
     }

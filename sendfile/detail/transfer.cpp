@@ -31,9 +31,12 @@ std::uint64_t moment_of(const ring& on) noexcept {
     return on.counters().turns + on.counters().enters;
 }
 
-// What all transfers together move inside one turn of the loop before the others give way: about
-// 120 us of sendfile(2), so that nobody waits for long.
-constexpr std::size_t turn_bytes_max = 1024 * 1024;
+// What all transfers together move inside one turn of the loop before the others give way: some
+// 250 us of sendfile(2), so that nobody waits for long.
+constexpr std::size_t turn_bytes_max = 2 * 1024 * 1024;
+
+// From so many bytes on, the segments that are saved are worth three calls more.
+constexpr std::uint64_t corked_bytes_min = 512 * 1024;
 
 // An answer about the page cache is good for so long: memory is not reclaimed that fast.
 constexpr std::int64_t answer_lasts_ns = 10'000'000;
@@ -218,6 +221,31 @@ std::error_code transfer::end_with_file() noexcept {
     return {};
 }
 
+bool transfer::may_call_directly() noexcept {
+    if (options.is_nonblocking) return true;
+    if (calls_directly_) return *calls_directly_;
+    kernel& system = on.system();
+    if (!options.keep_blocking) {
+        calls_directly_ = system.make_nonblocking(socket.number()) >= 0;
+    } else {
+        const int flags = system.status_flags(socket.number());
+        calls_directly_ = flags >= 0 && (flags & O_NONBLOCK) != 0;
+    }
+    return *calls_directly_;
+}
+
+// sendfile(2) hands TCP 64 KiB at a time, which is no whole number of segments, and MSG_MORE holds
+// the rest only until an acknowledgement comes in between. A rate is kept by waiting, and what was
+// released must not wait for the next step: then nothing is held.
+void transfer::hold_segments() noexcept {
+    if (holds_segments_ || plan.file_left() < corked_bytes_min || pace.limited()) return;
+    holds_segments_ = on.system().cork(socket.number()) > 0;
+}
+
+void transfer::release_segments() noexcept {
+    if (std::exchange(holds_segments_, false)) on.system().uncork(socket.number());
+}
+
 std::error_code transfer::stopped() const noexcept {
     switch (scope.cause()) {
         case stop_cause::none: return {};
@@ -350,23 +378,19 @@ task<std::error_code> wait_for_turn(transfer& of, bool has_moved) {
             if (!slept) co_return slept.error();
             of.forget_window();
         }
-    } else if (turn_account& account = account_of(of.on);
-               has_moved || account.anybody_waits() || account.use(0)) {
-        turn_account::place in_line(account);
+    } else if (has_moved || !turn_is_free(of)) {
+        turn_account::place in_line(account_of(of.on));
         co_await in_line;
     }
     co_return of.stopped();
 }
 
-void count_in_turn(ring& on, std::size_t byte_count) { account_of(on).use(byte_count); }
-
-bool may_call_directly(transfer& of) noexcept {
-    if (of.options.is_nonblocking) return true;
-    kernel& system = of.on.system();
-    if (!of.options.keep_blocking) return system.make_nonblocking(of.socket.number()) >= 0;
-    const int flags = system.status_flags(of.socket.number());
-    return flags >= 0 && (flags & O_NONBLOCK) != 0;
+bool turn_is_free(const transfer& of) {
+    turn_account& account = account_of(of.on);
+    return !of.pace.limited() && !account.anybody_waits() && !account.use(0);
 }
+
+void count_in_turn(ring& on, std::size_t byte_count) { account_of(on).use(byte_count); }
 
 void quiet_broken_pipes() noexcept {
     thread_local bool quiet = false;

@@ -14,6 +14,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <system_error>
 
@@ -37,6 +38,9 @@ public:
           options(options),
           scope(scope),
           pace(options.bytes_per_second_max, options.bytes_per_second_max == 0 ? 0 : on.now_ns()) {}
+    transfer(const transfer&) = delete;
+    transfer& operator=(const transfer&) = delete;
+    ~transfer() { release_segments(); }
 
     // Constant.
     ring& on;
@@ -75,6 +79,18 @@ public:
 
     // Doing.
 
+    /// Whether direct calls on the socket say that it is full rather than wait; makes them so
+    /// unless the options forbid it. Requests of the ring wait in the kernel either way.
+    bool may_call_directly() noexcept;
+    /// Holds back what is less than a segment, where that saves more than it costs, until
+    /// release_segments() or the end of the transfer.
+    void hold_segments() noexcept;
+    void release_segments() noexcept;
+    /// Bytes have gone by direct calls, and nobody else has run since.
+    bool has_moved = false;
+    /// The socket took no more when it was last asked.
+    bool is_full = false;
+
     /// How many bytes of the file a step may have, of `unlimited`.
     std::size_t step_bytes_max(std::size_t unlimited) const noexcept {
         return pace.step_bytes_max(unlimited);
@@ -102,6 +118,8 @@ private:
     bool window_resident_ = false;
     bool forced_ = false;
     bool watched_ = false;
+    bool holds_segments_ = false;
+    std::optional<bool> calls_directly_;
     unsigned refused_ = 0;
     std::uint64_t seen_at_ = 0;
     file_version version_;
@@ -147,12 +165,11 @@ task<std::error_code> wait_writable(transfer& of);
 /// the order in which they came, in as many turns as it takes. Fails when the transfer is stopped.
 task<std::error_code> wait_for_turn(transfer& of, bool has_moved);
 
+/// Whether wait_for_turn() has nothing to wait for, unless the transfer `has_moved`.
+bool turn_is_free(const transfer& of);
+
 /// Accounts for work done inside a turn of the loop.
 void count_in_turn(ring& on, std::size_t byte_count);
-
-/// Whether direct calls on the socket say that it is full rather than wait; makes them so unless
-/// the options forbid it. Requests of the ring wait in the kernel either way.
-bool may_call_directly(transfer& of) noexcept;
 
 /// Keeps SIGPIPE from this thread, which sendfile(2) and splice(2) raise and cannot be told not to.
 void quiet_broken_pipes() noexcept;

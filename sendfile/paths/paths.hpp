@@ -19,6 +19,10 @@ task<std::error_code> carry_by_read_send(transfer& of);
 task<std::error_code> carry_by_splice(transfer& of);
 task<std::error_code> carry_by_zero_copy(transfer& of);
 
+/// Sends what goes without waiting: for most files in memory, all. None: the paths carry on, from
+/// wherever this has come to. May be called before them only.
+std::optional<std::error_code> carry_at_once(transfer& of);
+
 struct path_row {
     send_path path;
     std::string_view name;  // in KEVRING_SEND_PATH, in logs, in tests

@@ -5,33 +5,23 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
+
+#include <sys/socket.h>
 
 namespace kevring::detail {
 namespace {
 
-// From this much on the segments that are saved are worth three calls more.
-constexpr std::uint64_t corked_bytes_min = 512 * 1024;
+// Where direct calls have come to.
+enum class push_end { all_sent, socket_full, turn_over, other_path, failed };
 
-// Holds back what is less than a segment while one transfer goes out in many pieces.
-//
-// sendfile(2) hands TCP 64 KiB at a time, which is no whole number of segments, and MSG_MORE holds
-// the rest only until an acknowledgement comes in between. A rate is kept by waiting, and what was
-// released must not wait for the next step: then nothing is held.
-class corked {
-public:
-    explicit corked(transfer& of) noexcept : of_(of) {
-        const bool is_worth_it = of.plan.file_left() >= corked_bytes_min && !of.pace.limited();
-        holds_ = is_worth_it && of.on.system().cork(of.socket.number()) > 0;
-    }
-    corked(const corked&) = delete;
-    corked& operator=(const corked&) = delete;
-    ~corked() {
-        if (holds_) of_.on.system().uncork(of_.socket.number());
-    }
+struct push_result {
+    push_end end;
+    std::error_code error;
 
-private:
-    transfer& of_;
-    bool holds_;
+    static push_result of_errno(ssize_t negated_errno) noexcept {
+        return {push_end::failed, {static_cast<int>(-negated_errno), std::system_category()}};
+    }
 };
 
 // Errors with which sendfile(2) says "not with these descriptors".
@@ -39,64 +29,113 @@ bool says_unsupported(ssize_t answer) noexcept {
     return answer == -EINVAL || answer == -ENOSYS || answer == -EOPNOTSUPP || answer == -ESPIPE;
 }
 
-}  // namespace
+// As send_now(); less than `step` when the header has very many parts.
+ssize_t push_frame(transfer& of, const send_step& step) noexcept {
+    message_parts message(of, step, {});
+    const bool more = step.more || message.byte_count() < step.byte_count();
+    msghdr header{};
+    header.msg_iov = message.parts().data();
+    header.msg_iovlen = message.parts().size();
+    return of.on.system().send_now(of.socket.number(), header, more ? MSG_MORE : 0);
+}
 
+// Moves on as far as calls go that do not wait: header and trailer, and one window of the file for
+// a turn of the loop, which the transfer has or has yet to wait for.
+//
 // The kernel copies nothing here: what is written to the file between this call and the peer's
 // acknowledgement can reach the peer. check_version() before the last turn finds what was written
 // before it; options.by_copy is for files that are written in place.
-task<std::error_code> carry_by_sendfile(transfer& of) {
+push_result push(transfer& of, bool has_turn) {
     constexpr send_path path = send_path::sendfile;
-    kernel& system = of.on.system();
-    // sendfile(2) on a blocking socket waits in the call for the peer.
-    if (!may_call_directly(of)) {
-        of.refuse(path);
-        co_return std::error_code{};
-    }
-    quiet_broken_pipes();
-    const corked held(of);
-    bool has_moved = false;
     while (!of.plan.done()) {
-        const send_step frame = of.plan.single(0);
-        if (frame.byte_count() > 0) {
-            const std::error_code error = co_await send_frame_now(of, path, frame);
-            if (error) co_return error;
+        if (const send_step frame = of.plan.single(0); frame.byte_count() > 0) {
+            const ssize_t sent = push_frame(of, frame);
+            if (sent >= 0)
+                of.taken(path, static_cast<std::uint64_t>(sent));
+            else if (sent == -EAGAIN)
+                return {push_end::socket_full, {}};
+            else if (sent != -EINTR)
+                return push_result::of_errno(sent);
             continue;
         }
-        const std::error_code stopped = co_await wait_for_turn(of, has_moved);
-        if (stopped) co_return stopped;
-        if (!of.window_is_resident() && !of.forced()) co_return std::error_code{};
+        if (!has_turn) return {push_end::turn_over, {}};
+        if (!of.window_is_resident() && !of.forced()) return {push_end::other_path, {}};
 
         const std::uint64_t window_left = of.window_end() - of.plan.file_offset();
         const send_step step = of.plan.single(std::min<std::size_t>(
             static_cast<std::size_t>(window_left), of.step_bytes_max(window_bytes)));
         if (step.ends_file)
-            if (const std::error_code changed = of.check_version()) co_return changed;
+            if (const std::error_code changed = of.check_version())
+                return {push_end::failed, changed};
 
         auto offset = static_cast<off_t>(step.file_offset);
-        const ssize_t sent =
-            system.send_file(of.socket.number(), of.file.number(), &offset, step.file_bytes);
+        const ssize_t sent = of.on.system().send_file(of.socket.number(), of.file.number(), &offset,
+                                                      step.file_bytes);
         if (sent > 0) {
             of.taken(path, static_cast<std::uint64_t>(sent));
             count_in_turn(of.on, static_cast<std::size_t>(sent));
-            has_moved = true;
-            if (static_cast<std::size_t>(sent) == step.file_bytes) continue;
+            of.has_moved = true;
+            has_turn = false;
             // Short: the socket is full, or the file has ended, which the next call will say.
+            if (static_cast<std::size_t>(sent) < step.file_bytes)
+                return {push_end::socket_full, {}};
         } else if (sent == 0) {
-            co_return send_errc::file_shrank;
-        } else if (sent == -EINTR) {
-            continue;
+            return {push_end::failed, send_errc::file_shrank};
+        } else if (sent == -EAGAIN) {
+            return {push_end::socket_full, {}};
         } else if (says_unsupported(sent)) {
             of.refuse(path);
-            co_return std::error_code{};
-        } else if (sent != -EAGAIN) {
+            return {push_end::other_path, {}};
+        } else if (sent != -EINTR) {
             if (sent == -EPIPE) forget_broken_pipe();
-            co_return std::error_code(static_cast<int>(-sent), std::system_category());
+            return push_result::of_errno(sent);
         }
-        const std::error_code error = co_await wait_writable(of);
-        if (error) co_return error;
-        has_moved = false;  // the wait has let others go first
     }
-    co_return std::error_code{};
+    return {push_end::all_sent, {}};
+}
+
+}  // namespace
+
+std::optional<std::error_code> carry_at_once(transfer& of) {
+    if (of.stopped()) return std::nullopt;
+    const path_choice first = choose_path(of);
+    if (first.row->path != send_path::sendfile || !turn_is_free(of) || !of.may_call_directly())
+        return std::nullopt;
+    of.uses(first.row->path, first.reason);
+    quiet_broken_pipes();
+    of.hold_segments();
+    const push_result pushed = push(of, true);
+    if (pushed.end == push_end::all_sent) return std::error_code{};
+    of.is_full = pushed.end == push_end::socket_full;
+    // A file that has become shorter may be carried on with: its end is looked for elsewhere.
+    const bool goes_on = pushed.error == send_errc::file_shrank && of.options.stop_at_end;
+    if (pushed.end == push_end::failed && !goes_on) return pushed.error;
+    return std::nullopt;
+}
+
+task<std::error_code> carry_by_sendfile(transfer& of) {
+    // sendfile(2) on a blocking socket waits in the call for the peer.
+    if (!of.may_call_directly()) {
+        of.refuse(send_path::sendfile);
+        co_return std::error_code{};
+    }
+    quiet_broken_pipes();
+    of.hold_segments();
+    push_result pushed{push_end::socket_full, {}};
+    if (!std::exchange(of.is_full, false)) pushed = push(of, false);
+    while (pushed.end == push_end::socket_full || pushed.end == push_end::turn_over) {
+        const bool has_turn = pushed.end == push_end::turn_over;
+        std::error_code error;
+        if (has_turn)
+            error = co_await wait_for_turn(of, of.has_moved);
+        else
+            error = co_await wait_writable(of);
+        if (error) co_return error;
+        of.has_moved = false;  // others have gone first
+        pushed = push(of, has_turn);
+    }
+    of.release_segments();
+    co_return pushed.error;
 }
 
 }  // namespace kevring::detail

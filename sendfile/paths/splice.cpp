@@ -43,7 +43,7 @@ task<std::error_code> carry_by_splice(transfer& of) {
     constexpr send_path path = send_path::splice;
     pooled_pipe pipe(of.on.system());
     // splice(2) with SPLICE_F_NONBLOCK waits for a socket all the same, unless O_NONBLOCK is set.
-    if (!pipe || !may_call_directly(of)) {
+    if (!pipe || !of.may_call_directly()) {
         of.refuse(path);
         co_return std::error_code{};
     }

@@ -199,7 +199,7 @@ TEST_CASE("a file in the page cache goes by sendfile in bounded turns", "[sendfi
 // Whoever else has something on the loop waits for one turn, however many transfers there are.
 TEST_CASE("many transfers together move no more in a turn than a few", "[sendfile][choice]") {
     constexpr std::size_t transfer_count = 40;
-    constexpr std::uint64_t turn_bytes = 1024 * 1024 + window;
+    constexpr std::uint64_t turn_bytes = 2 * 1024 * 1024 + window;
     const std::string bytes = pattern(700'000);
     const test_file file(bytes);
     watching_kernel system;
