@@ -180,7 +180,10 @@ void buffer_pool_state::grow(unsigned count) {
 void buffer_pool_state::starved() noexcept {
     ++starved_count_;
     if (closed_) return;
-    grow(buffer_count());
+    // Of a burst, all are refused in one turn: what the first has got may be enough for them.
+    const std::uint64_t turn = ring_.counters().turns;
+    if (offered_count_ == 0 || turn != grown_in_turn_) grow(buffer_count());
+    grown_in_turn_ = turn;
     make_room();
 }
 

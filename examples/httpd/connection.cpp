@@ -302,9 +302,8 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
 kevring::task<bool> connection::send_whole(const request_head& head, const open_file& file,
                                            outbox& out, bool keep) {
     put_whole_head(head, file, out, keep);
-    if (body_bytes_ == 0) co_return true;
-    const byte_range all{.first = 0, .count = file.byte_count};
-    co_return co_await send_bytes(file, all, out);
+    const byte_range all{.first = 0, .count = body_bytes_};  // of HEAD: none
+    return send_bytes(file, all, out);
 }
 
 void connection::put_whole_head(const request_head& head, const open_file& file, outbox& out,
@@ -353,7 +352,11 @@ kevring::task<bool> connection::send_ranges(const request_head& head, const open
 
 // A small piece is appended, and goes out with what follows; a large one takes along what waits.
 kevring::task<bool> connection::send_bytes(const open_file& file, byte_range range, outbox& out) {
-    if (range.count > small_body_bytes) co_return co_await send_large(file, range, out);
+    return range.count > small_body_bytes ? send_large(file, range, out)
+                                          : send_small(file, range, out);
+}
+
+kevring::task<bool> connection::send_small(const open_file& file, byte_range range, outbox& out) {
     const bool roomy = co_await make_room(out, static_cast<std::size_t>(range.count));
     if (!roomy) co_return false;
     count_small(range.count);

@@ -61,6 +61,7 @@ private:
     kevring::task<bool> send_ranges(const request_head& head, const open_file& file,
                                     const byte_ranges& ranges, outbox& out, bool keep);
     kevring::task<bool> send_bytes(const open_file& file, byte_range range, outbox& out);
+    kevring::task<bool> send_small(const open_file& file, byte_range range, outbox& out);
     kevring::task<bool> send_large(const open_file& file, byte_range range, outbox& out);
     kevring::task<bool> flush(outbox& out);
     kevring::task<void> flush_last(outbox& out);

@@ -124,6 +124,7 @@ private:
     feeding_work feeder_{*this};
     bool feeding_ = false;  // the feeder stands in the run queue
     std::uint64_t starved_count_ = 0;
+    std::uint64_t grown_in_turn_ = 0;
     std::size_t holder_count_ = 1;
     unsigned offered_count_ = 0;   // with the kernel, as far as its answers have been seen
     unsigned borrowed_count_ = 0;  // with the program

@@ -60,6 +60,32 @@ TEST_CASE("the pool grows when the kernel finds no buffer", "[runtime][buffer_po
     run_on(on, body);
 }
 
+// Each of them is told that there was no buffer, and all of them in one turn of the loop.
+TEST_CASE("a pool grows by what a burst needs, not by how many it had to refuse",
+          "[runtime][buffer_pool]") {
+    ring on;
+    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 16, .buffer_count_max = 4096});
+    std::vector<socket_pair> pairs(300);
+    for (socket_pair& each : pairs) each.far_sends("x");
+    std::vector<borrowed_buffer> held;
+    const auto receive_one = [&](socket_pair& from) -> task<void> {
+        receive_stream stream(on, from.near(), pool);
+        auto got = co_await stream.next();
+        REQUIRE(got.has_value());
+        held.push_back(std::move(*got));
+    };
+    auto body = [&]() -> task<void> {
+        task_scope receivers(on);
+        for (socket_pair& each : pairs) receivers.spawn(receive_one(each));
+        co_await receivers.join();
+        CHECK(pool.starved_count() > 100);
+        CHECK(pool.buffer_count() >= 300);
+        CHECK(pool.buffer_count() <= 600);
+        held.clear();
+    };
+    run_on(on, body);
+}
+
 TEST_CASE("a pool gives memory back when a burst is over", "[runtime][buffer_pool]") {
     ring on;
     buffer_pool pool(on, {.buffer_bytes = 4096, .buffer_count = 4, .buffer_count_max = 512});
