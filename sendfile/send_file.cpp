@@ -61,9 +61,14 @@ task<void> give_hint(ring& on, fd_ref file, file_range range, int advice) {
 task<std::error_code> carry_all(detail::transfer& of) {
     while (!of.plan.done()) {
         if (const std::error_code error = of.stopped()) co_return error;
-        const detail::path_choice next = detail::choose_path(of);
-        of.uses(next.row->path, next.reason);
-        const std::error_code error = co_await next.row->carry(of);
+        std::error_code error;
+        if (of.is_under_way) {
+            error = co_await detail::carry_by_sendfile(of);
+        } else {
+            const detail::path_choice next = detail::choose_path(of);
+            of.uses(next.row->path, next.reason);
+            error = co_await next.row->carry(of);
+        }
         if (error) co_return error;
     }
     co_return std::error_code{};
@@ -125,6 +130,7 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
             error = *ended;
         else
             error = co_await carry_to_end(transfer);
+        transfer.release_segments();
         if (options.hint == cache_hint::drop_after)
             co_await give_hint(on, file, seen.range, POSIX_FADV_DONTNEED);
     }

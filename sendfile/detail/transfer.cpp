@@ -223,15 +223,10 @@ std::error_code transfer::end_with_file() noexcept {
 
 bool transfer::may_call_directly() noexcept {
     if (options.is_nonblocking) return true;
-    if (calls_directly_) return *calls_directly_;
     kernel& system = on.system();
-    if (!options.keep_blocking) {
-        calls_directly_ = system.make_nonblocking(socket.number()) >= 0;
-    } else {
-        const int flags = system.status_flags(socket.number());
-        calls_directly_ = flags >= 0 && (flags & O_NONBLOCK) != 0;
-    }
-    return *calls_directly_;
+    if (!options.keep_blocking) return system.make_nonblocking(socket.number()) >= 0;
+    const int flags = system.status_flags(socket.number());
+    return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
 
 // sendfile(2) hands TCP 64 KiB at a time, which is no whole number of segments, and MSG_MORE holds

@@ -14,7 +14,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <system_error>
 
@@ -90,6 +89,8 @@ public:
     bool has_moved = false;
     /// The socket took no more when it was last asked.
     bool is_full = false;
+    /// carry_at_once() has begun what carry_by_sendfile() is to carry on.
+    bool is_under_way = false;
 
     /// How many bytes of the file a step may have, of `unlimited`.
     std::size_t step_bytes_max(std::size_t unlimited) const noexcept {
@@ -119,7 +120,6 @@ private:
     bool forced_ = false;
     bool watched_ = false;
     bool holds_segments_ = false;
-    std::optional<bool> calls_directly_;
     unsigned refused_ = 0;
     std::uint64_t seen_at_ = 0;
     file_version version_;

@@ -97,7 +97,7 @@ push_result push(transfer& of, bool has_turn) {
 }  // namespace
 
 std::optional<std::error_code> carry_at_once(transfer& of) {
-    if (of.stopped()) return std::nullopt;
+    if (of.plan.done() || of.stopped()) return std::nullopt;
     const path_choice first = choose_path(of);
     if (first.row->path != send_path::sendfile || !turn_is_free(of) || !of.may_call_directly())
         return std::nullopt;
@@ -107,6 +107,8 @@ std::optional<std::error_code> carry_at_once(transfer& of) {
     const push_result pushed = push(of, true);
     if (pushed.end == push_end::all_sent) return std::error_code{};
     of.is_full = pushed.end == push_end::socket_full;
+    of.is_under_way = of.is_full || pushed.end == push_end::turn_over;
+    if (!of.is_under_way) of.release_segments();  // another path may wait for a disk
     // A file that has become shorter may be carried on with: its end is looked for elsewhere.
     const bool goes_on = pushed.error == send_errc::file_shrank && of.options.stop_at_end;
     if (pushed.end == push_end::failed && !goes_on) return pushed.error;
@@ -115,7 +117,7 @@ std::optional<std::error_code> carry_at_once(transfer& of) {
 
 task<std::error_code> carry_by_sendfile(transfer& of) {
     // sendfile(2) on a blocking socket waits in the call for the peer.
-    if (!of.may_call_directly()) {
+    if (!std::exchange(of.is_under_way, false) && !of.may_call_directly()) {
         of.refuse(send_path::sendfile);
         co_return std::error_code{};
     }

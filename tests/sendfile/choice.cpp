@@ -196,6 +196,33 @@ TEST_CASE("a file in the page cache goes by sendfile in bounded turns", "[sendfi
     CHECK(system.page_questions >= 12);
 }
 
+// The last bytes would fit one send; they are in memory, and on their way.
+TEST_CASE("the rest of a file that sendfile has begun stays with it", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(GENERATE(270'000U, 290'000U, 300'000U));
+    const test_file file(bytes);
+
+    const exchange got = send_over(ends, file.native(), whole, send_options(), bytes.size());
+
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(got.report.path_changes == 0);
+    CHECK(got.report.bytes_by(send_path::sendfile) == bytes.size());
+}
+
+TEST_CASE("nothing to send leaves the socket alone", "[sendfile][choice]") {
+    stream_pair ends = stream_pair::tcp();
+    const test_file file(pattern(10));
+
+    on_ring([&](ring& on) -> task<void> {
+        const file_range nothing{0, 0};
+        const send_report report =
+            co_await send_file(on, ends.near, file.native(), nothing, by(send_path::sendfile));
+        CHECK(report.error == std::error_code{});
+        CHECK((::fcntl(ends.near.number(), F_GETFL) & O_NONBLOCK) == 0);
+        CHECK(report.reason() == send_reason::none);
+    });
+}
+
 // Whoever else has something on the loop waits for one turn, however many transfers there are.
 TEST_CASE("many transfers together move no more in a turn than a few", "[sendfile][choice]") {
     constexpr std::size_t transfer_count = 40;

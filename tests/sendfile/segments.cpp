@@ -4,7 +4,8 @@
 #include <kevring/runtime/kernel.hpp>
 
 #include <cerrno>
-#include <functional>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -27,13 +28,40 @@ bool is_corked(int socket) {
 class looking_kernel : public kernel {
 public:
     std::vector<bool> corked;
+    std::vector<bool> corked_at_splice;
+    bool was_corked_at_the_end = false;  // when the loop went to the kernel with all sent
+    int fails = 0;
     int fails_from_second_call = 0;
+    off_t cold_from = std::numeric_limits<off_t>::max();
+    std::uint64_t bytes_left = std::numeric_limits<std::uint64_t>::max();
+    int socket = -1;
 
-    ssize_t send_file(int socket, int file, off_t* file_offset,
-                      std::size_t count) noexcept override {
-        corked.push_back(is_corked(socket));
+    ssize_t send_file(int to, int file, off_t* file_offset, std::size_t count) noexcept override {
+        corked.push_back(is_corked(to));
+        if (fails != 0) return -fails;
         if (fails_from_second_call != 0 && corked.size() > 1) return -fails_from_second_call;
-        return kernel::send_file(socket, file, file_offset, count);
+        return noted(kernel::send_file(to, file, file_offset, count));
+    }
+    ssize_t read_nowait(int file, const iovec* parts, int part_count,
+                        off_t file_offset) noexcept override {
+        if (file_offset >= cold_from) return -EAGAIN;
+        return kernel::read_nowait(file, parts, part_count, file_offset);
+    }
+    ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
+                       unsigned flags) noexcept override {
+        corked_at_splice.push_back(is_corked(target));
+        return noted(kernel::splice_now(source, source_offset, target, count, flags));
+    }
+    int ring_enter(io_uring& ring, unsigned submit_count, unsigned wait_count, unsigned flags,
+                   const __kernel_timespec* timeout) noexcept override {
+        if (bytes_left == 0) was_corked_at_the_end |= is_corked(socket);
+        return kernel::ring_enter(ring, submit_count, wait_count, flags, timeout);
+    }
+
+private:
+    ssize_t noted(ssize_t sent) noexcept {
+        if (sent > 0) bytes_left -= static_cast<std::uint64_t>(sent);
+        return sent;
     }
 };
 
@@ -75,6 +103,58 @@ TEST_CASE("a transfer that fails on its way holds nothing back", "[sendfile][seg
         },
         system);
     CHECK(system.corked == std::vector<bool>{true, true});
+}
+
+// A disk may take long, and what is held back waits for it, or for 200 ms.
+TEST_CASE("nothing is held back while a disk is waited for", "[sendfile][choice][segments]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(1'000'000);
+    const test_file file(bytes);
+    looking_kernel system;
+    system.cold_from = 256 * 1024;
+    system.socket = ends.near.number();
+    system.bytes_left = bytes.size();
+    send_options options;
+    options.hint = GENERATE(cache_hint::none, cache_hint::drop_after);
+
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size(), system);
+
+    CHECK(difference(got.received, bytes).empty());
+    REQUIRE_FALSE(system.corked_at_splice.empty());
+    CHECK(system.corked_at_splice == std::vector<bool>(system.corked_at_splice.size(), false));
+    CHECK_FALSE(system.was_corked_at_the_end);
+}
+
+TEST_CASE("a file is forgotten after nothing of it is held back", "[sendfile][segments]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(1'000'000);
+    const test_file file(bytes);
+    looking_kernel system;
+    system.socket = ends.near.number();
+    system.bytes_left = bytes.size();
+    send_options options = by_sendfile();
+    options.hint = cache_hint::drop_after;
+
+    const exchange got = send_over(ends, file.native(), whole, options, bytes.size(), system);
+
+    CHECK(difference(got.received, bytes).empty());
+    CHECK(system.bytes_left == 0);
+    CHECK_FALSE(system.was_corked_at_the_end);
+}
+
+TEST_CASE("sendfile that is refused leaves nothing held back", "[sendfile][choice][segments]") {
+    stream_pair ends = stream_pair::tcp();
+    const std::string bytes = pattern(1'000'000);
+    const test_file file(bytes);
+    looking_kernel system;
+    system.fails = EINVAL;
+
+    const exchange got =
+        send_over(ends, file.native(), whole, send_options(), bytes.size(), system);
+
+    CHECK(difference(got.received, bytes).empty());
+    REQUIRE_FALSE(system.corked_at_splice.empty());
+    CHECK(system.corked_at_splice == std::vector<bool>(system.corked_at_splice.size(), false));
 }
 
 TEST_CASE("a socket that its owner holds back stays so", "[sendfile][segments]") {
