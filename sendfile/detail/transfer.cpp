@@ -309,18 +309,21 @@ task<std::error_code> send_from_memory(transfer& of, send_path path, send_step s
     co_return std::error_code{};
 }
 
+ssize_t send_frame_part(transfer& of) noexcept {
+    const send_step step = of.plan.single(0);
+    message_parts message(of, step, {});
+    const bool more = step.more || message.byte_count() < step.byte_count();
+    msghdr header{};
+    header.msg_iov = message.parts().data();
+    header.msg_iovlen = message.parts().size();
+    return of.on.system().send_now(of.socket.number(), header, more ? MSG_MORE : 0);
+}
+
 task<std::error_code> send_frame_now(transfer& of, send_path path, send_step step) {
     KEVRING_ASSERT(step.file_bytes == 0);
     const std::uint64_t end = of.plan.bytes_sent() + step.byte_count();
     while (of.plan.bytes_sent() < end) {
-        const send_step now = of.plan.single(0);
-        message_parts message(of, now, {});
-        const bool more = step.more || message.byte_count() < end - of.plan.bytes_sent();
-        msghdr header{};
-        header.msg_iov = message.parts().data();
-        header.msg_iovlen = message.parts().size();
-        const ssize_t sent =
-            of.on.system().send_now(of.socket.number(), header, more ? MSG_MORE : 0);
+        const ssize_t sent = send_frame_part(of);
         if (sent >= 0) {
             of.taken(path, static_cast<std::uint64_t>(sent));
         } else if (sent == -EAGAIN) {

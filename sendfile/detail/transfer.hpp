@@ -152,6 +152,9 @@ private:
 /// Sends all of `step`, whose file bytes are in `file_bytes`, through the ring.
 task<std::error_code> send_from_memory(transfer& of, send_path path, send_step step,
                                        std::span<const std::byte> file_bytes);
+/// Sends what is left of the header, or of the trailer where the file has gone, as send_now()
+/// does; of very many parts, some.
+ssize_t send_frame_part(transfer& of) noexcept;
 /// Sends header or trailer bytes of `step` now, as much as the socket takes.
 task<std::error_code> send_frame_now(transfer& of, send_path path, send_step step);
 /// Reads `into.size()` bytes at `file_offset`, waiting for the disk in the kernel's workers;

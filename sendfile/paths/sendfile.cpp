@@ -7,8 +7,6 @@
 #include <cerrno>
 #include <utility>
 
-#include <sys/socket.h>
-
 namespace kevring::detail {
 namespace {
 
@@ -29,16 +27,6 @@ bool says_unsupported(ssize_t answer) noexcept {
     return answer == -EINVAL || answer == -ENOSYS || answer == -EOPNOTSUPP || answer == -ESPIPE;
 }
 
-// As send_now(); less than `step` when the header has very many parts.
-ssize_t push_frame(transfer& of, const send_step& step) noexcept {
-    message_parts message(of, step, {});
-    const bool more = step.more || message.byte_count() < step.byte_count();
-    msghdr header{};
-    header.msg_iov = message.parts().data();
-    header.msg_iovlen = message.parts().size();
-    return of.on.system().send_now(of.socket.number(), header, more ? MSG_MORE : 0);
-}
-
 // Moves on as far as calls go that do not wait: header and trailer, and one window of the file for
 // a turn of the loop, which the transfer has or has yet to wait for.
 //
@@ -48,8 +36,8 @@ ssize_t push_frame(transfer& of, const send_step& step) noexcept {
 push_result push(transfer& of, bool has_turn) {
     constexpr send_path path = send_path::sendfile;
     while (!of.plan.done()) {
-        if (const send_step frame = of.plan.single(0); frame.byte_count() > 0) {
-            const ssize_t sent = push_frame(of, frame);
+        if (of.plan.single(0).byte_count() > 0) {
+            const ssize_t sent = send_frame_part(of);
             if (sent >= 0)
                 of.taken(path, static_cast<std::uint64_t>(sent));
             else if (sent == -EAGAIN)
