@@ -1,8 +1,7 @@
 // Which path is taken, and what is asked of the kernel: seen through a kernel of the test's own.
-#include "tests/sendfile/transfer_test.hpp"
+#include "tests/sendfile/watching_kernel.hpp"
 
 #include <kevring/runtime/fixed_buffer_pool.hpp>
-#include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task_scope.hpp>
 #include <kevring/sendfile/detail/pipe_pool.hpp>
@@ -10,136 +9,13 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <functional>
-#include <map>
-#include <optional>
-#include <tuple>
 #include <utility>
-
-#include <fcntl.h>
-#include <sys/stat.h>
 
 using namespace kevring;
 using namespace kevring::testing;
 using namespace std::chrono_literals;
 
 namespace {
-
-constexpr std::uint64_t window = 256 * 1024;
-
-// Passes on to Linux, and says of a part of every file that it is not in memory.
-class watching_kernel : public kernel {
-public:
-    std::uint64_t absent_begin = 0;
-    std::uint64_t absent_end = 0;
-    bool knows_cachestat = true;
-    bool knows_nowait = true;
-    int fail_send_file = 0;
-    std::function<int()> before_send_file;  // the error that the call gives, or 0
-    unsigned unruly = 0;                    // short counts, EINTR and EAGAIN in between
-
-    struct call {
-        std::uint64_t begin;
-        std::uint64_t end;
-    };
-    std::vector<call> sendfile_calls;
-    const ring* on = nullptr;
-    std::map<std::uint64_t, std::uint64_t> bytes_by_turn;
-    unsigned page_questions = 0;
-    unsigned version_questions = 0;
-    unsigned flag_questions = 0;
-    std::uint64_t largest_question = 0;
-
-    ssize_t send_file(int socket, int file, off_t* file_offset,
-                      std::size_t count) noexcept override {
-        const auto begin = static_cast<std::uint64_t>(*file_offset);
-        sendfile_calls.push_back({begin, begin + count});
-        if (before_send_file)
-            if (const int error = before_send_file()) return -error;
-        if (fail_send_file != 0) return -fail_send_file;
-        if (unruly > 0) {
-            switch (unruly++ % 4) {
-                case 0: return -EINTR;
-                case 1: return -EAGAIN;
-                case 2: count = std::min<std::size_t>(count, 1 + unruly * 37); break;
-                default: break;
-            }
-        }
-        const ssize_t sent = kernel::send_file(socket, file, file_offset, count);
-        if (sent > 0 && on != nullptr)
-            bytes_by_turn[on->counters().turns] += static_cast<std::uint64_t>(sent);
-        return sent;
-    }
-    ssize_t send_now(int socket, const msghdr& message, int flags) noexcept override {
-        if (unruly > 0) {
-            switch (unruly++ % 4) {
-                case 0: return -EINTR;
-                case 1: return -EAGAIN;
-                case 2: {
-                    iovec one = message.msg_iov[0];
-                    one.iov_len = 1;
-                    msghdr less = message;
-                    less.msg_iov = &one;
-                    less.msg_iovlen = 1;
-                    return kernel::send_now(socket, less, flags);
-                }
-                default: break;
-            }
-        }
-        return kernel::send_now(socket, message, flags);
-    }
-    ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
-                       unsigned flags) noexcept override {
-        if (unruly > 0) {
-            switch (unruly++ % 4) {
-                case 0: return -EINTR;
-                case 1: return -EAGAIN;
-                case 2: count = std::min<std::size_t>(count, 1 + unruly * 37); break;
-                default: break;
-            }
-        }
-        return kernel::splice_now(source, source_offset, target, count, flags);
-    }
-    ssize_t read_nowait(int file, const iovec* parts, int part_count,
-                        off_t file_offset) noexcept override {
-        if (!knows_nowait) return -EOPNOTSUPP;
-        const auto begin = static_cast<std::uint64_t>(file_offset);
-        if (begin < absent_end && begin + parts->iov_len > absent_begin) return -EAGAIN;
-        return kernel::read_nowait(file, parts, part_count, file_offset);
-    }
-    ssize_t resident_pages(int file, std::uint64_t file_offset,
-                           std::uint64_t count) noexcept override {
-        ++page_questions;
-        largest_question = std::max(largest_question, count);
-        if (!knows_cachestat) return -ENOSYS;
-        if (file_offset < absent_end && file_offset + count > absent_begin) return 0;
-        return kernel::resident_pages(file, file_offset, count);
-    }
-    int stat_file(int file, struct stat& status) noexcept override {
-        ++version_questions;
-        return kernel::stat_file(file, status);
-    }
-    int make_nonblocking(int file) noexcept override {
-        ++flag_questions;
-        return kernel::make_nonblocking(file);
-    }
-    std::optional<std::int64_t> clock_ns;  // set: time stands still
-    std::int64_t steady_ns() noexcept override { return clock_ns.value_or(kernel::steady_ns()); }
-    bool has_pipes = true;
-    int open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept override {
-        return has_pipes ? kernel::open_pipe(ends, capacity_bytes) : -EMFILE;
-    }
-};
-
-// The version that the file has now, and a memo of it.
-send_options expecting(const test_file& file, file_memo& memo) {
-    struct stat status{};
-    REQUIRE(::fstat(file.native().number(), &status) == 0);
-    send_options options;
-    options.expected = file_version::of(status);
-    options.memo = &memo;
-    return options;
-}
 
 bool nobody_can_tell(const watching_kernel& system, const test_file& file) {
     if (system.knows_cachestat || file.can_read_without_waiting()) return false;
@@ -301,96 +177,6 @@ TEST_CASE("where nobody can tell what is in memory, workers wait for the disk",
     CHECK(system.sendfile_calls.empty());
 }
 
-TEST_CASE("a file that was seen in memory a moment ago is not asked about again",
-          "[sendfile][choice]") {
-    stream_pair ends = stream_pair::tcp();
-    const std::string bytes = pattern(300'000);
-    const test_file file(bytes);
-    watching_kernel system;
-    system.clock_ns = system.steady_ns();  // a moment is not long
-
-    on_ring(
-        [&](ring& on) -> task<void> {
-            file_memo memo;
-            const send_options options = expecting(file, memo);
-            const file_range all{0, bytes.size()};
-            memo.note(0, on.now_ns() - 1'000'000'000);
-            const send_report first =
-                co_await send_file(on, ends.near, file.native(), all, options);
-            const unsigned asked = system.page_questions;
-            CHECK(first.error == std::error_code{});
-            CHECK(asked == 2);
-
-            memo.note(0, on.now_ns());
-            memo.note(window, on.now_ns());
-            const send_report second =
-                co_await send_file(on, ends.near, file.native(), all, options);
-            CHECK(second.error == std::error_code{});
-            CHECK(system.page_questions == asked);
-        },
-        system);
-}
-
-TEST_CASE("a file that was seen unchanged in this turn is not looked at again",
-          "[sendfile][choice]") {
-    stream_pair ends = stream_pair::tcp();
-    const test_file file(pattern(40'000));
-    watching_kernel system;
-
-    on_ring(
-        [&](ring& on) -> task<void> {
-            file_memo memo;
-            const send_options options = expecting(file, memo);
-            const file_range all{0, 40'000};
-            const std::uint64_t turn = on.counters().turns;
-            for (int i = 0; i < 3; ++i) {
-                const send_report sent =
-                    co_await send_file(on, ends.near, file.native(), all, options);
-                CHECK(sent.bytes_by(send_path::sendfile) == all.count);
-            }
-            REQUIRE(on.counters().turns == turn);
-            CHECK(system.version_questions == 1);
-
-            while (on.counters().turns == turn) co_await yield();
-            file.truncate(100);
-            const send_report late = co_await send_file(on, ends.near, file.native(), all, options);
-            CHECK(late.error == send_errc::file_shrank);
-            CHECK(system.version_questions == 2);
-        },
-        system);
-}
-
-// A turn runs what is ready, then may sleep in the kernel, and then runs what has come from there.
-TEST_CASE("a file is looked at again when the loop has been in the kernel", "[sendfile][choice]") {
-    stream_pair ends = stream_pair::tcp();
-    const test_file file(pattern(40'000));
-    const bool by_memo = GENERATE(true, false);
-    CAPTURE(by_memo);
-    watching_kernel system;
-    bool is_full = true;
-    system.before_send_file = [&] {
-        if (!std::exchange(is_full, false)) return 0;
-        const timespec times[2] = {{.tv_sec = 1, .tv_nsec = 0}, {.tv_sec = 1, .tv_nsec = 0}};
-        REQUIRE(::futimens(file.native().number(), times) == 0);
-        return EAGAIN;
-    };
-
-    on_ring(
-        [&](ring& on) -> task<void> {
-            file_memo memo;
-            send_options options;
-            if (by_memo) options = expecting(file, memo);
-            const file_range all{0, 40'000};
-            co_await yield();
-            const std::uint64_t turn = on.counters().turns;
-            const send_report sent = co_await send_file(on, ends.near, file.native(), all, options);
-            CHECK(on.counters().turns == turn);
-            CHECK(sent.error == send_errc::file_changed);
-            CHECK(sent.file_bytes == 0);
-        },
-        system);
-}
-
 TEST_CASE("a socket that is known not to block is not asked", "[sendfile][choice]") {
     stream_pair ends = stream_pair::tcp();
     const std::string bytes = pattern(40'000);
@@ -405,19 +191,6 @@ TEST_CASE("a socket that is known not to block is not asked", "[sendfile][choice
     CHECK(difference(got.received, bytes).empty());
     CHECK(got.report.bytes_by(send_path::sendfile) == bytes.size());
     CHECK(system.flag_questions == (options.is_nonblocking ? 0 : 1));
-}
-
-TEST_CASE("a memo keeps windows apart, and forgets", "[sendfile][choice]") {
-    constexpr std::int64_t now_ns = 5'000'000'000;
-    file_memo memo;
-    memo.note(window, now_ns);
-    memo.note(100 * window, now_ns);
-
-    CHECK(memo.holds(window, now_ns + 5'000'000));
-    CHECK_FALSE(memo.holds(0, now_ns));
-    CHECK_FALSE(memo.holds(window + 1, now_ns));
-    CHECK_FALSE(memo.holds(100 * window, now_ns));
-    CHECK_FALSE(memo.holds(window, now_ns + 20'000'000));
 }
 
 TEST_CASE("a file system without sendfile is read and sent", "[sendfile][choice]") {

@@ -1,0 +1,126 @@
+// watching_kernel.hpp: sees what a transfer asks of Linux, and answers some of it otherwise.
+#pragma once
+
+#include "tests/sendfile/transfer_test.hpp"
+
+#include <kevring/runtime/kernel.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include <sys/stat.h>
+
+namespace kevring::testing {
+
+inline constexpr std::uint64_t window = 256 * 1024;
+
+/// Passes on to Linux, and says of a part of every file that it is not in memory.
+class watching_kernel : public kernel {
+public:
+    std::uint64_t absent_begin = 0;
+    std::uint64_t absent_end = 0;
+    bool knows_cachestat = true;
+    bool knows_nowait = true;
+    int fail_send_file = 0;
+    std::function<int()> before_send_file;  // the error that the call gives, or 0
+    unsigned unruly = 0;                    // short counts, EINTR and EAGAIN in between
+
+    struct call {
+        std::uint64_t begin;
+        std::uint64_t end;
+    };
+    std::vector<call> sendfile_calls;
+    const ring* on = nullptr;
+    std::map<std::uint64_t, std::uint64_t> bytes_by_turn;
+    unsigned page_questions = 0;
+    unsigned version_questions = 0;
+    unsigned flag_questions = 0;
+    std::uint64_t largest_question = 0;
+
+    ssize_t send_file(int socket, int file, off_t* file_offset,
+                      std::size_t count) noexcept override {
+        const auto begin = static_cast<std::uint64_t>(*file_offset);
+        sendfile_calls.push_back({begin, begin + count});
+        if (before_send_file)
+            if (const int error = before_send_file()) return -error;
+        if (fail_send_file != 0) return -fail_send_file;
+        if (unruly > 0) {
+            switch (unruly++ % 4) {
+                case 0: return -EINTR;
+                case 1: return -EAGAIN;
+                case 2: count = std::min<std::size_t>(count, 1 + unruly * 37); break;
+                default: break;
+            }
+        }
+        const ssize_t sent = kernel::send_file(socket, file, file_offset, count);
+        if (sent > 0 && on != nullptr)
+            bytes_by_turn[on->counters().turns] += static_cast<std::uint64_t>(sent);
+        return sent;
+    }
+    ssize_t send_now(int socket, const msghdr& message, int flags) noexcept override {
+        if (unruly > 0) {
+            switch (unruly++ % 4) {
+                case 0: return -EINTR;
+                case 1: return -EAGAIN;
+                case 2: {
+                    iovec one = message.msg_iov[0];
+                    one.iov_len = 1;
+                    msghdr less = message;
+                    less.msg_iov = &one;
+                    less.msg_iovlen = 1;
+                    return kernel::send_now(socket, less, flags);
+                }
+                default: break;
+            }
+        }
+        return kernel::send_now(socket, message, flags);
+    }
+    ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
+                       unsigned flags) noexcept override {
+        if (unruly > 0) {
+            switch (unruly++ % 4) {
+                case 0: return -EINTR;
+                case 1: return -EAGAIN;
+                case 2: count = std::min<std::size_t>(count, 1 + unruly * 37); break;
+                default: break;
+            }
+        }
+        return kernel::splice_now(source, source_offset, target, count, flags);
+    }
+    ssize_t read_nowait(int file, const iovec* parts, int part_count,
+                        off_t file_offset) noexcept override {
+        if (!knows_nowait) return -EOPNOTSUPP;
+        const auto begin = static_cast<std::uint64_t>(file_offset);
+        if (begin < absent_end && begin + parts->iov_len > absent_begin) return -EAGAIN;
+        return kernel::read_nowait(file, parts, part_count, file_offset);
+    }
+    ssize_t resident_pages(int file, std::uint64_t file_offset,
+                           std::uint64_t count) noexcept override {
+        ++page_questions;
+        largest_question = std::max(largest_question, count);
+        if (!knows_cachestat) return -ENOSYS;
+        if (file_offset < absent_end && file_offset + count > absent_begin) return 0;
+        return kernel::resident_pages(file, file_offset, count);
+    }
+    int stat_file(int file, struct stat& status) noexcept override {
+        ++version_questions;
+        return kernel::stat_file(file, status);
+    }
+    int make_nonblocking(int file) noexcept override {
+        ++flag_questions;
+        return kernel::make_nonblocking(file);
+    }
+    std::optional<std::int64_t> clock_ns;  // set: time stands still
+    std::int64_t steady_ns() noexcept override { return clock_ns.value_or(kernel::steady_ns()); }
+    bool has_pipes = true;
+    int open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept override {
+        return has_pipes ? kernel::open_pipe(ends, capacity_bytes) : -EMFILE;
+    }
+};
+
+}  // namespace kevring::testing
