@@ -85,6 +85,12 @@ task<std::error_code> carry_to_end(detail::transfer& of) {
     co_return error;
 }
 
+void finish_report(detail::transfer& of, std::error_code error) noexcept {
+    of.report.bytes_sent = of.plan.bytes_sent();
+    of.report.file_bytes = of.plan.file_sent();
+    of.report.error = error;
+}
+
 }  // namespace
 
 task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range range,
@@ -113,7 +119,7 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
     const opening seen = look_at_file(on, file, range, options);
     cancel_scope& scope = co_await current_scope();
     const send_plan plan(options.header.byte_count(), seen.range, options.trailer.byte_count());
-    detail::transfer transfer(on, socket, file, plan, options, scope);
+    detail::transfer transfer(on, socket, file, plan, options, &scope);
     if (options.expected)
         transfer.expect(*options.expected, false);
     else if (seen.found)
@@ -134,13 +140,31 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
         if (options.hint == cache_hint::drop_after)
             co_await give_hint(on, file, seen.range, POSIX_FADV_DONTNEED);
     }
-    send_report& report = transfer.report;
-    report.bytes_sent = transfer.plan.bytes_sent();
-    report.file_bytes = transfer.plan.file_sent();
-    report.error = error;
+    finish_report(transfer, error);
     // A transfer that failed before its first byte leaves the stream as it was.
-    held.error = report.bytes_sent > 0 ? error : std::error_code{};
-    co_return report;
+    held.error = transfer.report.bytes_sent > 0 ? error : std::error_code{};
+    co_return transfer.report;
+}
+
+send_report try_send_file(ring& on, fd_ref socket, fd_ref file, file_range range,
+                          const send_options& options) {
+    KEVRING_ASSERT(socket.valid());
+    KEVRING_ASSERT(on.on_ring_thread());
+    const bool may_wait = options.order != nullptr || options.bytes_per_second_max != 0 ||
+                          options.hint != cache_hint::none;
+    const bool fits = range.count > detail::small_file_bytes && range.count <= detail::window_bytes;
+    if (may_wait || !fits || !options.expected) {
+        send_report nothing;
+        nothing.error = std::make_error_code(std::errc::operation_would_block);
+        return nothing;
+    }
+    const send_plan plan(options.header.byte_count(), range, options.trailer.byte_count());
+    detail::transfer transfer(on, socket, file, plan, options, nullptr);
+    transfer.expect(*options.expected, false);
+    const std::optional<std::error_code> ended = detail::carry_at_once(transfer);
+    finish_report(transfer,
+                  ended ? *ended : std::make_error_code(std::errc::operation_would_block));
+    return transfer.report;
 }
 
 }  // namespace kevring

@@ -38,4 +38,23 @@ namespace kevring {
 task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range range = file_range(),
                             send_options options = send_options());
 
+/// Sends what of the same goes without waiting: for most files in memory, all. Costs no frame of a
+/// coroutine, which is a tenth of what 64 KiB cost.
+///
+///     const send_report at_once = try_send_file(on, client.native(), file, range, with);
+///     if (at_once.error == std::errc::operation_would_block) ...  // send_file() for the rest
+///
+/// Takes ranges of more than 32 and at most 256 KiB with a version that is `expected`, and without
+/// an order, a rate or a hint: of others it sends nothing.
+///
+/// Result     As of send_file(). What is left is what follows the first `bytes_sent` bytes of
+///            header, range and trailer.
+/// Errors     operation_would_block: something is left; otherwise those of send_file().
+/// Lifetime   What `options` refers to stays valid until the call returns.
+/// Thread     The ring's own, with the same effect on SIGPIPE.
+/// In flight  No other send on the socket.
+/// Kernel     As send_file().
+send_report try_send_file(ring& on, fd_ref socket, fd_ref file, file_range range,
+                          const send_options& options);
+
 }  // namespace kevring

@@ -108,6 +108,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
     std::string_view input = as_text(first);
     outbox out(of_);
     std::shared_ptr<const configuration> with;  // an idle connection holds none
+    rest_of_file begun;
     while (true) {
         if (with != of_.current()) with = of_.current();
         with_ = with.get();
@@ -175,7 +176,16 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
         }
         const bool keep = head.keep_alive() && !last_ && !of_.retiring();
         outcome after = keep ? outcome::keep : outcome::close;
-        if (!answer_at_once(head, out, keep)) after = co_await answer(head, out, keep);
+        const at_once done = answer_at_once(head, out, keep, begun);
+        if (done == at_once::nothing) {
+            after = co_await answer(head, out, keep);
+        } else if (done == at_once::a_part) {
+            const bool sent = co_await send_large(begun.of->plain, begun.range, out);
+            if (!sent) after = outcome::close;
+            begun.of.reset();
+        } else if (done == at_once::failed) {
+            after = outcome::close;
+        }
         finished(head);
         if (after == outcome::close) {
             co_await flush_last(out);
@@ -195,25 +205,53 @@ kevring::task<void> connection::refuse(unsigned status, const request_head& head
     if (said) co_await flush_last(out);
 }
 
-// What most requests want needs nothing to wait for: a small file that is known, in a block that
-// has room. It costs no frame. Returns false, and has done nothing, where that is not so.
-bool connection::answer_at_once(const request_head& head, outbox& out, bool keep) {
-    if (head.method() != request_method::get || has_any(head, fields_of_conditions)) return false;
-    if (with_ != of_.current().get()) return false;  // what is cached is the next configuration's
+// What most requests want needs nothing to wait for: a file that is known and in memory, in a block
+// that has room or on a socket that takes it. It costs no frame.
+connection::at_once connection::answer_at_once(const request_head& head, outbox& out, bool keep,
+                                               rest_of_file& rest) {
+    if (head.method() != request_method::get || has_any(head, fields_of_conditions))
+        return at_once::nothing;
+    // What is cached is the next configuration's.
+    if (with_ != of_.current().get()) return at_once::nothing;
     const auto* const known = of_.cached(head.path());
-    if (known == nullptr || (*known)->available != 0) return false;
+    if (known == nullptr || (*known)->available != 0) return at_once::nothing;
     const open_file& file = (*known)->plain;
-    if (file.byte_count > small_body_bytes || out.room() < head_room + file.byte_count)
-        return false;
+    const bool is_large = file.byte_count > small_body_bytes;
+    if (out.room() < head_room + (is_large ? 0 : file.byte_count)) return at_once::nothing;
+
     const std::size_t before = out.size();
     put_whole_head(head, file, out, keep);
     const byte_range all{.first = 0, .count = file.byte_count};
-    if (all.count > 0 && read_nowait(file, all, out) != static_cast<ssize_t>(all.count)) {
-        out.cut_to(before);
-        return false;
+    at_once done = at_once::all;
+    if (is_large)
+        done = begin_large(*known, out, rest);
+    else if (all.count > 0 && read_nowait(file, all, out) != static_cast<ssize_t>(all.count))
+        done = at_once::nothing;
+    else
+        count_small(all.count);
+    if (done == at_once::nothing) out.cut_to(before);
+    return done;
+}
+
+// Sends what waits, and of the file what the socket takes.
+connection::at_once connection::begin_large(const std::shared_ptr<served_file>& known, outbox& out,
+                                            rest_of_file& rest) {
+    const open_file& file = known->plain;
+    const kevring::send_report report = kevring::try_send_file(
+        of_.on(), client_.native(), file.descriptor,
+        kevring::file_range{.offset = 0, .count = file.byte_count}, large_options(file, out));
+    if (report.bytes_sent == 0) return at_once::nothing;
+    count_large(report);
+    out.sent(static_cast<std::size_t>(report.bytes_sent - report.file_bytes));
+    if (!report.error) return at_once::all;
+    const std::uint64_t left = file.byte_count - report.file_bytes;
+    if (report.error == std::errc::operation_would_block) {
+        rest = {.of = known, .range = {.first = report.file_bytes, .count = left}};
+        return at_once::a_part;
     }
-    count_small(all.count);
-    return true;
+    body_bytes_ -= left;  // promised, and not sent
+    out.clear();
+    return at_once::failed;
 }
 
 kevring::task<connection::outcome> connection::answer(const request_head& head, outbox& out,
@@ -391,6 +429,18 @@ ssize_t connection::read_nowait(const open_file& file, byte_range range, outbox&
 
 kevring::task<bool> connection::send_large(const open_file& file, byte_range range, outbox& out) {
     allow_body(range.count);
+    const kevring::send_options with = large_options(file, out);
+    const kevring::file_range wanted{.offset = range.first, .count = range.count};
+    const kevring::send_report report =
+        co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);
+    out.clear();
+    count_large(report);
+    body_bytes_ -= range.count - report.file_bytes;  // what was promised and not sent
+    co_return !report.error;
+}
+
+kevring::send_options connection::large_options(const open_file& file,
+                                                const outbox& out) const noexcept {
     kevring::send_options with;
     with.header = out.bytes();
     with.expected =
@@ -398,15 +448,13 @@ kevring::task<bool> connection::send_large(const open_file& file, byte_range ran
     with.memo = file.memo.get();
     with.by_copy = with_->options.by_copy;
     with.is_nonblocking = nonblocking_;
-    const kevring::file_range wanted{.offset = range.first, .count = range.count};
-    const kevring::send_report report =
-        co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);
-    out.clear();
+    return with;
+}
+
+void connection::count_large(const kevring::send_report& report) noexcept {
     for (std::size_t path = 0; path < report.path_bytes.size(); ++path)
         of_.counters().path_bytes[path] += report.path_bytes[path];
     nonblocking_ |= report.bytes_by(kevring::send_path::sendfile) > 0;  // it has set it
-    body_bytes_ -= range.count - report.file_bytes;  // what was promised and not sent
-    co_return !report.error;
 }
 
 kevring::task<bool> connection::flush(outbox& out) {

@@ -14,6 +14,8 @@
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/sendfile/send_options.hpp>
+#include <kevring/sendfile/send_report.hpp>
 
 #include <chrono>
 #include <cstddef>
@@ -52,7 +54,15 @@ private:
     enum class outcome : std::uint8_t { keep, close };
 
     kevring::task<outcome> exchange(kevring::borrowed_buffer first);
-    bool answer_at_once(const request_head& head, outbox& out, bool keep);
+    /// What answer_at_once() has done.
+    enum class at_once : std::uint8_t { nothing, all, a_part, failed };
+    struct rest_of_file {
+        std::shared_ptr<const served_file> of;  // may leave the cache
+        byte_range range{};
+    };
+
+    at_once answer_at_once(const request_head& head, outbox& out, bool keep, rest_of_file& rest);
+    at_once begin_large(const std::shared_ptr<served_file>& known, outbox& out, rest_of_file& rest);
     kevring::task<outcome> answer(const request_head& head, outbox& out, bool keep);
     kevring::task<bool> answer_file(const request_head& head, const served_file& served,
                                     outbox& out, bool keep);
@@ -74,6 +84,8 @@ private:
                                     bool keep);
     response_head begin_head(outbox& out, unsigned status);
     void put_whole_head(const request_head& head, const open_file& file, outbox& out, bool keep);
+    kevring::send_options large_options(const open_file& file, const outbox& out) const noexcept;
+    void count_large(const kevring::send_report& report) noexcept;
     ssize_t read_nowait(const open_file& file, byte_range range, outbox& out);
     void count_small(std::uint64_t byte_count) noexcept {
         of_.counters().path_bytes[static_cast<std::size_t>(kevring::send_path::send)] += byte_count;

@@ -4,6 +4,7 @@
 #include "worker.hpp"
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -32,6 +33,12 @@ public:
     void added(std::size_t byte_count) noexcept { byte_count_ += byte_count; }
     /// Takes back what was added to the first `byte_count` bytes.
     void cut_to(std::size_t byte_count) noexcept { byte_count_ = byte_count; }
+    /// The first `byte_count` bytes have been sent.
+    void sent(std::size_t byte_count) noexcept {
+        if (byte_count == byte_count_) return clear();
+        byte_count_ -= byte_count;
+        std::memmove(block_->data(), block_->data() + byte_count, byte_count_);
+    }
     std::size_t size() const noexcept { return byte_count_; }
     std::span<char> space() { return {end(), room()}; }
     void clear() noexcept {

@@ -110,11 +110,14 @@ private:
 // A thread has one ring, as a rule. The account of one that may be gone is kept while it says that
 // somebody waits, which is never: transfers end before their ring.
 turn_account& account_of(ring& on) {
+    constinit thread_local turn_account* last_asked_for = nullptr;
+    if (last_asked_for != nullptr && last_asked_for->on() == &on) [[likely]]
+        return *last_asked_for;
     thread_local std::vector<std::unique_ptr<turn_account>> accounts;
     for (const auto& each : accounts)
-        if (each->on() == &on) return *each;
+        if (each->on() == &on) return *(last_asked_for = each.get());
     std::erase_if(accounts, [](const auto& each) { return !each->anybody_waits(); });
-    return *accounts.emplace_back(std::make_unique<turn_account>(on));
+    return *(last_asked_for = accounts.emplace_back(std::make_unique<turn_account>(on)).get());
 }
 
 std::size_t page_bytes() noexcept {
@@ -242,7 +245,7 @@ void transfer::release_segments() noexcept {
 }
 
 std::error_code transfer::stopped() const noexcept {
-    switch (scope.cause()) {
+    switch (scope != nullptr ? scope->cause() : stop_cause::none) {
         case stop_cause::none: return {};
         case stop_cause::stopped: return std::make_error_code(std::errc::operation_canceled);
         case stop_cause::deadline: return std::make_error_code(std::errc::timed_out);

@@ -24,12 +24,13 @@ namespace kevring::detail {
 /// What the paths share. A path moves the plan on, notes what it has sent, and comes back when all
 /// is sent, when another path is better for what follows, or with an error.
 ///
-/// Lifetime   Lives in the frame of send_file().
+/// Lifetime   Lives in send_file() or try_send_file().
 /// Thread     The ring's own.
 class transfer {
 public:
+    /// `scope` is what stops it; null: nothing does.
     transfer(ring& on, fd_ref socket, fd_ref file, const send_plan& plan,
-             const send_options& options, cancel_scope& scope) noexcept
+             const send_options& options, const cancel_scope* scope) noexcept
         : on(on),
           socket(socket),
           file(file),
@@ -48,7 +49,7 @@ public:
 
     send_plan plan;
     const send_options& options;
-    cancel_scope& scope;
+    const cancel_scope* const scope;
     const send_pace pace;
     send_report report;
 

@@ -1,0 +1,232 @@
+// What goes without waiting, and where the rest begins.
+#include "tests/sendfile/watching_kernel.hpp"
+
+#include <kevring/runtime/when.hpp>
+#include <kevring/sendfile/send_order.hpp>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+using namespace kevring;
+using namespace kevring::testing;
+
+namespace {
+
+constexpr std::size_t medium_bytes = 200'000;
+
+// A file in memory and a connection; header and trailer go along.
+struct medium_file {
+    medium_file() {
+        struct stat status{};
+        REQUIRE(::fstat(file.native().number(), &status) == 0);
+        options.expected = file_version::of(status);
+        options.header = std::string_view(header);
+        options.trailer = std::string_view(trailer);
+    }
+
+    bool can_be_asked_about() const {
+        if (file.can_read_without_waiting()) return true;
+        WARN("not tried: the file system knows no RWF_NOWAIT");
+        return false;
+    }
+    send_report try_to_send(ring& on) const {
+        return try_send_file(on, ends.near, file.native(), all, options);
+    }
+    std::string message() const { return header + bytes + trailer; }
+
+    const std::string header = "a header ";
+    const std::string trailer = " a trailer";
+    const std::string bytes = pattern(medium_bytes);
+    const file_range all{0, medium_bytes};
+    const test_file file{bytes};
+    stream_pair ends = stream_pair::tcp();
+    send_options options;
+};
+
+void fill(fd_ref socket, std::size_t& filled) {
+    const std::string some(64 * 1024, 'x');
+    for (;;) {
+        const ssize_t sent = ::send(socket.number(), some.data(), some.size(), MSG_DONTWAIT);
+        if (sent < 0) break;
+        filled += static_cast<std::size_t>(sent);
+    }
+    REQUIRE(errno == EAGAIN);
+}
+
+}  // namespace
+
+TEST_CASE("a file in memory goes at once, whole, and the kernel is not waited in",
+          "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+
+    on_ring([&](ring& on) -> task<void> {
+        const std::uint64_t enters = on.counters().enters;
+        const send_report report = sent.try_to_send(on);
+
+        CHECK_FALSE(report.error);
+        CHECK(on.counters().enters == enters);
+        CHECK(report.bytes_sent == sent.message().size());
+        CHECK(report.file_bytes == medium_bytes);
+        CHECK(report.bytes_by(send_path::sendfile) == medium_bytes);
+        CHECK(report.reason() == send_reason::resident);
+        const std::string got = co_await receive_bytes(on, sent.ends.far, sent.message().size());
+        CHECK(difference(got, sent.message()).empty());
+    });
+}
+
+// The socket takes a little each time, down to a part of the header.
+TEST_CASE("what is left when a socket is full goes by send_file", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+    watching_kernel system;
+    system.unruly = GENERATE(1U, 2U, 3U, 4U);
+    CAPTURE(system.unruly);
+
+    const auto sending = [](ring& on, const medium_file& sent) -> task<void> {
+        const send_report first = sent.try_to_send(on);
+        REQUIRE(first.error == std::errc::operation_would_block);
+        REQUIRE(first.bytes_sent < sent.message().size());
+        REQUIRE(first.file_bytes < medium_bytes);
+
+        const std::size_t header_sent = first.bytes_sent - first.file_bytes;
+        send_options rest = sent.options;
+        rest.header = std::string_view(sent.header).substr(header_sent);
+        const file_range range{first.file_bytes, medium_bytes - first.file_bytes};
+        const send_report second =
+            co_await send_file(on, sent.ends.near, sent.file.native(), range, rest);
+
+        CHECK_FALSE(second.error);
+        CHECK(first.bytes_sent + second.bytes_sent == sent.message().size());
+    };
+    on_ring(
+        [&](ring& on) -> task<void> {
+            task<void> send = sending(on, sent);
+            task<std::string> receive = receive_bytes(on, sent.ends.far, sent.message().size());
+            auto [nothing, got] = co_await when_all(std::move(send), std::move(receive));
+            CHECK(difference(got, sent.message()).empty());
+        },
+        system);
+}
+
+TEST_CASE("a full socket takes nothing, and says so", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+    std::size_t filled = 0;
+    fill(sent.ends.near, filled);
+
+    on_ring([&](ring& on) -> task<void> {
+        const send_report report = sent.try_to_send(on);
+
+        CHECK(report.error == std::errc::operation_would_block);
+        CHECK(report.bytes_sent == 0);
+        const std::string got = co_await receive_bytes(on, sent.ends.far, filled);
+        CHECK(got == std::string(filled, 'x'));
+    });
+}
+
+TEST_CASE("what may have to wait is left alone", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+    watching_kernel system;
+    send_order order;
+    file_range range = sent.all;
+
+    SECTION("a small file") { range.count = 32 * 1024; }
+    SECTION("a large file") { range.count = window + 1; }
+    SECTION("all that is there") { range.count = file_range::to_end; }
+    SECTION("no version") { sent.options.expected.reset(); }
+    SECTION("an order") { sent.options.order = &order; }
+    SECTION("a rate") { sent.options.bytes_per_second_max = 1'000'000'000; }
+    SECTION("a hint") { sent.options.hint = cache_hint::drop_after; }
+    SECTION("a copy") { sent.options.by_copy = true; }
+    SECTION("another path") { sent.options.path = send_path::splice; }
+    SECTION("a blocking socket") { sent.options.keep_blocking = true; }
+    SECTION("a file that is not in memory") { system.absent_end = window; }
+
+    on_ring(
+        [&](ring& on) -> task<void> {
+            const send_report report =
+                try_send_file(on, sent.ends.near, sent.file.native(), range, sent.options);
+            CHECK(report.error == std::errc::operation_would_block);
+            CHECK(report.bytes_sent == 0);
+            char byte = 0;
+            CHECK(::recv(sent.ends.far.number(), &byte, 1, MSG_DONTWAIT) == -1);
+            co_return;
+        },
+        system);
+    CHECK(system.sendfile_calls.empty());
+}
+
+TEST_CASE("a file that is not the expected one is not sent whole at once", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+    sent.options.expected->modified_ns -= 1;
+
+    on_ring([&](ring& on) -> task<void> {
+        const send_report report = sent.try_to_send(on);
+
+        CHECK(report.error == send_errc::file_changed);
+        CHECK(report.file_bytes < medium_bytes);
+        co_return;
+    });
+}
+
+TEST_CASE("a file that has become shorter is left to send_file", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+    sent.file.truncate(medium_bytes - 1);
+
+    on_ring([&](ring& on) -> task<void> {
+        const send_report first = sent.try_to_send(on);
+        CHECK(first.error == std::errc::operation_would_block);
+        CHECK(first.bytes_sent == 0);
+
+        const send_report second =
+            co_await send_file(on, sent.ends.near, sent.file.native(), sent.all, sent.options);
+        CHECK(second.error == send_errc::file_shrank);
+    });
+}
+
+TEST_CASE("a peer that has gone is an error at once, and no signal", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+    sent.ends.reset_far();
+
+    on_ring([&](ring& on) -> task<void> {
+        send_report report = sent.try_to_send(on);
+        CHECK((report.error == std::errc::connection_reset ||
+               report.error == std::errc::broken_pipe));
+        report = sent.try_to_send(on);
+        CHECK(report.error == std::errc::broken_pipe);
+        co_return;
+    });
+}
+
+TEST_CASE("transfers at once share a turn with all others", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+
+    on_ring([&](ring& on) -> task<void> {
+        std::vector<stream_pair> ends;
+        unsigned whole_count = 0;
+        send_report report;
+        do {
+            ends.push_back(stream_pair::tcp());
+            report = try_send_file(on, ends.back().near, sent.file.native(), sent.all, sent.options);
+            if (!report.error) ++whole_count;
+        } while (!report.error && whole_count < 100);
+
+        CHECK(report.error == std::errc::operation_would_block);
+        CHECK(report.bytes_sent == 0);
+        CHECK(whole_count >= 5);
+        CHECK(whole_count <= 16);  // 2 MiB a turn
+        co_return;
+    });
+}
