@@ -1,11 +1,13 @@
 // What goes without waiting, and where the rest begins.
 #include "tests/sendfile/watching_kernel.hpp"
 
+#include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/when.hpp>
 #include <kevring/sendfile/send_order.hpp>
 
 #include <cerrno>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -219,7 +221,8 @@ TEST_CASE("transfers at once share a turn with all others", "[sendfile][choice]"
         send_report report;
         do {
             ends.push_back(stream_pair::tcp());
-            report = try_send_file(on, ends.back().near, sent.file.native(), sent.all, sent.options);
+            report =
+                try_send_file(on, ends.back().near, sent.file.native(), sent.all, sent.options);
             if (!report.error) ++whole_count;
         } while (!report.error && whole_count < 100);
 
@@ -227,6 +230,63 @@ TEST_CASE("transfers at once share a turn with all others", "[sendfile][choice]"
         CHECK(report.bytes_sent == 0);
         CHECK(whole_count >= 5);
         CHECK(whole_count <= 16);  // 2 MiB a turn
-        co_return;
+
+        co_await yield();
+        ends.push_back(stream_pair::tcp());
+        report = try_send_file(on, ends.back().near, sent.file.native(), sent.all, sent.options);
+        CHECK_FALSE(report.error);
+    });
+}
+
+TEST_CASE("each ring of a thread has its own share of a turn", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+
+    on_ring([&](ring& on) -> task<void> {
+        ring other;
+        other.claim();
+        std::vector<stream_pair> ends;
+        unsigned whole_count = 0;
+        send_report report;
+        do {
+            ring& sends = whole_count % 2 == 0 ? on : other;
+            ends.push_back(stream_pair::tcp());
+            const fd_ref socket = ends.back().near;
+            report = try_send_file(sends, socket, sent.file.native(), sent.all, sent.options);
+            if (!report.error) ++whole_count;
+        } while (!report.error && whole_count < 100);
+
+        CHECK(report.error == std::errc::operation_would_block);
+        CHECK(whole_count <= 32);
+        co_await yield();
+        report = try_send_file(on, sent.ends.near, sent.file.native(), sent.all, sent.options);
+        CHECK_FALSE(report.error);
+    });
+}
+
+// What follows a transfer that had to wait for a turn runs where turns are given.
+TEST_CASE("a transfer may be followed by one on another ring", "[sendfile][choice]") {
+    medium_file sent;
+    if (!sent.can_be_asked_about()) return;
+
+    on_ring([&](ring& on) -> task<void> {
+        std::vector<std::unique_ptr<ring>> others;  // more than are remembered
+        for (int i = 0; i < 20; ++i) others.push_back(std::make_unique<ring>());
+        std::vector<stream_pair> full_turn;
+        send_report report;
+        do {
+            full_turn.push_back(stream_pair::tcp());
+            const fd_ref socket = full_turn.back().near;
+            report = try_send_file(on, socket, sent.file.native(), sent.all, sent.options);
+        } while (!report.error);
+
+        report = co_await send_file(on, sent.ends.near, sent.file.native(), sent.all, sent.options);
+        CHECK_FALSE(report.error);
+        for (auto& other : others) {
+            other->claim();
+            const stream_pair ends = stream_pair::tcp();
+            report = try_send_file(*other, ends.near, sent.file.native(), sent.all, sent.options);
+            CHECK_FALSE(report.error);
+        }
     });
 }
