@@ -127,6 +127,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
                 allow(with_->options.head_time);
             } else if (input.size() != carried.size()) {
                 carried.erase(0, carried.size() - input.size());
+                allow(with_->options.head_time);  // another head
             }
             const auto more = co_await client_.receive();
             if (!more && more.error() == std::errc::timed_out) say_timed_out(client_.native());

@@ -16,8 +16,12 @@ bool patience::earns_more() noexcept {
     if (step_ns_ == 0) return false;
     const auto taken = bytes_taken(client_);
     if (!taken) {
+        const double step_count =
+            static_cast<double>(bytes_waiting(client_)) / static_cast<double>(step_bytes_);
+        const double waiting_ns = step_count * static_cast<double>(step_ns_);
+        deadline_ns_ = kevring::add_ns(
+            uncounted_ns_, std::chrono::nanoseconds(static_cast<std::int64_t>(waiting_ns)));
         step_ns_ = 0;
-        deadline_ns_ = uncounted_ns_;
         return deadline_ns_ > on_.now_ns();
     }
     if (*taken < wanted_) return false;

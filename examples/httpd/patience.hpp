@@ -30,7 +30,7 @@ public:
     /// Instead of a deadline: every `step` the client must have taken `bytes` more, however much
     /// there is to send. The count begins with the first step's end, so that a client has two for
     /// the first bytes. Where nobody counts what a client takes, as with a Unix socket, it has
-    /// `uncounted` in all.
+    /// `uncounted` in all, and as long as it may take for what waits in the socket before that.
     void set_rate(std::chrono::nanoseconds step, std::uint64_t bytes,
                   std::chrono::nanoseconds uncounted) noexcept {
         set(kevring::add_ns(on_.now_ns(), step));

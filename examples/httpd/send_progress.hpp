@@ -12,4 +12,7 @@ namespace httpd {
 /// them, as for Unix sockets.
 std::optional<std::uint64_t> bytes_taken(kevring::fd_ref socket) noexcept;
 
+/// At least the bytes that wait in the socket for the peer; 0 where nobody knows.
+std::uint64_t bytes_waiting(kevring::fd_ref socket) noexcept;
+
 }  // namespace httpd
