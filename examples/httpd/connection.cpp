@@ -29,6 +29,7 @@ namespace {
 // A head of ours is smaller than this, whatever the file and the configuration.
 constexpr std::size_t head_room = 2 * 1024 + own_answers::lines_bytes_max;
 
+constexpr std::string_view end_of_head = "\r\n\r\n";
 constexpr std::string_view allow_line = "Allow: GET, HEAD, OPTIONS\r\n";
 
 std::string_view as_text(const kevring::borrowed_buffer& buffer) noexcept {
@@ -507,8 +508,10 @@ kevring::task<bool> connection::answer_short(const request_head& head, unsigned 
     const std::size_t room = short_response_bytes + all_lines.size() + what.body.size();
     const bool roomy = co_await make_room(out, room);
     if (!roomy) co_return false;
-    out.added(write_short_response(out.space(), what).size());
-    note(status, what.head_only ? 0 : what.body.size());
+    const std::string_view written = write_short_response(out.space(), what);
+    out.added(written.size());
+    const std::size_t head_bytes = written.find(end_of_head) + end_of_head.size();
+    note(status, written.size() - head_bytes);
     co_return true;
 }
 
