@@ -40,6 +40,15 @@ protected:
     ~completion() = default;
 };
 
+/// What a layer above the runtime keeps with a ring, for as long as the ring lives.
+class ring_companion {
+public:
+    ring_companion() noexcept = default;
+    ring_companion(const ring_companion&) = delete;
+    ring_companion& operator=(const ring_companion&) = delete;
+    virtual ~ring_companion() = default;
+};
+
 /// What a ring has done since it was made. Plain numbers: read them on the ring's thread.
 struct ring_counters {
     std::uint64_t enters = 0;            // calls of io_uring_enter()
@@ -134,6 +143,10 @@ public:
     /// The buffers that are registered with the ring, for who sends without a copy; made at the
     /// first use.
     fixed_buffer_pool& fixed_buffers();
+    /// The place for what transfers of files share on a ring; null until the first needs it.
+    ///
+    /// Lifetime   What is there goes with the ring, when all of its requests have ended.
+    std::unique_ptr<ring_companion>& companion() noexcept { return companion_; }
     /// A number for a group of buffers that no other pool of this ring has.
     ///
     /// Errors     std::length_error when all 65536 are in use.
@@ -214,6 +227,7 @@ private:
     unsigned buffer_groups_made_ = 0;
     std::unique_ptr<buffer_pool> buffers_;
     std::unique_ptr<fixed_buffer_pool> fixed_buffers_;
+    std::unique_ptr<ring_companion> companion_;
     timer_queue timers_;
     cancel_scope root_scope_{*this};
     ring_counters counters_;

@@ -13,7 +13,6 @@
 #include <csignal>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -43,14 +42,11 @@ constexpr std::int64_t answer_lasts_ns = 10'000'000;
 
 // What the transfers of one ring have moved in this turn of its loop, and those that wait for a
 // turn in which something is left to move, in the order in which they came.
-class turn_account final : private work {
+class turn_account final : public ring_companion, private work {
 public:
     explicit turn_account(ring& on) noexcept : work(turn_has_come), on_(&on) {}
 
-    const ring* on() const noexcept { return on_; }
     bool anybody_waits() const noexcept { return first_ != nullptr; }
-    /// Nothing of it is in use further up this thread's stack, or waits.
-    bool is_idle() const noexcept { return !anybody_waits() && !gives_turns_; }
     bool use(std::size_t byte_count) noexcept {
         if (const std::uint64_t turn = on_->counters().turns; turn != turn_) {
             turn_ = turn;
@@ -89,7 +85,6 @@ private:
     static void turn_has_come(work& item) noexcept {
         auto& self = static_cast<turn_account&>(item);
         self.scheduled_ = false;
-        self.gives_turns_ = true;
         place** const last = self.last_;  // whoever comes back has to wait for the next turn
         while (self.first_ != nullptr && !self.use(0)) {
             place& one = *self.first_;
@@ -99,7 +94,6 @@ private:
             one.waiter_.resume();  // last: the place may be gone
             if (ends) break;
         }
-        self.gives_turns_ = false;
         if (self.first_ != nullptr) self.schedule();
     }
 
@@ -109,24 +103,13 @@ private:
     place* first_ = nullptr;
     place** last_ = &first_;
     bool scheduled_ = false;
-    bool gives_turns_ = false;
 };
 
-// A thread has one ring, as a rule. Where it has had many, the accounts go that nobody uses, and
-// with them those of rings that are gone: transfers end before their ring.
 turn_account& account_of(ring& on) {
-    constexpr std::size_t account_count_max = 16;
-    constinit thread_local turn_account* last_asked_for = nullptr;
-    if (last_asked_for != nullptr && last_asked_for->on() == &on) [[likely]]
-        return *last_asked_for;
-    thread_local std::vector<std::unique_ptr<turn_account>> accounts;
-    for (const auto& each : accounts)
-        if (each->on() == &on) return *(last_asked_for = each.get());
-    if (accounts.size() >= account_count_max) {
-        last_asked_for = nullptr;  // first: there may be no memory for the next
-        std::erase_if(accounts, [](const auto& each) { return each->is_idle(); });
-    }
-    return *(last_asked_for = accounts.emplace_back(std::make_unique<turn_account>(on)).get());
+    std::unique_ptr<ring_companion>& place = on.companion();
+    if (place == nullptr) [[unlikely]]
+        place = std::make_unique<turn_account>(on);
+    return static_cast<turn_account&>(*place);
 }
 
 std::size_t page_bytes() noexcept {
