@@ -156,6 +156,7 @@ TEST_CASE("what is left when a socket is full goes by send_file", "[sendfile][ch
 TEST_CASE("a full socket takes nothing, and says so", "[sendfile][choice]") {
     medium_file sent;
     if (!sent.can_be_asked_about()) return;
+    sent.ends = stream_pair::local();  // TCP may make room a little later
     std::size_t filled = 0;
     fill(sent.ends.near, filled);
 

@@ -82,7 +82,7 @@ task<void> until_all_wait(const scripted_kernel& system, std::size_t transfer_co
 }
 
 task<void> until_all_are_home(ring& on) {
-    while (on.fixed_buffers().out_count() > 0) {
+    while (on.fixed_buffers().out_count() > 0 || detail::window_buffer::out_count() > 0) {
         const auto slept = co_await sleep_for(1ms);
         CHECK(slept);
         if (!slept) co_return;
