@@ -49,47 +49,26 @@ public:
         if (before_send_file)
             if (const int error = before_send_file()) return -error;
         if (fail_send_file != 0) return -fail_send_file;
-        if (unruly > 0) {
-            switch (unruly++ % 4) {
-                case 0: return -EINTR;
-                case 1: return -EAGAIN;
-                case 2: count = std::min<std::size_t>(count, 1 + unruly * 37); break;
-                default: break;
-            }
-        }
+        if (const int refused = disturb(count, 37)) return refused;
         const ssize_t sent = kernel::send_file(socket, file, file_offset, count);
         if (sent > 0 && on != nullptr)
             bytes_by_turn[on->counters().turns] += static_cast<std::uint64_t>(sent);
         return sent;
     }
     ssize_t send_now(int socket, const msghdr& message, int flags) noexcept override {
-        if (unruly > 0) {
-            switch (unruly++ % 4) {
-                case 0: return -EINTR;
-                case 1: return -EAGAIN;
-                case 2: {
-                    iovec one = message.msg_iov[0];
-                    one.iov_len = 1;
-                    msghdr less = message;
-                    less.msg_iov = &one;
-                    less.msg_iovlen = 1;
-                    return kernel::send_now(socket, less, flags);
-                }
-                default: break;
-            }
+        iovec first = message.msg_iov[0];
+        if (const int refused = disturb(first.iov_len, 0)) return refused;
+        if (first.iov_len < message.msg_iov[0].iov_len) {
+            msghdr less = message;
+            less.msg_iov = &first;
+            less.msg_iovlen = 1;
+            return kernel::send_now(socket, less, flags);
         }
         return kernel::send_now(socket, message, flags);
     }
     ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
                        unsigned flags) noexcept override {
-        if (unruly > 0) {
-            switch (unruly++ % 4) {
-                case 0: return -EINTR;
-                case 1: return -EAGAIN;
-                case 2: count = std::min<std::size_t>(count, 1 + unruly * 37); break;
-                default: break;
-            }
-        }
+        if (const int refused = disturb(count, 37)) return refused;
         return kernel::splice_now(source, source_offset, target, count, flags);
     }
     ssize_t read_nowait(int file, const iovec* parts, int part_count,
@@ -120,6 +99,18 @@ public:
     bool has_pipes = true;
     int open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept override {
         return has_pipes ? kernel::open_pipe(ends, capacity_bytes) : -EMFILE;
+    }
+
+private:
+    // An unruly kernel: EINTR, EAGAIN, fewer bytes and no trouble, in turn.
+    int disturb(std::size_t& count, std::size_t growth) noexcept {
+        if (unruly == 0) return 0;
+        switch (unruly++ % 4) {
+            case 0: return -EINTR;
+            case 1: return -EAGAIN;
+            case 2: count = std::min<std::size_t>(count, 1 + unruly * growth); return 0;
+            default: return 0;
+        }
     }
 };
 
