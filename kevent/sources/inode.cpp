@@ -137,8 +137,8 @@ public:
     }
 
     int take_changes(unsigned max_count, kevent_change* into) noexcept {
-        if ((event() & KEVENT_INODE_NAMES) == 0 && kept_.empty()) return -EINVAL;
-        const std::size_t count = std::min<std::size_t>(max_count, kept_.size());
+        if ((event() & KEVENT_INODE_NAMES) == 0 && kept_.empty() && !lost_) return -EINVAL;
+        std::size_t count = std::min<std::size_t>(max_count, kept_.size());
         for (std::size_t i = 0; i < count; ++i) {
             into[i] = {};
             into[i].event = kept_[i].events;
@@ -146,6 +146,11 @@ public:
             kept_[i].name.copy(into[i].name, sizeof into[i].name - 1);
         }
         kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(count));
+        if (lost_ && count < max_count) {  // behind what was kept before
+            into[count] = {};
+            into[count++].event = KEVENT_INODE_LOST;
+            lost_ = false;
+        }
         // After a burst: there may be thousands of directories, and each had its own.
         if (kept_.empty() && kept_.capacity() > capacity_kept_max) kept_.shrink_to_fit();
         return static_cast<int>(count);
@@ -158,20 +163,16 @@ private:
         std::string name;
     };
 
-    // One place more than there are changes is had for the one that says that some are lost, so
-    // that saying it needs no memory.
     void keep(const inotify_event& what, std::uint32_t events, const char* name) noexcept {
-        if (!kept_.empty() && kept_.back().events == KEVENT_INODE_LOST) return;
-        bool lost = (what.mask & IN_Q_OVERFLOW) != 0 || kept_.size() >= changes_kept_max;
+        if (lost_) return;
+        lost_ = (what.mask & IN_Q_OVERFLOW) != 0 || kept_.size() >= changes_kept_max;
+        if (lost_) return;
+        if ((what.mask & IN_ISDIR) != 0) events |= KEVENT_INODE_DIRECTORY;
         try {
-            if (kept_.capacity() < kept_.size() + 2) kept_.reserve(2 * kept_.size() + 8);
-            if ((what.mask & IN_ISDIR) != 0) events |= KEVENT_INODE_DIRECTORY;
-            if (!lost) kept_.push_back({events, what.cookie, name});
+            kept_.push_back({events, what.cookie, name});
         } catch (const std::bad_alloc&) {
-            lost = true;
+            lost_ = true;
         }
-        if (lost && kept_.size() < kept_.capacity())
-            kept_.push_back({KEVENT_INODE_LOST, 0, std::string()});
     }
 
     const std::shared_ptr<inode_watches> watches_;
@@ -181,6 +182,7 @@ private:
     std::uint32_t listens_for_ = 0;
     std::uint32_t seen_ = 0;
     std::vector<kept_change> kept_;
+    bool lost_ = false;  // some that came after those; saying so needs no memory
 };
 
 result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host) {

@@ -1,5 +1,6 @@
 // The queue on a loop: typed requests, events as values, batches, and several loops on one queue.
 #include "tests/kevent/queue_door.hpp"
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 
@@ -11,6 +12,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <set>
 #include <string>
 #include <thread>
@@ -289,6 +291,41 @@ TEST_CASE("a request that is changed is answered as often as it was to be",
         CHECK((*again)[0].user<int>() == 2);
     };
     run_on(on, body);
+}
+
+TEST_CASE("a change of a directory that finds no memory is told of as lost",
+          "[kevent][event_queue]") {
+    if (!allocations_are_counted()) {
+        WARN("not tried: a sanitizer brings its own operator new");
+        return;
+    }
+    std::string name = "/tmp/kevring-lost-XXXXXX";
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    bool failed = true;
+    for (std::uint64_t good_ones = 0; failed; ++good_ones) {
+        event_queue queue;
+        const auto added = queue.add(
+            kevring::inode(name, kevring::created | kevring::removed, kevring::inode_names::kept));
+        REQUIRE(added);
+        std::ofstream(name + "/page").put('x');
+        std::filesystem::remove(name + "/page");
+        {
+            const failing_allocation one(good_ones);
+            try {
+                static_cast<void>(queue.take(16));
+            } catch (const std::bad_alloc&) {}
+            failed = one.has_failed();
+        }
+        INFO("after " << good_ones << " allocations");
+        static_cast<void>(queue.take(16));  // what was not read then
+        const auto changes = queue.take_changes(*added);
+        REQUIRE(changes);
+        REQUIRE_FALSE(changes->empty());
+        const bool is_told = changes->back().kinds == kevring::change_kind::lost;
+        const bool is_all = changes->size() == 2;
+        CHECK((is_told || is_all));
+    }
+    ::rmdir(name.c_str());
 }
 
 TEST_CASE("a wait gives what is there at its deadline, and nothing is lost by a stop",

@@ -18,14 +18,27 @@
 
 namespace {
 std::atomic<std::uint64_t> count{0};
+thread_local std::uint64_t good_ones = 0;  // that come before one that fails
+thread_local bool fails = false;
 }  // namespace
 
 bool allocations_are_counted() noexcept { return COUNTED != 0; }
 std::uint64_t allocation_count() noexcept { return count.load(std::memory_order_relaxed); }
 
+failing_allocation::failing_allocation(std::uint64_t count) noexcept {
+    good_ones = count;
+    fails = true;
+}
+failing_allocation::~failing_allocation() { fails = false; }
+bool failing_allocation::has_failed() const noexcept { return !fails; }
+
 #if COUNTED
 void* operator new(std::size_t bytes) {
     count.fetch_add(1, std::memory_order_relaxed);
+    if (fails && good_ones-- == 0) {
+        fails = false;
+        throw std::bad_alloc();
+    }
     if (void* const memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
     throw std::bad_alloc();
 }

@@ -1,4 +1,4 @@
-// allocations.hpp: how often this program has called operator new.
+// allocations.hpp: how often this program has called operator new, and calls that fail.
 #pragma once
 
 #include <cstdint>
@@ -6,3 +6,14 @@
 /// False under sanitizers, which bring an operator new of their own.
 bool allocations_are_counted() noexcept;
 std::uint64_t allocation_count() noexcept;
+
+/// While it lives, one allocation of this thread fails: the first one after `count` others.
+class failing_allocation {
+public:
+    explicit failing_allocation(std::uint64_t count) noexcept;
+    failing_allocation(const failing_allocation&) = delete;
+    failing_allocation& operator=(const failing_allocation&) = delete;
+    ~failing_allocation();
+    /// Whether it has failed.
+    bool has_failed() const noexcept;
+};
