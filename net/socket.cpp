@@ -8,13 +8,19 @@ namespace kevring {
 
 shutdown_operation socket::shutdown_send() noexcept { return {*on_, fd_, SHUT_WR}; }
 
-task<void> socket::close(std::chrono::nanoseconds patience) {
+task<void> socket::close(std::chrono::nanoseconds patience) { return end(SHUT_WR, patience); }
+
+// Nobody is waited for, but a buffer may be, where others have them all. The request in flight ends
+// by the shutdown; it would have to be cancelled otherwise.
+task<void> socket::hang_up() { return end(SHUT_RDWR, std::chrono::seconds(2)); }
+
+task<void> socket::end(int directions, std::chrono::nanoseconds patience) {
     // A peer that keeps sending is not owed more than this.
     constexpr std::size_t drained_bytes_max = 1 << 20;
     {
         const auto limit = co_await within(patience);
         // Called directly: it never waits, and the ring gives every IORING_OP_SHUTDOWN to a worker.
-        const bool shut = on_->system().shut_down(fd_.number(), SHUT_WR) == 0;
+        const bool shut = on_->system().shut_down(fd_.number(), directions) == 0;
         std::size_t drained_bytes = 0;
         while (shut && drained_bytes < drained_bytes_max) {
             const auto got = co_await receive();

@@ -77,6 +77,9 @@ public:
     /// still sends for at most `patience`, then closes. A close() with unread bytes would be a
     /// reset, which throws away what the peer has not read yet.
     task<void> close(std::chrono::nanoseconds patience = std::chrono::seconds(2));
+    /// The same for a peer that is known to send nothing more: does not wait for its end. It gets
+    /// all that was sent; but if it does send something, that may be answered by a reset.
+    task<void> hang_up();
 
     result<void> set(const socket_options& options) noexcept { return set_options(fd_, options); }
     result<endpoint> local() const noexcept;
@@ -91,6 +94,8 @@ public:
     }
 
 private:
+    task<void> end(int directions, std::chrono::nanoseconds patience);
+
     ring* on_;
     fd fd_;
     std::optional<receive_stream> bytes_;  // last: ends before the descriptor is closed

@@ -8,6 +8,8 @@
 #include <kevring/runtime/run.hpp>
 #include <kevring/runtime/task_scope.hpp>
 
+#include <array>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -267,6 +269,58 @@ TEST_CASE("a stop of accept loses no connection", "[net][listener]") {
         REQUIRE(dialled.has_value());
         const auto accepted = co_await doors.accept();
         CHECK(accepted.has_value());
+    });
+}
+
+TEST_CASE("hang_up gives the peer all that was sent, and does not wait for it", "[net][socket]") {
+    const bool is_receiving = GENERATE(true, false);
+    on_a_ring([&](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        auto ends = co_await connected(on, doors);
+        const std::string text(100'000, 'x');
+        if (is_receiving) {  // then a request is in flight
+            const auto asked = co_await ends.near.send("bye");
+            REQUIRE(asked.has_value());
+            const auto heard = co_await ends.far.receive();
+            REQUIRE(heard.has_value());
+        }
+        const auto sent = co_await ends.far.send(text);
+        REQUIRE(sent.has_value());
+        co_await ends.far.hang_up();  // the near end stays open
+
+        CHECK_FALSE(ends.far.native().valid());
+        const std::string heard = co_await receive_all(ends.near);
+        CHECK(heard == text);
+    });
+}
+
+TEST_CASE("hang_up does not wait for long where others have all buffers", "[net][socket]") {
+    const bool is_receiving = GENERATE(true, false);
+    on_a_ring([&](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        auto others = co_await connected(on, doors);
+        auto ends = co_await connected(on, doors);
+        std::vector<kevring::borrowed_buffer> taken;
+        const auto take_one = [&](both_ends& of) -> task<void> {
+            const auto sent = co_await of.near.send("x");
+            REQUIRE(sent.has_value());
+            auto got = co_await of.far.receive();
+            REQUIRE(got.has_value());
+            taken.push_back(std::move(*got));
+        };
+        if (is_receiving) co_await take_one(ends);  // then a request is in flight
+        while (taken.size() < kevring::buffer_pool_options().buffer_count_max)
+            co_await take_one(others);
+
+        const auto sent = co_await ends.far.send("bye");
+        REQUIRE(sent.has_value());
+        co_await ends.far.hang_up();
+
+        CHECK_FALSE(ends.far.native().valid());
+        std::array<std::byte, 8> bytes{};
+        const auto heard = co_await ends.near.receive(bytes);
+        REQUIRE(heard.has_value());  // the time of this test is not over
+        CHECK(*heard == 3);
     });
 }
 
