@@ -152,7 +152,8 @@ send_report try_send_file(ring& on, fd_ref socket, fd_ref file, file_range range
     KEVRING_ASSERT(on.on_ring_thread());
     const bool may_wait = options.order != nullptr || options.bytes_per_second_max != 0 ||
                           options.hint != cache_hint::none;
-    const bool fits = range.count > detail::small_file_bytes && range.count <= detail::window_bytes;
+    const bool fits = range.count > detail::small_file_bytes && range.count <= at_once_bytes_max;
+    static_assert(at_once_bytes_max <= detail::window_bytes);
     if (may_wait || !fits || !options.expected) {
         send_report nothing;
         nothing.error = std::make_error_code(std::errc::operation_would_block);

@@ -8,6 +8,9 @@
 #include <kevring/sendfile/send_order.hpp>
 #include <kevring/sendfile/send_plan.hpp>
 #include <kevring/sendfile/send_report.hpp>
+#include <kevring/sendfile/send_turn.hpp>
+
+#include <cstdint>
 
 namespace kevring {
 
@@ -38,6 +41,9 @@ namespace kevring {
 task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range range = file_range(),
                             send_options options = send_options());
 
+/// The longest range that try_send_file() takes.
+inline constexpr std::uint64_t at_once_bytes_max = 256 * 1024;
+
 /// Sends what of the same goes without waiting: for most files in memory, all. Costs no frame of a
 /// coroutine, which is a tenth of what 64 KiB cost.
 ///
@@ -45,7 +51,8 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
 ///     if (at_once.error == std::errc::operation_would_block) ...  // send_file() for the rest
 ///
 /// Takes ranges of more than 32 and at most 256 KiB with a version that is `expected`, and without
-/// an order, a rate or a hint: of others it sends nothing.
+/// an order, a rate or a hint: of others it sends nothing, and nothing when this turn of the loop
+/// has moved enough or others wait for one (send_turn).
 ///
 /// Result     As of send_file(). What is left is what follows the first `bytes_sent` bytes of
 ///            header, range and trailer.

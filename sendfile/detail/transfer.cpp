@@ -4,12 +4,11 @@
 #include <kevring/runtime/operations/read.hpp>
 #include <kevring/runtime/operations/send.hpp>
 #include <kevring/runtime/sleep.hpp>
-#include <kevring/runtime/work.hpp>
 #include <kevring/sendfile/detail/window_pool.hpp>
+#include <kevring/sendfile/send_turn.hpp>
 
 #include <algorithm>
 #include <cerrno>
-#include <coroutine>
 #include <csignal>
 #include <memory>
 #include <utility>
@@ -30,87 +29,11 @@ std::uint64_t moment_of(const ring& on) noexcept {
     return on.counters().turns + on.counters().enters;
 }
 
-// What all transfers together move inside one turn of the loop before the others give way: some
-// 250 us of sendfile(2), so that nobody waits for long.
-constexpr std::size_t turn_bytes_max = 2 * 1024 * 1024;
-
 // From so many bytes on, the segments that are saved are worth three calls more.
 constexpr std::uint64_t corked_bytes_min = 512 * 1024;
 
 // An answer about the page cache is good for so long: memory is not reclaimed that fast.
 constexpr std::int64_t answer_lasts_ns = 10'000'000;
-
-// What the transfers of one ring have moved in this turn of its loop, and those that wait for a
-// turn in which something is left to move, in the order in which they came.
-class turn_account final : public ring_companion, private work {
-public:
-    explicit turn_account(ring& on) noexcept : work(turn_has_come), on_(&on) {}
-
-    bool anybody_waits() const noexcept { return first_ != nullptr; }
-    bool use(std::size_t byte_count) noexcept {
-        if (const std::uint64_t turn = on_->counters().turns; turn != turn_) {
-            turn_ = turn;
-            byte_count_ = 0;
-        }
-        byte_count_ += byte_count;
-        return byte_count_ >= turn_bytes_max;
-    }
-
-    /// Awaited by one transfer; lives in its frame.
-    class place {
-    public:
-        explicit place(turn_account& of) noexcept : of_(of) {}
-        place(const place&) = delete;
-        place& operator=(const place&) = delete;
-        bool await_ready() const noexcept { return false; }
-        void await_suspend(std::coroutine_handle<> waiter) noexcept {
-            waiter_ = waiter;
-            *of_.last_ = this;
-            of_.last_ = &next_;
-            of_.schedule();
-        }
-        void await_resume() const noexcept {}
-
-    private:
-        friend class turn_account;
-        turn_account& of_;
-        std::coroutine_handle<> waiter_;
-        place* next_ = nullptr;
-    };
-
-private:
-    void schedule() noexcept {
-        if (!std::exchange(scheduled_, true)) on_->schedule(*this);
-    }
-    static void turn_has_come(work& item) noexcept {
-        auto& self = static_cast<turn_account&>(item);
-        self.scheduled_ = false;
-        place** const last = self.last_;  // whoever comes back has to wait for the next turn
-        while (self.first_ != nullptr && !self.use(0)) {
-            place& one = *self.first_;
-            const bool ends = &one.next_ == last;
-            self.first_ = one.next_;
-            if (self.first_ == nullptr) self.last_ = &self.first_;
-            one.waiter_.resume();  // last: the place may be gone
-            if (ends) break;
-        }
-        if (self.first_ != nullptr) self.schedule();
-    }
-
-    ring* on_;
-    std::uint64_t turn_ = 0;
-    std::size_t byte_count_ = 0;
-    place* first_ = nullptr;
-    place** last_ = &first_;
-    bool scheduled_ = false;
-};
-
-turn_account& account_of(ring& on) {
-    std::unique_ptr<ring_companion>& place = on.companion();
-    if (place == nullptr) [[unlikely]]
-        place = std::make_unique<turn_account>(on);
-    return static_cast<turn_account&>(*place);
-}
 
 std::size_t page_bytes() noexcept {
     static const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -372,18 +295,13 @@ task<std::error_code> wait_for_turn(transfer& of, bool has_moved) {
             of.forget_window();
         }
     } else if (has_moved || !turn_is_free(of)) {
-        turn_account::place in_line(account_of(of.on));
-        co_await in_line;
+        send_turn turn(of.on);
+        co_await turn;
     }
     co_return of.stopped();
 }
 
-bool turn_is_free(const transfer& of) {
-    turn_account& account = account_of(of.on);
-    return !of.pace.limited() && !account.anybody_waits() && !account.use(0);
-}
-
-void count_in_turn(ring& on, std::size_t byte_count) { account_of(on).use(byte_count); }
+bool turn_is_free(const transfer& of) { return !of.pace.limited() && send_turn::is_free(of.on); }
 
 void quiet_broken_pipes() noexcept {
     thread_local bool quiet = false;

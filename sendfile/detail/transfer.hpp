@@ -169,11 +169,11 @@ task<std::error_code> wait_writable(transfer& of);
 /// the order in which they came, in as many turns as it takes. Fails when the transfer is stopped.
 task<std::error_code> wait_for_turn(transfer& of, bool has_moved);
 
+/// Accounts for bytes that were moved inside a turn of the loop.
+void count_in_turn(ring& on, std::size_t byte_count);
+
 /// Whether wait_for_turn() has nothing to wait for, unless the transfer `has_moved`.
 bool turn_is_free(const transfer& of);
-
-/// Accounts for work done inside a turn of the loop.
-void count_in_turn(ring& on, std::size_t byte_count);
 
 /// Keeps SIGPIPE from this thread, which sendfile(2) and splice(2) raise and cannot be told not to.
 void quiet_broken_pipes() noexcept;

@@ -28,14 +28,6 @@ constexpr std::size_t medium_bytes = 200'000;
 // What all transfers of a ring together move in a turn.
 constexpr std::size_t turn_bytes = 2 * 1024 * 1024;
 
-// The near end takes all of a medium file, whatever the far end does.
-stream_pair roomy() {
-    stream_pair ends = stream_pair::tcp();
-    const int bytes = 1024 * 1024;
-    ::setsockopt(ends.near.number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    return ends;
-}
-
 // A file in memory and a connection; header and trailer go along.
 struct medium_file {
     medium_file() {

@@ -117,6 +117,14 @@ struct stream_pair {
 /// So that a transfer of this many bytes waits for its peer.
 inline constexpr std::size_t more_than_a_socket_holds = 16 * 1024 * 1024;
 
+/// The near end takes a file of some hundred KiB, whatever the far end does.
+inline stream_pair roomy() {
+    stream_pair ends = stream_pair::tcp();
+    const int bytes = 1024 * 1024;
+    ::setsockopt(ends.near.number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    return ends;
+}
+
 /// With buffers that hold a step, and no more than that.
 inline stream_pair narrowed(stream_pair ends) {
     const int bytes = 256 * 1024;
