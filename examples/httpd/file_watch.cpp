@@ -79,8 +79,18 @@ void file_watch::forget_below(std::string_view folder) {
 }
 
 void file_watch::take_changes(file_cache& cache) {
-    constexpr unsigned batch_max = 16;
     if (!queue_) return;
+    try {
+        take_all_changes(cache);
+    } catch (...) {
+        cache.clear();  // what has been taken and not been dropped is heard of once only
+        forget();
+        throw;
+    }
+}
+
+void file_watch::take_all_changes(file_cache& cache) {
+    constexpr unsigned batch_max = 16;
     // A folder is ready once at most with what was there when this began. Who makes changes without
     // end is heard, but holds nobody up.
     const std::size_t folder_count = folders_.size();

@@ -34,7 +34,7 @@ public:
     /// The same for a file and all of its compressed siblings.
     bool cover(const served_file& files);
 
-    /// Drops from `cache` what has changed since the last call.
+    /// Drops from `cache` what has changed since the last call; all of it where that fails.
     void take_changes(file_cache& cache);
 
     /// Watches nothing any more: a folder's name may lead elsewhere, and nobody has said so.
@@ -49,6 +49,7 @@ private:
 
     bool watch_folder(const std::string& folder);
     void forget_below(std::string_view folder);
+    void take_all_changes(file_cache& cache);
     void take_changes_of(const kevring::event& what, file_cache& cache);
 
     std::string root_path_;  // by way of /proc, for calls that take no descriptor

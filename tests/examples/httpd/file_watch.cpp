@@ -3,11 +3,14 @@
 
 #include "examples/httpd/file_cache.hpp"
 #include "scratch_folder.hpp"
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -106,6 +109,35 @@ TEST_CASE("a file that changes is forgotten, and others are not", "[httpd][file_
 }
 
 // More than a registration keeps: that a folder was replaced is among what is lost.
+TEST_CASE("a change that finds no memory is not forgotten", "[httpd][file_watch]") {
+    if (!allocations_are_counted()) {
+        WARN("not tried: a sanitizer brings its own operator new");
+        return;
+    }
+    bool failed = true;
+    for (std::uint64_t good_ones = 0; failed; ++good_ones) {
+        watched_root site;
+        site.write("changed", "old");
+        site.write("other", "as it was");
+        REQUIRE(site.serve("changed"));
+        REQUIRE(site.serve("other"));
+        site.write("changed", "new");
+        {
+            const failing_allocation none(good_ones);
+            try {
+                site.watch.take_changes(site.cache);
+            } catch (const std::bad_alloc&) {}
+            failed = none.has_failed();
+        }
+        INFO("after " << good_ones << " allocations");
+        CHECK_FALSE(site.is_cached("changed"));
+        site.write("changed", "newer");
+        CHECK(site.serve("changed"));  // heard of as before
+        site.write("changed", "newest");
+        CHECK_FALSE(site.is_cached("changed"));
+    }
+}
+
 TEST_CASE("after changes were lost, a folder's name is looked up again", "[httpd][file_watch]") {
     check_that_a_replaced_folder_is_found("sub", 1100);
 }
