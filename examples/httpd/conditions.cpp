@@ -1,5 +1,6 @@
 #include "conditions.hpp"
 
+#include <array>
 #include <charconv>
 
 #include "characters.hpp"
@@ -57,6 +58,15 @@ entity_tag::entity_tag(std::uint64_t file_bytes, std::int64_t modified_ns, std::
     at = std::to_chars(at, end, inode, 16).ptr;
     *at++ = '"';
     size_ = static_cast<std::uint8_t>(at - text_.data());
+}
+
+bool asks_for_other_than_whole(const request_head& head) noexcept {
+    constexpr std::array fields{known_field::if_match, known_field::if_none_match,
+                                known_field::if_modified_since, known_field::if_unmodified_since,
+                                known_field::range};
+    for (const known_field field : fields)
+        if (head.has(field)) return true;
+    return false;
 }
 
 bool match_strongly(std::string_view one, std::string_view other) noexcept {

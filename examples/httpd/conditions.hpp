@@ -70,6 +70,10 @@ condition_outcome evaluate(const condition_fields& fields, const validators& fil
 bool if_range_holds(const request_head& head, const validators& file,
                     std::int64_t now_second) noexcept;
 
+/// Whether a condition or a range is there, so that the answer to GET may be another than the whole
+/// file.
+bool asks_for_other_than_whole(const request_head& head) noexcept;
+
 /// RFC 9110 8.8.3.2. Both are entity tags.
 bool match_strongly(std::string_view one, std::string_view other) noexcept;
 bool match_weakly(std::string_view one, std::string_view other) noexcept;

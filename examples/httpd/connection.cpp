@@ -26,25 +26,11 @@
 namespace httpd {
 namespace {
 
-// A head of ours is smaller than this, whatever the file and the configuration.
-constexpr std::size_t head_room = 2 * 1024 + own_answers::lines_bytes_max;
-
 constexpr std::string_view end_of_head = "\r\n\r\n";
 constexpr std::string_view allow_line = "Allow: GET, HEAD, OPTIONS\r\n";
 
 std::string_view as_text(const kevring::borrowed_buffer& buffer) noexcept {
     return {reinterpret_cast<const char*>(buffer.data()), buffer.size()};
-}
-
-// With one of these, the answer may be another than the whole file.
-constexpr std::array fields_of_conditions{known_field::if_match, known_field::if_none_match,
-                                          known_field::if_modified_since,
-                                          known_field::if_unmodified_since, known_field::range};
-
-bool has_any(const request_head& head, std::span<const known_field> fields) noexcept {
-    for (const known_field field : fields)
-        if (head.has(field)) return true;
-    return false;
 }
 
 // What no file holds by chance, so that the parts of a response can be told apart.
@@ -84,12 +70,16 @@ kevring::task<void> connection::serve(worker& of, kevring::socket client) {
             if (!got || got->empty()) co_return;
             self.idle_ = false;
             after = co_await self.exchange(std::move(*got));
-            if (after == outcome::close) break;
+            if (after != outcome::keep) break;
         }
+        if (after != outcome::keep && !limit.expired()) co_await self.end(after);
     } catch (const std::bad_alloc&) {
-        co_return;  // this client is let go, the others are served on
+        // This client is let go, the others are served on.
     }
-    if (after == outcome::close && !limit.expired()) co_await self.client_.close();
+}
+
+kevring::task<void> connection::end(outcome after) {
+    return after == outcome::hang_up ? client_.hang_up() : client_.close();
 }
 
 void connection::drain() noexcept {
@@ -178,7 +168,12 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
         }
         const bool keep = head.keep_alive() && !last_ && !of_.retiring();
         outcome after = keep ? outcome::keep : outcome::close;
-        const at_once done = answer_at_once(head, out, keep, begun);
+        at_once done = answer_at_once(head, out, keep, begun);
+        while (done == at_once::later) {
+            kevring::send_turn turn(of_.on());
+            co_await turn;
+            done = answer_at_once(head, out, keep, begun);
+        }
         if (done == at_once::nothing) {
             after = co_await answer(head, out, keep);
         } else if (done == at_once::a_part) {
@@ -191,7 +186,13 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
         finished(head);
         if (after == outcome::close) {
             co_await flush_last(out);
-            co_return outcome::close;
+            // Behind a body, some clients send a line end that nobody counts, and others send one
+            // that they have not announced. Of a large response, a reset would take what is left.
+            const bool is_plain =
+                head.method() == request_method::get || head.method() == request_method::head;
+            const bool is_silent = !head.keep_alive() && is_plain && !head.has_body() &&
+                                   rest.empty() && body_bytes_ <= small_body_bytes;
+            co_return is_silent ? outcome::hang_up : outcome::close;
         }
         if (further.data() != nullptr) {
             first = std::move(further);
@@ -207,55 +208,6 @@ kevring::task<void> connection::refuse(unsigned status, const request_head& head
     if (said) co_await flush_last(out);
 }
 
-// What most requests want needs nothing to wait for: a file that is known and in memory, in a block
-// that has room or on a socket that takes it. It costs no frame.
-connection::at_once connection::answer_at_once(const request_head& head, outbox& out, bool keep,
-                                               rest_of_file& rest) {
-    if (head.method() != request_method::get || has_any(head, fields_of_conditions))
-        return at_once::nothing;
-    // What is cached is the next configuration's.
-    if (with_ != of_.current().get()) return at_once::nothing;
-    const auto* const known = of_.cached(head.path());
-    if (known == nullptr || (*known)->available != 0) return at_once::nothing;
-    const open_file& file = (*known)->plain;
-    const bool is_large = file.byte_count > small_body_bytes;
-    if (out.room() < head_room + (is_large ? 0 : file.byte_count)) return at_once::nothing;
-
-    const std::size_t before = out.size();
-    put_whole_head(head, file, out, keep);
-    const byte_range all{.first = 0, .count = file.byte_count};
-    at_once done = at_once::all;
-    if (is_large)
-        done = begin_large(*known, out, rest);
-    else if (all.count > 0 && read_nowait(file, all, out) != static_cast<ssize_t>(all.count))
-        done = at_once::nothing;
-    else
-        count_small(all.count);
-    if (done == at_once::nothing) out.cut_to(before);
-    return done;
-}
-
-// Sends what waits, and of the file what the socket takes.
-connection::at_once connection::begin_large(const std::shared_ptr<served_file>& known, outbox& out,
-                                            rest_of_file& rest) {
-    const open_file& file = known->plain;
-    const kevring::send_report report = kevring::try_send_file(
-        of_.on(), client_.native(), file.descriptor,
-        kevring::file_range{.offset = 0, .count = file.byte_count}, large_options(file, out));
-    if (report.bytes_sent == 0) return at_once::nothing;
-    count_large(report);
-    out.sent(static_cast<std::size_t>(report.bytes_sent - report.file_bytes));
-    if (!report.error) return at_once::all;
-    const std::uint64_t left = file.byte_count - report.file_bytes;
-    if (report.error == std::errc::operation_would_block) {
-        rest = {.of = known, .range = {.first = report.file_bytes, .count = left}};
-        return at_once::a_part;
-    }
-    body_bytes_ -= left;  // promised, and not sent
-    out.clear();
-    return at_once::failed;
-}
-
 kevring::task<connection::outcome> connection::answer(const request_head& head, outbox& out,
                                                       bool keep) {
     const bool roomy = co_await make_room(out, head_room);
@@ -267,7 +219,7 @@ kevring::task<connection::outcome> connection::answer(const request_head& head, 
         // A reload between the head and here: what is cached is the next configuration's.
         const bool current = with_ == of_.current().get();
         if (const auto* const known = current ? of_.cached(head.path()) : nullptr) {
-            const std::shared_ptr<const served_file> file = *known;  // may leave the cache
+            const std::shared_ptr<const served_file> file = known->file;  // may leave the cache
             const bool sent = co_await answer_file(head, *file, out, keep);
             co_return sent ? after : outcome::close;
         }
@@ -308,10 +260,10 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
         if (const auto accepted = head.list(known_field::accept_encoding, scratch))
             file = &served.variant(accepted_codings(*accepted).choose(served.available));
     }
-    if (!has_any(head, fields_of_conditions)) [[likely]]
+    if (!asks_for_other_than_whole(head)) [[likely]]
         co_return co_await send_whole(head, *file, out, keep);
 
-    const validators known{.entity_tag = file->entity_tag,
+    const validators known{.entity_tag = file->lines.entity_tag(),
                            .modified_second = file->modified_second()};
     const std::int64_t now = std::time(nullptr);
     const condition_outcome met = evaluate(condition_fields_of(head, scratch), known, true, now);
@@ -320,7 +272,7 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
     }
     if (met == condition_outcome::not_modified) {
         response_head made = begin_head(out, 304);
-        made.lines(file->validator_fields).connection(keep, head.minor_version());
+        made.lines(file->lines.validators()).connection(keep, head.minor_version());
         out.added(made.finish().size());
         note(304, 0);
         co_return true;
@@ -349,7 +301,7 @@ kevring::task<bool> connection::send_whole(const request_head& head, const open_
 void connection::put_whole_head(const request_head& head, const open_file& file, outbox& out,
                                 bool keep) {
     response_head made = begin_head(out, 200);
-    made.lines(file.whole_fields).connection(keep, head.minor_version());
+    made.lines(file.lines.whole()).connection(keep, head.minor_version());
     out.added(made.finish().size());
     note(200, head.method() == request_method::get ? file.byte_count : 0);
 }
@@ -366,11 +318,11 @@ kevring::task<bool> connection::send_ranges(const request_head& head, const open
     if (several) {
         made.field("Content-Type", "multipart/byteranges; boundary=" + boundary);
     } else {
-        made.lines(file.content_fields);
+        made.lines(file.lines.content());
         made.content_range(parts[0].first, parts[0].count, file.byte_count);
     }
     made.field("Content-Length", content_bytes);
-    made.lines(file.validator_fields).connection(keep, head.minor_version());
+    made.lines(file.lines.validators()).connection(keep, head.minor_version());
     out.added(made.finish().size());
     note(206, content_bytes);
 
@@ -417,16 +369,6 @@ kevring::task<bool> connection::send_small(const open_file& file, byte_range ran
         range.count -= static_cast<std::uint64_t>(count);
     }
     co_return true;
-}
-
-// Appends what is in memory of a range that there is room for; as preadv2(2), with a negative
-// error.
-ssize_t connection::read_nowait(const open_file& file, byte_range range, outbox& out) {
-    const iovec part{out.end(), static_cast<std::size_t>(range.count)};
-    const ssize_t count = of_.on().system().read_nowait(file.descriptor.number(), &part, 1,
-                                                        static_cast<off_t>(range.first));
-    if (count > 0) out.added(static_cast<std::size_t>(count));
-    return count;
 }
 
 kevring::task<bool> connection::send_large(const open_file& file, byte_range range, outbox& out) {
@@ -482,8 +424,7 @@ kevring::task<bool> connection::make_room(outbox& out, std::size_t byte_count) {
 kevring::task<bool> connection::append(std::string_view text, outbox& out) {
     const bool roomy = co_await make_room(out, text.size());
     if (!roomy) co_return false;
-    text.copy(out.end(), text.size());
-    out.added(text.size());
+    out.add(text);
     co_return true;
 }
 

@@ -51,18 +51,26 @@ private:
     }
     ~connection() { of_.remove(*this); }
 
-    enum class outcome : std::uint8_t { keep, close };
+    // A head of ours is smaller than this, whatever the file and the configuration.
+    static constexpr std::size_t head_room = 2 * 1024 + own_answers::lines_bytes_max;
+
+    /// hang_up: the client has said that it asks nothing more.
+    enum class outcome : std::uint8_t { keep, close, hang_up };
 
     kevring::task<outcome> exchange(kevring::borrowed_buffer first);
+    kevring::task<void> end(outcome after);
     /// What answer_at_once() has done.
-    enum class at_once : std::uint8_t { nothing, all, a_part, failed };
+    enum class at_once : std::uint8_t { nothing, all, a_part, failed, later };
     struct rest_of_file {
         std::shared_ptr<const served_file> of;  // may leave the cache
         byte_range range{};
     };
 
     at_once answer_at_once(const request_head& head, outbox& out, bool keep, rest_of_file& rest);
-    at_once begin_large(const std::shared_ptr<served_file>& known, outbox& out, rest_of_file& rest);
+    bool repeat_small(const cached_file& known, const request_head& head, outbox& out, bool keep);
+    bool add_small(cached_file& known, const request_head& head, outbox& out, bool keep);
+    at_once begin_large(const cached_file& known, const request_head& head, outbox& out, bool keep,
+                        rest_of_file& rest);
     kevring::task<outcome> answer(const request_head& head, outbox& out, bool keep);
     kevring::task<bool> answer_file(const request_head& head, const served_file& served,
                                     outbox& out, bool keep);

@@ -17,15 +17,14 @@ void file_cache::put(std::string_view raw_path, cached_file file) {
     make_room_at(file.file->plain.name);
     make_room();
     while (size() >= known_count_max()) drop(any_of(closed_.empty() ? open_ : closed_));
-    auto made = std::make_unique<entry>();
-    made->raw_path = raw_path;
-    made->cached = std::move(file);
-    entry& one = *made;
-    const auto named = by_name_.emplace(one.cached.file->plain.name, &one);
+    const auto made = by_path_.try_emplace(std::string(raw_path)).first;
+    entry& one = made->second;
+    one.raw_path = made->first;
+    one.cached = std::move(file);
     try {
-        by_path_.emplace(one.raw_path, std::move(made));
+        by_name_.emplace(one.cached.file->plain.name, &one);
     } catch (...) {
-        by_name_.erase(named);
+        by_path_.erase(made);
         throw;
     }
     enter(one);
@@ -56,7 +55,7 @@ void file_cache::make_room() noexcept {
 }
 
 void file_cache::opened(std::string_view raw_path) noexcept {
-    entry& one = *by_path_.find(raw_path)->second;
+    entry& one = by_path_.find(raw_path)->second;
     leave(one);
     one.is_open = true;
     enter(one);
@@ -64,7 +63,7 @@ void file_cache::opened(std::string_view raw_path) noexcept {
 
 void file_cache::drop(std::string_view raw_path) {
     const auto found = by_path_.find(raw_path);
-    if (found != by_path_.end()) drop(*found->second);
+    if (found != by_path_.end()) drop(found->second);
 }
 
 void file_cache::drop_named(std::string_view name) {

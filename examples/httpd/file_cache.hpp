@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,6 +20,9 @@ namespace httpd {
 struct cached_file {
     std::shared_ptr<served_file> file;
     std::time_t looked_at = 0;
+    // The worker's: when it made a response of it last, and which one that was.
+    std::uint64_t made_at = 0;
+    std::size_t made_place = 0;
 };
 
 /// Files that were asked for. Descriptors are scarce and memory is not: many times as many files
@@ -46,7 +50,7 @@ public:
     /// Lifetime   The cache's, until it changes.
     cached_file* find(std::string_view raw_path) {
         const auto found = by_path_.find(raw_path);
-        return found == by_path_.end() ? nullptr : &found->second->cached;
+        return found == by_path_.end() ? nullptr : &found->second.cached;
     }
 
     /// Keeps a file that is open.
@@ -68,10 +72,17 @@ public:
 
 private:
     struct entry {
-        std::string raw_path;
         cached_file cached;
+        std::string_view raw_path;  // its key
         bool is_open = true;
         std::size_t place = 0;  // in open_ or closed_
+    };
+    struct text_hash {
+        using is_transparent = void;
+        // Not noexcept: then libstdc++ keeps the hashes, and compares few texts.
+        std::size_t operator()(std::string_view text) const {
+            return std::hash<std::string_view>{}(text);
+        }
     };
     using entries = std::vector<entry*>;  // in no order; they never grow beyond their capacity
 
@@ -87,8 +98,8 @@ private:
     std::uint64_t random_state_ = 0x9e3779b97f4a7c15;
     entries open_;
     entries closed_;
-    // Keys are views into the entries.
-    std::unordered_map<std::string_view, std::unique_ptr<entry>> by_path_;
+    std::unordered_map<std::string, entry, text_hash, std::equal_to<>> by_path_;
+    // Keys are views into the entries' files.
     std::unordered_multimap<std::string_view, entry*> by_name_;
 };
 

@@ -67,6 +67,7 @@ std::string metrics_page(const report_source& from) {
         all.counted.connections += one.counted.connections;
         all.counted.turned_away += one.counted.turned_away;
         all.counted.body_bytes += one.counted.body_bytes;
+        all.counted.repeated += one.counted.repeated;
         all.counted.durations += one.counted.durations;
         all.loop.enters += one.loop.enters;
         all.loop.requests += one.loop.requests;
@@ -102,6 +103,9 @@ std::string metrics_page(const report_source& from) {
     for (std::size_t i = 0; i < all.counted.path_bytes.size(); ++i)
         page.sample({{"path", name_of(static_cast<kevring::send_path>(i))}},
                     all.counted.path_bytes[i]);
+    page.counter("httpd_repeated_responses_total",
+                 "Small files that were read once for several requests that had come together.",
+                 all.counted.repeated);
     page.gauge("httpd_cached_files", "Files that the loops' caches keep open.", all.cached_files);
     page.counter("httpd_log_lines_dropped_total", "Lines that the access log could not take.",
                  all.log_lines_dropped);

@@ -2,7 +2,6 @@
 
 #include "conditions.hpp"
 #include "folder_reader.hpp"
-#include "http_date.hpp"
 #include "media_type.hpp"
 #include "target.hpp"
 
@@ -102,18 +101,13 @@ open_file describe(kevring::fd descriptor, const struct stat& status, std::strin
     const entity_tag tag(
         file.byte_count, file.modified_ns, file.inode,
         age_ns < young_ns ? entity_tag::strength::weak : entity_tag::strength::strong);
-    file.entity_tag = tag.text();
-    std::array<char, http_date_bytes> date{};
-    write_http_date(file.modified_second(), date);
     file.media_type = media_type;
-    file.validator_fields = "Last-Modified: " + std::string(date.data(), date.size()) +
-                            "\r\nETag: " + file.entity_tag + "\r\n";
-    if (varies) file.validator_fields += "Vary: Accept-Encoding\r\n";
-    file.content_fields = "Content-Type: " + std::string(media_type) + "\r\n";
-    if (coding != content_coding::identity)
-        file.content_fields += "Content-Encoding: " + std::string(name_of(coding)) + "\r\n";
-    file.whole_fields = file.content_fields + "Content-Length: " + std::to_string(file.byte_count) +
-                        "\r\n" + file.validator_fields + "Accept-Ranges: bytes\r\n";
+    file.lines = file_lines({.media_type = media_type,
+                             .coding = coding,
+                             .byte_count = file.byte_count,
+                             .modified_second = file.modified_second(),
+                             .entity_tag = tag.text(),
+                             .varies = varies});
     if (file.byte_count > small_body_bytes) file.memo = std::make_unique<kevring::file_memo>();
     return file;
 }
@@ -198,9 +192,10 @@ kevring::task<void> site::find_siblings(kevring::ring& on, served_file& of) cons
         std::string name = of.plain.name + std::string(suffix_of(coding));
         auto opened = co_await open_below(on, root_, name.c_str());
         if (!opened) continue;
-        open_file& sibling = of.compressed[static_cast<std::size_t>(coding)].emplace();
-        sibling.descriptor = std::move(*opened);
-        sibling.name = std::move(name);
+        auto sibling = std::make_unique<open_file>();
+        sibling->descriptor = std::move(*opened);
+        sibling->name = std::move(name);
+        of.compressed[static_cast<std::size_t>(coding)] = std::move(sibling);
         of.available |= accepted_codings::bit(coding);
     }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "accept_encoding.hpp"
+#include "file_lines.hpp"
 #include "media_type.hpp"
 
 #include <kevring/runtime/fd.hpp>
@@ -13,7 +14,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,20 +27,19 @@ inline constexpr std::uint64_t small_body_bytes = 32 * 1024;
 
 /// An open file and what a response says of it.
 struct open_file {
+    // What each response needs comes first, side by side: where many files are asked for in turn,
+    // each line of memory has to be fetched.
     kevring::fd descriptor;
-    std::string name;  // below the root
     std::uint64_t byte_count = 0;
-    std::int64_t modified_ns = 0;  // since 1970
-    std::int64_t changed_ns = 0;   // its bytes or its attributes, since 1970
+    file_lines lines;
+    std::int64_t modified_ns = 0;              // since 1970
+    std::unique_ptr<kevring::file_memo> memo;  // for what is not sent from memory
+    std::string name;                          // below the root
+    std::int64_t changed_ns = 0;               // its bytes or its attributes, since 1970
     std::uint64_t inode = 0;
     std::uint64_t device = 0;
     std::uint64_t link_count = 0;
-    std::string entity_tag;  // with its quotes
     std::string_view media_type;
-    std::string validator_fields;              // the lines that a 304 has too
-    std::string content_fields;                // Content-Type and the like, without the length
-    std::string whole_fields;                  // all lines that the file decides in a 200
-    std::unique_ptr<kevring::file_memo> memo;  // for what is not sent from memory
 
     std::int64_t modified_second() const noexcept { return modified_ns / 1'000'000'000; }
 };
@@ -48,11 +47,11 @@ struct open_file {
 /// A file and the compressed siblings that stand beside it. Shared by the cache and by the
 /// responses that send from it.
 struct served_file {
-    open_file plain;
-    // By content_coding: zstd, br, gzip.
-    std::array<std::optional<open_file>, 3> compressed;
     unsigned available = 0;  // bits of accepted_codings
     bool watched = false;    // changes are heard of; else each use is preceded by a look
+    open_file plain;
+    // By content_coding: zstd, br, gzip. Null where there is none.
+    std::array<std::unique_ptr<open_file>, 3> compressed;
 
     const open_file& variant(content_coding coding) const noexcept {
         return coding == content_coding::identity ? plain

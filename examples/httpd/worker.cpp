@@ -22,6 +22,7 @@ namespace {
 
 // Blocks that are kept for the next responses; more are given back when a burst is over.
 constexpr std::size_t free_block_count_max = 64;
+constexpr std::size_t made_count_max = free_block_count_max;  // each holds one
 
 // A file that is watched is looked up again when this is over: Linux tells of no bytes that are
 // written through a map of it, of no mount, of no change that another machine makes, and of none
@@ -40,6 +41,7 @@ kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::millis
 worker::worker(kevring::ring& on, shared_state& shared, worker_change begin, report_slot& reports)
     : ring_(on), shared_(shared), reports_(reports), log_(begin.with->log) {
     free_blocks_.reserve(free_block_count_max);
+    made_.reserve(made_count_max);
     use(std::move(begin.with));
     for (opened_door& each : begin.opened)
         doors_.emplace_back(each.door, kevring::listener(ring_, std::move(each.socket)));
@@ -89,6 +91,7 @@ void worker::change(worker_change to) {
 void worker::use(std::shared_ptr<const configuration> next) {
     // Held by way of a count that no other loop touches: each request counts itself.
     const auto own = std::make_shared<std::shared_ptr<const configuration>>(std::move(next));
+    forget_made();
     cache_.reset();  // first: what is in it belongs to the configuration that goes
     watch_.reset();
     current_ = std::shared_ptr<const configuration>(own, own->get());
@@ -204,12 +207,13 @@ void worker::remove(connection& one) noexcept {
     shared_.connection_count.fetch_sub(1, std::memory_order_relaxed);
 }
 
-const std::shared_ptr<served_file>* worker::cached(std::string_view raw_path) {
+cached_file* worker::cached(std::string_view raw_path) {
     // A change that the client can know of was made before the request came, and so before the loop
     // took the request from the kernel: in this turn, which may also have looked before that.
     const std::uint64_t moment = ring_.counters().turns + ring_.counters().enters;
     if (moment != looked_at_) {
         looked_at_ = moment;
+        forget_made();
         watch_->take_changes(*cache_);
     }
     cached_file* const known = cache_->find(raw_path);
@@ -220,7 +224,7 @@ const std::shared_ptr<served_file>* worker::cached(std::string_view raw_path) {
         if (current_->files.reopen(ring_, *known->file)) {
             cache_->opened(raw_path);
             known->looked_at = now;
-            return &known->file;
+            return known;
         }
         cache_->drop(raw_path);
         return nullptr;
@@ -228,10 +232,10 @@ const std::shared_ptr<served_file>* worker::cached(std::string_view raw_path) {
     const bool watched = known->file->watched;
     // A clock that was set back means nothing.
     if (watched && now >= known->looked_at && now - known->looked_at < trusted_seconds)
-        return &known->file;
+        return known;
     if (current_->files.is_current(*known->file)) {
         known->looked_at = now;
-        return &known->file;
+        return known;
     }
     if (watched) {
         watch_->take_changes(*cache_);  // it may have happened just now
@@ -250,15 +254,32 @@ void worker::cache(std::string_view raw_path, const std::shared_ptr<served_file>
     cache_->put(raw_path, {.file = file, .looked_at = std::time(nullptr)});
 }
 
-std::unique_ptr<send_block> worker::take_block() {
-    if (free_blocks_.empty()) return std::unique_ptr<send_block>(new send_block);  // not zeroed
+void worker::remember(cached_file& known, made_response what) {
+    if (made_.size() == made_.capacity()) return;
+    known.made_at = looked_at_;
+    known.made_place = made_.size();
+    made_.push_back(std::move(what));
+}
+
+void worker::forget_made() noexcept {
+    while (!made_.empty()) {
+        std::shared_ptr<send_block> block = std::move(made_.back().block);
+        made_.pop_back();
+        give_block(std::move(block));
+    }
+}
+
+std::shared_ptr<send_block> worker::take_block() {
+    if (free_blocks_.empty()) return std::make_shared_for_overwrite<send_block>();
     auto block = std::move(free_blocks_.back());
     free_blocks_.pop_back();
     return block;
 }
 
-void worker::give_block(std::unique_ptr<send_block> block) noexcept {
-    if (free_blocks_.size() < free_block_count_max) free_blocks_.push_back(std::move(block));
+// Who holds it last puts it back.
+void worker::give_block(std::shared_ptr<send_block> block) noexcept {
+    if (block.use_count() == 1 && free_blocks_.size() + made_.size() < free_block_count_max)
+        free_blocks_.push_back(std::move(block));
 }
 
 }  // namespace httpd

@@ -54,6 +54,14 @@ struct worker_change {
 /// Memory for a response's head and a small body, kept warm between responses.
 using send_block = std::array<char, 40 * 1024>;
 
+/// A small response, head and body, for who asks for the same at the same moment.
+struct made_response {
+    std::shared_ptr<send_block> block;  // begins with it, and is not written to there any more
+    std::size_t byte_count = 0;
+    unsigned minor_version = 1;
+    bool keep_alive = true;
+};
+
 /// Thread     That of its loop.
 class worker {
 public:
@@ -83,7 +91,14 @@ public:
     /// look it up.
     ///
     /// Lifetime   Until another is asked for.
-    const std::shared_ptr<served_file>* cached(std::string_view raw_path);
+    cached_file* cached(std::string_view raw_path);
+    /// What was made of `known` since the loop last took requests from the kernel; null if nothing
+    /// was. All who are answered before it does so again had asked before it was made, so it is as
+    /// new as any of them can know.
+    const made_response* made_from(const cached_file& known) const noexcept {
+        return known.made_at == looked_at_ ? &made_[known.made_place] : nullptr;
+    }
+    void remember(cached_file& known, made_response what);
     /// Keeps a file that the current configuration has found.
     void cache(std::string_view raw_path, const std::shared_ptr<served_file>& file);
     access_log& log() noexcept { return log_; }
@@ -95,8 +110,8 @@ public:
     bool draining() const noexcept { return draining_; }
     bool retiring() const noexcept { return retiring_; }
 
-    std::unique_ptr<send_block> take_block();
-    void give_block(std::unique_ptr<send_block> block) noexcept;
+    std::shared_ptr<send_block> take_block();
+    void give_block(std::shared_ptr<send_block> block) noexcept;
     /// The value of a Date field for now.
     std::string_view date() { return date_.at(std::time(nullptr)); }
 
@@ -114,6 +129,7 @@ private:
     };
 
     void use(std::shared_ptr<const configuration> next);
+    void forget_made() noexcept;
     void write_log();
     kevring::task<void> accept_from(door& from);
     void accept_rest(door& from);
@@ -131,8 +147,9 @@ private:
     std::list<door> doors_;
     std::optional<file_cache> cache_;  // of current_, and so is what hears of its changes
     std::optional<file_watch> watch_;
-    std::uint64_t looked_at_ = 0;  // the moment at which changes were taken last
-    std::vector<std::unique_ptr<send_block>> free_blocks_;
+    std::uint64_t looked_at_ = 0;      // the moment at which changes were taken last
+    std::vector<made_response> made_;  // at that moment
+    std::vector<std::shared_ptr<send_block>> free_blocks_;
     std::vector<connection*> connections_;
     kevring::task_scope* accepting_ = nullptr;
     kevring::task_scope* clients_ = nullptr;

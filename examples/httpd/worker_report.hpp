@@ -21,6 +21,7 @@ struct worker_counters {
     std::uint64_t connections = 0;
     std::uint64_t turned_away = 0;
     std::uint64_t body_bytes = 0;
+    std::uint64_t repeated = 0;  // responses that another request had been given
     std::array<std::uint64_t, kevring::send_path_count> path_bytes{};  // of files
     latency_histogram durations;  // of the whole answer, from the end of its request's head
 };
