@@ -200,20 +200,25 @@ private:
     }
 
     void respond(int fd, connection& to, std::string_view head) {
-        if (!head.starts_with("GET /")) return refuse(fd, to, "HTTP/1.1 400 Bad Request\r\n");
-        const std::string_view path = head.substr(4, head.find(' ', 4) - 4);
+        const bool head_only = head.starts_with("HEAD /");  // by which kevring-load learns lengths
+        if (!head_only && !head.starts_with("GET /"))
+            return refuse(fd, to, "HTTP/1.1 400 Bad Request\r\n");
+        const std::size_t path_begin = head.find('/');
+        const std::size_t path_end = head.find(' ', path_begin);
+        const std::string_view path = head.substr(path_begin, path_end - path_begin);
         const open_file* file = files_.find(path);
         if (file == nullptr) return refuse(fd, to, "HTTP/1.1 404 Not Found\r\n");
         const bool is_last = head.find("\r\nConnection: close\r\n") != head.npos ||
-                             head.substr(path.size() + 5).starts_with("HTTP/1.0");
-        if (file->bytes > small_bytes_max) return begin_large(fd, to, *file, is_last);
+                             head.substr(path_begin + path.size() + 1).starts_with("HTTP/1.0");
+        if (file->bytes > small_bytes_max && !head_only) return begin_large(fd, to, *file, is_last);
 
-        const std::size_t bytes = file->head.size() + file->bytes;
+        const std::size_t body_bytes = head_only ? 0 : file->bytes;
+        const std::size_t bytes = file->head.size() + body_bytes;
         char* at = room(fd, to, bytes);
         std::memcpy(at, file->head.data(), file->head.size());
         std::memcpy(at + date_offset, date().data(), date_bytes);
-        const ssize_t count = pread(file->fd, at + file->head.size(), file->bytes, 0);
-        if (count != static_cast<ssize_t>(file->bytes)) {
+        const ssize_t count = pread(file->fd, at + file->head.size(), body_bytes, 0);
+        if (count != static_cast<ssize_t>(body_bytes)) {
             to.last = true;  // shrunk: no bytes are better than wrong ones
             return;
         }
