@@ -108,7 +108,6 @@ TEST_CASE("a file that changes is forgotten, and others are not", "[httpd][file_
     CHECK(site.is_cached("page"));
 }
 
-// More than a registration keeps: that a folder was replaced is among what is lost.
 TEST_CASE("a change that finds no memory is not forgotten", "[httpd][file_watch]") {
     if (!allocations_are_counted()) {
         WARN("not tried: a sanitizer brings its own operator new");
@@ -138,6 +137,7 @@ TEST_CASE("a change that finds no memory is not forgotten", "[httpd][file_watch]
     }
 }
 
+// More than a registration keeps: that a folder was replaced is among what is lost.
 TEST_CASE("after changes were lost, a folder's name is looked up again", "[httpd][file_watch]") {
     check_that_a_replaced_folder_is_found("sub", 1100);
 }
