@@ -2,6 +2,7 @@
 #include "tests/sendfile/watching_kernel.hpp"
 
 #include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task_scope.hpp>
 #include <kevring/runtime/when.hpp>
 #include <kevring/sendfile/send_order.hpp>
 
@@ -295,6 +296,14 @@ TEST_CASE("a transfer may be followed by one on another ring", "[sendfile][choic
     on_ring([&](ring& on) -> task<void> {
         ring* const only = &on;
         send_until_refused(sent, std::span(&only, 1));
+        const auto receive = [&]() -> task<void> {
+            const std::size_t byte_count = sent.message().size();
+            const std::string got = co_await receive_bytes(on, sent.ends.far, byte_count);
+            CHECK(got.size() == byte_count);
+        };
+        cancel_scope& outer = co_await current_scope();
+        task_scope receiving(on, &outer);
+        receiving.spawn(receive());
         const send_report waited =
             co_await send_file(on, sent.ends.near, sent.file.native(), sent.all, sent.options);
         CHECK_FALSE(waited.error);
@@ -308,5 +317,6 @@ TEST_CASE("a transfer may be followed by one on another ring", "[sendfile][choic
                                                      sent.all, sent.options);
             CHECK(report.bytes_sent > 0);
         }
+        co_await receiving.join();
     });
 }

@@ -38,17 +38,18 @@ TEST_CASE("a file that was seen in memory a moment ago is not asked about again"
             const send_options options = expecting(file, memo);
             const file_range all{0, bytes.size()};
             memo.note(0, on.now_ns() - 1'000'000'000);
-            const send_report first =
-                co_await send_file(on, ends.near, file.native(), all, options);
+            const exchange first =
+                co_await send_and_receive(on, ends, file.native(), all, options, bytes.size());
             const unsigned asked = system.page_questions;
-            CHECK(first.error == std::error_code{});
+            CHECK(first.report.error == std::error_code{});
             CHECK(asked == 2);
 
             memo.note(0, on.now_ns());
             memo.note(window, on.now_ns());
-            const send_report second =
-                co_await send_file(on, ends.near, file.native(), all, options);
-            CHECK(second.error == std::error_code{});
+            ends = stream_pair::tcp();
+            const exchange second =
+                co_await send_and_receive(on, ends, file.native(), all, options, bytes.size());
+            CHECK(second.report.error == std::error_code{});
             CHECK(system.page_questions == asked);
         },
         system);
@@ -56,7 +57,6 @@ TEST_CASE("a file that was seen in memory a moment ago is not asked about again"
 
 TEST_CASE("a file that was seen unchanged in this turn is not looked at again",
           "[sendfile][choice]") {
-    stream_pair ends = stream_pair::tcp();
     const test_file file(pattern(40'000));
     watching_kernel system;
     system.clock_ns = system.steady_ns();  // it stays in memory, too
@@ -68,6 +68,7 @@ TEST_CASE("a file that was seen unchanged in this turn is not looked at again",
             const file_range all{0, 40'000};
             const std::uint64_t turn = on.counters().turns;
             for (int i = 0; i < 3; ++i) {
+                const stream_pair ends = roomy();
                 const send_report sent =
                     co_await send_file(on, ends.near, file.native(), all, options);
                 CHECK(sent.bytes_by(send_path::sendfile) == all.count);
@@ -77,6 +78,7 @@ TEST_CASE("a file that was seen unchanged in this turn is not looked at again",
 
             while (on.counters().turns == turn) co_await yield();
             file.truncate(100);
+            const stream_pair ends = roomy();
             const send_report late = co_await send_file(on, ends.near, file.native(), all, options);
             CHECK(late.error == send_errc::file_shrank);
             CHECK(system.version_questions == 2);

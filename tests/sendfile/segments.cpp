@@ -109,19 +109,15 @@ TEST_CASE("a large file leaves in whole segments, and nothing is held back after
 
 TEST_CASE("a transfer that fails on its way holds nothing back", "[sendfile][segments]") {
     stream_pair ends = stream_pair::tcp();
-    const test_file file(pattern(1'500'000));
+    const std::string bytes = pattern(1'500'000);
+    const test_file file(bytes);
     looking_kernel system;
     system.fails_from_second_call = EIO;
 
-    on_ring(
-        [&](ring& on) -> task<void> {
-            const send_report report =
-                co_await send_file(on, ends.near, file.native(), whole, by_sendfile());
+    const exchange got = send_over(ends, file.native(), whole, by_sendfile(), bytes.size(), system);
 
-            CHECK(report.error == std::error_code(EIO, std::system_category()));
-            CHECK_FALSE(is_corked(ends.near.number()));
-        },
-        system);
+    CHECK(got.report.error == std::error_code(EIO, std::system_category()));
+    CHECK_FALSE(is_corked(ends.near.number()));
     CHECK(system.corked == std::vector<bool>{true, true});
 }
 
