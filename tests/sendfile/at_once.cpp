@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -230,6 +231,8 @@ TEST_CASE("a peer that has gone is an error at once, and no signal", "[sendfile]
     medium_file sent;
     if (!sent.can_be_asked_about()) return;
     sent.ends.reset_far();
+    pollfd heard_of_it{sent.ends.near.number(), 0, 0};
+    REQUIRE(::poll(&heard_of_it, 1, 60'000) == 1);
 
     on_ring([&](ring& on) -> task<void> {
         send_report report = sent.try_to_send(on);

