@@ -283,7 +283,8 @@ TEST_CASE("a file that may change under way is copied", "[sendfile][choice]") {
 }
 
 // Loopback copies what it is asked not to copy: the path is left as soon as the kernel says so.
-TEST_CASE("zero copy ends when the kernel copies, and says so", "[sendfile][choice]") {
+TEST_CASE("zero copy ends when the kernel copies, and says so",
+          "[sendfile][choice][locked_memory]") {
     stream_pair ends = stream_pair::tcp();
     const std::string bytes = pattern(3'000'000);
     const test_file file(bytes);
