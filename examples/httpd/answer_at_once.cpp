@@ -17,7 +17,7 @@ connection::at_once connection::answer_at_once(const request_head& head, outbox&
         return at_once::nothing;
     // What is cached is the next configuration's.
     if (with_ != of_.current().get()) return at_once::nothing;
-    cached_file* const known = of_.cached(head.path());
+    cached_file* const known = of_.cached(head.path(), true);
     if (known == nullptr || known->file->available != 0) return at_once::nothing;
     if (known->file->plain.byte_count > small_body_bytes) {
         if (known->file->plain.byte_count > kevring::at_once_bytes_max) return at_once::nothing;
@@ -54,9 +54,16 @@ bool connection::add_small(cached_file& known, const request_head& head, outbox&
     const std::size_t before = out.size();
     put_whole_head(head, file, out, keep);
     const byte_range all{.first = 0, .count = file.byte_count};
-    if (all.count > 0 && read_nowait(file, all, out) != static_cast<ssize_t>(all.count)) {
-        out.cut_to(before);
-        return false;
+    const auto byte_count = static_cast<std::size_t>(all.count);
+    if (known.content_is_good) {
+        out.add({known.content.get(), byte_count});
+        ++of_.counters().from_content;
+    } else if (byte_count > 0) {
+        if (read_nowait(file, all, out) != static_cast<ssize_t>(byte_count)) {
+            out.cut_to(before);
+            return false;
+        }
+        of_.keep_content(known, {out.end() - byte_count, byte_count});
     }
     count_small(all.count);
     if (before == 0)

@@ -221,6 +221,7 @@ kevring::task<connection::outcome> connection::answer(const request_head& head, 
         if (const auto* const known = current ? of_.cached(head.path()) : nullptr) {
             const std::shared_ptr<const served_file> file = known->file;  // may leave the cache
             const bool sent = co_await answer_file(head, *file, out, keep);
+            if (sent) keep_content(head, *file, out);
             co_return sent ? after : outcome::close;
         }
         const resource found = co_await with_->files.find(of_.on(), head.path());
@@ -289,6 +290,18 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
         }
     }
     co_return co_await send_whole(head, *file, out, keep);
+}
+
+// What is not in memory, or on a file system that does not say so, was read by the ring.
+void connection::keep_content(const request_head& head, const served_file& of, const outbox& out) {
+    const std::uint64_t byte_count = of.plain.byte_count;
+    const bool is_last_in_box = head.method() == request_method::get && of.available == 0 &&
+                                !asks_for_other_than_whole(head) &&
+                                byte_count <= small_body_bytes && out.size() >= byte_count;
+    if (!is_last_in_box) return;
+    const std::string_view sent = out.bytes();
+    of_.keep_content(head.path(), of,
+                     sent.substr(sent.size() - static_cast<std::size_t>(byte_count)));
 }
 
 kevring::task<bool> connection::send_whole(const request_head& head, const open_file& file,

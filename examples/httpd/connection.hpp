@@ -74,6 +74,7 @@ private:
     kevring::task<outcome> answer(const request_head& head, outbox& out, bool keep);
     kevring::task<bool> answer_file(const request_head& head, const served_file& served,
                                     outbox& out, bool keep);
+    void keep_content(const request_head& head, const served_file& of, const outbox& out);
     kevring::task<bool> send_whole(const request_head& head, const open_file& file, outbox& out,
                                    bool keep);
     kevring::task<bool> send_ranges(const request_head& head, const open_file& file,

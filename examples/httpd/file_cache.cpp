@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
+#include <utility>
 
 namespace httpd {
 
-file_cache::file_cache(std::size_t open_count_max) : open_count_max_(open_count_max) {
+file_cache::file_cache(std::size_t open_count_max, std::size_t content_bytes_max)
+    : open_count_max_(open_count_max), content_bytes_max_(content_bytes_max) {
     open_.reserve(open_count_max_);
     closed_.reserve(known_count_max());
 }
@@ -61,6 +64,39 @@ void file_cache::opened(std::string_view raw_path) noexcept {
     enter(one);
 }
 
+char* file_cache::content_room(cached_file& known, std::time_t now) noexcept {
+    // Where all are in use, a file that comes new is not worth a long search.
+    constexpr int looks_max = 2;
+    if (known.content) return known.content.get();
+    const std::size_t byte_count = content_bytes_of(known);
+    if (byte_count == 0 || byte_count > content_bytes_max_) return nullptr;
+    for (int looks = 0; byte_count > content_bytes_max_ - content_bytes_; ++looks) {
+        if (looks == looks_max) return nullptr;
+        cached_file& other = *with_content_[random() % with_content_.size()];
+        if (!other.asked_of_late(now)) forget_content(other);
+    }
+    try {
+        auto content = std::make_unique_for_overwrite<char[]>(byte_count);
+        with_content_.push_back(&known);
+        known.content = std::move(content);
+    } catch (const std::bad_alloc&) {
+        return nullptr;  // it is read for each, then
+    }
+    known.content_place = with_content_.size() - 1;
+    content_bytes_ += byte_count;
+    return known.content.get();
+}
+
+void file_cache::forget_content(cached_file& of) noexcept {
+    if (!of.content) return;
+    with_content_[of.content_place] = with_content_.back();
+    with_content_[of.content_place]->content_place = of.content_place;
+    with_content_.pop_back();
+    content_bytes_ -= content_bytes_of(of);
+    of.content.reset();
+    of.content_is_good = false;
+}
+
 void file_cache::drop(std::string_view raw_path) {
     const auto found = by_path_.find(raw_path);
     if (found != by_path_.end()) drop(found->second);
@@ -97,6 +133,8 @@ void file_cache::clear() noexcept {
     by_path_.clear();
     open_.clear();
     closed_.clear();
+    with_content_.clear();
+    content_bytes_ = 0;
 }
 
 void file_cache::enter(entry& one) noexcept {
@@ -114,9 +152,14 @@ void file_cache::leave(entry& one) noexcept {
 
 void file_cache::drop(entry& one) noexcept {
     leave(one);
+    forget_content(one.cached);
     const auto [begin, end] = by_name_.equal_range(one.cached.file->plain.name);
     by_name_.erase(std::find_if(begin, end, [&](const auto& each) { return each.second == &one; }));
     by_path_.erase(by_path_.find(one.raw_path));  // by its place: the key goes with the entry
+}
+
+std::size_t file_cache::content_bytes_of(const cached_file& known) noexcept {
+    return static_cast<std::size_t>(known.file->plain.byte_count);
 }
 
 file_cache::entry& file_cache::any_of(const entries& among) noexcept {

@@ -68,6 +68,7 @@ std::string metrics_page(const report_source& from) {
         all.counted.turned_away += one.counted.turned_away;
         all.counted.body_bytes += one.counted.body_bytes;
         all.counted.repeated += one.counted.repeated;
+        all.counted.from_content += one.counted.from_content;
         all.counted.durations += one.counted.durations;
         all.loop.enters += one.loop.enters;
         all.loop.requests += one.loop.requests;
@@ -78,6 +79,7 @@ std::string metrics_page(const report_source& from) {
         all.starved += one.starved;
         all.log_lines_dropped += one.log_lines_dropped;
         all.open_connections += one.open_connections;
+        all.content_bytes += one.content_bytes;
         all.cached_files += one.cached_files;
     }
     metrics_text page;
@@ -106,6 +108,10 @@ std::string metrics_page(const report_source& from) {
     page.counter("httpd_repeated_responses_total",
                  "Small files that were read once for several requests that had come together.",
                  all.counted.repeated);
+    page.counter("httpd_content_responses_total",
+                 "Small files that were not read: --content-cache.", all.counted.from_content);
+    page.gauge("httpd_content_bytes", "Content of files that the loops keep in memory.",
+               all.content_bytes);
     page.gauge("httpd_cached_files", "Files that the loops' caches keep open.", all.cached_files);
     page.counter("httpd_log_lines_dropped_total", "Lines that the access log could not take.",
                  all.log_lines_dropped);

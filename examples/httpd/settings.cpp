@@ -80,6 +80,11 @@ void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe)
     app.add_option("--open-files", into.open_file_count_max, "files that each loop keeps open")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
+    app.add_option("--content-cache", into.content_bytes_max,
+                   "bytes of small files that each loop keeps in memory, as in 64M; 0: none")
+        ->transform(CLI::AsSizeValue(false).description(""))
+        ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 40).description(""))
+        ->capture_default_str();
     app.add_flag("--by-copy", into.by_copy,
                  "for files that are written or cut in place: no byte that is written once it has "
                  "been read reaches a client");

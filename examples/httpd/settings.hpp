@@ -4,6 +4,7 @@
 #include "access_log_format.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -41,6 +42,7 @@ struct settings {
     std::uint64_t send_bytes_per_second_min = 1'024;  // a slower client is cut off
     std::uint64_t body_bytes_max = 1 << 20;           // of a request; more is refused
     unsigned open_file_count_max = 2'000;             // in the cache of each loop
+    std::size_t content_bytes_max = 0;                // of small files, in the cache of each loop
     bool by_copy = false;                             // never sends by reference to the page cache
 };
 

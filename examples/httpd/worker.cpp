@@ -24,12 +24,6 @@ namespace {
 constexpr std::size_t free_block_count_max = 64;
 constexpr std::size_t made_count_max = free_block_count_max;  // each holds one
 
-// A file that is watched is looked up again when this is over: Linux tells of no bytes that are
-// written through a map of it, of no mount, of no change that another machine makes, and of none
-// by a name that was given to the file elsewhere. One look in two seconds costs nothing beside the
-// requests that a file is worth caching for.
-constexpr std::time_t trusted_seconds = 2;
-
 // The drain time: clients that have not been served by then are let go.
 kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::milliseconds time) {
     const auto slept = co_await kevring::sleep_for(time);
@@ -95,7 +89,7 @@ void worker::use(std::shared_ptr<const configuration> next) {
     cache_.reset();  // first: what is in it belongs to the configuration that goes
     watch_.reset();
     current_ = std::shared_ptr<const configuration>(own, own->get());
-    cache_.emplace(options().open_file_count_max);
+    cache_.emplace(options().open_file_count_max, options().content_bytes_max);
     watch_.emplace(current_->files.root());
     log_.use(current_->log);
     timed_ = log_.enabled() || !options().metrics.empty();
@@ -190,6 +184,7 @@ void worker::report() noexcept {
     now.log_lines_dropped = log_.dropped_count();
     now.open_connections = connections_.size();
     now.cached_files = cache_->open_count();
+    now.content_bytes = cache_->content_bytes();
     reports_.put(now);
 }
 
@@ -207,7 +202,7 @@ void worker::remove(connection& one) noexcept {
     shared_.connection_count.fetch_sub(1, std::memory_order_relaxed);
 }
 
-cached_file* worker::cached(std::string_view raw_path) {
+cached_file* worker::cached(std::string_view raw_path, bool may_be_closed) {
     // A change that the client can know of was made before the request came, and so before the loop
     // took the request from the kernel: in this turn, which may also have looked before that.
     const std::uint64_t moment = ring_.counters().turns + ring_.counters().enters;
@@ -219,25 +214,26 @@ cached_file* worker::cached(std::string_view raw_path) {
     cached_file* const known = cache_->find(raw_path);
     if (known == nullptr) return nullptr;
     const std::time_t now = std::time(nullptr);
+    const bool trusted = known->trusted(now);
+    known->asked_at = now;
+    if (trusted && known->content_is_good && may_be_closed) return known;
     if (!known->file->is_open()) {
         cache_->make_room();
         if (current_->files.reopen(ring_, *known->file)) {
             cache_->opened(raw_path);
-            known->looked_at = now;
+            // Content is good until the look that was due, which this may not put off.
+            if (!trusted || !known->content_is_good) known->looked(now);
             return known;
         }
         cache_->drop(raw_path);
         return nullptr;
     }
-    const bool watched = known->file->watched;
-    // A clock that was set back means nothing.
-    if (watched && now >= known->looked_at && now - known->looked_at < trusted_seconds)
-        return known;
+    if (trusted) return known;
     if (current_->files.is_current(*known->file)) {
-        known->looked_at = now;
+        known->looked(now);
         return known;
     }
-    if (watched) {
+    if (known->file->watched) {
         watch_->take_changes(*cache_);  // it may have happened just now
         if (cache_->find(raw_path) != nullptr) {
             cache_->clear();
@@ -252,6 +248,23 @@ void worker::cache(std::string_view raw_path, const std::shared_ptr<served_file>
     // Looked at once more when it is watched: it may have changed between the two.
     file->watched = watch_->cover(*file) && current_->files.is_current(*file);
     cache_->put(raw_path, {.file = file, .looked_at = std::time(nullptr)});
+}
+
+// What is heard of a file that is watched is heard before it is asked for again.
+void worker::keep_content(cached_file& known, std::string_view bytes) noexcept {
+    if (options().content_bytes_max == 0 || !known.file->watched) return;
+    char* const room = cache_->content_room(known, std::time(nullptr));
+    if (room == nullptr) return;
+    bytes.copy(room, bytes.size());
+    known.content_is_good = true;
+}
+
+// It may have been waited for, and another file may have come to the path meanwhile.
+void worker::keep_content(std::string_view raw_path, const served_file& of,
+                          std::string_view bytes) {
+    if (options().content_bytes_max == 0) return;
+    cached_file* const known = cached(raw_path, true);
+    if (known != nullptr && known->file.get() == &of) keep_content(*known, bytes);
 }
 
 void worker::remember(cached_file& known, made_response what) {

@@ -91,7 +91,14 @@ public:
     /// look it up.
     ///
     /// Lifetime   Until another is asked for.
-    cached_file* cached(std::string_view raw_path);
+    ///
+    /// A file whose content is in memory, and good, may be closed: for who needs nothing else.
+    cached_file* cached(std::string_view raw_path, bool may_be_closed = false);
+    /// Keeps what was just read of a small file, where there is memory for it.
+    void keep_content(cached_file& known, std::string_view bytes) noexcept;
+    /// The same, where the loop may have run since the read began: nothing is kept of a file that
+    /// has changed.
+    void keep_content(std::string_view raw_path, const served_file& of, std::string_view bytes);
     /// What was made of `known` since the loop last took requests from the kernel; null if nothing
     /// was. All who are answered before it does so again had asked before it was made, so it is as
     /// new as any of them can know.

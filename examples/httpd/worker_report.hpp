@@ -21,7 +21,8 @@ struct worker_counters {
     std::uint64_t connections = 0;
     std::uint64_t turned_away = 0;
     std::uint64_t body_bytes = 0;
-    std::uint64_t repeated = 0;  // responses that another request had been given
+    std::uint64_t repeated = 0;      // responses that another request had been given
+    std::uint64_t from_content = 0;  // responses from content that the cache had kept
     std::array<std::uint64_t, kevring::send_path_count> path_bytes{};  // of files
     latency_histogram durations;  // of the whole answer, from the end of its request's head
 };
@@ -33,7 +34,8 @@ struct worker_report {
     std::uint64_t log_lines_dropped = 0;
     std::uint64_t open_connections = 0;
     std::uint64_t cached_files = 0;
-    std::uint64_t number = 0;  // of this report; 0 before the first
+    std::uint64_t content_bytes = 0;  // of files, kept in memory
+    std::uint64_t number = 0;         // of this report; 0 before the first
 };
 
 /// Thread     Any.

@@ -2,9 +2,12 @@
 #include "examples/httpd/file_cache.hpp"
 #include "tests/support/catch.hpp"
 
+#include <cstdint>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fcntl.h>
 
@@ -70,6 +73,69 @@ TEST_CASE("a file that is closed to make room is known on, and one in use is for
     CHECK(in_use->is_open());
     CHECK(cache.open_count() == 1);
     CHECK(cache.size() == 2);
+}
+
+TEST_CASE("content is kept of as many files as there is memory for", "[httpd][file_cache]") {
+    file_cache cache(10, 100);
+    const std::time_t now = 1'000'000;
+    const auto add = [&](const std::string& name, std::uint64_t byte_count) {
+        auto file = made(name);
+        file->plain.byte_count = byte_count;
+        cache.put("/" + name, {.file = std::move(file), .looked_at = now, .asked_at = now});
+        return cache.find("/" + name);
+    };
+    httpd::cached_file& one = *add("one", 60);
+    char* const room = cache.content_room(one, now);
+    REQUIRE(room != nullptr);
+    CHECK(cache.content_room(one, now) == room);
+    CHECK(cache.content_bytes() == 60);
+
+    // Neither what is larger than all, nor what others in use leave no room for.
+    CHECK(cache.content_room(*add("vast", 101), now) == nullptr);
+    CHECK(cache.content_room(*add("empty", 0), now) == nullptr);
+    httpd::cached_file& two = *add("two", 50);
+    CHECK(cache.content_room(two, now + 1) == nullptr);
+    CHECK(one.content != nullptr);
+
+    SECTION("what nobody has asked for of late makes room") {
+        one.looked(now + 1);
+        CHECK(cache.content_room(two, now + 2) != nullptr);
+        CHECK(one.content == nullptr);
+        CHECK(cache.content_bytes() == 50);
+    }
+    SECTION("a file that is dropped gives its memory back") {
+        cache.drop_named("one");
+        CHECK(cache.content_bytes() == 0);
+        CHECK(cache.content_room(two, now) != nullptr);
+        cache.clear();
+        CHECK(cache.content_bytes() == 0);
+    }
+    SECTION("any of them may be the first to go") {
+        cache.clear();
+        std::vector<httpd::cached_file*> known;
+        for (const std::string name : {"a", "b", "c", "d"}) {
+            known.push_back(add(name, 25));
+            REQUIRE(cache.content_room(*known.back(), now) != nullptr);
+        }
+        CHECK(cache.content_bytes() == 100);
+        cache.drop("/a");
+        cache.drop("/d");
+        CHECK(cache.content_bytes() == 50);
+        httpd::cached_file& wide = *add("wide", 90);
+        char* found = nullptr;
+        for (int looks = 0; found == nullptr && looks < 100; ++looks)
+            found = cache.content_room(wide, now + 2);
+        CHECK(found != nullptr);
+        CHECK(cache.content_bytes() == 90);
+        CHECK(known[1]->content == nullptr);
+        CHECK(known[2]->content == nullptr);
+    }
+    SECTION("what was read before a look is good no more") {
+        one.content_is_good = true;
+        one.looked(now + 2);
+        CHECK_FALSE(one.content_is_good);
+        CHECK(cache.content_room(one, now + 2) == room);
+    }
 }
 
 TEST_CASE("a file that is opened again makes another close", "[httpd][file_cache]") {
