@@ -81,6 +81,7 @@ public:
         for (int i = 0; i < capacity; ++i)
             edges[static_cast<std::size_t>(i)].data.u64 = event_port::none;
         queue_.port_.set_level(false);
+        queue_.wind_alarm();  // it may have rung for what this call has dropped since
         by_.insert_before(queue_.waiters_);
         ++queue_.sleeping_;
         held_.unlock();
@@ -377,6 +378,10 @@ void queue_core::settle() noexcept {
             break;
         }
     }
+    wind_alarm();
+}
+
+void queue_core::wind_alarm() noexcept {
     if (timers_ == nullptr) return;
     const std::int64_t next_ns = timers_->next_deadline_ns();
     if (next_ns == alarm_ns_) return;

@@ -127,6 +127,7 @@ private:
     void look(lock& held, waiter& by, unsigned capacity);
     void apply(const epoll_event* events, int count) noexcept;
     void settle() noexcept;
+    void wind_alarm() noexcept;
     void wake_others(const waiter* but) noexcept;
 
     bool hand_out(ukevent& into) noexcept;
@@ -145,7 +146,7 @@ private:
     watch_set watches_;
     std::unique_ptr<timer_queue> timers_;
     std::array<std::weak_ptr<void>, event_type_count> shared_;
-    std::int64_t alarm_ns_;
+    std::int64_t alarm_ns_;  // -1: it has rung; wound again before anyone sleeps or returns
     list_link waiters_;
     list_link loop_waiters_;
     unsigned sleeping_ = 0;

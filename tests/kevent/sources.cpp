@@ -313,6 +313,39 @@ TEST_CASE("a timer that is removed does not make its queue readable", "[kevent][
     CHECK(::poll(&control, 1, 10) == 0);
 }
 
+TEST_CASE("a wait that goes on after a last check hears of the next timer",
+          "[kevent][timer][K-103]") {
+    // Timers that are due in the same 2^24 ns are kept together, and wake the queue once for
+    // nothing when the first of them is removed. Here the call hears of that while it looks at a
+    // record that it drops.
+    const std::int64_t together_ns = std::int64_t{1} << 24;
+    const std::int64_t now_ns = now().time_since_epoch() / std::chrono::nanoseconds(1);
+    const std::int64_t begin_ns = together_ns - now_ns % together_ns + together_ns;
+    const auto due_in = [](std::int64_t ns) {
+        ukevent made = record(KEVENT_TIMER, 0, KEVENT_TIMER_FIRED, KEVENT_REQ_ONESHOT);
+        made.id.raw[1] = static_cast<std::uint32_t>(ns);
+        return made;
+    };
+    const ukevent first = due_in(begin_ns + 1'000'000);
+    const ukevent second = due_in(begin_ns + 12'000'000);
+    const bool by_ring = GENERATE(false, true);
+    queue q(4);
+    const auto quiet = ends::sockets();
+    const ukevent nothing =
+        record(KEVENT_SOCKET, quiet.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK);
+    q.add(nothing);
+    q.add(first);
+    q.add(second);
+    q.remove(first);
+    pollfd control{q.number(), POLLIN, 0};
+    REQUIRE(::poll(&control, 1, 60'000) == 1);
+    REQUIRE(q.ready(nothing) == 1);
+
+    const std::uint64_t got = by_ring ? (q.wait(3, 0, long_time), q.ring().event[0].id.raw_u64)
+                                      : q.get(1, 3)[0].id.raw_u64;
+    CHECK(got == second.id.raw_u64);
+}
+
 TEST_CASE("a note is silent when added, unless it is to be queued", "[kevent][unotify][K-112]") {
     queue q;
     q.add(note(1));
