@@ -43,6 +43,10 @@ std::string checked_queue::story() const {
     std::string told;
     const std::size_t from = in_.story.size() < 60 ? 0 : in_.story.size() - 60;
     for (std::size_t i = from; i < in_.story.size(); ++i) told += in_.story[i] + "\n";
+    for (const auto& [key, one] : in_.all) {
+        told += "there is " + name_of(one->request);
+        told += one->is_due() ? ", due\n" : one->is_overdue() ? ", overdue\n" : "\n";
+    }
     return told;
 }
 
@@ -220,14 +224,15 @@ int checked_queue::collect(unsigned min_count, unsigned max_count, timespec time
         if (room == 0 || min_count > 1) return -1;
         const unsigned wanted = std::min(max_count, slot_count_);
         count = in_.door->wait(wanted, static_cast<unsigned>(committed_ % slot_count_), timeout);
-        in_.tell("wait for ", wanted, ": ", count);
+        in_.tell("wait for ", wanted, ", ", timeout.tv_sec, " s: ", count);
         const int most = static_cast<int>(std::min<std::uint64_t>(wanted, room));
         if (!KEVRING_MODEL_CHECK(in_, count >= 0 && count <= most)) return count;
         for (int i = 0; i < count; ++i)
             got[static_cast<std::size_t>(i)] = in_.door->ring().event[published_++ % slot_count_];
     } else {
         count = kevent_get_events(in_.door->number(), min_count, max_count, timeout, got.data(), 0);
-        in_.tell("get_events of ", min_count, " to ", max_count, ": ", count);
+        in_.tell("get_events of ", min_count, " to ", max_count, ", ", timeout.tv_sec,
+                 " s: ", count);
         if (!KEVRING_MODEL_CHECK(in_, count >= 0 && count <= static_cast<int>(max_count)))
             return count;
         for (int i = 0; slot_count_ != 0 && i < count; ++i)

@@ -15,7 +15,7 @@ public:
     /// Where the claim stands that did not hold; empty: all is well.
     const std::string& failed_at() const { return in_.failed_at; }
     std::size_t delivered_count() const { return delivered_count_; }
-    /// The last steps.
+    /// The last steps, and what is registered after them.
     std::string story() const;
 
 private:

@@ -19,7 +19,15 @@ public:
     bool is_due() const override {
         if (event != expected::must) return false;
         if (has(KEVENT_REQ_LAST_CHECK)) return !waiting_.empty() && request.event != 0;
-        return listed || !waiting_.empty();
+        return (listed && !may_be_unlisted_) || !waiting_.empty();
+    }
+    void marked() override {
+        list();
+        may_be_unlisted_ = false;
+    }
+    void dropped_maybe() override {
+        registration_model::dropped_maybe();
+        may_be_unlisted_ = true;  // and a signal that comes and goes does not list it
     }
     void modified(const ukevent&) override { look(); }
     void check_record(const ukevent& got) override {
@@ -40,6 +48,7 @@ public:
 
 private:
     values& waiting_;
+    bool may_be_unlisted_ = false;
 };
 
 class signals final : public origins {
@@ -68,7 +77,7 @@ public:
             static_cast<std::size_t>(static_cast<int>(request.id.raw[0]) - number(0));
         taker& kept = keep(std::make_unique<taker>(in_, request, waiting_[index]));
         kept.look();
-        if (kept.has(KEVENT_REQ_READY)) kept.list();
+        if (kept.has(KEVENT_REQ_READY)) kept.marked();
         return std::nullopt;
     }
     void act() override {
