@@ -124,6 +124,19 @@ public:
 
     /// Nanoseconds on the steady clock, read now.
     std::int64_t now_ns() const noexcept { return system_.steady_ns(); }
+    /// The same clock, read once at each moment(): for deadlines that may be early by as long as a
+    /// turn takes, or, before the first turn, as it is away.
+    std::int64_t recent_ns() noexcept {
+        if (recent_at_ != moment()) {
+            recent_at_ = moment();
+            recent_ns_ = now_ns();
+        }
+        return recent_ns_;
+    }
+    /// Another number whenever the loop may have heard of something new: of other threads when a
+    /// turn begins; of the kernel when it has entered it, where it may have slept in the middle of
+    /// a turn. 0 before the first turn.
+    std::uint64_t moment() const noexcept { return counters_.turns + counters_.enters; }
     timer_queue& timers() noexcept { return timers_; }
     /// The scope above all others: stopped when the ring is destroyed.
     cancel_scope& root_scope() noexcept { return root_scope_; }
@@ -231,6 +244,8 @@ private:
     timer_queue timers_;
     cancel_scope root_scope_{*this};
     ring_counters counters_;
+    std::uint64_t recent_at_ = ~std::uint64_t{0};
+    std::int64_t recent_ns_ = 0;
 
     // Written on any thread: the mailbox, newest first, or the mark of a sleeping ring.
     alignas(64) std::atomic<work*> posted_{nullptr};

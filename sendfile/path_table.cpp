@@ -13,9 +13,9 @@ namespace {
 
 // The figures behind the order are in docs/design/0050-sendfile.md.
 //
-//   small       One send of header and body costs 0.7 of sendfile(2) at 1 KiB, and as much at 32
-//   KiB. sendfile    From there on nothing is cheaper, but it waits for the disk inside the call:
-//   only
+//   small       One send of header and body costs 0.7 of sendfile(2) at 1 KiB, and as much at
+//               32 KiB.
+//   sendfile    From there on nothing is cheaper, but it waits for the disk inside the call: only
 //               for bytes that are in the page cache.
 //   splice      For what is not: a worker of the kernel waits for the disk, and nothing is copied.
 //               Needs a pipe; there are few.

@@ -65,6 +65,8 @@ public:
         return header_left() + file_left() + trailer_left();
     }
     bool done() const noexcept { return bytes_left() == 0; }
+    /// What comes next, if anything, is of the header or the trailer.
+    bool in_frame() const noexcept { return header_left() > 0 || file_left() == 0; }
 
     /// The next byte of the file to send, and the one after the last.
     std::uint64_t file_offset() const noexcept { return file_.offset + file_sent(); }

@@ -88,7 +88,7 @@ void connection::drain() noexcept {
 }
 
 void connection::allow(std::chrono::milliseconds time) noexcept {
-    patience_.set(kevring::add_ns(of_.on().now_ns(), time));
+    patience_.set(kevring::add_ns(of_.on().recent_ns(), time));
 }
 
 // Answers what is in `first`, and what follows until a request ends where the bytes end. Responses
@@ -103,8 +103,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
     while (true) {
         if (with != of_.current()) with = of_.current();
         with_ = with.get();
-        parser.reset();
-        while (parser.parse(input) == parse_state::incomplete) {
+        while (input.empty() || parser.parse(input) == parse_state::incomplete) {
             if (!out.empty()) {
                 const auto sent =
                     co_await client_.send(out.bytes());  // as flush(), without a frame
@@ -199,6 +198,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             carried.clear();
         }
         input = rest;
+        if (!input.empty()) parser.reset();
     }
 }
 

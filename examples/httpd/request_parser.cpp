@@ -99,7 +99,7 @@ bool is_authority(std::string_view text) noexcept {
         }
         ++host_end;
     } else {
-        while (host_end < text.size() && is(text[host_end], host_character)) ++host_end;
+        host_end = skip(text.data(), 0, host_character);  // what follows in the line is none
         if (host_end == 0) return false;
     }
     if (host_end == text.size()) return true;

@@ -205,7 +205,7 @@ void worker::remove(connection& one) noexcept {
 cached_file* worker::cached(std::string_view raw_path, bool may_be_closed) {
     // A change that the client can know of was made before the request came, and so before the loop
     // took the request from the kernel: in this turn, which may also have looked before that.
-    const std::uint64_t moment = ring_.counters().turns + ring_.counters().enters;
+    const std::uint64_t moment = ring_.moment();
     if (moment != looked_at_) {
         looked_at_ = moment;
         forget_made();

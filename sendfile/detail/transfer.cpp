@@ -23,12 +23,6 @@
 namespace kevring::detail {
 namespace {
 
-// Another number whenever the loop may have heard of something new: of other threads when a turn
-// begins; of the kernel when it has entered it, where it may have slept in the middle of a turn.
-std::uint64_t moment_of(const ring& on) noexcept {
-    return on.counters().turns + on.counters().enters;
-}
-
 // From so many bytes on, the segments that are saved are worth three calls more.
 constexpr std::uint64_t corked_bytes_min = 512 * 1024;
 
@@ -78,7 +72,7 @@ bool transfer::window_is_resident(std::uint64_t file_offset) noexcept {
     window_end_ = std::min<std::uint64_t>(plan.file_end(), file_offset + window_bytes);
     // The memo speaks of windows as a transfer of a whole file has them.
     file_memo* const known = memo();
-    const std::int64_t now_ns = known != nullptr ? on.now_ns() : 0;
+    const std::int64_t now_ns = known != nullptr ? on.recent_ns() : 0;
     if (known != nullptr && known->holds(window_begin_, now_ns)) return window_resident_ = true;
     window_resident_ = is_resident(on, file, window_begin_, window_end_);
     const bool all_of_it = window_end_ - window_begin_ == window_bytes ||
@@ -103,11 +97,11 @@ void transfer::uses(send_path path, send_reason reason) noexcept {
 void transfer::expect(const file_version& version, bool seen_now) noexcept {
     version_ = version;
     watched_ = true;
-    seen_at_ = seen_now ? moment_of(on) : 0;
+    seen_at_ = seen_now ? on.moment() : 0;
 }
 
 std::error_code transfer::check_version() noexcept {
-    const std::uint64_t moment = moment_of(on);
+    const std::uint64_t moment = on.moment();
     if (!watched_ || (seen_at_ != 0 && seen_at_ == moment)) return {};
     file_memo* const known = memo();
     if (known != nullptr && known->unchanged_at(moment)) return {};

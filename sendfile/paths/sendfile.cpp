@@ -36,7 +36,7 @@ bool says_unsupported(ssize_t answer) noexcept {
 push_result push(transfer& of, bool has_turn) {
     constexpr send_path path = send_path::sendfile;
     while (!of.plan.done()) {
-        if (of.plan.single(0).byte_count() > 0) {
+        if (of.plan.in_frame()) {
             const ssize_t sent = send_frame_part(of);
             if (sent >= 0)
                 of.taken(path, static_cast<std::uint64_t>(sent));

@@ -389,3 +389,23 @@ TEST_CASE("sleeping costs no enter but one, and time that stands still passes at
     CHECK(*script.clock_ns >= 1'000'000'000'000 + 360'000'000'000'000);
     CHECK(on.counters().enters <= 4);
 }
+
+TEST_CASE("the recent time is that of the first look since the loop heard of anything",
+          "[runtime][ring]") {
+    scripted_kernel script;
+    script.clock_ns = 1'000;
+    ring on({}, script);
+    auto body = [&]() -> task<void> {
+        CHECK(on.recent_ns() == 1'000);
+        script.clock_ns = 2'000;
+        CHECK(on.recent_ns() == 1'000);
+        CHECK(on.now_ns() == 2'000);
+        const std::uint64_t before = on.moment();
+        kevring::nop_operation nop(on);
+        const auto done = co_await nop;
+        CHECK(done.has_value());
+        CHECK(on.moment() != before);
+        CHECK(on.recent_ns() == 2'000);
+    };
+    kevring::run(on, body());
+}

@@ -41,16 +41,19 @@ TEST_CASE("the trailer waits for the end of the file", "[sendfile][plan]") {
 TEST_CASE("a step of the kernel's own holds one part", "[sendfile][plan]") {
     send_plan plan(10, {0, 100}, 5);
 
+    CHECK(plan.in_frame());
     CHECK(plan.single(1000).header_bytes == 10);
     CHECK(plan.single(1000).file_bytes == 0);
     CHECK(plan.single(1000).more);
     plan.advance(10);
+    CHECK_FALSE(plan.in_frame());
     CHECK(plan.single(1000).header_bytes == 0);
     CHECK(plan.single(1000).file_bytes == 100);
     CHECK(plan.single(1000).trailer_bytes == 0);
     CHECK(plan.single(1000).more);
     CHECK(plan.single(0).byte_count() == 0);
     plan.advance(100);
+    CHECK(plan.in_frame());
     CHECK(plan.single(1000).trailer_bytes == 5);
     CHECK_FALSE(plan.single(1000).more);
     plan.advance(5);
