@@ -11,7 +11,10 @@
 
 namespace kevring::detail {
 
-fd_source::~fd_source() { host_.unwatch(watch_); }
+fd_source::~fd_source() {
+    among_.leave();
+    host_.unwatch(watch_);
+}
 
 int fd_source::number() const noexcept {
     return held_ ? held_.number() : static_cast<int>(of_.record.id.raw[0]);
@@ -31,6 +34,7 @@ int fd_source::arm() {
     watch_.near = &of_;
     // Second: what comes between is reported, and then taken for the answer.
     was_ready_when_armed_ = among_.shares() && (bits_now() & wanted_bits()) != 0;
+    among_.narrow(event());  // first, as in disarm()
     const int answer = host_.watch(watch_, *this, wanted_bits());
     if (answer != 0) return answer == -EPERM ? -EINVAL : answer;  // it cannot be polled
     among_.set_armed(true, event());
@@ -46,8 +50,8 @@ std::uint32_t fd_source::bits_now() const noexcept {
 readiness fd_source::test() { return judge(bits_now()); }
 
 void fd_source::disarm() noexcept {
+    among_.set_armed(false, KEVENT_MASK_EMPTY);  // first: who is not told must not take anything
     host_.unwatch(watch_);
-    among_.set_armed(false, KEVENT_MASK_EMPTY);
 }
 
 void fd_source::active(std::uint32_t poll_bits) noexcept {
@@ -56,7 +60,7 @@ void fd_source::active(std::uint32_t poll_bits) noexcept {
     const readiness state = judge(poll_bits);
     if (state == readiness::ready && !is_answer && !of_.has(KEVENT_REQ_WAKEUP_ALL) &&
         among_.older_takes(poll_bits)) {
-        set_results(0, 0);
+        if (!of_.ready()) set_results(0, 0);
         return;
     }
     host_.report(of_, state);

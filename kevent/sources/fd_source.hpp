@@ -47,8 +47,9 @@ protected:
     static result<struct stat> status_of(const registration& of) noexcept;
 
     /// From now on one activity of the file is for one registration of it (K-097).
-    void share(const struct stat& file, origin_member::ready_test is_ready) {
-        among_.join(file.st_dev, file.st_ino, is_ready);
+    void share(const struct stat& file, origin_member::ready_test is_ready,
+               std::uint32_t possible_bits) {
+        among_.join(file.st_dev, file.st_ino, is_ready, possible_bits);
     }
 
 private:

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 
@@ -31,7 +32,12 @@ public:
         if (!file) return error_from(-file.error().value());
         if ((file->st_mode & S_IFMT) != Kind::file_type) return error_from(-Kind::other_file_error);
         auto made = std::make_unique<stream_source>(host, of);
-        made->share(*file, &is_ready);
+        // The ends of a pipe are one inode: each reports its own half.
+        std::uint32_t possible_bits = ~std::uint32_t{0};
+        const int flags = ::fcntl(static_cast<int>(of.record.id.raw[0]), F_GETFL);
+        if (flags >= 0 && (flags & O_ACCMODE) == O_RDONLY) possible_bits &= ~output_bits;
+        if (flags >= 0 && (flags & O_ACCMODE) == O_WRONLY) possible_bits &= ~input_bits;
+        made->share(*file, &satisfied_events, possible_bits);
         return made;
     }
 
@@ -56,9 +62,6 @@ private:
         if ((poll_bits & output_bits) != 0 && Kind::can_send(event, poll_bits))
             satisfied |= event & KEVENT_SOCKET_SEND;
         return satisfied;
-    }
-    static bool is_ready(std::uint32_t event, std::uint32_t poll_bits) noexcept {
-        return satisfied_events(event, poll_bits) != 0;
     }
 
     readiness judge(std::uint32_t poll_bits) noexcept override {

@@ -307,3 +307,77 @@ TEST_CASE("a one-shot that was passed over gets the next turn", "[kevent][flags]
     CHECK(q.get_one().id.raw[1] == 1);
     CHECK(q.silent());
 }
+
+TEST_CASE("an older registration takes only what it waits for itself", "[kevent][flags][K-097]") {
+    const auto peers = ends::sockets();
+    queue older;
+    queue younger;
+    older.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE));
+    younger.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND,
+                       KEVENT_REQ_ALWAYS_QUEUE));
+    older.get_one();
+    younger.get_one();
+    REQUIRE(older.silent());
+    REQUIRE(younger.silent());
+
+    peers.far_sends();  // and bytes can be sent, as before
+
+    CHECK((younger.get_one().ret_data[0] & KEVENT_SOCKET_RECV) != 0);
+}
+
+TEST_CASE("each end of a pipe hears of its own half, whichever was there first",
+          "[kevent][pipe][K-097]") {
+    const auto peers = ends::pipe();
+    const std::uint32_t both = KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND;
+    queue q;
+    q.add(record(KEVENT_PIPE, peers.far(), both, KEVENT_REQ_ALWAYS_QUEUE));
+    q.add(record(KEVENT_PIPE, peers.near(), both));
+    q.get_one();
+    REQUIRE(q.silent());
+
+    peers.far_sends();
+
+    std::uint32_t told = 0;
+    while (told != static_cast<std::uint32_t>(peers.near())) told = q.get_one().id.raw[0];
+    CHECK(told == static_cast<std::uint32_t>(peers.near()));
+}
+
+TEST_CASE("a child is told of a socket that its parent watches too", "[kevent][fork][K-097]") {
+    const auto peers = ends::sockets();
+    queue q;
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+
+    CHECK(in_child([&] {
+              const int own = kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD);
+              ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+              if (kevent_ctl(own, KEVENT_CTL_ADD, 1, &one) != 0) return 90;
+              peers.far_sends();
+              ukevent got{};
+              return kevent_get_events(own, 1, 1, long_time, &got, 0);
+          }) == 1);
+    CHECK(is_done(q.get_one()));
+}
+
+TEST_CASE("a record that is ready keeps what it says when an older one takes what follows",
+          "[kevent][flags][K-101]") {
+    const auto peers = ends::sockets();
+    queue other;
+    queue q(KEVENT_RING_SIZE_MIN);
+    ukevent older = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    other.add(older);
+    q.add(older);
+    for (unsigned id = 0; id < KEVENT_RING_SIZE_MIN; ++id) q.add(note(id, KEVENT_REQ_ALWAYS_QUEUE));
+    REQUIRE(q.wait(KEVENT_RING_SIZE_MIN, 0) == KEVENT_RING_SIZE_MIN);  // the ring is full
+    older.event = KEVENT_MASK_EMPTY;
+    other.modify(older);
+    peers.far_sends();
+    REQUIRE(q.wait(1, 0, milliseconds(1)) == 0);  // ready, and no room for it
+    older.event = KEVENT_SOCKET_RECV;
+    other.modify(older);
+    peers.far_sends();
+    REQUIRE(q.wait(1, 0, milliseconds(1)) == 0);
+
+    const ukevent got = q.get_one();
+    CHECK(got.type == KEVENT_SOCKET);
+    CHECK(got.ret_data[0] == KEVENT_SOCKET_RECV);
+}

@@ -195,14 +195,16 @@ public:
     }
 
 private:
-    // Of several registrations of one socket or pipe the oldest that is ready takes an activity.
-    bool older_may_take(const stream& one) {
-        bool found = false;
+    // Of several registrations of one socket or pipe the oldest that is ready takes an activity;
+    // who waits for something that no older one waits for is told.
+    bool leaves_to_older(const stream& one) {
+        if (one.request.type == KEVENT_POLL || one.has(KEVENT_REQ_WAKEUP_ALL)) return false;
+        std::uint32_t left = one.satisfied();
         in_.each<stream>([&](stream& other) {
-            found = found || (other.of == one.of && other.request.type != KEVENT_POLL &&
-                              other.age < one.age && (other.masks & one.request.event) != 0);
+            if (other.of == one.of && other.request.type != KEVENT_POLL && other.age < one.age)
+                left &= ~other.masks;
         });
-        return found;
+        return left == 0;
     }
     void activity(const std::shared_ptr<channel>& of, bool is_end) {
         in_.each<stream>([&](stream& one) {
@@ -217,9 +219,7 @@ private:
             }
             // Bytes are no activity of who only sends; but Linux may wake more than it has to.
             const bool concerned = is_end || (one.request.event & POLLIN) != 0;
-            const bool shares = one.request.type != KEVENT_POLL &&
-                                !one.has(KEVENT_REQ_WAKEUP_ALL) && older_may_take(one);
-            one.raise(concerned && !shares ? expected::must : expected::may);
+            one.raise(concerned && !leaves_to_older(one) ? expected::must : expected::may);
         });
     }
     void far_writes() {
@@ -233,9 +233,10 @@ private:
         in_.tell("no byte left for ", one->number);
         one->drain();
         in_.each<stream>([&](stream& each) {
-            // The edge may have been looked at before, or not.
+            // The edge may have been looked at before, or not; what is true still may be for
+            // another.
             if (each.of == one && each.event == expected::must && !each.listed &&
-                !each.broken_due && each.now() == state::not_ready)
+                !each.broken_due && (each.now() == state::not_ready || leaves_to_older(each)))
                 each.event = expected::may;
         });
     }
