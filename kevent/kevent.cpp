@@ -4,8 +4,8 @@
 // so they are not noexcept.
 #include <kevring/kevent/kevent.h>
 
+#include <kevring/kevent/detail/call_guard.hpp>
 #include <kevring/kevent/detail/caller_ring.hpp>
-#include <kevring/kevent/detail/errno_guard.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
 #include <kevring/kevent/sources/inode.hpp>
@@ -26,8 +26,8 @@
 
 namespace {
 
+using kevring::detail::call_guard;
 using kevring::detail::close_is_found;
-using kevring::detail::errno_guard;
 using kevring::detail::find_queue;
 using kevring::detail::found_queue;
 using kevring::detail::queue_core;
@@ -98,7 +98,7 @@ long start_naio(int fd, std::uint32_t event, int socket, kevring::detail::naio_b
 }  // namespace
 
 int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     if ((flags & ~KEVENT_INIT_NO_THREAD) != 0) return -EINVAL;
     if ((ring == nullptr) != (ring_size == 0)) return -EINVAL;
     if (ring != nullptr) {
@@ -117,7 +117,7 @@ int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
 }
 
 int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     const found_queue found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     if (cmd > KEVENT_CTL_READY) return -EINVAL;
@@ -134,7 +134,7 @@ int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {
 
 int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, timespec timeout, ukevent* buf,
                       unsigned flags) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     const found_queue found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     wait_limit limit;
@@ -144,7 +144,7 @@ int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, timespec timeout
 }
 
 int kevent_wait(int fd, unsigned num, unsigned old_uidx, timespec timeout, unsigned flags) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     const found_queue found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     if (!found.queue->has_ring() || num > found.queue->ring_size()) return -EINVAL;
@@ -154,14 +154,14 @@ int kevent_wait(int fd, unsigned num, unsigned old_uidx, timespec timeout, unsig
 }
 
 int kevent_commit(int fd, unsigned new_uidx, unsigned over) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     const found_queue found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     return found.queue->commit(new_uidx, over);
 }
 
 long kevent_timer_create(int fd, clockid_t clock, const itimerspec* when, int flags, void* user) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     const found_queue found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     if (when == nullptr) return -EFAULT;
@@ -184,7 +184,7 @@ long kevent_timer_create(int fd, clockid_t clock, const itimerspec* when, int fl
 }
 
 int kevent_inode_changes(int fd, kevent_id id, unsigned max_nr, kevent_change* buf) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     const found_queue found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     if (buf == nullptr && max_nr != 0) return -EFAULT;
@@ -195,13 +195,13 @@ int kevent_inode_changes(int fd, kevent_id id, unsigned max_nr, kevent_change* b
 }
 
 long aio_recv(int kevent_fd, int sock_fd, void* buffer, size_t size, int flags) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     return start_naio(kevent_fd, KEVENT_SOCKET_RECV, sock_fd, {static_cast<char*>(buffer), size},
                       flags);
 }
 
 long aio_send(int kevent_fd, int sock_fd, const void* buffer, size_t size, int flags) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     auto* const begin = static_cast<char*>(const_cast<void*>(buffer));  // it is only read
     return start_naio(kevent_fd, KEVENT_SOCKET_SEND, sock_fd, {begin, size}, flags);
 }

@@ -4,7 +4,7 @@
 // own, register the record, and hand the transfer to the loop that carries out all of them.
 #include <kevring/kevent/kevent.h>
 #include <kevring/kevent/detail/aio_ticket.hpp>
-#include <kevring/kevent/detail/errno_guard.hpp>
+#include <kevring/kevent/detail/call_guard.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
 #include <kevring/runtime/kernel.hpp>
@@ -29,7 +29,7 @@ using kevring::fd;
 using kevring::detail::aio_loop;
 using kevring::detail::aio_request;
 using kevring::detail::aio_ticket;
-using kevring::detail::errno_guard;
+using kevring::detail::call_guard;
 using kevring::detail::found_queue;
 
 int take_socket(int number, aio_request& request) {
@@ -122,13 +122,13 @@ long send_by_event(int kevent_fd, int sock_fd, int in_fd, off_t offset, std::siz
 }  // namespace
 
 long aio_sendfile(int kevent_fd, int sock_fd, int in_fd, off_t offset, size_t count) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     return send_by_event(kevent_fd, sock_fd, in_fd, offset, count, {}, {}, nullptr);
 }
 
 long aio_sendfile_path(int kevent_fd, int sock_fd, const char* filename, off_t offset,
                        size_t count) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     if (filename == nullptr) return -EFAULT;
     fd file(::open(filename, O_RDONLY | O_CLOEXEC));
     if (!file) return -errno;
@@ -140,7 +140,7 @@ long aio_sendfile_path(int kevent_fd, int sock_fd, const char* filename, off_t o
 long aio_sendfilev(int kevent_fd, int sock_fd, const iovec* header, unsigned header_count,
                    int in_fd, off_t offset, size_t count, const iovec* trailer,
                    unsigned trailer_count, void* user) {
-    const errno_guard keep_errno;
+    const call_guard whole_call;
     if ((header == nullptr && header_count > 0) || (trailer == nullptr && trailer_count > 0))
         return -EFAULT;
     return send_by_event(kevent_fd, sock_fd, in_fd, offset, count, {header, header_count},

@@ -112,16 +112,17 @@ void event_port::set_level(bool on) noexcept {
     level_on_ = on;
 }
 
+int event_port::make_alarm() noexcept {
+    if (alarm_) return 0;
+    alarm_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (!alarm_) return -errno;
+    const int failure = add(alarm_.number(), EPOLLIN, alarm);
+    if (failure != 0) alarm_.reset();
+    return failure;
+}
+
 int event_port::set_alarm(std::int64_t deadline_ns) noexcept {
     KEVRING_ASSERT(deadline_ns > 0);  // 0 would stop the alarm
-    if (!alarm_) {
-        alarm_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-        if (!alarm_) return -errno;
-        if (const int failure = add(alarm_.number(), EPOLLIN, alarm); failure != 0) {
-            alarm_.reset();
-            return failure;
-        }
-    }
     itimerspec when{};
     when.it_value.tv_sec = deadline_ns / 1'000'000'000;
     when.it_value.tv_nsec = deadline_ns % 1'000'000'000;

@@ -44,6 +44,8 @@ public:
     void ring_bell() noexcept;
     /// Under the queue's lock.
     void set_level(bool on) noexcept;
+    /// Before the first set_alarm().
+    int make_alarm() noexcept;
     /// Reports `alarm` at or soon after that time on the steady clock; at once if it is past. Under
     /// the queue's lock.
     int set_alarm(std::int64_t deadline_ns) noexcept;

@@ -1,6 +1,7 @@
 // queue_core.cpp: see queue_core.hpp.
 #include <kevring/kevent/detail/queue_core.hpp>
 
+#include <kevring/kevent/detail/call_guard.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/kernel.hpp>
@@ -12,7 +13,6 @@
 #include <new>
 #include <utility>
 
-#include <pthread.h>
 #include <time.h>
 
 namespace kevring::detail {
@@ -45,18 +45,6 @@ std::int64_t realtime_ns() noexcept {
     ::clock_gettime(CLOCK_REALTIME, &now);
     return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
-
-// Puts off a pthread_cancel() of this thread.
-class cancellation_off {
-public:
-    cancellation_off() noexcept { ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
-    cancellation_off(const cancellation_off&) = delete;
-    cancellation_off& operator=(const cancellation_off&) = delete;
-    ~cancellation_off() { ::pthread_setcancelstate(before_, nullptr); }
-
-private:
-    int before_ = 0;
-};
 
 // How long a wait may last from now on; no value: for ever.
 std::optional<std::int64_t> remaining_ns(wait_limit limit) noexcept {
@@ -167,8 +155,12 @@ void queue_core::report(registration& of, readiness state) noexcept {
 
 // Control.
 
-int queue_core::arm(registration& one) {
-    if (const int failure = one.origin->arm(); failure != 0) return failure;
+int queue_core::arm(registration& one) noexcept {
+    try {
+        if (const int failure = one.origin->arm(); failure != 0) return failure;
+    } catch (const std::bad_alloc&) {
+        return -ENOMEM;
+    }
     one.armed = true;
     one.dead = false;
     return 0;
@@ -272,18 +264,16 @@ void queue_core::modify_one(registration& one, std::uint32_t event, std::uint32_
         return;
     }
     one.record.ret_flags = was_ready ? one.record.ret_flags & KEVENT_RET_DONE : 0;
-    int failure = 0;
-    try {
-        failure = arm(one);
-    } catch (const std::bad_alloc&) {
-        failure = -ENOMEM;
-    }
-    if (failure != 0) {
-        one.record.ret_data[1] = static_cast<std::uint32_t>(failure);
-        mark_broken(one);
-    } else if (!one.origin->arm_tests()) {
-        report(one, one.origin->test());
-    }
+    if (arm_or_break(one) && !one.origin->arm_tests()) report(one, one.origin->test());
+}
+
+// A registration that cannot be armed any more says so in its record.
+bool queue_core::arm_or_break(registration& one) noexcept {
+    const int failure = arm(one);
+    if (failure == 0) return true;
+    one.record.ret_data[1] = static_cast<std::uint32_t>(failure);
+    mark_broken(one);
+    return false;
 }
 
 int queue_core::modify(ukevent* records, unsigned count) {
@@ -348,20 +338,25 @@ void queue_core::release_waiter() {
 // Waiting.
 
 bool queue_core::satisfied(const waiter& by) const noexcept {
-    if (exit_requested_) return true;
+    return exit_requested_ || has_enough(by);
+}
+
+bool queue_core::has_enough(const waiter& by) const noexcept {
     if (!by.needs_space) return ready_count_ >= by.min_count;
     return (ready_count_ != 0 && !ring_->is_full()) || ring_->is_stale(by.old_uidx);
 }
 
-// Wakes one sleeper for what is ready now; it wakes the next, if it leaves something.
-void queue_core::wake_others(const waiter* but) noexcept {
+// Wakes one sleeper for what is ready now; it wakes the next, if it leaves something. False: there
+// is none that could use it.
+bool queue_core::wake_others(const waiter* but) noexcept {
     for (list_link* at = waiters_.next; at != &waiters_; at = at->next) {
         const auto* const other = static_cast<const waiter*>(at);
         if (other != but && satisfied(*other)) {
             port_.ring_bell();
-            return;
+            return true;
         }
     }
+    return false;
 }
 
 // Last in every call: sleepers, the control descriptor and the alarm learn what has changed.
@@ -397,7 +392,7 @@ void queue_core::apply(const epoll_event* events, int count) noexcept {
         if (tag < event_port::first_free) {
             if (tag != event_port::alarm || timers_ == nullptr) continue;
             timers_->expire(now_ns(), timers_fired_max);
-            alarm_ns_ = -1;  // it has rung; what is still due sets it again
+            alarm_ns_ = alarm_has_rung;  // what is still due sets it again
             continue;
         }
         watches_.tell(events[i]);
@@ -414,19 +409,31 @@ int queue_core::harvest(lock& held, waiter& by, unsigned capacity, const timespe
         return count;
     }
     sleep asleep(*this, held, by, wanted);
-    const int count = port_.wait(asleep.edges.data(), wanted, timeout);
+    int count = 0;
+    {
+        const cancelled_here if_wanted;
+        count = port_.wait(asleep.edges.data(), wanted, timeout);
+    }
     asleep.finished = true;
     return count;
 }
 
 // Takes edges without waiting, until something is ready or there are none: an edge may turn out to
-// be nothing, and hide one that is not. A registration has one at most, so that is the bound.
+// be nothing, and hide one that is not. A registration has one at most, so with the queue's own
+// that is the bound.
 void queue_core::look(lock& held, waiter& by, unsigned capacity) {
-    for (std::size_t round = 0; round <= registrations_.size(); ++round) {
+    constexpr std::size_t own_max = 4;  // bell, level, alarm, and what INODE shares
+    for (std::size_t round = 0; round <= registrations_.size() + own_max; ++round) {
         const auto room =
             capacity > ready_count_ ? static_cast<unsigned>(capacity - ready_count_) : 0u;
         const int wanted = static_cast<int>(std::clamp(room, 1u, batch_max));
-        if (harvest(held, by, room, nullptr, false) < wanted || ready_count_ != 0) break;
+        const int taken = harvest(held, by, room, nullptr, false);
+        // What is due and was left for later has rung already. This moves as many timers as are due
+        // soon before it has the first.
+        while (ready_count_ == 0 && alarm_ns_ == alarm_has_rung &&
+               timers_->next_deadline_ns() <= now_ns())
+            timers_->expire(now_ns(), timers_fired_max);
+        if (taken < wanted || ready_count_ != 0) break;
     }
 }
 
@@ -438,13 +445,16 @@ bool queue_core::await(lock& held, waiter& by, unsigned capacity, wait_limit lim
     const auto room = [&] {
         return capacity > ready_count_ ? static_cast<unsigned>(capacity - ready_count_) : 0u;
     };
-    if (satisfied(by) || limit.by == wait_limit::kind::never) {
+    // A release that came while others sleep is for one of them.
+    const bool released = exit_requested_ && sleeping_ == 0;
+    if (released || has_enough(by) || limit.by == wait_limit::kind::never) {
         if (room() != 0 || ++calls_unharvested_ >= calls_unharvested_max) {
             calls_unharvested_ = 0;
             look(held, by, capacity);
         }
         const bool over = limit.by == wait_limit::kind::never || by.min_count == 0;
-        return std::exchange(exit_requested_, false) || over;
+        if (released) exit_requested_ = false;
+        return released || over;
     }
     bool over = false;
     while (!over) {
@@ -463,9 +473,7 @@ bool queue_core::await(lock& held, waiter& by, unsigned capacity, wait_limit lim
         if (over && ready_count_ == 0) look(held, by, capacity);
         if (satisfied(by)) break;
         // What this call cannot use, another may; it gets the time to take the bell.
-        if (count > 0 && sleeping_ != 0 && (ready_count_ != 0 || exit_requested_)) {
-            wake_others(&by);
-            const cancellation_off no_cancellation;
+        if (count > 0 && sleeping_ != 0 && wake_others(&by)) {
             handed_over_.wait_for(held, head_start);
             if (satisfied(by)) break;
         }
@@ -477,6 +485,12 @@ bool queue_core::await(lock& held, waiter& by, unsigned capacity, wait_limit lim
 
 // Collecting.
 
+// Nothing is handed out: a one-shot goes back to its origin.
+void queue_core::go_back(registration& one) noexcept {
+    answer(one.record, 0, 0);
+    if (!one.armed) arm_or_break(one);
+}
+
 // Takes the first ready record off the list; false if a last check dropped it.
 bool queue_core::hand_out(ukevent& into) noexcept {
     registration& one = static_cast<registration&>(*ready_.next);
@@ -485,8 +499,7 @@ bool queue_core::hand_out(ukevent& into) noexcept {
     if (checks && one.fresh_call != call_) {
         const readiness state = one.dead ? readiness::broken : one.origin->test();
         if (state == readiness::not_ready) {
-            answer(one.record, 0, 0);
-            if (!one.armed) arm(one);  // a one-shot goes back to its origin
+            go_back(one);
             return false;
         }
         if (state == readiness::broken) {
@@ -495,8 +508,7 @@ bool queue_core::hand_out(ukevent& into) noexcept {
         }
     }
     if (!one.dead && !one.origin->collecting()) {
-        answer(one.record, 0, 0);
-        if (!one.armed) arm(one);
+        go_back(one);
         return false;
     }
     into = one.record;
@@ -614,6 +626,11 @@ void queue_core::unwatch(fd_watch& what) noexcept { watches_.unwatch(what); }
 timer_queue& queue_core::timers() {
     if (timers_ == nullptr) timers_ = std::make_unique<timer_queue>(now_ns());
     return *timers_;
+}
+
+int queue_core::prepare_timers() {
+    timers();
+    return port_.make_alarm();
 }
 
 std::weak_ptr<void>& queue_core::shared(event_type type) noexcept {

@@ -98,6 +98,7 @@ public:
     int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) override;
     void unwatch(fd_watch& what) noexcept override;
     timer_queue& timers() override;
+    int prepare_timers() override;
     std::int64_t now_ns() noexcept override;
     void report(registration& of, readiness state) noexcept override;
     std::weak_ptr<void>& shared(event_type type) noexcept override;
@@ -116,21 +117,24 @@ private:
     int add_one(ukevent& record, const source_factory& make, bool& answered);
     void modify_one(registration& one, std::uint32_t event, std::uint32_t req_flags);
     void mark_broken(registration& one) noexcept;
-    int arm(registration& one);
+    int arm(registration& one) noexcept;
+    bool arm_or_break(registration& one) noexcept;
     void make_ready(registration& one, std::uint32_t ret_flags) noexcept;
     void unmark(registration& one) noexcept;
     void drop(registration& one) noexcept;
 
     bool satisfied(const waiter& by) const noexcept;
+    bool has_enough(const waiter& by) const noexcept;
     bool await(lock& held, waiter& by, unsigned capacity, wait_limit limit);
     int harvest(lock& held, waiter& by, unsigned capacity, const timespec* timeout, bool may_wait);
     void look(lock& held, waiter& by, unsigned capacity);
     void apply(const epoll_event* events, int count) noexcept;
     void settle() noexcept;
     void wind_alarm() noexcept;
-    void wake_others(const waiter* but) noexcept;
+    bool wake_others(const waiter* but) noexcept;
 
     bool hand_out(ukevent& into) noexcept;
+    void go_back(registration& one) noexcept;
 
     // Constant after construction.
     event_port port_;
@@ -146,7 +150,8 @@ private:
     watch_set watches_;
     std::unique_ptr<timer_queue> timers_;
     std::array<std::weak_ptr<void>, event_type_count> shared_;
-    std::int64_t alarm_ns_;  // -1: it has rung; wound again before anyone sleeps or returns
+    static constexpr std::int64_t alarm_has_rung = -1;  // set again before anyone sleeps or returns
+    std::int64_t alarm_ns_;
     list_link waiters_;
     list_link loop_waiters_;
     unsigned sleeping_ = 0;

@@ -66,6 +66,8 @@ public:
 
     /// Timers of the steady clock; their fire functions run under the queue's lock.
     virtual timer_queue& timers() = 0;
+    /// Before the first timer. Result: 0, or a negative error number.
+    virtual int prepare_timers() = 0;
     virtual std::int64_t now_ns() noexcept = 0;
 
     /// The origin was active just now: puts the registration on the ready list if `state` says so,

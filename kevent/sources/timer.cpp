@@ -72,7 +72,7 @@ private:
 result<std::unique_ptr<source>> make_timer_source(source_host& host, registration& of) {
     const kevent_id& period = of.record.id;
     if (period.raw_u64 == 0 || period.raw[1] >= ns_per_s) return error_from(-EINVAL);
-    host.timers();  // may have to be made
+    if (const int failure = host.prepare_timers(); failure != 0) return error_from(failure);
     return std::make_unique<timer_source>(host, of);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 using namespace kevent_test;
 
@@ -344,6 +345,43 @@ TEST_CASE("a wait that goes on after a last check hears of the next timer",
     const std::uint64_t got = by_ring ? (q.wait(3, 0, long_time), q.ring().event[0].id.raw_u64)
                                       : q.get(1, 3)[0].id.raw_u64;
     CHECK(got == second.id.raw_u64);
+}
+
+TEST_CASE("a timer that there is no descriptor for is refused", "[kevent][timer]") {
+    CHECK(in_child([] {
+              const int q = kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD);
+              const int lowest_free = ::dup(q);
+              ::close(lowest_free);
+              rlimit tight{};
+              ::getrlimit(RLIMIT_NOFILE, &tight);
+              tight.rlim_cur = static_cast<rlim_t>(lowest_free);
+              ::setrlimit(RLIMIT_NOFILE, &tight);
+              ukevent one = timer(1);
+              const bool refused = kevent_ctl(q, KEVENT_CTL_ADD, 1, &one) == 1 && is_broken(one) &&
+                                   error_of(one) == -EMFILE;
+              tight.rlim_cur = tight.rlim_max;
+              ::setrlimit(RLIMIT_NOFILE, &tight);
+              ukevent again = timer(1);
+              const bool added = kevent_ctl(q, KEVENT_CTL_ADD, 1, &again) == 0;
+              ukevent got{};
+              return refused && added && kevent_get_events(q, 1, 1, long_time, &got, 0) == 1 ? 0
+                                                                                             : 1;
+          }) == 0);
+}
+
+TEST_CASE("a call that does not wait finds a timer that is due among many",
+          "[kevent][timer][K-063]") {
+    // So many of one moment are moved in several steps before the first of them fires.
+    constexpr unsigned count = 3000;
+    queue q;
+    std::vector<ukevent> all(count,
+                             record(KEVENT_TIMER, 0, KEVENT_TIMER_FIRED, KEVENT_REQ_ONESHOT));
+    for (unsigned i = 0; i < count; ++i) all[i].id.raw[1] = 60'000'000 + i;
+    REQUIRE(q.ctl(KEVENT_CTL_ADD, all) == 0);
+    const auto all_due = now() + std::chrono::milliseconds(61);
+    while (now() < all_due) std::this_thread::yield();
+
+    CHECK_FALSE(q.silent());
 }
 
 TEST_CASE("a note is silent when added, unless it is to be queued", "[kevent][unotify][K-112]") {

@@ -358,6 +358,28 @@ TEST_CASE("a child is told of a socket that its parent watches too", "[kevent][f
     CHECK(is_done(q.get_one()));
 }
 
+TEST_CASE("handlers of a fork may use queues", "[kevent][fork]") {
+    static int number = -1;
+    static ukevent one;
+    static int answer = -1;
+    const auto peers = ends::sockets();
+    queue q;
+    number = q.number();
+    one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    static const bool registered = ::pthread_atfork(
+                                       [] {
+                                           if (number < 0) return;
+                                           kevent_ctl(number, KEVENT_CTL_ADD, 1, &one);
+                                           answer = kevent_ctl(number, KEVENT_CTL_REMOVE, 1, &one);
+                                       },
+                                       nullptr, nullptr) == 0;
+    REQUIRE(registered);
+
+    CHECK(in_child([] { return 7; }) == 7);
+    number = -1;
+    CHECK(answer == 0);
+}
+
 TEST_CASE("a record that is ready keeps what it says when an older one takes what follows",
           "[kevent][flags][K-101]") {
     const auto peers = ends::sockets();
@@ -380,4 +402,73 @@ TEST_CASE("a record that is ready keeps what it says when an older one takes wha
     const ukevent got = q.get_one();
     CHECK(got.type == KEVENT_SOCKET);
     CHECK(got.ret_data[0] == KEVENT_SOCKET_RECV);
+}
+
+TEST_CASE("a release is for who sleeps, not for a call that does not wait",
+          "[kevent][ready][threads][K-052]") {
+    for (int round = 0; round < 30; ++round) {
+        queue q;
+        q.add(note(1));
+        REQUIRE(q.ready(note(1)) == 1);
+        std::atomic<int> count{-1};
+        const auto begin = now();
+        std::thread waiter([&] {
+            std::array<ukevent, 2> got;
+            count = kevent_get_events(q.number(), 2, 2, long_time, got.data(), 0);
+        });
+        while (q.readable()) std::this_thread::yield();  // until it sleeps: it waits for two
+
+        q.release();
+        q.silent();  // may take the note; the release it may not
+        waiter.join();
+        CHECK(now() - begin < half_of_long_time);
+        CHECK(count <= 1);
+    }
+}
+
+TEST_CASE("what the queue tells itself does not hide an event from a call that does not wait",
+          "[kevent][collect][K-063]") {
+    queue q;
+    const auto peers = ends::sockets();
+    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    // A wake-up that has been made good already is left over, now and then.
+    for (int round = 0; round < 300 && !q.readable(); ++round) {
+        q.add(note(1, KEVENT_REQ_ALWAYS_QUEUE));
+        std::thread waiter([&] {
+            std::array<ukevent, 2> got;
+            kevent_get_events(q.number(), 2, 2, long_time, got.data(), 0);
+        });
+        while (q.readable()) std::this_thread::yield();  // until it sleeps: it waits for two
+        q.release();
+        waiter.join();
+        q.remove(note(1));
+    }
+    q.release();
+    peers.far_sends();
+
+    CHECK_FALSE(q.silent());
+}
+
+TEST_CASE("a cancelled thread ends where a call waits, and in no other place of it",
+          "[kevent][threads][K-127]") {
+    const auto peers = ends::sockets();
+    const ukevent watched = record(KEVENT_POLL, peers.near(), KEVENT_POLL_POLLIN);
+    queue q;
+    q.add(watched);
+    bool began_to_wait = false;
+    bool ended_late = false;
+    std::thread other([&] {
+        ::pthread_cancel(::pthread_self());
+        q.ready(watched);  // writes to a descriptor
+        q.silent();        // its last check asks the kernel
+        began_to_wait = true;
+        ukevent got{};
+        kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+        ended_late = true;
+    });
+    other.join();
+    CHECK(began_to_wait);
+    CHECK_FALSE(ended_late);
+    peers.far_sends();
+    CHECK(is_done(q.get_one()));
 }
