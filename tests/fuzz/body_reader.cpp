@@ -1,10 +1,10 @@
 // body_reader.cpp: a body ends at the same byte however it is split, and where a second, slow
 // reader of ours says.
-#include "examples/httpd/body_reader.hpp"
+#include "examples/httpd/http/body_reader.hpp"
 
 #include <string>
 
-#include "examples/httpd/request_parser.hpp"
+#include "examples/httpd/http/request_parser.hpp"
 #include "fuzz.hpp"
 
 namespace {

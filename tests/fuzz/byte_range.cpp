@@ -1,5 +1,5 @@
 // byte_range.cpp: ranges are within the file and apart, and a multipart body has its length.
-#include "examples/httpd/byte_range.hpp"
+#include "examples/httpd/http/byte_range.hpp"
 
 #include <string>
 #include <vector>

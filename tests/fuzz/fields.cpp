@@ -3,11 +3,11 @@
 #include <array>
 #include <string>
 
-#include "examples/httpd/accept_encoding.hpp"
-#include "examples/httpd/conditions.hpp"
-#include "examples/httpd/http_date.hpp"
-#include "examples/httpd/media_type.hpp"
-#include "examples/httpd/response_head.hpp"
+#include "examples/httpd/http/accept_encoding.hpp"
+#include "examples/httpd/http/conditions.hpp"
+#include "examples/httpd/http/http_date.hpp"
+#include "examples/httpd/http/media_type.hpp"
+#include "examples/httpd/http/response_head.hpp"
 #include "fuzz.hpp"
 
 using namespace httpd;

@@ -1,10 +1,10 @@
 // request_parser.cpp: however a head is split, the outcome is that of the whole; and what is said
 // of a head that was taken is true.
-#include "examples/httpd/request_parser.hpp"
+#include "examples/httpd/http/request_parser.hpp"
 
 #include <array>
 
-#include "examples/httpd/characters.hpp"
+#include "examples/httpd/http/characters.hpp"
 #include "fuzz.hpp"
 
 namespace {

@@ -1,5 +1,5 @@
 // target.cpp: a name that read_target() gives stays below the root, whatever the path was.
-#include "examples/httpd/target.hpp"
+#include "examples/httpd/http/target.hpp"
 
 #include <algorithm>
 #include <string>

@@ -1,4 +1,5 @@
 """Which folder may include what: the folders of ours, and the one door of each foreign library."""
+import posixpath
 import re
 
 from tree import LIBRARY, PRIVATE
@@ -11,6 +12,18 @@ MAY_INCLUDE = {
     'examples': set(LIBRARY),
     'tests': set(LIBRARY),
     'bench': set(LIBRARY),
+}
+
+# The folders of examples/httpd/: a file may include files of its own folder and of those in its row.
+# http/ also includes no header of kevring: it is the protocol alone, without a loop.
+HTTPD = 'examples/httpd/'
+HTTPD_MAY_INCLUDE = {
+    'http': set(),
+    'content': {'http'},
+    'observe': {'http'},
+    'config': {'http', 'content', 'observe'},
+    'serving': {'http', 'content', 'observe', 'config'},
+    'control': {'http', 'content', 'observe', 'config', 'serving'},
 }
 
 # A foreign library: how its includes begin, and the files or folders that may write them.
@@ -47,11 +60,36 @@ def own_include(tree, name, folder, line, target):
         yield line, f'<{target}> is private to {parts[1]}/'
 
 
+def httpd_folder(name):
+    """The folder of examples/httpd/ that holds the file; nothing for another file."""
+    parts = name.removeprefix(HTTPD).split('/') if name.startswith(HTTPD) else []
+    return parts[0] if len(parts) > 1 else None
+
+
+def httpd_include(tree, name, line, target):
+    """Each violation of HTTPD_MAY_INCLUDE by one include."""
+    folder = httpd_folder(name)
+    if folder not in HTTPD_MAY_INCLUDE:
+        yield line, f'{HTTPD}{folder}/ has no row in tests/tidy/layers.py'
+        return
+    if folder == 'http' and target.startswith('kevring/'):
+        yield line, f'{HTTPD}http/ includes no header of kevring'
+    relative = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+    for path in (target, relative):
+        other = httpd_folder(path)
+        if path in tree.files and other and other != folder \
+                and other not in HTTPD_MAY_INCLUDE[folder]:
+            yield line, f'{HTTPD}{folder}/ may not include {HTTPD}{other}/'
+
+
 def layers(tree):
     """Includes point down the layers, and foreign libraries come in by their door."""
     for name in tree.code():
         folder = name.split('/')[0]
         for line, target in tree.includes(name):
+            if httpd_folder(name):
+                for at, what in httpd_include(tree, name, line, target):
+                    yield name, at, what
             if target.startswith('kevring/'):
                 for at, what in own_include(tree, name, folder, line, target):
                     yield name, at, what

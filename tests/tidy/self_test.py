@@ -92,6 +92,30 @@ class Layers(Rules):
         self.finds('layers', {
             **private, 'examples/echo.cpp': '#include <kevring/runtime/detail/part.hpp>\n'})
 
+    def httpd(self, name, include):
+        """A tree in which the file `name` of examples/httpd/ includes `include`."""
+        files = {'http/target.cpp': '"target.hpp"', 'content/root.cpp': '"../http/target.hpp"',
+                 'serving/worker.cpp': '"worker.hpp"', name: include}
+        built = ', '.join(f"'{n}'" for n in files)
+        return {'examples/httpd/meson.build': f'files({built})\n',
+                'examples/httpd/http/target.hpp': '#pragma once\n',
+                'examples/httpd/serving/worker.hpp': '#pragma once\n',
+                **{f'examples/httpd/{n}': f'#include {i}\n' for n, i in files.items()},
+                'examples/httpd/control/meson.build': "files('main.cpp')\n",
+                'examples/httpd/control/main.cpp':
+                    '#include "../http/target.hpp"\n#include "../serving/worker.hpp"\n'}
+
+    def test_the_folders_of_httpd_include_downwards_only(self):
+        self.passes(self.httpd('content/root.cpp', '"examples/httpd/http/target.hpp"'))
+        self.passes(self.httpd('content/root.cpp', '"../http/target.hpp"'))
+        self.finds('layers', self.httpd('content/root.cpp', '"examples/httpd/serving/worker.hpp"'))
+        self.finds('layers', self.httpd('content/root.cpp', '"../serving/worker.hpp"'))
+        self.finds('layers', self.httpd('new/part.cpp', '"examples/httpd/http/target.hpp"'))
+
+    def test_the_protocol_of_httpd_includes_nothing_of_kevring(self):
+        self.passes(self.httpd('content/root.cpp', '<kevring/runtime/ring.hpp>'))
+        self.finds('layers', self.httpd('http/target.cpp', '<kevring/runtime/ring.hpp>'))
+
     def test_a_foreign_library_comes_in_by_its_door(self):
         for header in ('liburing.h', 'linux/io_uring.h', 'asio.hpp', 'asio/ip/tcp.hpp',
                        'range/v3/all.hpp', 'catch2/catch.hpp', 'benchmark/benchmark.h',

@@ -1,0 +1,50 @@
+// file_headers.hpp: the lines of a head that a file decides.
+#pragma once
+
+#include "examples/httpd/http/accept_encoding.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace httpd {
+
+/// Made once for each file. All are views into one text, so that a response reads little memory.
+class file_lines {
+public:
+    struct about {
+        std::string_view media_type;
+        content_coding coding = content_coding::identity;
+        std::uint64_t byte_count = 0;
+        std::int64_t modified_second = 0;  // since 1970
+        std::string_view entity_tag;       // with its quotes
+        bool varies = false;               // there are other codings of it
+    };
+
+    file_lines() noexcept = default;
+    explicit file_lines(const about& file);
+
+    /// All lines of a 200.
+    std::string_view whole() const noexcept { return text_; }
+    /// Content-Type and the like, without the length.
+    std::string_view content() const noexcept { return part(0, content_end_); }
+    /// Those that a 304 has too.
+    std::string_view validators() const noexcept { return part(length_end_, validators_end_); }
+    /// With its quotes.
+    std::string_view entity_tag() const noexcept { return part(tag_begin_, tag_end_); }
+
+private:
+    std::string_view part(std::uint32_t begin, std::uint32_t end) const noexcept {
+        return {text_.data() + begin, end - begin};
+    }
+    std::uint32_t end() const noexcept { return static_cast<std::uint32_t>(text_.size()); }
+
+    std::string text_;
+    std::uint32_t content_end_ = 0;
+    std::uint32_t length_end_ = 0;
+    std::uint32_t tag_begin_ = 0;
+    std::uint32_t tag_end_ = 0;
+    std::uint32_t validators_end_ = 0;
+};
+
+}  // namespace httpd

@@ -1,0 +1,62 @@
+// file_watch.hpp: hears of changes in the folders that cached files stand in.
+//
+// The kernel queues an event before the call that made the change returns. So a client that asks
+// after a change has been made is answered after the event was queued, and it is enough to take the
+// events once in each turn of the loop, before the first request of the turn is looked at.
+#pragma once
+
+#include "document_root.hpp"
+
+#include <kevring/kevent/event_queue.hpp>
+#include <kevring/runtime/fd.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace httpd {
+
+class file_cache;
+
+/// Thread     That of its loop.
+class file_watch {
+public:
+    /// Without a kevent queue, as when descriptors have run out, nothing is covered.
+    explicit file_watch(kevring::fd_ref root);
+
+    /// Watches every folder on the way to `file`. False: changes of it would not be heard of,
+    /// because the way leads over links, the file has other names, or watches have run out. A
+    /// change that was made before this call is not heard of either.
+    bool cover(const open_file& file);
+    /// The same for a file and all of its compressed siblings.
+    bool cover(const served_file& files);
+
+    /// Drops from `cache` what has changed since the last call; all of it where that fails.
+    void take_changes(file_cache& cache);
+
+    /// Watches nothing any more: a folder's name may lead elsewhere, and nobody has said so.
+    void forget() { forget_below(""); }
+
+    std::size_t watch_count() const noexcept { return folders_.size(); }
+
+private:
+    // Each costs the kernel about a kilobyte, and its user has a limit
+    // (fs.inotify.max_user_watches).
+    static constexpr std::size_t watch_count_max = 4096;
+
+    bool watch_folder(const std::string& folder);
+    void forget_below(std::string_view folder);
+    void take_all_changes(file_cache& cache);
+    void take_changes_of(const kevring::event& what, file_cache& cache);
+
+    std::string root_path_;  // by way of /proc, for calls that take no descriptor
+    std::string real_root_;
+    std::optional<kevring::event_queue> queue_;
+    std::unordered_map<std::uint64_t, std::string> folders_;  // by event_key::id; "" is the root
+    std::unordered_map<std::string, kevring::event_key> watches_;
+};
+
+}  // namespace httpd

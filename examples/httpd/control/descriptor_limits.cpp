@@ -1,0 +1,50 @@
+#include "descriptor_limits.hpp"
+
+#include <algorithm>
+#include <climits>
+
+#include <sys/resource.h>
+
+namespace httpd {
+
+descriptor_shares share_descriptors(unsigned long limit, unsigned worker_count,
+                                    const settings& wanted) noexcept {
+    // Rings, listeners, signals, logs, /-/metrics.
+    const unsigned long own = 24 + 8UL * worker_count;
+    const unsigned long free = std::min<unsigned long>(limit > own ? limit - own : 0, INT_MAX);
+    // Each of them at most, in descriptors.
+    const unsigned long each_entry = wanted.precompressed ? 4 : 1;
+    const unsigned long files_wanted = each_entry * worker_count * wanted.open_file_count_max;
+    const unsigned long kept = std::max(free / 16, std::min(free / 8, 64UL));
+    // Files get a quarter, and, when a crowd of clients has its place, up to as many as clients.
+    constexpr unsigned long crowd = 8'192;
+    const unsigned long beyond = free - kept > crowd ? free - kept - crowd : 0;
+    const unsigned long files =
+        std::min(files_wanted, std::max(free / 4, std::min(beyond, (free - kept) / 2)));
+    const unsigned long connections =
+        std::min<unsigned long>(wanted.connection_count_max, free - files - kept);
+    descriptor_shares shares;
+    shares.connections = static_cast<unsigned>(std::max(1UL, connections));
+    shares.cached_files =
+        static_cast<unsigned>(std::max(1UL, files / each_entry / std::max(1U, worker_count)));
+    // Those whom nobody has told find a reset; half of what is kept is enough for being told.
+    shares.clients_turned_away =
+        static_cast<unsigned>(std::clamp(kept / 2 / std::max(1U, worker_count), 1UL, 64UL));
+    return shares;
+}
+
+void fit_to_descriptors(settings& wanted, unsigned worker_count) noexcept {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    if (limit.rlim_cur != limit.rlim_max) {
+        rlimit raised = limit;
+        raised.rlim_cur = limit.rlim_max;
+        if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+    }
+    const descriptor_shares shares = share_descriptors(limit.rlim_cur, worker_count, wanted);
+    wanted.connection_count_max = shares.connections;
+    wanted.open_file_count_max = shares.cached_files;
+    wanted.clients_turned_away_max = shares.clients_turned_away;
+}
+
+}  // namespace httpd

@@ -1,0 +1,100 @@
+#include "sandbox.hpp"
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace httpd {
+namespace {
+
+// As in <linux/landlock.h>, which an older system has without what is newer.
+struct ruleset_attributes {
+    std::uint64_t handled_access_fs;
+    std::uint64_t handled_access_net;  // version 4
+};
+struct [[gnu::packed]] path_beneath_attributes {
+    std::uint64_t allowed_access;
+    std::int32_t parent_fd;
+};
+constexpr unsigned create_ruleset_version = 1U << 0;
+constexpr int rule_path_beneath = 1;
+constexpr std::uint64_t read_file = 1U << 2;
+constexpr std::uint64_t read_folder = 1U << 3;
+constexpr std::uint64_t bind_and_connect_tcp = 3;
+
+// All that a version knows of files. What a version does not know stays allowed.
+std::uint64_t known_access(int version) noexcept {
+    std::uint64_t bits = (1U << 13) - 1;  // execute ... make_sym
+    if (version >= 2) bits |= 1U << 13;   // refer
+    if (version >= 3) bits |= 1U << 14;   // truncate
+    if (version >= 5) bits |= 1U << 15;   // ioctl_dev
+    return bits;
+}
+
+[[noreturn]] void fail(const char* call) {
+    throw std::system_error(errno, std::system_category(),
+                            std::string("--confine: ") + call + " (--confine off does without)");
+}
+
+}  // namespace
+
+int landlock_version() noexcept {
+    const long version = ::syscall(SYS_landlock_create_ruleset, nullptr, 0, create_ruleset_version);
+    return version < 0 ? 0 : static_cast<int>(version);
+}
+
+bool is_confined(confinement wanted) {
+    if (wanted == confinement::off) return false;
+    const int version = landlock_version();
+    if (version > 0) return true;
+    if (wanted == confinement::on)
+        throw std::runtime_error(
+            "--confine on: this kernel has no Landlock; it wants CONFIG_SECURITY_LANDLOCK, and "
+            "landlock in the list of the boot option lsm=");
+    std::fprintf(stderr, "httpd: not confined to the root: this kernel has no Landlock\n");
+    return false;
+}
+
+void confine_thread_to(kevring::fd_ref root) {
+    const int version = landlock_version();
+    const ruleset_attributes wanted{known_access(version), bind_and_connect_tcp};
+    const std::size_t wanted_bytes = version >= 4 ? sizeof wanted : sizeof(std::uint64_t);
+    const kevring::fd rules(
+        static_cast<int>(::syscall(SYS_landlock_create_ruleset, &wanted, wanted_bytes, 0)));
+    if (!rules) fail("landlock_create_ruleset");
+    const path_beneath_attributes below_root{read_file | read_folder, root.number()};
+    if (::syscall(SYS_landlock_add_rule, rules.number(), rule_path_beneath, &below_root, 0) != 0)
+        fail("landlock_add_rule");
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("PR_SET_NO_NEW_PRIVS");
+    if (::syscall(SYS_landlock_restrict_self, rules.number(), 0) != 0)
+        fail("landlock_restrict_self");
+}
+
+bool lies_within(kevring::fd_ref root, kevring::fd_ref folder) noexcept {
+    struct stat wanted{};
+    struct stat here{};
+    if (::fstat(root.number(), &wanted) != 0 || ::fstat(folder.number(), &here) != 0) return false;
+    kevring::fd at(::openat(folder.number(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    while (at) {
+        if (here.st_dev == wanted.st_dev && here.st_ino == wanted.st_ino) return true;
+        kevring::fd above(::openat(at.number(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+        struct stat next{};
+        if (!above || ::fstat(above.number(), &next) != 0) return false;
+        if (next.st_dev == here.st_dev && next.st_ino == here.st_ino) return false;  // the top
+        here = next;
+        at = std::move(above);
+    }
+    return false;
+}
+
+}  // namespace httpd

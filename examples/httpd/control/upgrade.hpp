@@ -1,0 +1,53 @@
+// upgrade.hpp: a process of the same program that is to take over the listening sockets.
+//
+// It is spawned (posix_spawn(3)), not forked: between fork() and exec() a process with rings and
+// threads must not do anything. What it gets stands in its environment as systemd would write it,
+// LISTEN_FDS and LISTEN_FDNAMES, but with HTTPD_PREDECESSOR for LISTEN_PID, and one descriptor
+// more, named "ready", into which it writes when it serves.
+#pragma once
+
+#include <kevring/runtime/fd.hpp>
+
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace httpd {
+
+inline constexpr int first_inherited = 3;
+inline constexpr const char* predecessor_variable = "HTTPD_PREDECESSOR";
+inline constexpr const char* ready_name = "ready";
+
+/// What the successor is to have.
+struct heirloom {
+    kevring::fd_ref socket;
+    std::string name;
+};
+
+/// Thread     One at a time.
+class successor {
+public:
+    /// Starts the program in the file `program` with the arguments `argv`.
+    ///
+    /// Errors     Throws std::system_error where it cannot be started.
+    successor(const std::string& program, char* const argv[],
+              const std::vector<heirloom>& heirlooms);
+    successor(const successor&) = delete;
+    successor& operator=(const successor&) = delete;
+    ~successor() = default;
+
+    /// Readable once it serves, or has ended.
+    kevring::fd_ref tidings() const noexcept { return tidings_; }
+    /// Whether it has said that it serves.
+    bool serves() const noexcept;
+    pid_t process() const noexcept { return process_; }
+    /// Ends it, if it has not ended, and says how that came.
+    std::string end() const;
+
+private:
+    kevring::fd tidings_;
+    pid_t process_ = -1;
+};
+
+}  // namespace httpd

@@ -1,0 +1,117 @@
+#include "examples/httpd/content/directory_listing.hpp"
+
+#include "tests/support/catch.hpp"
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "examples/httpd/http/target.hpp"
+
+using namespace httpd;
+
+namespace {
+
+std::size_t count_of(std::string_view text, std::string_view part) {
+    std::size_t count = 0;
+    for (auto at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++count;
+    return count;
+}
+
+// The target of the only link to an entry.
+std::string link_of(const std::string& page) {
+    const std::size_t first = page.find("<a href=\"./") + 9;
+    return page.substr(first, page.find('"', first) - first);
+}
+
+}  // namespace
+
+TEST_CASE("folders come first, then files, by name", "[httpd][folder_page]") {
+    const std::string page = make_folder_page(".", {{.name = "b.txt", .byte_count = 2048},
+                                                    {.name = "Z", .folder = true},
+                                                    {.name = "a", .folder = true},
+                                                    {.name = "A.txt", .byte_count = 1}});
+
+    const auto place = [&page](std::string_view link) { return page.find(link); };
+    CHECK(place("href=\"./a/\"") < place("href=\"./Z/\""));
+    CHECK(place("href=\"./Z/\"") < place("href=\"./A.txt\""));
+    CHECK(place("href=\"./A.txt\"") < place("href=\"./b.txt\""));
+    CHECK(place("href=\"./b.txt\"") != page.npos);
+    CHECK_THAT(page, ContainsSubstring("2 folders, 2 files, 2.00 KiB"));
+    CHECK_THAT(page, ContainsSubstring("<title>/</title>"));
+}
+
+TEST_CASE("each folder on the way is a link", "[httpd][folder_page]") {
+    const std::string page = make_folder_page("a/b<c/d", {});
+
+    CHECK_THAT(page, ContainsSubstring("<title>/a/b&lt;c/d/</title>"));
+    CHECK_THAT(page, ContainsSubstring("<a href=\"../../../\">/</a><a href=\"../../\">a</a>"
+                                       "<i>/</i><a href=\"../\">b&lt;c</a><i>/</i>d</h1>"));
+    CHECK_THAT(page, ContainsSubstring("0 folders, 0 files, 0 B"));
+}
+
+TEST_CASE("a link leads to the file, whatever its name", "[httpd][folder_page]") {
+    for (const std::string name : {"a b", "a%41", "%2e%2e", "a?b#c", "a:b", "\"><script>",
+                                   "\xc3\xa4", "\xff", "a&amp;b", "'", "+", "~a", "..."}) {
+        CAPTURE(name);
+        const std::string page = make_folder_page(".", {{.name = name}});
+        const std::string link = link_of(page);
+        std::array<char, 100> room{};
+        const target_name target = read_target(link.substr(1), room);
+        CHECK(static_cast<bool>(target));
+        CHECK(target.name == name);
+    }
+}
+
+TEST_CASE("no name can write into the page", "[httpd][folder_page]") {
+    const std::size_t scripts = count_of(make_folder_page(".", {}), "<script>");
+    const std::string page = make_folder_page("<script>", {{.name = "<script>alert(1)<"},
+                                                           {.name = "\" onclick=\"x"},
+                                                           {.name = "' onclick='x"},
+                                                           {.name = "<td>"}});
+
+    CHECK(count_of(page, "<script>") == scripts);
+    CHECK(count_of(page, "\" onclick") == 0);
+    CHECK(count_of(page, "' onclick") == 0);
+    CHECK(count_of(page, "<td") == 4 * 3);
+    CHECK(count_of(page, "</td>") == 4 * 3);
+}
+
+TEST_CASE("names that cannot be asked for are left out", "[httpd][folder_page]") {
+    const std::string page = make_folder_page(".", {{.name = "."},
+                                                    {.name = ".."},
+                                                    {.name = ""},
+                                                    {.name = "a\nb"},
+                                                    {.name = "a\tb"},
+                                                    {.name = "a/b"},
+                                                    {.name = "a\x7f"},
+                                                    {.name = "good"}});
+    CHECK_THAT(page, ContainsSubstring("0 folders, 1 file, 0 B"));
+}
+
+TEST_CASE("times are to the minute, and sizes have three digits", "[httpd][folder_page]") {
+    const std::string page =
+        make_folder_page(".", {{.name = "x", .byte_count = 5, .modified_second = 784'111'777}});
+    CHECK_THAT(page, ContainsSubstring("<td data-key=\"5\">5 B</td>"
+                                       "<td data-key=\"784111777\">1994-11-06 08:49</td>"));
+
+    struct {
+        std::uint64_t byte_count;
+        const char* text;
+    } const cases[] = {
+        {0, "0 B"},
+        {1023, "1023 B"},
+        {1024, "1.00 KiB"},
+        {1536, "1.50 KiB"},
+        {10'240, "10.0 KiB"},
+        {102'400, "100 KiB"},
+        {1'048'575, "1.00 MiB"},
+        {1'048'576, "1.00 MiB"},
+        {5ULL << 30, "5.00 GiB"},
+        {~0ULL, "16.0 EiB"},
+    };
+    for (const auto& one : cases) {
+        CAPTURE(one.byte_count);
+        CHECK(size_text(one.byte_count) == one.text);
+    }
+}

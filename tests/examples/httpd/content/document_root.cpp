@@ -1,0 +1,93 @@
+// document_root.cpp: a file that was found, closed, and is opened again.
+#include "examples/httpd/content/document_root.hpp"
+
+#include "tests/examples/httpd/scratch_folder.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/run_on.hpp"
+
+#include <kevring/runtime/ring.hpp>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace {
+
+struct page_folder : scratch_folder {
+    page_folder() {
+        folder("sub");
+        write("sub/page", "plain");
+        write("sub/page.gz", "packed");
+    }
+};
+
+/// A file with a compressed sibling that was found, and closed.
+class closed_page {
+public:
+    closed_page() : site_(folder.path(), true, false) {
+        known = run_on(ring_, [&] { return site_.find(ring_, "/sub/page"); }).file;
+        REQUIRE(known != nullptr);
+        REQUIRE(known->available != 0);
+        known->close();
+        REQUIRE_FALSE(known->is_open());
+    }
+    bool reopen() { return site_.reopen(ring_, *known); }
+    // Only what the kernel has at hand is opened, and it may refuse that once: another process
+    // mounts something, or memory is short. Then a request looks the file up anew, as this does.
+    bool reopen_in_the_end() {
+        for (int i = 0; i < 1000; ++i) {
+            if (reopen()) return true;
+            for (const char* name : {"sub/page", "sub/page.gz"})
+                REQUIRE(std::filesystem::exists(folder / name));
+        }
+        return false;
+    }
+
+    const page_folder folder;
+    std::shared_ptr<httpd::served_file> known;
+
+private:
+    httpd::site site_;
+    kevring::ring ring_;
+};
+
+}  // namespace
+
+TEST_CASE("a file that has not changed is opened again, with its siblings", "[httpd][site]") {
+    closed_page page;
+
+    REQUIRE(page.reopen_in_the_end());
+
+    CHECK(page.known->is_open());
+    std::string text(8, '\0');
+    text.resize(static_cast<std::size_t>(
+        ::pread(page.known->plain.descriptor.number(), text.data(), text.size(), 0)));
+    CHECK(text == "plain");
+    const auto& packed = page.known->variant(httpd::content_coding::gzip);
+    CHECK(packed.descriptor.valid());
+    CHECK((::fcntl(packed.descriptor.number(), F_GETFD) & FD_CLOEXEC) != 0);
+}
+
+TEST_CASE("a file that is not the same any more is not opened again", "[httpd][site]") {
+    closed_page page;
+    const std::string path = page.folder / "sub/page";
+    const page_folder outside;
+
+    SECTION("removed") { std::filesystem::remove(path); }
+    SECTION("replaced") {
+        page.folder.write("new", "plain");
+        page.folder.rename("new", "sub/page");
+    }
+    SECTION("written") { page.folder.write("sub/page", "longer than before"); }
+    SECTION("its sibling was removed") { std::filesystem::remove(path + ".gz"); }
+    SECTION("its folder leads out of the root") {
+        page.folder.rename("sub", "old");
+        std::filesystem::create_directory_symlink(outside / "sub", page.folder / "sub");
+    }
+
+    CHECK_FALSE(page.reopen());
+    CHECK_FALSE(page.known->is_open());
+}

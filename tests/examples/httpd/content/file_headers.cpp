@@ -1,0 +1,54 @@
+#include "examples/httpd/content/file_headers.hpp"
+#include "tests/support/catch.hpp"
+
+#include <utility>
+
+using httpd::content_coding;
+using httpd::file_lines;
+
+TEST_CASE("a file's lines are those of a 200, and parts of them those of others",
+          "[httpd][file_lines]") {
+    file_lines::about page;
+    page.media_type = "text/html";
+    page.byte_count = 1024;
+    page.modified_second = 784'111'777;
+    page.entity_tag = "\"400-1\"";
+    const file_lines made(page);
+    CHECK(made.whole() ==
+          "Content-Type: text/html\r\n"
+          "Content-Length: 1024\r\n"
+          "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+          "ETag: \"400-1\"\r\n"
+          "Accept-Ranges: bytes\r\n");
+    CHECK(made.content() == "Content-Type: text/html\r\n");
+    CHECK(made.validators() ==
+          "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+          "ETag: \"400-1\"\r\n");
+    CHECK(made.entity_tag() == "\"400-1\"");
+}
+
+TEST_CASE("a compressed sibling says what it is, and that there are others",
+          "[httpd][file_lines]") {
+    file_lines::about sibling;
+    sibling.media_type = "text/css";
+    sibling.coding = content_coding::br;
+    sibling.byte_count = 5;
+    sibling.entity_tag = "W/\"5-2\"";
+    sibling.varies = true;
+    file_lines made(sibling);
+    const file_lines moved = std::move(made);
+    CHECK(moved.whole() ==
+          "Content-Type: text/css\r\n"
+          "Content-Encoding: br\r\n"
+          "Content-Length: 5\r\n"
+          "Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+          "ETag: W/\"5-2\"\r\n"
+          "Vary: Accept-Encoding\r\n"
+          "Accept-Ranges: bytes\r\n");
+    CHECK(moved.content() == "Content-Type: text/css\r\nContent-Encoding: br\r\n");
+    CHECK(moved.validators() ==
+          "Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+          "ETag: W/\"5-2\"\r\n"
+          "Vary: Accept-Encoding\r\n");
+    CHECK(moved.entity_tag() == "W/\"5-2\"");
+}

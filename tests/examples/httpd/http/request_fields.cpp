@@ -1,0 +1,223 @@
+#include "tests/examples/httpd/http/parser_test.hpp"
+
+using namespace httpd;
+using namespace httpd::testing;
+
+TEST_CASE("a malformed field line is refused", "[httpd][request_parser]") {
+    check_refused({
+        {"9112 5.1: blank before the colon", with_field("A : b"), refusal::bad_field_line, 400},
+        {"9112 5.1: blank before the colon", with_field("A\t: b"), refusal::bad_field_line, 400},
+        {"9112 5.1: blank before Host's colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+         refusal::bad_field_line, 400},
+        {"9112 5: a colon", with_field("A"), refusal::bad_field_line, 400},
+        {"9112 5: a name", with_field(": b"), refusal::bad_field_line, 400},
+        {"9110 5.1: a token", with_field("A b: c"), refusal::bad_field_line, 400},
+        {"9110 5.1: a token", with_field("A(b): c"), refusal::bad_field_line, 400},
+        {"9110 5.1: a token", with_field("\xc3\xa4: c"), refusal::bad_field_line, 400},
+        {"9112 5.2: obs-fold", with_field("A: b\r\n c"), refusal::folded_line, 400},
+        {"9112 5.2: obs-fold", with_field("A: b\r\n\tc"), refusal::folded_line, 400},
+        {"9112 2.2: blank behind the request line", "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+         refusal::folded_line, 400},
+        {"9112 2.2: a line of blanks", with_field(" "), refusal::folded_line, 400},
+    });
+}
+
+TEST_CASE("Host is there exactly once and is a host", "[httpd][request_parser]") {
+    const auto host = [](std::string_view value) {
+        return "GET / HTTP/1.1\r\nHost:" + std::string(value) + "\r\n\r\n";
+    };
+    check_refused({
+        {"9112 3.2: missing", "GET / HTTP/1.1\r\n\r\n", refusal::host_missing, 400},
+        {"9112 3.2: missing, absolute-form", "GET http://a/ HTTP/1.1\r\n\r\n",
+         refusal::host_missing, 400},
+        {"9112 3.2: more than one", with_field("Host: a"), refusal::host_repeated, 400},
+        {"9112 3.2: more than one", with_field("hOST: b"), refusal::host_repeated, 400},
+        {"9112 3.2: more than one, in 1.0", "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+         refusal::host_repeated, 400},
+        {"9112 3.2: invalid", host("a b"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("a,b"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("a/b"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("u@a"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host(":80"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("a:b"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("a:65536"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("a:1:2"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("[::1"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("[::1]x"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("[]"), refusal::host_invalid, 400},
+        {"9112 3.2: invalid", host("http://a"), refusal::host_invalid, 400},
+    });
+    for (const char* good : {"a", " a ", "\ta\t", "", "a:", "a:80", "127.0.0.1:65535", "[::1]",
+                             "[fe80::1]:8080", "a_b-c.d~!$&'()*+;="}) {
+        CAPTURE(good);
+        CHECK(parse(host(good)).state == parse_state::complete);
+    }
+    CHECK(parse("GET / HTTP/1.0\r\n\r\n").state == parse_state::complete);
+}
+
+TEST_CASE("framing that two readers could see differently is refused", "[httpd][request_parser]") {
+    const std::string chunked = "\r\nTransfer-Encoding: chunked";
+    check_refused({
+        {"9112 6.3: both", with_field("Content-Length: 3" + chunked), refusal::length_and_coding,
+         400},
+        {"9112 6.3: both", with_field("Content-Length: 0" + chunked), refusal::length_and_coding,
+         400},
+        {"9112 6.3: two lengths", with_field("Content-Length: 3\r\nContent-Length: 4"),
+         refusal::length_repeated, 400},
+        {"stricter than 9112 6.3", with_field("Content-Length: 3\r\nContent-length: 3"),
+         refusal::length_repeated, 400},
+        {"stricter than 9112 6.3", with_field("Content-Length: 3, 3"), refusal::length_invalid,
+         400},
+        {"9110 8.6: digits", with_field("Content-Length: +3"), refusal::length_invalid, 400},
+        {"9110 8.6: digits", with_field("Content-Length: -3"), refusal::length_invalid, 400},
+        {"9110 8.6: digits", with_field("Content-Length: 0x3"), refusal::length_invalid, 400},
+        {"9110 8.6: digits", with_field("Content-Length: 3 3"), refusal::length_invalid, 400},
+        {"9110 8.6: digits", with_field("Content-Length:"), refusal::length_invalid, 400},
+        {"9110 8.6: overflow", with_field("Content-Length: 9223372036854775808"),
+         refusal::length_invalid, 400},
+        {"9110 8.6: overflow", with_field("Content-Length: 18446744073709551619"),
+         refusal::length_invalid, 400},
+        {"9112 6.1: 1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+         refusal::coding_in_version_1_0, 400},
+        {"9112 6.3: chunked last", with_field("Transfer-Encoding: gzip"),
+         refusal::coding_not_chunked, 400},
+        {"9112 6.3: chunked last", with_field("Transfer-Encoding: identity"),
+         refusal::coding_not_chunked, 400},
+        {"9112 6.3: chunked last", with_field("Transfer-Encoding: xchunked"),
+         refusal::coding_not_chunked, 400},
+        {"9112 6.3: chunked last", with_field("Transfer-Encoding: chunked, gzip"),
+         refusal::coding_invalid, 400},
+        {"9112 6.3: chunked last", with_field("Transfer-Encoding: chunked" + chunked),
+         refusal::coding_invalid, 400},
+        {"9112 7.1: no parameters", with_field("Transfer-Encoding: chunked;a=b"),
+         refusal::coding_invalid, 400},
+        {"9112 6.1: a token", with_field("Transfer-Encoding: \"chunked\""), refusal::coding_invalid,
+         400},
+        {"9112 6.1: a token", with_field("Transfer-Encoding: chun ked"), refusal::coding_invalid,
+         400},
+        {"9112 6.1: a token",
+         with_field("Transfer-Encoding: \x0b"
+                    "chunked"),
+         refusal::control_character, 400},
+        {"stricter than 9110 5.6.1", with_field("Transfer-Encoding: ,chunked"),
+         refusal::coding_invalid, 400},
+        {"stricter than 9110 5.6.1", with_field("Transfer-Encoding: chunked,"),
+         refusal::coding_invalid, 400},
+        {"9112 6.1", with_field("Transfer-Encoding:"), refusal::coding_invalid, 400},
+        {"9112 6.1: not implemented", with_field("Transfer-Encoding: gzip, chunked"),
+         refusal::coding_unknown, 501},
+        {"9112 6.1: not implemented", with_field("Transfer-Encoding: gzip" + chunked),
+         refusal::coding_unknown, 501},
+    });
+    CHECK(parse(with_field("Transfer-Encoding: chunked")).chunked);
+    CHECK(parse(with_field("transfer-encoding:\tCHUNKED ")).chunked);
+    CHECK(parse(with_field("Content-Length: 9223372036854775807")).content_length ==
+          9223372036854775807U);
+    CHECK(parse(with_field("content-length:007")).content_length == 7U);
+}
+
+TEST_CASE("a connection persists as the version and Connection say", "[httpd][request_parser]") {
+    struct {
+        const char* version;
+        const char* field;
+        bool keep_alive;
+    } const cases[] = {
+        {"1.1", "A: b", true},
+        {"1.1", "Connection: close", false},
+        {"1.1", "Connection: CLOSE", false},
+        {"1.1", "Connection: a, ,close ,b", false},
+        {"1.1", "Connection: keep-alive, close", false},  // RFC 9112 9.3: close first
+        {"1.1", "Connection: x\r\nConnection: close", false},
+        {"1.1", "Connection: closed", true},
+        {"1.1", "Connection:", true},
+        {"1.0", "A: b", false},
+        {"1.0", "Connection: keep-alive", true},
+        {"1.0", "Connection: Keep-Alive", true},
+        {"1.0", "Connection: keep-alive, close", false},
+        {"1.2", "A: b", true},  // RFC 9110 2.5: a higher minor version is our highest
+        {"1.9", "Connection: close", false},
+    };
+    for (const auto& one : cases) {
+        CAPTURE(one.version, one.field);
+        const outcome seen =
+            parse(bytes({"GET / HTTP/", one.version, "\r\nHost: a\r\n", one.field, "\r\n\r\n"}));
+        REQUIRE(seen.state == parse_state::complete);
+        CHECK(seen.keep_alive == one.keep_alive);
+    }
+}
+
+TEST_CASE("Expect is 100-continue or cannot be met", "[httpd][request_parser]") {
+    CHECK(parse(with_field("A: b")).expects == expectation::none);
+    CHECK(parse(with_field("Expect: 100-continue")).expects == expectation::continue_100);
+    CHECK(parse(with_field("expect: 100-Continue")).expects == expectation::continue_100);
+    CHECK(parse(with_field("Expect: tea")).expects == expectation::unsupported);
+    CHECK(parse(with_field("Expect: tea\r\nExpect: 100-continue")).expects ==
+          expectation::unsupported);
+    // RFC 9110 10.1.1: in HTTP/1.0 it is ignored.
+    CHECK(parse("POST / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").expects == expectation::none);
+}
+
+TEST_CASE("known fields are found in any case, others are passed over", "[httpd][request_parser]") {
+    struct {
+        const char* name;
+        known_field field;
+    } const cases[] = {
+        {"Range", known_field::range},
+        {"If-Match", known_field::if_match},
+        {"If-None-Match", known_field::if_none_match},
+        {"If-Modified-Since", known_field::if_modified_since},
+        {"If-Unmodified-Since", known_field::if_unmodified_since},
+        {"If-Range", known_field::if_range},
+        {"Accept-Encoding", known_field::accept_encoding},
+        {"User-Agent", known_field::user_agent},
+        {"Referer", known_field::referer},
+        {"Expect", known_field::expect},
+        {"Connection", known_field::connection},
+    };
+    for (const auto& one : cases) {
+        std::string lower = one.name;
+        std::string upper = one.name;
+        for (char& byte : lower) byte = static_cast<char>(byte >= 'A' ? byte | 0x20 : byte);
+        for (char& byte : upper) byte = static_cast<char>(byte >= 'a' ? byte & ~0x20 : byte);
+        for (const std::string& name : {std::string(one.name), lower, upper}) {
+            CAPTURE(name);
+            const std::string text = with_field(name + ": \t v w\t ");
+            request_parser parser;
+            REQUIRE(parser.parse(text) == parse_state::complete);
+            CHECK(parser.head().has(one.field));
+            CHECK(parser.head().single(one.field) == std::string_view("v w"));
+        }
+        // As long, and one letter off: another field.
+        for (std::size_t at = 0; at < lower.size(); ++at) {
+            std::string other = lower;
+            other[at] = 'q';
+            CAPTURE(other);
+            const std::string text = with_field(other + ": v");
+            request_parser parser;
+            REQUIRE(parser.parse(text) == parse_state::complete);
+            CHECK_FALSE(parser.head().has(one.field));
+        }
+    }
+}
+
+TEST_CASE("a list field may come in several lines, others may not", "[httpd][request_parser]") {
+    const std::string text = with_field(
+        "If-None-Match: \"a\"\r\nX: y\r\nIF-NONE-MATCH:  \"b\" \r\nif-none-match: \"c\"");
+    request_parser parser;
+    REQUIRE(parser.parse(text) == parse_state::complete);
+    const request_head& head = parser.head();
+    std::array<char, 13> scratch{};
+
+    CHECK(head.list(known_field::if_none_match, scratch) ==
+          std::string_view("\"a\", \"b\", \"c\""));
+    CHECK_FALSE(head.list(known_field::if_none_match, std::span(scratch).first(12)));
+    CHECK_FALSE(head.list(known_field::if_match, scratch));
+    CHECK(head.repeated(known_field::if_none_match));
+    CHECK_FALSE(head.single(known_field::if_none_match));
+    CHECK(head.text(known_field::if_none_match) == "\"a\"");
+}
+
+TEST_CASE("a field value may hold tabs and bytes above ASCII", "[httpd][request_parser]") {
+    const std::string text = with_field("Referer: a\t\xff\x80 \t\t\t\t\t\t\t\t\t\tz");
+    CHECK(parse(text).state == parse_state::complete);
+}
