@@ -2,6 +2,7 @@
 #include <kevring/kevent/event_queue.hpp>
 
 #include <kevring/kevent/detail/queue_core.hpp>
+#include <kevring/kevent/ports/epoll_port.hpp>
 #include <kevring/kevent/sources/inode.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/deadline.hpp>
@@ -49,9 +50,9 @@ public:
     }
     waiting(const waiting&) = delete;
     waiting& operator=(const waiting&) = delete;
-    ~waiting() { core_.forget(hook); }
+    ~waiting() { core_.cancel_wait(hook); }
 
-    detail::queue_core::loop_waiter hook;
+    detail::async_waiter hook;
 
 private:
     detail::queue_core& core_;
@@ -59,7 +60,9 @@ private:
 
 }  // namespace
 
-event_queue::event_queue() : core_(std::make_shared<detail::queue_core>(nullptr, 0)) {}
+event_queue::event_queue()
+    : core_(std::make_shared<detail::queue_core>(std::make_unique<detail::epoll_port>(), nullptr,
+                                                 0)) {}
 event_queue::event_queue(std::shared_ptr<detail::queue_core> core) noexcept
     : core_(std::move(core)) {}
 event_queue::event_queue(event_queue&&) noexcept = default;
@@ -81,20 +84,20 @@ result<event_key> event_queue::add(timer request, user_word user, repeat times) 
     constexpr std::int64_t ns_per_s = 1'000'000'000;
     const std::int64_t period_ns = request.period().count();
     if (period_ns <= 0 || period_ns / ns_per_s > UINT32_MAX) return error_from(-EINVAL);
-    ukevent record = record_of(event_type::timer, core_->take_id(), KEVENT_TIMER_FIRED);
+    ukevent record = record_of(event_type::timer, core_->allocate_id(), KEVENT_TIMER_FIRED);
     if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
     record.user_u64 = user.bits();
     // In C the period is the name. Here several timers may have the same: the source reads its
     // period where the name is to be, and only while it is made.
-    const auto make = [&](detail::source_host& host, detail::registration& of) {
-        const std::uint64_t name = of.record.id.raw_u64;
-        of.record.id.raw[0] = static_cast<std::uint32_t>(period_ns / ns_per_s);
-        of.record.id.raw[1] = static_cast<std::uint32_t>(period_ns % ns_per_s);
-        auto made = detail::make_timer_source(host, of);
-        of.record.id.raw_u64 = name;
+    const auto make = [&](detail::source_host& host, detail::registration& target) {
+        const std::uint64_t name = target.record.id.raw_u64;
+        target.record.id.raw[0] = static_cast<std::uint32_t>(period_ns / ns_per_s);
+        target.record.id.raw[1] = static_cast<std::uint32_t>(period_ns % ns_per_s);
+        auto made = detail::make_timer_source(host, target);
+        target.record.id.raw_u64 = name;
         return made;
     };
-    const int failure = core_->add_made(record, make);
+    const int failure = core_->add_with_source(record, make);
     if (failure != 0) return error_from(failure);
     return event_key{record.id.raw_u64, event_type::timer};
 }
@@ -105,7 +108,7 @@ result<event_key> event_queue::add(descriptor_events request, user_word user, re
     ukevent record = record_of(event_type::poll, 0,
                                request.poll_bits() | KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP);
     record.id.raw[0] = static_cast<std::uint32_t>(request.file().number());
-    record.id.raw[1] = static_cast<std::uint32_t>(core_->take_id());
+    record.id.raw[1] = static_cast<std::uint32_t>(core_->allocate_id());
     return add_record(record, user, times);
 }
 
@@ -115,7 +118,7 @@ result<event_key> event_queue::add_file(event_type type, fd_ref file, socket_kin
     if (bits == 0 || (bits & ~static_cast<std::uint32_t>(allowed)) != 0) return error_from(-EINVAL);
     ukevent record = record_of(type, 0, bits);
     record.id.raw[0] = static_cast<std::uint32_t>(file.number());
-    record.id.raw[1] = static_cast<std::uint32_t>(core_->take_id());
+    record.id.raw[1] = static_cast<std::uint32_t>(core_->allocate_id());
     return add_record(record, user, times);
 }
 
@@ -137,7 +140,7 @@ result<event_key> event_queue::add(const inode& request, user_word user, repeat 
     ukevent record = record_of(event_type::inode, 0, bits);
     if (request.names == inode_names::kept) record.event |= KEVENT_INODE_NAMES;
     record.id.raw[0] = static_cast<std::uint32_t>(place.number());
-    record.id.raw[1] = static_cast<std::uint32_t>(core_->take_id());
+    record.id.raw[1] = static_cast<std::uint32_t>(core_->allocate_id());
     return add_record(record, user, times);
 }
 
@@ -177,7 +180,7 @@ result<std::vector<change>> event_queue::take_changes(event_key which) {
     };
     if (which.type != event_type::inode) return error_from(-EINVAL);
     while (true) {
-        const int count = core_->ask(which.id, which.type, take);
+        const int count = core_->query_source(which.id, which.type, take);
         if (count < 0) return error_from(count);
         for (const kevent_change& one : std::span(part).first(static_cast<std::size_t>(count))) {
             change& made = taken.emplace_back();
@@ -216,7 +219,7 @@ task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukeven
             co_return error_from(scope.cause() == stop_cause::deadline
                                      ? std::errc::timed_out
                                      : std::errc::operation_canceled);
-        const int count = core_->get_or_watch(wait.hook, max_count, into.data());
+        const int count = core_->collect_or_wait(wait.hook, max_count, into.data());
         if (count > 0 || min_count == 0) co_return static_cast<unsigned>(count);
         const auto edge = co_await edges_->next();
         if (!edge) co_return tl::unexpected<std::error_code>(edge.error());

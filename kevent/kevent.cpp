@@ -8,6 +8,7 @@
 #include <kevring/kevent/detail/caller_ring.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
+#include <kevring/kevent/ports/epoll_port.hpp>
 #include <kevring/kevent/sources/inode.hpp>
 #include <kevring/kevent/sources/naio.hpp>
 #include <kevring/kevent/sources/posix_timer.hpp>
@@ -51,7 +52,7 @@ bool read_timeout(const timespec& timeout, unsigned flags, wait_limit& limit) {
         return true;
     }
     const std::int64_t given_ns = std::int64_t{timeout.tv_sec} * ns_per_s + timeout.tv_nsec;
-    limit.by = absolute ? wait_limit::kind::realtime : wait_limit::kind::steady;
+    limit.clock = absolute ? wait_limit::kind::realtime : wait_limit::kind::steady;
     limit.deadline_ns = absolute ? given_ns
                                  : kevring::add_ns(kevring::kernel::real().steady_ns(),
                                                    kevring::nanoseconds(given_ns));
@@ -79,15 +80,17 @@ long start_naio(int fd, std::uint32_t event, int socket, kevring::detail::naio_b
     record.event = event;
     record.req_flags = KEVENT_REQ_ONESHOT;
     record.ptr = buffer.begin;
-    const auto make = [&](kevring::detail::source_host& host, kevring::detail::registration& of) {
-        return kevring::detail::make_naio_source(host, of, kevring::fd_ref(socket), buffer, flags);
+    const auto make = [&](kevring::detail::source_host& host,
+                          kevring::detail::registration& target) {
+        return kevring::detail::make_naio_source(host, target, kevring::fd_ref(socket), buffer,
+                                                 flags);
     };
     try {
         int failure = 0;
         do {
             // 2006 had the size here, so that there could be one request of a size.
-            record.id.raw[1] = static_cast<std::uint32_t>(found.queue->take_id()) & 0x7fffffff;
-            failure = found.queue->add_made(record, make);
+            record.id.raw[1] = static_cast<std::uint32_t>(found.queue->allocate_id()) & 0x7fffffff;
+            failure = found.queue->add_with_source(record, make);
         } while (failure == -EEXIST);
         return failure != 0 ? failure : static_cast<long>(record.id.raw_u64);
     } catch (const std::bad_alloc&) {
@@ -108,7 +111,10 @@ int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
     try {
         const auto close = (flags & KEVENT_INIT_NO_THREAD) != 0 ? close_is_found::by_a_call
                                                                 : close_is_found::by_a_thread;
-        return kevring::detail::enter_queue(std::make_shared<queue_core>(ring, ring_size), close);
+        return kevring::detail::enter_queue(
+            std::make_shared<queue_core>(std::make_unique<kevring::detail::epoll_port>(), ring,
+                                         ring_size),
+            close);
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
     } catch (const std::system_error& failure) {
@@ -122,7 +128,7 @@ int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {
     if (found.queue == nullptr) return found.error_number;
     if (cmd > KEVENT_CTL_READY) return -EINVAL;
     if (num == 0) {
-        if (cmd == KEVENT_CTL_READY) found.queue->release_waiter();
+        if (cmd == KEVENT_CTL_READY) found.queue->interrupt_wait();
         return 0;
     }
     if (arg == nullptr) return -EFAULT;
@@ -166,16 +172,16 @@ long kevent_timer_create(int fd, clockid_t clock, const itimerspec* when, int fl
     if (found.queue == nullptr) return found.error_number;
     if (when == nullptr) return -EFAULT;
     ukevent record{};
-    record.id.raw_u64 = found.queue->take_id();
+    record.id.raw_u64 = found.queue->allocate_id();
     record.type = KEVENT_POSIX_TIMER;
     record.event = KEVENT_MASK_ALL;
     const bool periodic = when->it_interval.tv_sec != 0 || when->it_interval.tv_nsec != 0;
     record.req_flags = periodic ? 0 : KEVENT_REQ_ONESHOT;
     record.ptr = user;
     try {
-        const int failure = found.queue->add_made(
-            record, [&](kevring::detail::source_host& host, kevring::detail::registration& of) {
-                return kevring::detail::make_posix_timer_source(host, of, clock, *when, flags);
+        const int failure = found.queue->add_with_source(
+            record, [&](kevring::detail::source_host& host, kevring::detail::registration& target) {
+                return kevring::detail::make_posix_timer_source(host, target, clock, *when, flags);
             });
         return failure != 0 ? failure : static_cast<long>(record.id.raw_u64);
     } catch (const std::bad_alloc&) {
@@ -188,10 +194,10 @@ int kevent_inode_changes(int fd, kevent_id id, unsigned max_nr, kevent_change* b
     const found_queue found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     if (buf == nullptr && max_nr != 0) return -EFAULT;
-    return found.queue->ask(id.raw_u64, kevring::event_type::inode,
-                            [&](kevring::detail::source& of) {
-                                return kevring::detail::take_inode_changes(of, max_nr, buf);
-                            });
+    return found.queue->query_source(
+        id.raw_u64, kevring::event_type::inode, [&](kevring::detail::source& of) {
+            return kevring::detail::take_inode_changes(of, max_nr, buf);
+        });
 }
 
 long aio_recv(int kevent_fd, int sock_fd, void* buffer, size_t size, int flags) {

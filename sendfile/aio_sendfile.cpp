@@ -78,7 +78,7 @@ long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> requ
     request->ticket = *ticket;
 
     ukevent record{};
-    record.id.raw_u64 = queue.take_id();
+    record.id.raw_u64 = queue.allocate_id();
     record.type = KEVENT_AIO;
     record.event = KEVENT_MASK_ALL;
     record.req_flags = KEVENT_REQ_ONESHOT | KEVENT_REQ_ALWAYS_QUEUE;
@@ -87,9 +87,9 @@ long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> requ
         record.ptr = user;
     else
         record.ptr = reinterpret_cast<void*>(cookie);
-    const int failure = queue.add_made(
-        record, [&](kevring::detail::source_host& host, kevring::detail::registration& of) {
-            return kevring::detail::make_aio_source(host, of, *ticket);
+    const int failure = queue.add_with_source(
+        record, [&](kevring::detail::source_host& host, kevring::detail::registration& target) {
+            return kevring::detail::make_aio_source(host, target, *ticket);
         });
     if (failure != 0) return failure;
     aio_loop::get().begin(std::move(request));  // last: nothing fails any more

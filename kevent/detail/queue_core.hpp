@@ -1,23 +1,27 @@
-// queue_core.hpp: one queue: its registrations, its ready list, its ring. Both doors, C and C++,
-// lead here.
+// queue_core.hpp: one queue: its registrations, its ready list, its ring. The C and the C++
+// interface both call it.
 //
-// A registration becomes ready at most once before it is collected, so memory is bounded by the
-// number of registrations, whatever the burst. The ready list is the truth; a ring in the caller's
-// memory gets copies of what is collected.
+// A registration is in the ready list at most once, so memory is bounded by the number of
+// registrations, and a burst loses nothing. The ready list is authoritative; a ring in the caller's
+// memory receives copies of the collected records.
 //
-// Waiting     Waiters sleep in the event port, without the lock; the kernel wakes one of them for
-//             an edge. Who leaves ready records behind wakes the next.
+// Parts       queue_core.cpp: control (ADD, REMOVE, MODIFY, READY). queue_collect.cpp: waiting and
+//             collecting. ready_list, wait_list, queue_timers, watch_set, registration_table: data.
+// Waiting     Threads wait in the port, without the lock; the kernel wakes one of them for an edge.
+//             A thread that leaves ready records behind wakes the next.
 // Thread      Any, for every member. One mutex for each queue; never held while waiting.
 // Spec        5.3 to 5.6, 5.10, 6.4, 7; docs/design/0040-kevent-queue.md.
 #pragma once
 
 #include <kevring/kevent/kevent.h>
 #include <kevring/kevent/detail/caller_ring.hpp>
-#include <kevring/kevent/detail/event_port.hpp>
+#include <kevring/kevent/detail/queue_timers.hpp>
+#include <kevring/kevent/detail/ready_list.hpp>
 #include <kevring/kevent/detail/registration_table.hpp>
 #include <kevring/kevent/detail/source.hpp>
+#include <kevring/kevent/detail/wait_list.hpp>
 #include <kevring/kevent/detail/watch_set.hpp>
-#include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/kevent/ports/port.hpp>
 #include <kevring/runtime/timer_queue.hpp>
 
 #include <array>
@@ -29,14 +33,15 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 
 namespace kevring::detail {
 
 /// Until when a call may wait.
 struct wait_limit {
     enum class kind : std::uint8_t { never, forever, steady, realtime };
-    kind by = kind::never;
-    std::int64_t deadline_ns = 0;  // on the clock that `by` names
+    kind clock = kind::never;
+    std::int64_t deadline_ns = 0;  // on that clock
 
     static wait_limit no_wait() noexcept { return {}; }
     static wait_limit forever() noexcept { return {kind::forever, 0}; }
@@ -44,122 +49,117 @@ struct wait_limit {
 
 class queue_core final : public source_host {
 public:
-    /// Errors     std::system_error, std::bad_alloc. `ring` is null, or has passed
-    ///            caller_ring::check().
-    queue_core(kevent_ring* ring, std::uint32_t ring_size);
+    /// `ring` is null, or has passed caller_ring::check(). Throws std::bad_alloc.
+    queue_core(std::unique_ptr<port> carrier, kevent_ring* ring, std::uint32_t ring_size);
     queue_core(const queue_core&) = delete;
     queue_core& operator=(const queue_core&) = delete;
 
-    // The calls of kevent.h, with arguments that are checked. Each returns what the call returns.
+    // The calls of kevent.h, with checked arguments. Each returns the value of the call.
 
     int add(ukevent* records, unsigned count);
-    /// Registers `record` with a source that `make` makes. What is ready at once is queued.
+    /// Registers `record` with a source that `make` makes. A record that is ready is queued.
     ///
     /// Result     0, or a negative error number.
-    int add_made(const ukevent& record, const source_factory& make);
-    /// A positive number for such a record that no other of this queue has.
-    std::uint64_t take_id() noexcept { return next_id_.fetch_add(1, std::memory_order_relaxed); }
+    int add_with_source(const ukevent& record, const source_factory& make);
+    /// A positive number for such a record, unique within this queue.
+    std::uint64_t allocate_id() noexcept {
+        return next_id_.fetch_add(1, std::memory_order_relaxed);
+    }
     int remove(ukevent* records, unsigned count);
     int modify(ukevent* records, unsigned count);
-    /// MODIFY of one registration that leaves its request flags as they are. False: there is none.
+    /// MODIFY of one registration that keeps its request flags. False: no such registration.
     bool change_event(std::uint64_t id, event_type type, std::uint32_t event);
-    /// Asks the source of one registration; the answer, or -ENOENT: there is none.
-    int ask(std::uint64_t id, event_type type, const std::function<int(source&)>& question);
+    /// Calls `question` with the source of one registration and returns its result; -ENOENT: no
+    /// such registration.
+    int query_source(std::uint64_t id, event_type type,
+                     const std::function<int(source&)>& question);
     int mark_ready(ukevent* records, unsigned count);
     /// The current or else the next waiting call returns without waiting.
-    void release_waiter();
+    void interrupt_wait();
 
-    int get_events(unsigned min_count, unsigned max_count, wait_limit limit, ukevent* into);
+    int get_events(unsigned min_count, unsigned max_count, wait_limit limit, ukevent* buffer);
     int wait(unsigned count, unsigned old_uidx, wait_limit limit);
     int commit(unsigned new_uidx, unsigned over);
 
-    /// A coroutine's wait: no thread sleeps for it in the port. It polls control() for edges, and
-    /// there is one whenever `min_count` records have become ready.
-    struct loop_waiter : list_link {
-        unsigned min_count = 1;
-    };
-    /// Collects without waiting, if `by.min_count` records are ready. Else, or if all fail their
-    /// last check, `by` waits for them from now on; then the result is 0.
-    int get_or_watch(loop_waiter& by, unsigned max_count, ukevent* into);
-    /// `by` waits no more; the last that is done with it.
-    void forget(loop_waiter& by) noexcept;
+    /// Collects without waiting if `self.min_count` records are ready. If fewer are, or all fail
+    /// their last check, the result is 0, and `self` waits from now on: the control descriptor
+    /// reports an edge whenever `self.min_count` records have become ready.
+    int collect_or_wait(async_waiter& self, unsigned max_count, ukevent* buffer);
+    /// Ends the wait of `self`; the last call before `self` is destroyed.
+    void cancel_wait(async_waiter& self) noexcept;
 
     bool has_ring() const noexcept { return ring_.has_value(); }
     std::uint32_t ring_size() const noexcept { return ring_->slot_count(); }
     std::size_t registration_count();
 
-    /// Readable while records are ready. The control descriptor refers to the same file.
-    fd_ref control() const noexcept { return port_.set(); }
-    /// Gives a control descriptor away; once, before anyone else knows the queue.
-    int give_control() noexcept { return port_.give_set(); }
+    /// The queue's own descriptor of the file that the control descriptor refers to; readable while
+    /// records are ready.
+    fd_ref control() const noexcept { return port_->control(); }
+    /// See port.
+    int release_control() noexcept { return port_->release_control(); }
 
     // For sources, under the lock.
 
-    int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) override;
-    void unwatch(fd_watch& what) noexcept override;
-    timer_queue& timers() override;
-    int prepare_timers() override;
+    int watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_bits) override;
+    void unwatch(fd_watch& target) noexcept override;
+    timer_queue& timers() override { return timers_.timers(); }
+    int prepare_timers() override { return timers_.prepare(); }
     std::int64_t now_ns() noexcept override;
-    void report(registration& of, readiness state) noexcept override;
-    std::weak_ptr<void>& shared(event_type type) noexcept override;
+    void report(registration& target, readiness state) noexcept override;
+    std::weak_ptr<void>& shared_state(event_type type) noexcept override;
 
 private:
     using lock = std::unique_lock<std::mutex>;
+    class sleep;  // the time that a waiting thread spends in the port
 
-    // A call that waits, or is about to: what it waits for.
-    struct waiter : list_link {
-        unsigned min_count = 1;
-        bool needs_space = false;
-        unsigned old_uidx = 0;
-    };
-    class sleep;  // the time that a waiter spends in the port
+    // queue_core.cpp
 
     int add_one(ukevent& record, const source_factory& make, bool& answered);
-    void modify_one(registration& one, std::uint32_t event, std::uint32_t req_flags);
-    void mark_broken(registration& one) noexcept;
-    int arm(registration& one) noexcept;
-    bool arm_or_break(registration& one) noexcept;
-    void make_ready(registration& one, std::uint32_t ret_flags) noexcept;
-    void unmark(registration& one) noexcept;
-    void drop(registration& one) noexcept;
+    void modify_one(registration& entry, std::uint32_t event, std::uint32_t req_flags);
+    void mark_broken(registration& entry) noexcept;
+    int arm(registration& entry) noexcept;
+    bool arm_or_break(registration& entry) noexcept;
+    void make_ready(registration& entry, std::uint32_t ret_flags) noexcept;
+    void drop(registration& entry) noexcept;
 
-    bool satisfied(const waiter& by) const noexcept;
-    bool has_enough(const waiter& by) const noexcept;
-    bool await(lock& held, waiter& by, unsigned capacity, wait_limit limit);
-    int harvest(lock& held, waiter& by, unsigned capacity, const timespec* timeout, bool may_wait);
-    void look(lock& held, waiter& by, unsigned capacity);
-    void apply(const epoll_event* events, int count) noexcept;
-    void settle() noexcept;
-    void wind_alarm() noexcept;
-    bool wake_others(const waiter* but) noexcept;
+    // queue_collect.cpp
 
-    bool hand_out(ukevent& into) noexcept;
-    void go_back(registration& one) noexcept;
+    bool satisfied(const waiter& self) const noexcept;
+    bool has_enough(const waiter& self) const noexcept;
+    unsigned room_for(unsigned capacity) const noexcept;
+    bool poll_or_wait(lock& held, waiter& self, unsigned capacity, wait_limit& limit);
+    bool wait_until_ready(lock& held, waiter& self, unsigned capacity, wait_limit limit);
+    int fetch_events(unsigned capacity) noexcept;
+    int sleep_in_port(lock& held, waiter& self, unsigned capacity, const timespec* timeout);
+    void poll_events(unsigned capacity) noexcept;
+    void dispatch_events(std::span<const edge> edges) noexcept;
+    void notify_waiters() noexcept;
+    bool wake_next(const waiter* except) noexcept;
+
+    bool collect_one(ukevent& target) noexcept;
+    void rearm(registration& entry) noexcept;
+    unsigned collect_into_buffer(unsigned max_count, ukevent* buffer) noexcept;
+    unsigned collect_into_ring(unsigned max_count) noexcept;
 
     // Constant after construction.
-    event_port port_;
+    const std::unique_ptr<port> port_;
 
     // Written on any thread.
     std::atomic<std::uint64_t> next_id_{1};
 
-    // Written under mutex_.
+    // Guarded by mutex_.
     std::mutex mutex_;
-    list_link ready_;
-    std::size_t ready_count_ = 0;
+    ready_list ready_;
     std::optional<caller_ring> ring_;  // commit() takes no lock
     watch_set watches_;
-    std::unique_ptr<timer_queue> timers_;
+    queue_timers timers_;
     std::array<std::weak_ptr<void>, event_type_count> shared_;
-    static constexpr std::int64_t alarm_has_rung = -1;  // set again before anyone sleeps or returns
-    std::int64_t alarm_ns_;
-    list_link waiters_;
-    list_link loop_waiters_;
-    unsigned sleeping_ = 0;
-    bool exit_requested_ = false;
-    std::uint64_t call_ = 0;  // numbers the calls that collect
-    unsigned calls_unharvested_ = 0;
-    std::condition_variable handed_over_;
-    registration_table registrations_;  // last: what goes with them needs the rest
+    wait_list waiters_;
+    bool interrupt_requested_ = false;
+    std::uint64_t call_number_ = 0;  // numbers the calls that collect
+    unsigned calls_since_fetch_ = 0;
+    std::condition_variable handoff_done_;
+    registration_table registrations_;  // last: its destruction uses the other members
 };
 
 }  // namespace kevring::detail

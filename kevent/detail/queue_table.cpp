@@ -85,7 +85,7 @@ public:
     }
 
     int enter(std::shared_ptr<queue_core> queue, close_is_found how) {
-        const int number = queue->give_control();
+        const int number = queue->release_control();
         if (number < 0) return number;
         ::fcntl(number, F_SETFL, mark);
         std::shared_ptr<queue_core> dropped;

@@ -27,30 +27,30 @@ enum class readiness : std::uint8_t { not_ready, ready, broken };
 struct registration : list_link {
     ukevent record{};  // `event` and `req_flags` change with MODIFY, the results with each event
     registration* next_in_bucket = nullptr;
-    std::uint64_t fresh_call = 0;  // the call that saw the origin ready: it needs no last check
-    bool armed = false;            // activity of the origin is noticed
-    bool dead = false;             // broken and not armed; REMOVE and MODIFY still find it
-    std::unique_ptr<source> origin;
+    std::uint64_t tested_in_call = 0;  // the call that saw the origin ready: it needs no last check
+    bool armed = false;                // activity of the origin is noticed
+    bool broken = false;               // broken and not armed; REMOVE and MODIFY still find it
+    std::unique_ptr<source> event_source;
 
     bool ready() const noexcept { return linked(); }
     bool has(std::uint32_t req_flag) const noexcept { return (record.req_flags & req_flag) != 0; }
 };
 
 /// Who hears of a watched descriptor.
-class fd_listener {
+class fd_handler {
 public:
     /// The descriptor has `poll_bits`, of those that are watched for or POLLERR, POLLHUP.
-    virtual void active(std::uint32_t poll_bits) noexcept = 0;
+    virtual void on_ready(std::uint32_t poll_bits) noexcept = 0;
 
 protected:
-    ~fd_listener() = default;
+    ~fd_handler() = default;
 };
 
 /// A descriptor in the queue's set of watched ones.
 struct fd_watch {
-    int number = -1;             // what is watched; the source's own, so that it stays open
-    std::uint32_t slot = 0;      // 0: not in the set
-    const void* near = nullptr;  // what a report will touch, to be loaded before it is called
+    int number = -1;                      // the source's own descriptor, so that it stays open
+    std::uint32_t slot = 0;               // 0: not in the set
+    const void* prefetch_hint = nullptr;  // memory that the handler will access
 };
 
 /// What a source may ask of its queue.
@@ -60,7 +60,7 @@ public:
     /// has some of them already is reported at once. Reports are edges.
     ///
     /// Result     0, or a negative error number; what was watched before stays so then.
-    virtual int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits) = 0;
+    virtual int watch(fd_watch& what, fd_handler& listener, std::uint32_t poll_bits) = 0;
     /// Ends it: no report comes after this. Not watching is fine.
     virtual void unwatch(fd_watch& what) noexcept = 0;
 
@@ -72,10 +72,10 @@ public:
 
     /// The origin was active just now: puts the registration on the ready list if `state` says so,
     /// unless it is not armed.
-    virtual void report(registration& of, readiness state) noexcept = 0;
+    virtual void report(registration& target, readiness state) noexcept = 0;
 
     /// A place for what all sources of one type in this queue share; who uses it owns it.
-    virtual std::weak_ptr<void>& shared(event_type type) noexcept = 0;
+    virtual std::weak_ptr<void>& shared_state(event_type type) noexcept = 0;
 
 protected:
     ~source_host() = default;
@@ -84,7 +84,7 @@ protected:
 /// The origin of one registration, as its type sees it.
 class source {
 public:
-    source(source_host& host, registration& of) noexcept : host_(host), of_(of) {}
+    source(source_host& host, registration& target) noexcept : host_(host), registration_(target) {}
     source(const source&) = delete;
     source& operator=(const source&) = delete;
     /// Ends the watching.
@@ -97,41 +97,41 @@ public:
     /// Says how the origin is now, and sets ret_data by it. Never waits.
     virtual readiness test() = 0;
     /// The same while the registration is being added, before it is armed.
-    virtual readiness test_added() { return test(); }
+    virtual readiness test_on_add() { return test(); }
     /// It is in the queue, armed and not ready: what there is to do at once, and how it is then.
-    virtual readiness added() { return readiness::not_ready; }
+    virtual readiness on_added() { return readiness::not_ready; }
     /// REMOVE: nobody wants the origin's work any more. Closing the queue is not that.
-    virtual void removed() noexcept {}
+    virtual void on_removed() noexcept {}
     /// READY: the program itself has fired it.
-    virtual void marked() noexcept {}
+    virtual void on_marked_ready() noexcept {}
     /// No report comes after this, until arm().
     virtual void disarm() noexcept = 0;
 
     /// Request flags that every registration of the type has, whatever ADD and MODIFY say.
     virtual std::uint32_t forced_flags() const noexcept { return 0; }
     /// True if arm() reports an origin that is ready already, so that nobody has to test().
-    virtual bool arm_tests() const noexcept { return false; }
+    virtual bool arm_reports_readiness() const noexcept { return false; }
     /// The record is about to be handed out: the last moment to bring ret_data up to date. False:
     /// there is nothing to tell any more, and nothing is handed out.
-    virtual bool collecting() noexcept { return true; }
+    virtual bool before_collect() noexcept { return true; }
     /// The record has been handed out, and the registration is still there: what it says now.
-    virtual readiness collected() noexcept { return readiness::not_ready; }
+    virtual readiness after_collect() noexcept { return readiness::not_ready; }
 
 protected:
-    std::uint32_t event() const noexcept { return of_.record.event; }
+    std::uint32_t event() const noexcept { return registration_.record.event; }
     void set_results(std::uint32_t first, std::uint32_t second) noexcept {
-        of_.record.ret_data[0] = first;
-        of_.record.ret_data[1] = second;
+        registration_.record.ret_data[0] = first;
+        registration_.record.ret_data[1] = second;
     }
 
     source_host& host_;
-    registration& of_;
+    registration& registration_;
 };
 
 /// Checks the request of `of`, and makes its source without starting it.
 ///
 /// Errors     Those that ADD reports for the record.
-using source_maker = result<std::unique_ptr<source>> (*)(source_host& host, registration& of);
+using source_maker = result<std::unique_ptr<source>> (*)(source_host& host, registration& target);
 
 struct source_row {
     event_type type;
@@ -141,18 +141,18 @@ struct source_row {
 
 /// The same for registrations that a call of their own makes.
 using source_factory =
-    std::function<result<std::unique_ptr<source>>(source_host& host, registration& of)>;
+    std::function<result<std::unique_ptr<source>>(source_host& host, registration& target)>;
 
 /// The row of a type; null where there is no such type.
 const source_row* find_source_row(std::uint32_t type) noexcept;
 
-result<std::unique_ptr<source>> make_inode_source(source_host& host, registration& of);
-result<std::unique_ptr<source>> make_pipe_source(source_host& host, registration& of);
-result<std::unique_ptr<source>> make_poll_source(source_host& host, registration& of);
-result<std::unique_ptr<source>> make_process_source(source_host& host, registration& of);
-result<std::unique_ptr<source>> make_signal_source(source_host& host, registration& of);
-result<std::unique_ptr<source>> make_socket_source(source_host& host, registration& of);
-result<std::unique_ptr<source>> make_timer_source(source_host& host, registration& of);
-result<std::unique_ptr<source>> make_unotify_source(source_host& host, registration& of);
+result<std::unique_ptr<source>> make_inode_source(source_host& host, registration& target);
+result<std::unique_ptr<source>> make_pipe_source(source_host& host, registration& target);
+result<std::unique_ptr<source>> make_poll_source(source_host& host, registration& target);
+result<std::unique_ptr<source>> make_process_source(source_host& host, registration& target);
+result<std::unique_ptr<source>> make_signal_source(source_host& host, registration& target);
+result<std::unique_ptr<source>> make_socket_source(source_host& host, registration& target);
+result<std::unique_ptr<source>> make_timer_source(source_host& host, registration& target);
+result<std::unique_ptr<source>> make_unotify_source(source_host& host, registration& target);
 
 }  // namespace kevring::detail

@@ -1,71 +1,72 @@
-// watch_set.hpp: which source hears of which descriptor in the event port.
+// watch_set.hpp: the descriptors that a queue watches through its port, each with its handler.
 #pragma once
 
-#include <kevring/kevent/detail/event_port.hpp>
 #include <kevring/kevent/detail/source.hpp>
+#include <kevring/kevent/ports/port.hpp>
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include <poll.h>
 
 namespace kevring::detail {
 
-/// Watched descriptors stand in slots. An edge bears the number of its slot and the slot's
-/// generation, so that one which comes late is not taken for another's.
+/// Each watched descriptor has a slot. The tag of an edge holds the slot's number and generation,
+/// so that a late edge of a removed descriptor does not reach the slot's next owner.
 ///
-/// Thread     That of whoever holds the queue's lock.
+/// Thread     The thread that holds the queue's lock.
 class watch_set {
 public:
-    explicit watch_set(event_port& port) noexcept : port_(port), slots_(1) {}
+    explicit watch_set(port& carrier) noexcept : port_(carrier), slots_(1) {}
     watch_set(const watch_set&) = delete;
     watch_set& operator=(const watch_set&) = delete;
 
     /// See source_host.
-    int watch(fd_watch& what, fd_listener& listener, std::uint32_t poll_bits);
-    void unwatch(fd_watch& what) noexcept;
+    int watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_bits);
+    void unwatch(fd_watch& target) noexcept;
 
-    /// From here to end_of_many(), `count` calls of watch() may come in a row, and most for the
-    /// bits that are watched for already.
-    void begin_many(unsigned count) noexcept;
-    void end_of_many() noexcept {
-        many_ = false;
-        catch_up();
+    /// Announces up to `count` calls of watch() before end_batch(), most of them for bits that are
+    /// watched already.
+    void begin_batch(unsigned count) noexcept;
+    void end_batch() noexcept {
+        batching_ = false;
+        flush_batch();
     }
-    /// Makes the port report now what those calls, so far, have to report.
-    void catch_up() noexcept;
+    /// Makes the port report what the calls of the batch, so far, have to report.
+    void flush_batch() noexcept;
 
-    /// Begins to load what tell() will touch.
-    void prefetch(const epoll_event* events, int count) const noexcept;
-    /// Tells the listener of an edge, whose tag is none of the port's own.
-    void tell(const epoll_event& event) const noexcept {
-        const std::uint32_t slot = slot_of(event);
-        // A report of what has been removed meanwhile bears an old generation.
-        if (slot >= slots_.size() || slots_[slot].generation != event.data.u64 >> 32) return;
-        slots_[slot].listener->active(event.events);
+    /// Begins to load the memory that dispatch() will access.
+    void prefetch(std::span<const edge> edges) const noexcept;
+    /// Calls the handler of an edge, whose tag is at least port::first_free.
+    void dispatch(const edge& report) const noexcept {
+        const std::uint32_t slot = slot_of(report.tag);
+        // An edge of a descriptor that was removed in the meantime has an old generation.
+        if (slot >= slots_.size() || slots_[slot].generation != report.tag >> 32) return;
+        slots_[slot].handler->on_ready(report.bits);
     }
 
 private:
     struct slot {
-        fd_listener* listener = nullptr;
-        const void* near = nullptr;
+        fd_handler* handler = nullptr;
+        const void* prefetch_hint = nullptr;
         std::uint32_t generation = 0;
         std::uint32_t next_free = 0;
         std::uint32_t poll_bits = 0;
     };
 
-    static std::uint32_t slot_of(const epoll_event& event) noexcept {
-        return static_cast<std::uint32_t>(event.data.u64) - event_port::first_free;
+    static std::uint32_t slot_of(std::uint64_t tag) noexcept {
+        return static_cast<std::uint32_t>(tag) - port::first_free;
     }
     std::uint64_t tag_of(std::uint32_t number) const noexcept {
-        return (std::uint64_t{slots_[number].generation} << 32) | (number + event_port::first_free);
+        return (std::uint64_t{slots_[number].generation} << 32) | (number + port::first_free);
     }
 
-    event_port& port_;
-    std::vector<slot> slots_;  // slot 0 is never given away
+    port& port_;
+    std::vector<slot> slots_;  // slot 0 is never assigned
     std::uint32_t free_slot_ = 0;
-    bool many_ = false;
-    std::vector<pollfd> unchanged_;  // watched for the same bits again
+    bool batching_ = false;
+    std::vector<pollfd> unchanged_;  // watched again for the same bits
     std::vector<std::uint64_t> unchanged_tags_;
 };
 

@@ -16,18 +16,18 @@ namespace {
 // ret_data[1]   high half of them; of a transfer that failed, the negative error number
 class aio_source final : public fd_source {
 public:
-    aio_source(source_host& host, registration& of, std::shared_ptr<aio_ticket> ticket,
+    aio_source(source_host& host, registration& target, std::shared_ptr<aio_ticket> ticket,
                fd notice) noexcept
-        : fd_source(host, of), ticket_(std::move(ticket)) {
+        : fd_source(host, target), ticket_(std::move(ticket)) {
         hold(std::move(notice));
     }
 
-    void removed() noexcept override { ticket_->stop.request_stop(); }
+    void on_removed() noexcept override { ticket_->stop.request_stop(); }
     // A transfer ends once, whatever MODIFY says.
     std::uint32_t forced_flags() const noexcept override { return KEVENT_REQ_ONESHOT; }
-    bool collecting() noexcept override {
+    bool before_collect() noexcept override {
         // READY may ask for a record whose transfer is over, and nobody has looked.
-        if (outcome() == readiness::broken) of_.record.ret_flags |= KEVENT_RET_BROKEN;
+        if (outcome() == readiness::broken) registration_.record.ret_flags |= KEVENT_RET_BROKEN;
         return true;
     }
 
@@ -66,11 +66,11 @@ void aio_ticket::finish(std::uint64_t byte_count, int error_number) noexcept {
     static_cast<void>(!::write(notice_.number(), &one, sizeof one));
 }
 
-result<std::unique_ptr<source>> make_aio_source(source_host& host, registration& of,
+result<std::unique_ptr<source>> make_aio_source(source_host& host, registration& target,
                                                 std::shared_ptr<aio_ticket> ticket) {
     fd notice(::fcntl(ticket->notice().number(), F_DUPFD_CLOEXEC, 0));
     if (!notice) return error_from_errno();
-    return std::make_unique<aio_source>(host, of, std::move(ticket), std::move(notice));
+    return std::make_unique<aio_source>(host, target, std::move(ticket), std::move(notice));
 }
 
 }  // namespace kevring::detail

@@ -17,7 +17,7 @@ fd_source::~fd_source() {
 }
 
 int fd_source::number() const noexcept {
-    return held_ ? held_.number() : static_cast<int>(of_.record.id.raw[0]);
+    return held_ ? held_.number() : static_cast<int>(registration_.record.id.raw[0]);
 }
 
 int fd_source::arm() {
@@ -31,7 +31,7 @@ int fd_source::arm() {
         disarm();
         return 0;
     }
-    watch_.near = &of_;
+    watch_.prefetch_hint = &registration_;
     // Second: what comes between is reported, and then taken for the answer.
     was_ready_when_armed_ = among_.shares() && (bits_now() & wanted_bits()) != 0;
     among_.narrow(event());  // first, as in disarm()
@@ -54,21 +54,21 @@ void fd_source::disarm() noexcept {
     host_.unwatch(watch_);
 }
 
-void fd_source::active(std::uint32_t poll_bits) noexcept {
-    if (!of_.armed) return;
+void fd_source::on_ready(std::uint32_t poll_bits) noexcept {
+    if (!registration_.armed) return;
     const bool is_answer = std::exchange(was_ready_when_armed_, false);
     const readiness state = judge(poll_bits);
-    if (state == readiness::ready && !is_answer && !of_.has(KEVENT_REQ_WAKEUP_ALL) &&
+    if (state == readiness::ready && !is_answer && !registration_.has(KEVENT_REQ_WAKEUP_ALL) &&
         among_.older_takes(poll_bits)) {
-        if (!of_.ready()) set_results(0, 0);
+        if (!registration_.ready()) set_results(0, 0);
         return;
     }
-    host_.report(of_, state);
+    host_.report(registration_, state);
 }
 
-result<struct stat> fd_source::status_of(const registration& of) noexcept {
+result<struct stat> fd_source::status_of(const registration& target) noexcept {
     struct stat status{};
-    const int number = static_cast<int>(of.record.id.raw[0]);
+    const int number = static_cast<int>(target.record.id.raw[0]);
     if (const int answer = kernel::real().stat_file(number, status); answer < 0)
         return error_from(answer);
     return status;

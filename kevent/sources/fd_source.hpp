@@ -17,14 +17,14 @@ namespace kevring::detail {
 /// The source holds a descriptor of its own from the first arm() until it is destroyed: the file
 /// stays open although the program closes its number (K-102), and the number may come to mean
 /// another file meanwhile.
-class fd_source : public source, private fd_listener {
+class fd_source : public source, private fd_handler {
 public:
     ~fd_source() override;
 
     int arm() override;
     readiness test() override;
     void disarm() noexcept override;
-    bool arm_tests() const noexcept override { return true; }
+    bool arm_reports_readiness() const noexcept override { return true; }
 
 protected:
     using source::source;
@@ -44,7 +44,7 @@ protected:
     virtual readiness judge(std::uint32_t poll_bits) noexcept = 0;
 
     /// What the descriptor of a request is. Errors: bad_file_descriptor.
-    static result<struct stat> status_of(const registration& of) noexcept;
+    static result<struct stat> status_of(const registration& target) noexcept;
 
     /// From now on one activity of the file is for one registration of it (K-097).
     void share(const struct stat& file, origin_member::ready_test is_ready,
@@ -54,7 +54,7 @@ protected:
 
 private:
     std::uint32_t bits_now() const noexcept;
-    void active(std::uint32_t poll_bits) noexcept final;
+    void on_ready(std::uint32_t poll_bits) noexcept final;
 
     fd held_;
     fd_watch watch_;

@@ -52,7 +52,7 @@ class inode_source;
 
 // The inotify instance of one queue. Linux has one watch for an inode in it, whatever number of
 // registrations there are, so they share it here.
-class inode_watches final : private fd_listener {
+class inode_watches final : private fd_handler {
 public:
     explicit inode_watches(source_host& host) noexcept : host_(host) {}
     ~inode_watches() { host_.unwatch(watch_); }
@@ -70,7 +70,7 @@ public:
     /// Result     -ENOENT if the inode is gone; else 0, and the source hears of it from now on.
     int join(inode_source& member, int inode) noexcept;
     /// Tells of what has happened so far.
-    void catch_up() noexcept { active(POLLIN); }
+    void catch_up() noexcept { on_ready(POLLIN); }
 
 private:
     struct watched_inode {
@@ -79,7 +79,7 @@ private:
         bool gone = false;
     };
 
-    void active(std::uint32_t poll_bits) noexcept override;
+    void on_ready(std::uint32_t poll_bits) noexcept override;
     void apply(const inotify_event& event, const char* name) noexcept;
 
     source_host& host_;
@@ -94,9 +94,9 @@ private:
 // It holds no descriptor of the inode, whose end could not be seen then.
 class inode_source final : public source, public list_link {
 public:
-    inode_source(source_host& host, registration& of, std::shared_ptr<inode_watches> watches,
+    inode_source(source_host& host, registration& target, std::shared_ptr<inode_watches> watches,
                  int inode) noexcept
-        : source(host, of),
+        : source(host, target),
           watches_(std::move(watches)),
           inode_(inode),
           frequent_(event() & frequent_events) {
@@ -116,10 +116,10 @@ public:
         return watches_->join(*this, inode_);
     }
     readiness test() override { return readiness::ready; }
-    readiness test_added() override { return readiness::not_ready; }
+    readiness test_on_add() override { return readiness::not_ready; }
     void disarm() noexcept override { unlink(); }
 
-    bool collecting() noexcept override {
+    bool before_collect() noexcept override {
         set_results(std::exchange(seen_, 0), 0);
         return true;
     }
@@ -129,11 +129,11 @@ public:
         if (events == 0) return;
         seen_ |= events;
         if ((listens_for_ & KEVENT_INODE_NAMES) != 0) keep(what, events, name);
-        host_.report(of_, readiness::ready);
+        host_.report(registration_, readiness::ready);
     }
     void gone() noexcept {
         set_results(0, static_cast<std::uint32_t>(-ENOENT));
-        host_.report(of_, readiness::broken);
+        host_.report(registration_, readiness::broken);
     }
 
     int take_changes(unsigned max_count, kevent_change* into) noexcept {
@@ -186,7 +186,7 @@ private:
 };
 
 result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host) {
-    std::weak_ptr<void>& place = host.shared(event_type::inode);
+    std::weak_ptr<void>& place = host.shared_state(event_type::inode);
     if (auto there = std::static_pointer_cast<inode_watches>(place.lock())) return there;
 
     auto made = std::make_shared<inode_watches>(host);
@@ -227,7 +227,7 @@ int inode_watches::join(inode_source& member, int inode) noexcept {
     return 0;
 }
 
-void inode_watches::active(std::uint32_t) noexcept {
+void inode_watches::on_ready(std::uint32_t) noexcept {
     alignas(inotify_event) std::array<char, 4096> bytes;
     // What comes from now on is an edge of its own: who makes changes without end cannot keep the
     // queue, and its lock, busy for ever.
@@ -270,12 +270,13 @@ void inode_watches::apply(const inotify_event& event, const char* name) noexcept
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_inode_source(source_host& host, registration& of) {
+result<std::unique_ptr<source>> make_inode_source(source_host& host, registration& target) {
     auto watches = inode_watches::of_queue(host);
     if (!watches) return tl::unexpected<std::error_code>(watches.error());
-    const int inode = (*watches)->add(static_cast<int>(of.record.id.raw[0]), of.record.event);
+    const int inode =
+        (*watches)->add(static_cast<int>(target.record.id.raw[0]), target.record.event);
     if (inode < 0) return error_from(inode);
-    return std::make_unique<inode_source>(host, of, std::move(*watches), inode);
+    return std::make_unique<inode_source>(host, target, std::move(*watches), inode);
 }
 
 int take_inode_changes(source& from, unsigned max_count, kevent_change* into) noexcept {

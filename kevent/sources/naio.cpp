@@ -28,7 +28,7 @@ struct naio_lines {
     std::unordered_map<std::uint64_t, list_link> of_socket;
 
     static std::shared_ptr<naio_lines> of_queue(source_host& host) {
-        std::weak_ptr<void>& place = host.shared(event_type::naio);
+        std::weak_ptr<void>& place = host.shared_state(event_type::naio);
         if (auto there = std::static_pointer_cast<naio_lines>(place.lock())) return there;
         auto made = std::make_shared<naio_lines>();
         place = made;
@@ -43,12 +43,12 @@ struct naio_lines {
 // ret_data[1]   the same; of a request that failed, the negative error number
 class naio_source final : public fd_source, private list_link {
 public:
-    naio_source(source_host& host, registration& of, std::shared_ptr<naio_lines> lines,
+    naio_source(source_host& host, registration& target, std::shared_ptr<naio_lines> lines,
                 std::uint64_t line, naio_buffer buffer, int flags) noexcept
-        : fd_source(host, of),
+        : fd_source(host, target),
           lines_(std::move(lines)),
           line_(line),
-          receives_((of.record.event & KEVENT_SOCKET_RECV) != 0),
+          receives_((target.record.event & KEVENT_SOCKET_RECV) != 0),
           buffer_(buffer),
           flags_((flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL) {}
     ~naio_source() override { leave(); }
@@ -74,9 +74,9 @@ public:
     }
 
     std::uint32_t forced_flags() const noexcept override { return KEVENT_REQ_ONESHOT; }
-    readiness test_added() override { return readiness::not_ready; }
-    readiness added() override { return advance(); }
-    bool collecting() noexcept override {
+    readiness test_on_add() override { return readiness::not_ready; }
+    readiness on_added() override { return advance(); }
+    bool before_collect() noexcept override {
         // READY may ask for a record before all is moved.
         set_results(moved_count(), moved_count());
         return true;
@@ -136,7 +136,8 @@ private:
 
     // What its socket reported while others were before it is forgotten: this asks for it again.
     void take_turn() noexcept {
-        if (const int failure = fd_source::arm(); failure != 0) host_.report(of_, fail(failure));
+        if (const int failure = fd_source::arm(); failure != 0)
+            host_.report(registration_, fail(failure));
     }
 
     const std::shared_ptr<naio_lines> lines_;
@@ -151,9 +152,9 @@ private:
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_naio_source(source_host& host, registration& of, fd_ref socket,
-                                                 naio_buffer buffer, int flags) {
-    const bool receives = (of.record.event & KEVENT_SOCKET_RECV) != 0;
+result<std::unique_ptr<source>> make_naio_source(source_host& host, registration& target,
+                                                 fd_ref socket, naio_buffer buffer, int flags) {
+    const bool receives = (target.record.event & KEVENT_SOCKET_RECV) != 0;
     if ((flags & ~(receives ? receive_flags : send_flags)) != 0) return error_from(-EINVAL);
     int type = 0;
     socklen_t type_size = sizeof type;
@@ -165,8 +166,8 @@ result<std::unique_ptr<source>> make_naio_source(source_host& host, registration
     struct stat status{};
     if (::fstat(own.number(), &status) != 0) return error_from_errno();
     const std::uint64_t line = std::uint64_t{status.st_ino} * 2 + (receives ? 1 : 0);
-    auto made =
-        std::make_unique<naio_source>(host, of, naio_lines::of_queue(host), line, buffer, flags);
+    auto made = std::make_unique<naio_source>(host, target, naio_lines::of_queue(host), line,
+                                              buffer, flags);
     made->hold(std::move(own));
     return made;
 }

@@ -19,7 +19,7 @@ struct naio_buffer {
 ///
 /// Errors     not_a_socket, bad_file_descriptor; ESOCKTNOSUPPORT where bytes are no stream;
 ///            invalid_argument for flags that change what is moved.
-result<std::unique_ptr<source>> make_naio_source(source_host& host, registration& of, fd_ref socket,
-                                                 naio_buffer buffer, int flags);
+result<std::unique_ptr<source>> make_naio_source(source_host& host, registration& target,
+                                                 fd_ref socket, naio_buffer buffer, int flags);
 
 }  // namespace kevring::detail

@@ -20,8 +20,8 @@ struct pipe_kind {
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_pipe_source(source_host& host, registration& of) {
-    return stream_source<pipe_kind>::make(host, of);
+result<std::unique_ptr<source>> make_pipe_source(source_host& host, registration& target) {
+    return stream_source<pipe_kind>::make(host, target);
 }
 
 }  // namespace kevring::detail

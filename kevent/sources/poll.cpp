@@ -20,13 +20,13 @@ class poll_source final : public fd_source {
 public:
     using fd_source::fd_source;
 
-    static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
-        const auto file = status_of(of);
+    static result<std::unique_ptr<source>> make(source_host& host, registration& target) {
+        const auto file = status_of(target);
         if (!file) return error_from(-file.error().value());
         const auto type = file->st_mode & S_IFMT;
         // poll(2) calls these always ready.
         if (type == S_IFREG || type == S_IFDIR) return error_from(-EINVAL);
-        return std::make_unique<poll_source>(host, of);
+        return std::make_unique<poll_source>(host, target);
     }
 
     std::uint32_t forced_flags() const noexcept override { return KEVENT_REQ_LAST_CHECK; }
@@ -43,8 +43,8 @@ private:
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_poll_source(source_host& host, registration& of) {
-    return poll_source::make(host, of);
+result<std::unique_ptr<source>> make_poll_source(source_host& host, registration& target) {
+    return poll_source::make(host, target);
 }
 
 }  // namespace kevring::detail

@@ -17,17 +17,17 @@ namespace {
 // ret_data[0]   expiries since the last record; more than one is what POSIX calls overrun
 class posix_timer_source final : public fd_source {
 public:
-    posix_timer_source(source_host& host, registration& of, fd timer) noexcept
-        : fd_source(host, of) {
+    posix_timer_source(source_host& host, registration& target, fd timer) noexcept
+        : fd_source(host, target) {
         hold(std::move(timer));
     }
 
     // As with TIMER, so MODIFY fires it.
     readiness test() override { return readiness::ready; }
-    readiness test_added() override { return readiness::not_ready; }
-    bool arm_tests() const noexcept override { return false; }
+    readiness test_on_add() override { return readiness::not_ready; }
+    bool arm_reports_readiness() const noexcept override { return false; }
 
-    bool collecting() noexcept override {
+    bool before_collect() noexcept override {
         std::uint64_t count = 0;
         const bool any = ::read(held().number(), &count, sizeof count) == sizeof count;
         constexpr std::uint64_t most = std::numeric_limits<std::uint32_t>::max();
@@ -48,14 +48,14 @@ bool expires(const itimerspec& when) noexcept {
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_posix_timer_source(source_host& host, registration& of,
+result<std::unique_ptr<source>> make_posix_timer_source(source_host& host, registration& target,
                                                         int clock, const itimerspec& when,
                                                         int flags) {
     if (!expires(when)) return error_from(-EINVAL);
     fd timer(::timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK));
     if (!timer) return error_from_errno();
     if (::timerfd_settime(timer.number(), flags, &when, nullptr) != 0) return error_from_errno();
-    return std::make_unique<posix_timer_source>(host, of, std::move(timer));
+    return std::make_unique<posix_timer_source>(host, target, std::move(timer));
 }
 
 }  // namespace kevring::detail

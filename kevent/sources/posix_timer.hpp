@@ -11,7 +11,7 @@ namespace kevring::detail {
 ///
 /// Errors     Those of timerfd_create(2) and timerfd_settime(2); invalid_argument for a timer that
 ///            would never expire.
-result<std::unique_ptr<source>> make_posix_timer_source(source_host& host, registration& of,
+result<std::unique_ptr<source>> make_posix_timer_source(source_host& host, registration& target,
                                                         int clock, const itimerspec& when,
                                                         int flags);
 

@@ -20,10 +20,11 @@ class process_source final : public fd_source {
 public:
     using fd_source::fd_source;
 
-    static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
-        const long number = ::syscall(SYS_pidfd_open, static_cast<pid_t>(of.record.id.raw[0]), 0);
+    static result<std::unique_ptr<source>> make(source_host& host, registration& target) {
+        const long number =
+            ::syscall(SYS_pidfd_open, static_cast<pid_t>(target.record.id.raw[0]), 0);
         if (number < 0) return error_from_errno();
-        auto made = std::make_unique<process_source>(host, of);
+        auto made = std::make_unique<process_source>(host, target);
         made->hold(fd(static_cast<int>(number)));
         return made;
     }
@@ -44,8 +45,8 @@ private:
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_process_source(source_host& host, registration& of) {
-    return process_source::make(host, of);
+result<std::unique_ptr<source>> make_process_source(source_host& host, registration& target) {
+    return process_source::make(host, target);
 }
 
 }  // namespace kevring::detail

@@ -28,11 +28,11 @@ constexpr std::uint64_t last_signal = 64;
 // ret_data[1]   the value that sigqueue(3) sent
 class signal_source final : public fd_source {
 public:
-    signal_source(source_host& host, registration& of) noexcept
-        : fd_source(host, of), asked_for_(of.has(KEVENT_REQ_READY)) {}
+    signal_source(source_host& host, registration& target) noexcept
+        : fd_source(host, target), asked_for_(target.has(KEVENT_REQ_READY)) {}
 
-    static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
-        const std::uint64_t id = of.record.id.raw_u64;
+    static result<std::unique_ptr<source>> make(source_host& host, registration& target) {
+        const std::uint64_t id = target.record.id.raw_u64;
         const std::uint64_t number = id & ~KEVENT_SIGNAL_NOMASK;
         sigset_t only;
         ::sigemptyset(&only);
@@ -43,7 +43,7 @@ public:
 
         fd taker(::signalfd(-1, &only, SFD_CLOEXEC | SFD_NONBLOCK));
         if (!taker) return error_from_errno();
-        auto made = std::make_unique<signal_source>(host, of);
+        auto made = std::make_unique<signal_source>(host, target);
         made->hold(std::move(taker));
         // Last: nothing can fail any more.
         ::pthread_sigmask(SIG_BLOCK, &only, nullptr);
@@ -51,10 +51,10 @@ public:
     }
 
     // Never answered when added: it would be asked of one thread only.
-    readiness test_added() override { return readiness::not_ready; }
+    readiness test_on_add() override { return readiness::not_ready; }
 
-    void marked() noexcept override { asked_for_ = true; }
-    bool collecting() noexcept override {
+    void on_marked_ready() noexcept override { asked_for_ = true; }
+    bool before_collect() noexcept override {
         const bool was_pending = std::exchange(pending_, false);
         const bool was_asked_for = std::exchange(asked_for_, false);
         signalfd_siginfo info{};
@@ -66,14 +66,14 @@ public:
         set_results(info.ssi_pid, static_cast<std::uint32_t>(info.ssi_int));
         return true;
     }
-    readiness collected() noexcept override { return test(); }
+    readiness after_collect() noexcept override { return test(); }
 
 private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
     readiness judge(std::uint32_t poll_bits) noexcept override {
         if ((poll_bits & POLLIN) == 0 || event() == KEVENT_MASK_EMPTY) {
             // A last check drops the record, whoever has asked for it.
-            if (of_.has(KEVENT_REQ_LAST_CHECK)) asked_for_ = false;
+            if (registration_.has(KEVENT_REQ_LAST_CHECK)) asked_for_ = false;
             return readiness::not_ready;
         }
         pending_ = true;
@@ -86,8 +86,8 @@ private:
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_signal_source(source_host& host, registration& of) {
-    return signal_source::make(host, of);
+result<std::unique_ptr<source>> make_signal_source(source_host& host, registration& target) {
+    return signal_source::make(host, target);
 }
 
 }  // namespace kevring::detail

@@ -39,8 +39,8 @@ struct socket_kind {
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_socket_source(source_host& host, registration& of) {
-    return stream_source<socket_kind>::make(host, of);
+result<std::unique_ptr<source>> make_socket_source(source_host& host, registration& target) {
+    return stream_source<socket_kind>::make(host, target);
 }
 
 }  // namespace kevring::detail

@@ -27,14 +27,14 @@ class stream_source final : public fd_source {
 public:
     using fd_source::fd_source;
 
-    static result<std::unique_ptr<source>> make(source_host& host, registration& of) {
-        const auto file = status_of(of);
+    static result<std::unique_ptr<source>> make(source_host& host, registration& target) {
+        const auto file = status_of(target);
         if (!file) return error_from(-file.error().value());
         if ((file->st_mode & S_IFMT) != Kind::file_type) return error_from(-Kind::other_file_error);
-        auto made = std::make_unique<stream_source>(host, of);
+        auto made = std::make_unique<stream_source>(host, target);
         // The ends of a pipe are one inode: each reports its own half.
         std::uint32_t possible_bits = ~std::uint32_t{0};
-        const int flags = ::fcntl(static_cast<int>(of.record.id.raw[0]), F_GETFL);
+        const int flags = ::fcntl(static_cast<int>(target.record.id.raw[0]), F_GETFL);
         if (flags >= 0 && (flags & O_ACCMODE) == O_RDONLY) possible_bits &= ~output_bits;
         if (flags >= 0 && (flags & O_ACCMODE) == O_WRONLY) possible_bits &= ~input_bits;
         made->share(*file, &satisfied_events, possible_bits);
@@ -42,8 +42,8 @@ public:
     }
 
     // At the last moment: more may have come since the activity.
-    bool collecting() noexcept override {
-        const std::uint32_t satisfied = of_.record.ret_data[0];
+    bool before_collect() noexcept override {
+        const std::uint32_t satisfied = registration_.record.ret_data[0];
         set_results(satisfied, Kind::count(number(), satisfied));
         return true;
     }

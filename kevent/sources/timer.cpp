@@ -18,10 +18,10 @@ constexpr std::int64_t ns_per_ms = 1'000'000;
 // ret_data[1]   expiries since the last record
 class timer_source final : public source, private timer_node {
 public:
-    timer_source(source_host& host, registration& of) noexcept
-        : source(host, of),
+    timer_source(source_host& host, registration& target) noexcept
+        : source(host, target),
           timer_node(&timer_source::fired),
-          period_ns_(std::int64_t{of.record.id.raw[0]} * ns_per_s + of.record.id.raw[1]),
+          period_ns_(std::int64_t{target.record.id.raw[0]} * ns_per_s + target.record.id.raw[1]),
           last_ns_(host.now_ns()) {}
     ~timer_source() override { disarm(); }
 
@@ -33,19 +33,19 @@ public:
         return 0;
     }
     readiness test() override { return readiness::ready; }  // so MODIFY fires it
-    readiness test_added() override { return readiness::not_ready; }
+    readiness test_on_add() override { return readiness::not_ready; }
     void disarm() noexcept override {
         if (timer_node::armed()) host_.timers().disarm(*this);
     }
 
-    bool collecting() noexcept override {
+    bool before_collect() noexcept override {
         const std::int64_t count = (host_.now_ns() - last_ns_) / period_ns_;
         last_ns_ += count * period_ns_;
         const auto shown = count < std::numeric_limits<std::uint32_t>::max()
                                ? static_cast<std::uint32_t>(count)
                                : std::numeric_limits<std::uint32_t>::max();
         set_results(static_cast<std::uint32_t>(last_ns_ / ns_per_ms), shown);
-        if (of_.armed && !timer_node::armed() && event() != KEVENT_MASK_EMPTY) start();
+        if (registration_.armed && !timer_node::armed() && event() != KEVENT_MASK_EMPTY) start();
         return true;
     }
 
@@ -60,7 +60,7 @@ private:
 
     static void fired(timer_node& node) noexcept {
         auto& self = static_cast<timer_source&>(node);
-        self.host_.report(self.of_, readiness::ready);
+        self.host_.report(self.registration_, readiness::ready);
     }
 
     const std::int64_t period_ns_;
@@ -69,11 +69,11 @@ private:
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_timer_source(source_host& host, registration& of) {
-    const kevent_id& period = of.record.id;
+result<std::unique_ptr<source>> make_timer_source(source_host& host, registration& target) {
+    const kevent_id& period = target.record.id;
     if (period.raw_u64 == 0 || period.raw[1] >= ns_per_s) return error_from(-EINVAL);
     if (const int failure = host.prepare_timers(); failure != 0) return error_from(failure);
-    return std::make_unique<timer_source>(host, of);
+    return std::make_unique<timer_source>(host, target);
 }
 
 }  // namespace kevring::detail

@@ -16,14 +16,14 @@ public:
 
     int arm() override { return 0; }
     readiness test() override { return readiness::ready; }
-    readiness test_added() override {
-        return of_.has(KEVENT_REQ_ALWAYS_QUEUE) ? readiness::ready : readiness::not_ready;
+    readiness test_on_add() override {
+        return registration_.has(KEVENT_REQ_ALWAYS_QUEUE) ? readiness::ready : readiness::not_ready;
     }
     void disarm() noexcept override {}
-    void marked() noexcept override {
+    void on_marked_ready() noexcept override {
         if (marked_count_ != std::numeric_limits<std::uint32_t>::max()) ++marked_count_;
     }
-    bool collecting() noexcept override {
+    bool before_collect() noexcept override {
         set_results(0, std::exchange(marked_count_, 0));
         return true;
     }
@@ -34,8 +34,8 @@ private:
 
 }  // namespace
 
-result<std::unique_ptr<source>> make_unotify_source(source_host& host, registration& of) {
-    return std::make_unique<unotify_source>(host, of);
+result<std::unique_ptr<source>> make_unotify_source(source_host& host, registration& target) {
+    return std::make_unique<unotify_source>(host, target);
 }
 
 }  // namespace kevring::detail

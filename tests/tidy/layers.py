@@ -56,7 +56,7 @@ def own_include(tree, name, folder, line, target):
         yield line, f'{folder}/ may not include {parts[1]}/'
     if folder == 'examples' and set(parts) & set(PRIVATE):
         yield line, f'an example uses public headers, not <{target}>'
-    if set(parts) & {'sources', 'paths'} and folder not in (parts[1], 'tests', 'bench'):
+    if set(parts) & {'sources', 'ports', 'paths'} and folder not in (parts[1], 'tests', 'bench'):
         yield line, f'<{target}> is private to {parts[1]}/'
 
 

@@ -1,0 +1,82 @@
+// port.hpp: the kernel's side of one queue: descriptors to watch, and where waiters sleep.
+//
+// The queue core reaches the kernel through this interface only. A port reports readiness as edges;
+// it knows neither registrations nor records. Each call handles a batch, so the virtual calls cost
+// nothing per event.
+//
+// Beside watched descriptors a port has three sources of its own:
+//
+//   wake       edge-triggered; signalled to wake one waiter for a change in user space
+//   readable   while it is set, poll(2) reports the control descriptor readable
+//   timer      expires at the earliest deadline of the queue's timers
+#pragma once
+
+#include <kevring/runtime/fd.hpp>
+
+#include <cstdint>
+#include <span>
+
+#include <time.h>
+
+namespace kevring::detail {
+
+/// One report of readiness: the tag of the watched descriptor, and bits of poll(2).
+struct edge {
+    std::uint64_t tag;
+    std::uint32_t bits;
+};
+
+/// Thread     Any, except for calls documented as "under the queue's lock".
+/// Errors     Calls that return int return 0 or a count, or a negative error number.
+class port {
+public:
+    /// Tags of the port's own sources; those of watched descriptors are at least `first_free`.
+    /// `none` marks an edge that was not filled.
+    enum own_tag : std::uint64_t { none, wake, readable, timer, first_free };
+    /// Edges that a port fills in one call at most; 4 KiB of stack.
+    static constexpr unsigned batch_max = 256;
+
+    port() = default;
+    port(const port&) = delete;
+    port& operator=(const port&) = delete;
+    virtual ~port() = default;
+
+    // Under the queue's lock.
+
+    /// Begins to report edges of descriptor `number`. Bits that are set already are reported too.
+    virtual int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept = 0;
+    /// Replaces the bits of an armed descriptor, and reports those that are set already.
+    virtual int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept = 0;
+    /// Ends it. A report that is in flight keeps its tag.
+    virtual void disarm(int number, std::uint64_t tag) noexcept = 0;
+    /// Last in every control call: passes on to the kernel what the calls above have queued.
+    virtual int flush() noexcept { return 0; }
+    /// Sets or clears `readable`.
+    virtual void set_readable(bool is_readable) noexcept = 0;
+    /// Before the first arm_timer().
+    virtual int create_timer() noexcept = 0;
+    /// Reports `timer` at or soon after `deadline_ns`, a time above 0 on the steady clock; at once
+    /// if it is past.
+    virtual int arm_timer(std::int64_t deadline_ns) noexcept = 0;
+
+    // Any thread.
+
+    /// Fills up to `edges.size()` of the edges that are available. Never blocks.
+    virtual int poll(std::span<edge> edges) noexcept = 0;
+    /// Waits for at least one edge until `timeout` has passed; null: without limit. Returns 0 also
+    /// if another thread consumed the edge that woke this one, and -EINTR if a signal handler ran.
+    ///
+    /// A cancellation point (pthreads(7)). A cancelled wait does not return; edges that the kernel
+    /// had reported by then are in `edges`. The caller sets each tag there to `none` before.
+    virtual int wait(std::span<edge> edges, const timespec* timeout) = 0;
+    /// Wakes one waiter.
+    virtual void wake_one() noexcept = 0;
+
+    /// The queue's own descriptor of the file that the control descriptor refers to.
+    virtual fd_ref control() const noexcept = 0;
+    /// Returns the descriptor of the control file to the caller, who owns it from now on, and
+    /// continues with a duplicate. Called once, before other threads know the port.
+    virtual int release_control() noexcept = 0;
+};
+
+}  // namespace kevring::detail
