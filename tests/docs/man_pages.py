@@ -2,8 +2,8 @@
 """The manual pages keep their word.
 
 Each function of kevent.h has a page with its prototype, each name that the header defines is explained, each option of
-httpd is there, what SEE ALSO names exists, groff has nothing to complain of, and each example is a C11 program that
-ends well.
+httpd is there, what SEE ALSO names exists, groff has nothing to complain of, the rendered page shows each line of code
+as it was meant, and each example is a C11 program that ends well.
 """
 import argparse
 import pathlib
@@ -20,6 +20,7 @@ REFERENCE = re.compile(r'\*(\w+)\*\((\d)\)')
 OPTION = re.compile(r'(?<![\w-])--[a-z][a-z-]+')
 OPTION_ENTRY = re.compile(r'^(?:\*-\w\*, )?\*(--[a-z-]+)\*', re.M)
 SECTIONS_OF_A_CALL = ['NAME', 'LIBRARY', 'SYNOPSIS', 'DESCRIPTION', 'RETURN VALUE', 'ERRORS', 'SEE ALSO']
+LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*\\(?!\\)')
 OURS = re.compile(r'kevent|aio_sendfile|kevring')
 SECONDS_MAX = 60
 
@@ -34,9 +35,14 @@ class Page:
         self.sections = dict(zip(parts[1::2], parts[2::2]))
         self.order = parts[1::2]
 
+    def blocks(self, section=None):
+        """The code blocks of a section, or of the page, as a reader of the rendered page must see them."""
+        text = self.text if section is None else self.sections.get(section, '')
+        return [code.replace('\\\\', '\\') for code in BLOCK.findall(text)]
+
     def examples(self):
         """The programs that it shows."""
-        return [code for code in BLOCK.findall(self.sections.get('EXAMPLES', '')) if 'int main' in code]
+        return [code for code in self.blocks('EXAMPLES') if 'int main' in code]
 
 
 def squeezed(code):
@@ -81,6 +87,29 @@ def options(page, httpd):
         yield f'{page.name}: does not explain {name}'
     for name in sorted(explained - offered):
         yield f'{page.name}: explains {name}, which is no option'
+
+
+def lone_backslashes(page):
+    """Backslashes in code blocks that scdoc drops: it prints the character that follows one."""
+    for code in BLOCK.findall(page.text):
+        for line in code.splitlines():
+            if LONE_BACKSLASH.search(line):
+                yield f'{page.name}: scdoc drops a backslash of this line; write two: {line.strip()}'
+
+
+def rendered_code(page, built):
+    """Lines of code that the rendered page shows otherwise than they were meant."""
+    text = subprocess.run(['groff', '-t', '-man', '-Tascii', '-P-cbou', '-rcR=1', '-rLL=160n', built],
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
+                          timeout=SECONDS_MAX).stdout
+    shown = [line.strip() for line in text.splitlines()]
+    for code in page.blocks():
+        wanted = [line.strip() for line in code.splitlines()]
+        places = [at for at, line in enumerate(shown) if line == wanted[0]]
+        if any(shown[at:at + len(wanted)] == wanted for at in places):
+            continue
+        lost = [line for line in wanted if line not in shown]
+        yield f'{page.name}: the rendered page changes this code: {lost[0] if lost else wanted[0]}'
 
 
 def warnings(page):
@@ -129,11 +158,14 @@ def main():
 
     pages = {page.name: page for page in map(Page, given.sources)}
     faults = [*calls(pages, given.header.read_text()), *references(pages), *examples(pages, given)]
+    for page in pages.values():
+        faults += lone_backslashes(page)
     if given.httpd:
         faults += options(pages['kevring-httpd.1'], given.httpd)
     if shutil.which('groff'):
         for page in given.pages:
             faults += warnings(page)
+            faults += rendered_code(pages[page.name], page)
     print('\n'.join(faults))
     return 1 if faults else 0
 
