@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -171,25 +170,6 @@ int kernel::make_nonblocking(int file) noexcept {
     const int flags = status_flags(file);
     if (flags < 0 || (flags & O_NONBLOCK) != 0) return flags < 0 ? flags : 0;
     return answer(::fcntl(file, F_SETFL, flags | O_NONBLOCK), saved_errno);
-}
-
-int kernel::cork(int socket) noexcept {
-    const int saved_errno = errno;
-    int is_corked = 0;
-    socklen_t size = sizeof is_corked;
-    const int asked =
-        answer(::getsockopt(socket, IPPROTO_TCP, TCP_CORK, &is_corked, &size), saved_errno);
-    if (asked < 0 || is_corked != 0) return asked;
-    const int on = 1;
-    const int set =
-        answer(::setsockopt(socket, IPPROTO_TCP, TCP_CORK, &on, sizeof on), saved_errno);
-    return set < 0 ? set : 1;
-}
-
-int kernel::uncork(int socket) noexcept {
-    const int saved_errno = errno;
-    const int off = 0;
-    return answer(::setsockopt(socket, IPPROTO_TCP, TCP_CORK, &off, sizeof off), saved_errno);
 }
 
 int kernel::open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept {

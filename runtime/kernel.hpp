@@ -71,9 +71,6 @@ public:
     virtual int shut_down(int socket, int direction) noexcept;
     /// Sets O_NONBLOCK on the open file behind a descriptor, where it is not set.
     virtual int make_nonblocking(int file) noexcept;
-    /// Sets TCP_CORK where it is not set; 1 when this call has set it, 0 when it was set.
-    virtual int cork(int socket) noexcept;
-    virtual int uncork(int socket) noexcept;
     /// Opens a pipe for about `capacity_bytes`; the capacity that it has got.
     virtual int open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept;
 

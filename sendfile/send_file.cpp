@@ -136,7 +136,6 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
             error = *ended;
         else
             error = co_await carry_to_end(transfer);
-        transfer.release_segments();
         if (options.hint == cache_hint::drop_after)
             co_await give_hint(on, file, seen.range, POSIX_FADV_DONTNEED);
     }

@@ -36,8 +36,7 @@ namespace kevring {
 /// In flight  One transfer and no other send on a socket at a time; options.order keeps several in
 ///            line.
 /// Kernel     Sets O_NONBLOCK on the socket for sendfile and splice, and leaves it set: requests of
-///            the ring wait on such a socket as on any other. While sendfile sends 512 KiB or more,
-///            TCP_CORK is set, unless it was before.
+///            the ring wait on such a socket as on any other.
 task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range range = file_range(),
                             send_options options = send_options());
 

@@ -35,7 +35,6 @@ using namespace kevring::bench;
 constexpr unsigned response_bytes_max = 64 * 1024;
 constexpr unsigned head_bytes_max = 4096;
 constexpr std::size_t small_bytes_max = 32 * 1024;
-constexpr std::size_t corked_bytes_min = 512 * 1024;
 
 enum class tag : std::uint64_t { accept, receive, send, last_send, writable };
 
@@ -232,7 +231,6 @@ private:
             ring_.submit();
         }
         to.last = is_last;
-        if (file.bytes >= corked_bytes_min) cork(fd, 1);
         char head[1024];
         std::memcpy(head, file.head.data(), file.head.size());
         std::memcpy(head + date_offset, date().data(), date_bytes);
@@ -263,7 +261,6 @@ private:
             shutdown(fd, SHUT_RDWR);  // the peer is gone, or the file has shrunk
             break;
         }
-        if (to.large->bytes >= corked_bytes_min) cork(fd, 0);
         to.large = nullptr;
         if (to.last) shutdown(fd, SHUT_WR);
     }
@@ -276,8 +273,6 @@ private:
         to.partial.clear();
         answer(fd, asked);
     }
-
-    static void cork(int fd, int on) { setsockopt(fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on); }
 
     [[gnu::cold]] void refuse(int fd, connection& to, std::string_view status) {
         const std::string text =

@@ -23,9 +23,6 @@
 namespace kevring::detail {
 namespace {
 
-// From so many bytes on, the segments that are saved are worth three calls more.
-constexpr std::uint64_t corked_bytes_min = 512 * 1024;
-
 // An answer about the page cache is good for so long: memory is not reclaimed that fast.
 constexpr std::int64_t answer_lasts_ns = 10'000'000;
 
@@ -139,18 +136,6 @@ bool transfer::may_call_directly() noexcept {
     if (!options.keep_blocking) return system.make_nonblocking(socket.number()) >= 0;
     const int flags = system.status_flags(socket.number());
     return flags >= 0 && (flags & O_NONBLOCK) != 0;
-}
-
-// sendfile(2) hands TCP 64 KiB at a time, which is no whole number of segments, and MSG_MORE holds
-// the rest only until an acknowledgement comes in between. A rate is kept by waiting, and what was
-// released must not wait for the next step: then nothing is held.
-void transfer::hold_segments() noexcept {
-    if (holds_segments_ || plan.file_left() < corked_bytes_min || pace.limited()) return;
-    holds_segments_ = on.system().cork(socket.number()) > 0;
-}
-
-void transfer::release_segments() noexcept {
-    if (std::exchange(holds_segments_, false)) on.system().uncork(socket.number());
 }
 
 std::error_code transfer::stopped() const noexcept {

@@ -40,7 +40,6 @@ public:
           pace(options.bytes_per_second_max, options.bytes_per_second_max == 0 ? 0 : on.now_ns()) {}
     transfer(const transfer&) = delete;
     transfer& operator=(const transfer&) = delete;
-    ~transfer() { release_segments(); }
 
     // Constant.
     ring& on;
@@ -82,10 +81,6 @@ public:
     /// Whether direct calls on the socket say that it is full rather than wait; makes them so
     /// unless the options forbid it. Requests of the ring wait in the kernel either way.
     bool may_call_directly() noexcept;
-    /// Holds back what is less than a segment, where that saves more than it costs, until
-    /// release_segments() or the end of the transfer.
-    void hold_segments() noexcept;
-    void release_segments() noexcept;
     /// Bytes have gone by direct calls, and nobody else has run since.
     bool has_moved = false;
     /// The socket took no more when it was last asked.
@@ -120,7 +115,6 @@ private:
     bool window_resident_ = false;
     bool forced_ = false;
     bool watched_ = false;
-    bool holds_segments_ = false;
     unsigned refused_ = 0;
     std::uint64_t seen_at_ = 0;
     file_version version_;

@@ -91,12 +91,10 @@ std::optional<std::error_code> carry_at_once(transfer& of) {
         return std::nullopt;
     of.uses(first.row->path, first.reason);
     quiet_broken_pipes();
-    of.hold_segments();
     const push_result pushed = push(of, true);
     if (pushed.end == push_end::all_sent) return std::error_code{};
     of.is_full = pushed.end == push_end::socket_full;
     of.is_under_way = of.is_full || pushed.end == push_end::turn_over;
-    if (!of.is_under_way) of.release_segments();  // another path may wait for a disk
     // A file that has become shorter may be carried on with: its end is looked for elsewhere.
     const bool goes_on = pushed.error == send_errc::file_shrank && of.options.stop_at_end;
     if (pushed.end == push_end::failed && !goes_on) return pushed.error;
@@ -110,7 +108,6 @@ task<std::error_code> carry_by_sendfile(transfer& of) {
         co_return std::error_code{};
     }
     quiet_broken_pipes();
-    of.hold_segments();
     push_result pushed{push_end::socket_full, {}};
     if (!std::exchange(of.is_full, false)) pushed = push(of, false);
     while (pushed.end == push_end::socket_full || pushed.end == push_end::turn_over) {
@@ -124,7 +121,6 @@ task<std::error_code> carry_by_sendfile(transfer& of) {
         of.has_moved = false;  // others have gone first
         pushed = push(of, has_turn);
     }
-    of.release_segments();
     co_return pushed.error;
 }
 
