@@ -107,6 +107,10 @@ private:
         // Locked pages cannot be shared with a child until one of the two writes: fork() would copy
         // them all, for a child that may not use the ring.
         ::madvise(memory, byte_count, MADV_DONTFORK);
+        // The kernel charges a zero-copy send from a huge page for the bytes between the begin of
+        // that page and the end of the send, up to 2 MiB instead of 128 KiB: the second send then
+        // waits for the peer. A kernel without huge pages refuses this with EINVAL.
+        ::madvise(memory, byte_count, MADV_NOHUGEPAGE);
         memory_ = static_cast<std::byte*>(memory);
         return 0;
     }

@@ -117,8 +117,7 @@ TEST_CASE("the last bytes of a transfer leave without a further message", "[send
     std::string received;
 
     on_ring([&](ring& loop) -> task<void> {
-        task<send_report> send =
-            send_file(loop, ends.near, file.native(), whole, by(path));
+        task<send_report> send = send_file(loop, ends.near, file.native(), whole, by(path));
         task<std::string> receive = receive_bytes(loop, ends.far, bytes.size());
         auto [report, text] = co_await when_all(std::move(send), std::move(receive));
         CHECK_FALSE(report.error);

@@ -7,6 +7,7 @@
 #include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task_scope.hpp>
 #include <kevring/sendfile/detail/window_pool.hpp>
+#include <kevring/sendfile/detail/zero_copy_send.hpp>
 
 #include <cerrno>
 #include <stop_token>
@@ -318,4 +319,50 @@ TEST_CASE("a registered buffer goes to no other transfer before its notices have
     CHECK(others.got[0].report.registered_bytes == 0);
     CHECK(others.got[1].report.registered_bytes == others.bytes.size());
     CHECK(detail::window_buffer::out_count() == 0);
+}
+
+// Each send is charged to the socket by its bytes, wherever they are in the table: a socket with
+// room for four sends takes two from a peer that reads nothing.
+TEST_CASE("a zero-copy send is charged for its own bytes, not for those before it",
+          "[sendfile][choice][zero_copy][locked_memory]") {
+    if (!sends_from_registered_buffers(slot_count)) return;
+    constexpr std::size_t send_bytes = 128 * 1024;
+    stream_pair ends = narrowed(stream_pair::tcp());
+    std::size_t charged_bytes = 0;
+
+    on_ring([&](ring& loop) -> task<void> {
+        std::vector<std::shared_ptr<detail::zero_copy_window>> windows;
+        while (loop.fixed_buffers().out_count() < slot_count)
+            windows.push_back(std::make_shared<detail::zero_copy_window>(loop));
+        // Fills what the peer takes, so that the kernel's queue holds what follows.
+        const std::string filling = pattern(1 << 20);
+        std::size_t queued = 0;
+        while (::send(ends.near.number(), filling.data(), 4096, MSG_DONTWAIT) > 0) queued += 4096;
+        CHECK(queued > 0);
+        const auto queue_bytes = [&] {
+            std::array<std::uint32_t, 9> memory{};  // SK_MEMINFO_VARS
+            socklen_t size = sizeof memory;
+            CHECK(::getsockopt(ends.near.number(), SOL_SOCKET, SO_MEMINFO, memory.data(), &size) ==
+                  0);
+            return memory[5];  // SK_MEMINFO_WMEM_QUEUED
+        };
+        const int room = 4 << 20;
+        CHECK(::setsockopt(ends.near.number(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0);
+        const std::size_t before = queue_bytes();
+        for (std::size_t i = windows.size() - 2; i < windows.size(); ++i) {
+            const std::span<std::byte> bytes = windows[i]->bytes().last(send_bytes);
+            detail::zero_copy_handle send(
+                new detail::zero_copy_send(loop, ends.near, windows[i], bytes, false));
+            const auto sent = co_await send->sent();
+            REQUIRE(sent);
+            CHECK(*sent == send_bytes);
+        }
+        charged_bytes = queue_bytes() - before;
+        ends.close();
+        windows.clear();
+        co_await until_all_are_home(loop);
+    });
+
+    CHECK(charged_bytes >= 2 * send_bytes);
+    CHECK(charged_bytes < 4 * send_bytes);
 }
