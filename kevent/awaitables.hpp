@@ -52,7 +52,9 @@ public:
     constexpr fd_ref file() const noexcept { return file_; }
     constexpr std::uint32_t poll_bits() const noexcept { return poll_bits_; }
     poll_operation operator co_await() const noexcept {
-        KEVRING_ASSERT(ring::current() != nullptr);  // awaited by a coroutine that is on no ring
+        KEVRING_ASSERT(
+            ring::current() != nullptr,
+            "event awaited by a coroutine that runs on no ring; start it by run() or spawn()");
         return {*ring::current(), file_, poll_bits_};
     }
 

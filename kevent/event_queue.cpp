@@ -235,7 +235,7 @@ task<result<event>> event_queue::next() {
 
 task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsigned max_count,
                                                        steady_time deadline) {
-    KEVRING_ASSERT(max_count != 0);
+    KEVRING_ASSERT(max_count != 0, "wait for at most 0 events; pass a max_count of at least 1");
     if (taken_.size() < max_count) taken_.resize(max_count);
     const std::span<ukevent> into = std::span(taken_).first(max_count);
     result<unsigned> count = 0u;

@@ -81,7 +81,8 @@ public:
           lap_shift_(std::countr_zero(capacity_)),
           marks_(std::make_unique<atomic<std::uint32_t>[]>(capacity_)),
           words_(std::make_unique<atomic<std::uint64_t>[]>(capacity_ * record_words)) {
-        KEVRING_ASSERT(capacity_ <= std::size_t{1} << 30);  // commit() of a slot answers by an int
+        KEVRING_ASSERT(capacity_ <= std::size_t{1} << 30,
+                       "event_ring of more than 2^30 slots; pass a smaller capacity");
         reserved_.store(first_position, std::memory_order_relaxed);
         committed_seen_.store(first_position, std::memory_order_relaxed);
         claimed_.store(first_position, std::memory_order_relaxed);

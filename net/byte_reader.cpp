@@ -4,7 +4,7 @@ namespace kevring {
 
 task<result<std::string_view>> byte_reader::line(std::size_t byte_count_max,
                                                  std::string_view delimiter) {
-    KEVRING_ASSERT(!delimiter.empty());
+    KEVRING_ASSERT(!delimiter.empty(), "read up to an empty delimiter; pass at least one byte");
     drop_consumed();
     std::size_t searched = 0;
     while (true) {

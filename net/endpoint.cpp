@@ -99,7 +99,9 @@ result<endpoint> endpoint::unix_path(std::string_view path) noexcept {
 }
 
 void endpoint::set_address_bytes(unsigned count) noexcept {
-    KEVRING_ASSERT(count <= capacity_bytes);
+    KEVRING_ASSERT(
+        count <= capacity_bytes,
+        "socket address longer than an endpoint; pass the length that the kernel reported");
     byte_count_ = count;
 }
 
@@ -118,7 +120,8 @@ std::uint16_t endpoint::port() const noexcept {
 void endpoint::set_port(std::uint16_t port) noexcept {
     // The port stands at the same place in both.
     static_assert(offsetof(sockaddr_in, sin_port) == offsetof(sockaddr_in6, sin6_port));
-    KEVRING_ASSERT(family() == AF_INET || family() == AF_INET6);
+    KEVRING_ASSERT(family() == AF_INET || family() == AF_INET6,
+                   "port set on an endpoint without ports; set it on IPv4 and IPv6 endpoints only");
     const std::uint16_t network_order = htons(port);
     std::memcpy(storage_.data() + offsetof(sockaddr_in, sin_port), &network_order,
                 sizeof network_order);

@@ -83,7 +83,8 @@ result<listener> listener::bind(ring& on, const endpoint& where, const listener_
 }
 
 listener::listener(ring& on, fd listening) : on_(&on), fd_(std::move(listening)) {
-    KEVRING_ASSERT(fd_.valid());
+    KEVRING_ASSERT(fd_.valid(),
+                   "listener made of an invalid descriptor; pass a socket that listens");
 }
 
 listener::~listener() {

@@ -42,7 +42,9 @@ public:
                                  const listener_options& options = {});
     /// The same on the ring that this thread drives.
     static result<listener> bind(const endpoint& where, const listener_options& options = {}) {
-        KEVRING_ASSERT(ring::current() != nullptr);
+        KEVRING_ASSERT(ring::current() != nullptr,
+                       "listener::bind() on a thread that drives no ring; pass the ring as the "
+                       "first argument");
         return bind(*ring::current(), where, options);
     }
     /// Takes over a socket that listens already, as from systemd or a predecessor.

@@ -53,7 +53,9 @@ public:
     /// without a buffer, which may have taken bytes already.
     [[nodiscard]] receive_operation receive(std::span<std::byte> buffer,
                                             std::stop_token stop = {}) noexcept {
-        KEVRING_ASSERT(!bytes_);
+        KEVRING_ASSERT(!bytes_,
+                       "receive(buffer) on a socket that receives by receive() already; use one "
+                       "form for the life of a socket");
         return {*on_, fd_, buffer, 0, std::move(stop)};
     }
 

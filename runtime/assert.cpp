@@ -5,10 +5,11 @@
 
 namespace kevring::detail {
 
-void assertion_failed(const char* condition, const char* file, int line,
-                      const char* function) noexcept {
-    std::fprintf(stderr, "kevring: assertion failed: %s\n  in %s() at %s:%d\n", condition, function,
-                 file, line);
+void assertion_failed(const assertion& failed, const call_site& caller) noexcept {
+    std::fprintf(stderr, "kevring: %s\n", failed.text);
+    if (caller.file != nullptr) std::fprintf(stderr, "  at %s:%u\n", caller.file, caller.line);
+    std::fprintf(stderr, "  checked by %s() at %s:%d: %s\n", failed.function, failed.file,
+                 failed.line, failed.condition);
     std::abort();
 }
 

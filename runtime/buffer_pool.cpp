@@ -247,7 +247,8 @@ void buffer_pool_state::close() noexcept {
 }  // namespace detail
 
 void borrowed_buffer::remove_prefix(std::size_t count) noexcept {
-    KEVRING_ASSERT(count <= byte_count_);
+    KEVRING_ASSERT(count <= byte_count_,
+                   "more bytes removed than the buffer holds; remove at most size()");
     data_ += count;
     byte_count_ -= static_cast<std::uint32_t>(count);
 }

@@ -15,7 +15,9 @@ cancel_scope::cancel_scope(ring& on, cancel_scope* parent) noexcept : ring_(on) 
 }
 
 cancel_scope::~cancel_scope() {
-    KEVRING_ASSERT(!hooks_.linked());  // an await, or a scope within, would outlive its scope
+    KEVRING_ASSERT(!hooks_.linked(),
+                   "cancel_scope destroyed while an await or a scope inside it is pending; join "
+                   "what runs in it first");
     ring_.timers().disarm(deadline_);
     in_parent_.unlink();
 }

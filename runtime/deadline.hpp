@@ -48,7 +48,9 @@ public:
     deadline_guard(const deadline_guard&) = delete;
     deadline_guard& operator=(const deadline_guard&) = delete;
     ~deadline_guard() {
-        KEVRING_ASSERT(slot_ == &scope_);  // limits end in the order opposite to their begin
+        KEVRING_ASSERT(slot_ == &scope_,
+                       "limits ended out of order; keep each guard of within() and until() as a "
+                       "local variable of its block");
         slot_ = &outer_;
     }
 
@@ -79,7 +81,9 @@ public:
         return false;
     }
     deadline_guard await_resume() const noexcept {
-        KEVRING_ASSERT(*slot_ != nullptr);  // the coroutine does not run on a ring
+        KEVRING_ASSERT(*slot_ != nullptr,
+                       "within() or until() awaited by a coroutine that runs on no ring; start it "
+                       "by run() or spawn()");
         cancel_scope& outer = **slot_;
         return deadline_guard(*slot_, outer,
                               relative_ ? add_ns(outer.on().now_ns(), from_now_) : deadline_ns_);

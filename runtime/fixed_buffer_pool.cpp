@@ -44,7 +44,9 @@ public:
     // Hot path: no allocation, no mutex, no system call.
 
     fixed_buffer take() noexcept {
-        KEVRING_ASSERT(ring_.on_ring_thread());
+        KEVRING_ASSERT(ring_.on_ring_thread(),
+                       "registered buffer requested on another thread than its ring's; use the "
+                       "pool of the calling thread's ring");
         if (idle_.empty() && !add_one()) return {};
         const std::uint16_t index = idle_.back();
         idle_.pop_back();

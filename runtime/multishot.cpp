@@ -55,7 +55,9 @@ void multishot_state::arm_waiting() noexcept {
 bool multishot_state::is_passing(std::int32_t) noexcept { return false; }
 
 void multishot_state::detach() noexcept {
-    KEVRING_ASSERT(waiter_ == nullptr);  // a wait ends before its stream does
+    KEVRING_ASSERT(waiter_ == nullptr,
+                   "socket or stream destroyed while an await on it is pending; stop and join the "
+                   "awaiting task first");
     detached_ = true;
     drop_items();
     if (!armed_) {
@@ -76,9 +78,12 @@ void multishot_state::finish() noexcept {
 }
 
 bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
-    KEVRING_ASSERT(of_.ring_.on_ring_thread());
-    KEVRING_ASSERT(of_.waiter_ == nullptr);  // one wait at a time
-    KEVRING_ASSERT(!waiter_);
+    KEVRING_ASSERT(
+        of_.ring_.on_ring_thread(),
+        "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
+    KEVRING_ASSERT(of_.waiter_ == nullptr,
+                   "stream awaited by two tasks at once; let one task await it at a time");
+    KEVRING_ASSERT(!waiter_, "next item of a stream awaited twice; call next() once per await");
     if (of_.has_item()) {  // its turn in the loop is used up
         waiter_ = waiter;
         of_.ring_.schedule(*this);

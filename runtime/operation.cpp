@@ -4,9 +4,14 @@ namespace kevring {
 
 // Hot path: no allocation, no mutex, no system call.
 
-bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
-    KEVRING_ASSERT(ring_.on_ring_thread());
-    KEVRING_ASSERT(!waiter_);                           // (1): an operation object is awaited once
+bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope,
+                      detail::call_site site) noexcept {
+    KEVRING_ASSERT_AT(ring_.on_ring_thread(),
+                      "operation awaited on a thread that does not drive its ring; await it in a "
+                      "task of that ring",
+                      site);
+    KEVRING_ASSERT_AT(!waiter_, "operation awaited twice; create one operation per await", site);
+    site_ = site;
     if (scope == nullptr) scope = &ring_.root_scope();  // a coroutine of others
     if (scope->stop_requested()) {
         cause_ = scope->cause();

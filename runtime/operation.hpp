@@ -46,15 +46,19 @@ public:
     /// Moves a request that has not begun, into the frame that will await it.
     operation(operation&& from) noexcept
         : cancel_hook(cancel_in_flight), ring_(from.ring_), stop_(std::move(from.stop_)) {
-        KEVRING_ASSERT(!from.waiter_);
+        KEVRING_ASSERT_AT(
+            !from.waiter_,
+            "operation moved after it was awaited; keep it where it was awaited until it ends",
+            from.site_);
     }
     operation& operator=(operation&&) = delete;
 
     bool await_ready() const noexcept { return stop_.stop_requested(); }
 
     template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
-        return start(waiter, scope_of(waiter));
+    bool await_suspend(std::coroutine_handle<Promise> waiter,
+                       detail::call_site site = detail::call_site::current()) noexcept {
+        return start(waiter, scope_of(waiter), site);
     }
 
     void complete(std::int32_t res, std::uint32_t flags) noexcept final;
@@ -64,7 +68,12 @@ protected:
         : cancel_hook(cancel_in_flight), ring_(on), stop_(std::move(stop)) {}
     /// Nobody deletes through the base. The kernel must have answered by now: a frame that dies
     /// earlier hands its memory to whoever is next while the kernel still writes to it.
-    ~operation() { KEVRING_ASSERT(!in_flight_); }
+    ~operation() {
+        KEVRING_ASSERT_AT(!in_flight_,
+                          "operation destroyed before it ended; stop the awaiting task and join it "
+                          "before its frame is destroyed",
+                          site_);
+    }
 
     ring& on() const noexcept { return ring_; }
     /// The kernel's answer: a count, or a negated errno.
@@ -87,7 +96,8 @@ protected:
     }
 
 private:
-    bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
+    bool start(std::coroutine_handle<> waiter, cancel_scope* scope,
+               detail::call_site site) noexcept;
     void resume() noexcept;
     // A worker thread of the kernel that is cancelled sees a signal, and answers by what it was
     // waiting in: EINTR, or one of the numbers that restart a system call (ERESTARTSYS, 512, and
@@ -102,6 +112,7 @@ private:
     ring& ring_;
     std::stop_token stop_;
     std::coroutine_handle<> waiter_;
+    detail::call_site site_;         // of the co_await
     std::int32_t res_ = -ECANCELED;  // what an operation stopped before it began reports
     stop_cause cause_ = stop_cause::none;
     bool in_flight_ = false;

@@ -88,7 +88,9 @@ bool ring::on_ring_thread() const noexcept {
 }
 
 void ring::queue(completion& request) noexcept {
-    KEVRING_ASSERT(on_ring_thread());
+    KEVRING_ASSERT(on_ring_thread(),
+                   "request queued on a thread that does not drive the ring; post() work to the "
+                   "ring, which queues the request");
     if (closing_) [[unlikely]]
         return refuse(request);
     io_uring_sqe& entry = next_entry();
@@ -194,7 +196,9 @@ void ring::run_until(const bool& done) {
         ring* const outer_ring;
     };
     claim();
-    KEVRING_ASSERT(goal_ == nullptr);  // a loop inside the loop would wait for itself
+    KEVRING_ASSERT(goal_ == nullptr,
+                   "run() or run_until() called from within the loop of the same ring; await the "
+                   "task, or spawn() it, instead");
     const entered inside(*this, done);
     while (!done) turn(true);
 }
@@ -316,7 +320,9 @@ io_uring_sqe& ring::next_entry() noexcept {
 }
 
 void ring::expect_late(detail::list_link& request) noexcept {
-    KEVRING_ASSERT(on_ring_thread());
+    KEVRING_ASSERT(on_ring_thread(),
+                   "internal error: a request was detached on another thread than its ring's; "
+                   "report it with the call that led to it");
     request.insert_before(late_);
     ++late_count_;
 }
@@ -327,7 +333,9 @@ void ring::late_came(detail::list_link& request) noexcept {
 }
 
 void ring::queue_cancel(completion& request) noexcept {
-    KEVRING_ASSERT(on_ring_thread());
+    KEVRING_ASSERT(on_ring_thread(),
+                   "stop requested on a thread that does not drive the ring; use a std::stop_token "
+                   "with with_stop(), or post() the stop");
     io_uring_sqe& entry = next_entry();
     entry.opcode = IORING_OP_ASYNC_CANCEL;
     entry.fd = -1;
@@ -430,7 +438,9 @@ ring::ring(ring_options options, kernel& system)
             "kevring: this ring belongs to the parent process; make a new one after fork()");
     const std::uint64_t owner = owner_.load(std::memory_order_relaxed);
     if (owner != 0) {
-        KEVRING_ASSERT(owner == this_thread());  // a ring is driven by one thread, all its life
+        KEVRING_ASSERT(owner == this_thread(),
+                       "ring driven by a second thread; post() to it from other threads, or create "
+                       "one ring per thread");
         return;
     }
     const int enabled = system_.ring_register(*uring_, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
@@ -464,7 +474,9 @@ bool ring::is_of_another_process() const noexcept {
         int sent = -ENOMEM;  // a message needs memory of the kernel's, and losing it is no option
         while (sent == -ENOMEM || sent == -EAGAIN)
             sent = system_.ring_register(*uring_, detail::register_send_msg_ring, &message, 1);
-        KEVRING_ASSERT(sent >= 0 || sent == -EOVERFLOW);  // an overflowing queue wakes as well
+        KEVRING_ASSERT(sent >= 0 || sent == -EOVERFLOW,
+                       "internal error: the kernel refused to wake another ring; report it with "
+                       "the kernel's version");
         return;
     }
     const std::uint64_t one = 1;

@@ -3,8 +3,10 @@
 namespace kevring {
 
 bool sleep_operation::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
-    KEVRING_ASSERT(ring_.on_ring_thread());
-    KEVRING_ASSERT(!waiter_);                           // a sleep is awaited once
+    KEVRING_ASSERT(
+        ring_.on_ring_thread(),
+        "sleep awaited on a thread that does not drive its ring; await it in a task of that ring");
+    KEVRING_ASSERT(!waiter_, "sleep awaited twice; create one sleep per await");
     if (scope == nullptr) scope = &ring_.root_scope();  // a coroutine of others
     cause_ = scope->cause();
     if (cause_ != stop_cause::none) return false;
@@ -35,13 +37,17 @@ void sleep_operation::resumed(work& item) noexcept {
 }
 
 sleep_operation sleep_for(nanoseconds duration) noexcept {
-    KEVRING_ASSERT(ring::current() != nullptr);
+    KEVRING_ASSERT(ring::current() != nullptr,
+                   "sleep_for() called on a thread that drives no ring; call it in a task that "
+                   "run() or spawn() started");
     ring& on = *ring::current();
     return {on, add_ns(on.now_ns(), duration)};
 }
 
 sleep_operation sleep_until(steady_time deadline) noexcept {
-    KEVRING_ASSERT(ring::current() != nullptr);
+    KEVRING_ASSERT(ring::current() != nullptr,
+                   "sleep_until() called on a thread that drives no ring; call it in a task that "
+                   "run() or spawn() started");
     return {*ring::current(), to_ns(deadline)};
 }
 

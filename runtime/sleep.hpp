@@ -31,7 +31,9 @@ public:
           deadline_ns_(deadline_ns) {}
     sleep_operation(sleep_operation&& from) noexcept
         : sleep_operation(from.ring_, from.deadline_ns_) {
-        KEVRING_ASSERT(!from.waiter_);
+        KEVRING_ASSERT(
+            !from.waiter_,
+            "sleep moved after it was awaited; keep it where it was awaited until it ends");
     }
 
     bool await_ready() const noexcept { return false; }
@@ -68,7 +70,9 @@ public:
     yield_operation() noexcept : work(resumed) {}
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiter) noexcept {
-        KEVRING_ASSERT(ring::current() != nullptr);
+        KEVRING_ASSERT(ring::current() != nullptr,
+                       "yield() awaited on a thread that drives no ring; await it in a task that "
+                       "run() or spawn() started");
         waiter_ = waiter;
         ring::current()->schedule(*this);
     }

@@ -146,8 +146,10 @@ public:
     ~task() { drop(); }
 
     bool await_ready() const noexcept {
-        KEVRING_ASSERT(frame_);                       // moved from
-        KEVRING_ASSERT(!frame_.promise().started());  // a task is awaited once
+        KEVRING_ASSERT(frame_,
+                       "task awaited after it was moved from; await the task that it was moved to");
+        KEVRING_ASSERT(!frame_.promise().started(),
+                       "task awaited twice; create one task per await");
         return false;
     }
     template <class Promise>
@@ -162,7 +164,8 @@ private:
 
     void drop() noexcept {
         if (!frame_) return;
-        KEVRING_ASSERT(!frame_.promise().started() || frame_.done());  // it is still awaiting
+        KEVRING_ASSERT(!frame_.promise().started() || frame_.done(),
+                       "task destroyed while it runs; stop it and await its end first");
         frame_.destroy();
     }
 

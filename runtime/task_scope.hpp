@@ -60,7 +60,11 @@ public:
     /// A scope inside `parent`: stopped with it. Without one, inside the ring's root scope.
     explicit task_scope(ring& on, cancel_scope* parent = nullptr) noexcept
         : scope_(on, parent != nullptr ? parent : &on.root_scope()) {}
-    ~task_scope() { KEVRING_ASSERT(active_count_ == 0); }  // join() before the scope goes
+    ~task_scope() {
+        KEVRING_ASSERT(
+            active_count_ == 0,
+            "task_scope destroyed while its tasks run; await join() first, or use in_scope()");
+    }  // join() before the scope goes
 
     /// Starts `child` now; it runs until it first waits, then beside the caller.
     void spawn(task<void> child) {
@@ -88,7 +92,8 @@ public:
         bool await_ready() const noexcept { return of_.active_count_ == 0; }
         template <class Promise>
         void await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
-            KEVRING_ASSERT(!of_.joiner_);  // one joins
+            KEVRING_ASSERT(!of_.joiner_,
+                           "task_scope joined twice at once; let one task await join()");
             of_.joiner_ = waiter;
         }
         void await_resume() {
@@ -134,7 +139,9 @@ public:
         return false;
     }
     cancel_scope& await_resume() const noexcept {
-        KEVRING_ASSERT(scope_ != nullptr);  // the coroutine does not run on a ring
+        KEVRING_ASSERT(scope_ != nullptr,
+                       "current_scope() awaited by a coroutine that runs on no ring; start it by "
+                       "run() or spawn()");
         return *scope_;
     }
 

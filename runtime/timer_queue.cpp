@@ -60,7 +60,7 @@ inline void timer_queue::unlink(timer_node& node) noexcept {
 }
 
 void timer_queue::arm(timer_node& node, std::int64_t deadline_ns) noexcept {
-    KEVRING_ASSERT(!node.armed());
+    KEVRING_ASSERT(!node.armed(), "timer armed twice; disarm it before it is armed again");
     node.deadline_ns_ = std::max(deadline_ns, now_ns_);
     const std::size_t index = index_for(node.deadline_ns_, cursor_ns_);
     append(slots_[index], index, node);

@@ -43,7 +43,9 @@ struct timer_node : private detail::timer_links {
     explicit timer_node(fire_function fire) noexcept : fire_(fire) {}
     timer_node(const timer_node&) = delete;
     timer_node& operator=(const timer_node&) = delete;
-    ~timer_node() { KEVRING_ASSERT(!armed()); }
+    ~timer_node() {
+        KEVRING_ASSERT(!armed(), "timer destroyed while it is armed; disarm it first");
+    }
 
     bool armed() const noexcept { return next != nullptr; }
 
@@ -73,7 +75,11 @@ public:
     explicit timer_queue(std::int64_t now_ns) noexcept;
     timer_queue(const timer_queue&) = delete;
     timer_queue& operator=(const timer_queue&) = delete;
-    ~timer_queue() { KEVRING_ASSERT(empty()); }
+    ~timer_queue() {
+        KEVRING_ASSERT(
+            empty(),
+            "ring destroyed while a timer is armed; end the task that waits for the timer first");
+    }
 
     /// Lets `node` fire in the first expire() at or after the deadline. To change the deadline of
     /// an armed node, disarm it first. INT64_MAX is as good as never.

@@ -79,7 +79,9 @@ path_choice choose_path(transfer& of) noexcept {
         return {&row, reason};
     }
     // Reading and sending was refused: it is the last, and its error ends the transfer.
-    KEVRING_ASSERT(false);
+    KEVRING_ASSERT(
+        false,
+        "internal error: no path is left for a transfer; report it with the call that led to it");
     return {&path_table.back(), send_reason::refused};
 }
 

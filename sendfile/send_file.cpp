@@ -95,8 +95,10 @@ void finish_report(detail::transfer& of, std::error_code error) noexcept {
 
 task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range range,
                             send_options options) {
-    KEVRING_ASSERT(socket.valid());
-    KEVRING_ASSERT(on.on_ring_thread());
+    KEVRING_ASSERT(socket.valid(), "file sent to an invalid socket; pass a socket that is open");
+    KEVRING_ASSERT(on.on_ring_thread(),
+                   "send_file() called on a thread that does not drive the ring; call it in a task "
+                   "of that ring");
     if (options.order != nullptr) {
         const result<void> entered = co_await options.order->enter(on);
         if (!entered) {
@@ -147,8 +149,10 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
 
 send_report try_send_file(ring& on, fd_ref socket, fd_ref file, file_range range,
                           const send_options& options) {
-    KEVRING_ASSERT(socket.valid());
-    KEVRING_ASSERT(on.on_ring_thread());
+    KEVRING_ASSERT(socket.valid(), "file sent to an invalid socket; pass a socket that is open");
+    KEVRING_ASSERT(on.on_ring_thread(),
+                   "send_file() called on a thread that does not drive the ring; call it in a task "
+                   "of that ring");
     const bool may_wait = options.order != nullptr || options.bytes_per_second_max != 0 ||
                           options.hint != cache_hint::none;
     const bool fits = range.count > detail::small_file_bytes && range.count <= at_once_bytes_max;

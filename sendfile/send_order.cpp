@@ -7,12 +7,18 @@
 namespace kevring {
 
 send_order::~send_order() {
-    KEVRING_ASSERT(!taken_);  // a transfer that names the order has not ended
-    KEVRING_ASSERT(!waiters_.linked());
+    KEVRING_ASSERT(
+        !taken_,
+        "send_order destroyed while a transfer uses it; await every transfer that names it first");
+    KEVRING_ASSERT(!waiters_.linked(),
+                   "send_order destroyed while a transfer waits for it; await every transfer that "
+                   "names it first");
 }
 
 void send_order::leave(std::error_code error) noexcept {
-    KEVRING_ASSERT(taken_);
+    KEVRING_ASSERT(taken_,
+                   "send_order left by a transfer that does not hold it; call leave() once after "
+                   "each enter()");
     taken_ = false;
     if (error && !error_) error_ = error;
     while (waiters_.linked()) {
@@ -42,7 +48,9 @@ bool send_order::enter_operation::start(std::coroutine_handle<> waiter,
 
 // The coroutine runs later: whoever leaves, or stops, may be in the middle of anything.
 void send_order::enter_operation::wake(std::error_code error) noexcept {
-    KEVRING_ASSERT(!woken_);
+    KEVRING_ASSERT(
+        !woken_,
+        "internal error: a transfer was resumed twice; report it with the call that led to it");
     woken_ = true;
     error_ = error;
     waiter_link::unlink();

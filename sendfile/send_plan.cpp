@@ -34,7 +34,8 @@ send_step send_plan::single(std::size_t file_bytes_max) const noexcept {
 }
 
 void send_plan::advance(std::uint64_t count) noexcept {
-    KEVRING_ASSERT(count <= bytes_left());
+    KEVRING_ASSERT(count <= bytes_left(),
+                   "send_plan advanced past its end; advance by at most bytes_left()");
     sent_ += count;
 }
 

@@ -51,7 +51,9 @@ public:
           committed_seen_(first_position),
           slot_(detail::slot_of(first_position, slot_count)),
           committed_(first_position) {
-        KEVRING_ASSERT(check(memory, slot_count) == 0);
+        KEVRING_ASSERT(check(memory, slot_count) == 0,
+                       "internal error: a ring was used that failed its check; report it with the "
+                       "call that led to it");
         __atomic_store_n(&memory_->ring_kidx, slot_, __ATOMIC_RELAXED);
         __atomic_store_n(&memory_->ring_over, lap32(first_position), __ATOMIC_RELAXED);
     }

@@ -27,7 +27,9 @@ auto next_item(fd_ref source, std::optional<poll_stream>& edges, Take& take)
     -> task<result<typename std::remove_cvref_t<decltype(*take())>::value_type>> {
     cancel_scope& scope = co_await current_scope();
     ring& on = scope.on();
-    KEVRING_ASSERT(on.on_ring_thread());
+    KEVRING_ASSERT(
+        on.on_ring_thread(),
+        "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
     if (!on.spend_inline_budget()) co_await yield();
     if (!edges) edges.emplace(on, source, POLLIN);
     while (true) {

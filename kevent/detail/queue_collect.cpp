@@ -161,8 +161,7 @@ void queue_core::poll_events(unsigned capacity) noexcept {
     for (std::size_t round = 0; round <= registrations_.size() + shared_edges_max; ++round) {
         const unsigned wanted = std::clamp(room_for(capacity), 1u, batch_max);
         const int count = fetch_events(wanted);
-        while (ready_.empty() && timers_.expire_rest()) {
-        }
+        while (ready_.empty() && timers_.expire_rest()) {}
         if (count < static_cast<int>(wanted) || !ready_.empty()) break;
     }
 }
@@ -189,8 +188,8 @@ bool queue_core::poll_or_wait(lock& held, waiter& self, unsigned capacity, wait_
     return over;
 }
 
-// Waits until `self` is satisfied, the limit has passed, or a signal handler has run. Takes from the
-// kernel no more edges than the caller can use: the others stay there and keep the control
+// Waits until `self` is satisfied, the limit has passed, or a signal handler has run. Takes from
+// the kernel no more edges than the caller can use: the others stay there and keep the control
 // descriptor readable.
 bool queue_core::wait_until_ready(lock& held, waiter& self, unsigned capacity, wait_limit limit) {
     bool over = false;

@@ -1,4 +1,5 @@
-// queue_timers.hpp: the timers of one queue, and the port's timer at the earliest of their deadlines.
+// queue_timers.hpp: the timers of one queue, and the port's timer at the earliest of their
+// deadlines.
 #pragma once
 
 #include <kevring/kevent/ports/port.hpp>

@@ -69,7 +69,9 @@ void registration_table::grow() {
 void registration_table::erase(registration& one) noexcept {
     registration** place = &bucket_of(one.record.id.raw_u64, one.record.type);
     while (*place != nullptr && *place != &one) place = &(*place)->next_in_bucket;
-    KEVRING_ASSERT(*place == &one);
+    KEVRING_ASSERT(*place == &one,
+                   "internal error: a registration is not in its table; report it with the call "
+                   "that led to it");
     *place = one.next_in_bucket;
     --count_;
     one.unlink();

@@ -40,7 +40,8 @@ public:
     void enter() noexcept {
         // seq_cst: pairs with the read in call_one(), for (2).
         const std::uint32_t before = word_.fetch_add(one_sleeper, std::memory_order_seq_cst);
-        KEVRING_ASSERT((before >> sleepers_shift) < sleepers_max);
+        KEVRING_ASSERT((before >> sleepers_shift) < sleepers_max,
+                       "too many threads wait for one queue; use fewer waiting threads");
     }
 
     /// Takes the announcement back: there was no need to sleep.

@@ -174,7 +174,9 @@ int epoll_port::create_timer() noexcept {
 }
 
 int epoll_port::arm_timer(std::int64_t deadline_ns) noexcept {
-    KEVRING_ASSERT(deadline_ns > 0);  // 0 would disarm the timerfd
+    KEVRING_ASSERT(deadline_ns > 0,
+                   "internal error: a deadline of 0 would disarm the timer; report it with the "
+                   "call that led to it");
     itimerspec when{};
     when.it_value.tv_sec = deadline_ns / 1'000'000'000;
     when.it_value.tv_nsec = deadline_ns % 1'000'000'000;

@@ -14,7 +14,7 @@ open_operation::open_operation(ring& on, fd_ref directory, const char* path, int
       path_(path),
       how_{static_cast<std::uint64_t>(flags | O_CLOEXEC), mode, resolve} {
     static_assert(sizeof(how) == sizeof(open_how));
-    KEVRING_ASSERT(path != nullptr);
+    KEVRING_ASSERT(path != nullptr, "open of a null path; pass a path");
 }
 
 result<fd> open_operation::await_resume() noexcept {
@@ -28,7 +28,7 @@ void open_operation::prepare(io_uring_sqe& sqe) noexcept {
 
 close_operation::close_operation(ring& on, fd file) noexcept
     : operation(on, {}), file_(std::move(file)) {
-    KEVRING_ASSERT(file_.valid());
+    KEVRING_ASSERT(file_.valid(), "close of an invalid descriptor; pass a descriptor that is open");
 }
 
 void close_operation::prepare(io_uring_sqe& sqe) noexcept {

@@ -29,7 +29,7 @@ public:
     read_operation(ring& on, fd_ref file, std::span<std::byte> buffer,
                    std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), file_(file), buffer_(buffer), file_offset_(file_offset) {
-        KEVRING_ASSERT(!buffer.empty());  // or 0 could mean "asked for none" as well as "the end"
+        KEVRING_ASSERT(!buffer.empty(), "read into an empty buffer; pass at least one byte");
     }
 
     result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
@@ -55,9 +55,11 @@ public:
           buffer_index_(buffer.index()),
           part_(part),
           file_offset_(file_offset) {
-        KEVRING_ASSERT(!part.empty());  // or 0 could mean "asked for none" as well as "the end"
-        KEVRING_ASSERT(part.data() >= buffer.bytes().data());
-        KEVRING_ASSERT(part.data() + part.size() <= buffer.bytes().data() + buffer.bytes().size());
+        KEVRING_ASSERT(!part.empty(), "read into an empty buffer; pass at least one byte");
+        KEVRING_ASSERT(part.data() >= buffer.bytes().data(),
+                       "read outside of the registered buffer; pass a part of buffer.bytes()");
+        KEVRING_ASSERT(part.data() + part.size() <= buffer.bytes().data() + buffer.bytes().size(),
+                       "read outside of the registered buffer; pass a part of buffer.bytes()");
     }
 
     result<std::size_t> await_resume() const noexcept { return count_or_failure(); }

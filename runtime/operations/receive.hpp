@@ -24,7 +24,7 @@ public:
     receive_operation(ring& on, fd_ref socket, std::span<std::byte> buffer, int flags = 0,
                       std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), socket_(socket), flags_(flags), buffer_(buffer) {
-        KEVRING_ASSERT(!buffer.empty());  // or 0 could mean "asked for none" as well as "closed"
+        KEVRING_ASSERT(!buffer.empty(), "receive into an empty buffer; pass at least one byte");
     }
 
     result<std::size_t> await_resume() const noexcept { return count_or_failure(); }

@@ -27,7 +27,7 @@ public:
           flags_(flags),
           mask_(mask),
           status_(&status) {
-        KEVRING_ASSERT(path != nullptr);
+        KEVRING_ASSERT(path != nullptr, "statx of a null path; pass a path");
     }
 
     result<void> await_resume() const noexcept { return done_or_failure(); }

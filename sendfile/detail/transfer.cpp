@@ -177,7 +177,9 @@ void message_parts::add(const send_buffers& buffers, std::size_t skip, std::size
 
 task<std::error_code> send_from_memory(transfer& of, send_path path, send_step step,
                                        std::span<const std::byte> file_bytes) {
-    KEVRING_ASSERT(file_bytes.size() == step.file_bytes);
+    KEVRING_ASSERT(file_bytes.size() == step.file_bytes,
+                   "internal error: a step with other bytes than planned; report it with the call "
+                   "that led to it");
     const std::uint64_t begin_of_file = of.plan.file_sent();
     const std::uint64_t end = of.plan.bytes_sent() + step.byte_count();
     while (of.plan.bytes_sent() < end) {
@@ -217,7 +219,9 @@ ssize_t send_frame_part(transfer& of) noexcept {
 }
 
 task<std::error_code> send_frame_now(transfer& of, send_path path, send_step step) {
-    KEVRING_ASSERT(step.file_bytes == 0);
+    KEVRING_ASSERT(step.file_bytes == 0,
+                   "internal error: a header step with bytes of the file; report it with the call "
+                   "that led to it");
     const std::uint64_t end = of.plan.bytes_sent() + step.byte_count();
     while (of.plan.bytes_sent() < end) {
         const ssize_t sent = send_frame_part(of);

@@ -13,8 +13,12 @@ namespace kevring::detail {
 
 bool zero_copy_send::wait(std::coroutine_handle<> waiter, cancel_scope* scope,
                           bool until_released) noexcept {
-    KEVRING_ASSERT(!waiter_);
-    KEVRING_ASSERT(begun_ == until_released);  // sent() once, then released()
+    KEVRING_ASSERT(!waiter_,
+                   "internal error: zero-copy send awaited twice or detached while awaited; report "
+                   "it with the call that led to it");
+    KEVRING_ASSERT(begun_ == until_released,
+                   "internal error: zero-copy send awaited out of order; report it with the call "
+                   "that led to it");
     if (scope != nullptr) {
         if (scope->stop_requested()) {
             cause_ = scope->cause();
@@ -94,7 +98,9 @@ result<std::size_t> zero_copy_send::step::await_resume() const noexcept {
 }
 
 void zero_copy_send::detach() noexcept {
-    KEVRING_ASSERT(!waiter_);
+    KEVRING_ASSERT(!waiter_,
+                   "internal error: zero-copy send awaited twice or detached while awaited; report "
+                   "it with the call that led to it");
     if (!begun_ || released_) {
         delete this;
         return;

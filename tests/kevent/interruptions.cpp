@@ -33,7 +33,8 @@ public:
 
     void poke() const {
         const std::uint64_t one = 1;
-        KEVRING_ASSERT(::write(counter_.number(), &one, sizeof one) == sizeof one);
+        KEVRING_ASSERT(::write(counter_.number(), &one, sizeof one) == sizeof one,
+                       "test setup: a short write; use a counter with room");
     }
 
 private:

@@ -150,7 +150,8 @@ public:
     void far_sends(std::size_t count = 1) const {
         const std::vector<char> bytes(count, 'x');
         // No assertion of the test framework: threads send, too.
-        KEVRING_ASSERT(::write(far(), bytes.data(), count) == static_cast<ssize_t>(count));
+        KEVRING_ASSERT(::write(far(), bytes.data(), count) == static_cast<ssize_t>(count),
+                       "test setup: a short write; use a peer with room");
     }
     /// Reads all there is, and returns how many bytes that was.
     std::size_t drain_near() const {

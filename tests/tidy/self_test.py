@@ -134,6 +134,36 @@ class Layers(Rules):
         self.passes({'runtime/ring.cpp': '// before:\n/*\n#include <liburing.h>\n*/\n'})
 
 
+class Assertions(Rules):
+    def file(self, call, page='| `socket closed; open it` | ... |\n'):
+        return {'runtime/ring.cpp': f'void f(int a) {{ {call}; }}\n', 'docs/assertions.md': page}
+
+    def test_a_text_with_mistake_and_remedy(self):
+        self.passes(self.file('KEVRING_ASSERT(a == 1, "socket closed; open it")'))
+        self.passes(self.file('KEVRING_ASSERT(g(a, ")"), "socket "\n "closed; open it")'))
+        self.passes(self.file('KEVRING_ASSERT_AT(a, "socket closed; open it", here)'))
+        self.passes(self.file('KEVRING_ASSERT_SLOW(a, "socket closed; open it")'))
+
+    def test_a_text_without_a_remedy(self):
+        for text in ('socket closed', 'socket closed;', 'socket closed; ', 'a; b; c'):
+            with self.subTest(text=text):
+                self.finds('assertions', self.file(f'KEVRING_ASSERT(a, "{text}")', ''))
+
+    def test_no_text(self):
+        self.finds('assertions', self.file('KEVRING_ASSERT(a == 1)', ''))
+        self.finds('assertions', self.file('KEVRING_ASSERT(f(a, 1))', ''))
+
+    def test_a_text_that_the_page_does_not_list(self):
+        self.finds('assertions', self.file('KEVRING_ASSERT(a, "no socket; pass one")', ''))
+        self.passes(self.file('KEVRING_ASSERT(a, "internal error: lost; report it")', ''))
+
+    def test_a_row_without_an_assertion(self):
+        self.finds('assertions', self.file('f(a)'))
+
+    def test_a_comment_asserts_nothing(self):
+        self.passes(self.file('f(a); // KEVRING_ASSERT(a)', ''))
+
+
 class Awaits(Rules):
     def test_an_await_in_a_condition(self):
         self.finds_await('if (co_await g()) co_return 1;', 'co_return 2;')

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests the tree itself: layers, forms of co_await, orphan files, stray words, documents.
+"""Tests the tree itself: layers, texts of assertions, forms of co_await, orphan files, stray words, documents.
 
   tidy.py ROOT
 
@@ -7,6 +7,7 @@ Prints FILE:LINE: WHAT for each finding, and fails if there is one.
 """
 import sys
 
+from assertions import assertions
 from awaits import awaits
 from documents import documents
 from layers import layers
@@ -14,7 +15,7 @@ from orphans import orphans
 from tree import Tree
 from words import words
 
-RULES = (layers, awaits, orphans, words, documents)
+RULES = (layers, assertions, awaits, orphans, words, documents)
 
 
 def findings(root):
