@@ -17,10 +17,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const fuzz::exact_copy copy(fuzz::text_of(data, size));
     const std::string_view text = copy.text();
 
-    if (const auto date = read_http_date(text, 1'800'000'000)) {
+    if (const auto date = parse_http_date(text, 1'800'000'000)) {
         std::array<char, http_date_bytes> written{};
         write_http_date(*date, written);
-        check(read_http_date({written.data(), written.size()}, 0) == date,
+        check(parse_http_date({written.data(), written.size()}, 0) == date,
               "a date is its own date");
     }
 
@@ -46,7 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
     media_types types;
     types.load(text);
-    check(!types.of(text).empty() && !built_in_media_type(text).empty(), "there is always a type");
+    check(!types.find(text).empty() && !built_in_media_type(text).empty(),
+          "there is always a type");
 
     std::array<char, 100> room{};
     const std::string_view head = response_head(room, 301).field("Location", text).finish();

@@ -46,7 +46,7 @@ void check_name(std::string_view name) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string path = "/" + std::string(fuzz::text_of(data, size));
     std::vector<char> room(path.size() + 1);
-    const target_name name = read_target(path, room);
+    const target_name name = parse_target(path, room);
     check(name.error != target_error::too_long, "the room that is promised is enough");
     if (!name) return 0;
     check_name(name.name);
@@ -54,12 +54,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     // The name, encoded, names the same.
     const std::string again = encoded(name.name == "." ? "" : name.name);
     std::vector<char> other_room(again.size() + 1);
-    const target_name other = read_target(again, other_room);
+    const target_name other = parse_target(again, other_room);
     check(static_cast<bool>(other) && other.name == name.name && other.hidden == name.hidden,
           "a name is its own name");
 
     // Less room than there is need of is seen.
     std::vector<char> small(fuzz::pick(path, name.name.size() + 1));
-    check(read_target(path, small).error != target_error::none, "no room is an error");
+    check(parse_target(path, small).error != target_error::none, "no room is an error");
     return 0;
 }

@@ -18,15 +18,15 @@ namespace httpd {
 /// Thread     Any: it is constant.
 struct configuration {
     /// Errors     Throws std::system_error or std::runtime_error that names the option.
-    explicit configuration(settings with)
-        : options(std::move(with)),
+    explicit configuration(settings chosen)
+        : options(std::move(chosen)),
           files(options.root, options.precompressed, options.directory_listing),
           answers(options),
           log(open_log(options.access_log, options.log_format)) {}
 
     const settings options;
-    const site files;
-    const own_answers answers;
+    const document_root files;
+    const custom_responses answers;
     const std::shared_ptr<const log_target> log;  // null: none
 };
 

@@ -25,8 +25,8 @@ bool is_reserved(const std::string& name) noexcept {
 
 }  // namespace
 
-own_answers::own_answers(const settings& with) {
-    for (const std::string& header : with.headers) {
+custom_responses::custom_responses(const settings& options) {
+    for (const std::string& header : options.headers) {
         const std::size_t colon = header.find(':');
         const std::string name = header.substr(0, colon);
         std::size_t first = colon == std::string::npos ? header.size() : colon + 1;
@@ -39,7 +39,7 @@ own_answers::own_answers(const settings& with) {
         lines_.append(name).append(": ").append(value).append("\r\n");
     }
     if (lines_.size() > lines_bytes_max) throw std::runtime_error("--header: too many bytes");
-    for (const std::string& text : with.error_pages) {
+    for (const std::string& text : options.error_pages) {
         const std::size_t equals = text.find('=');
         unsigned status = 0;
         const char* const end = text.data() + std::min(equals, text.size());

@@ -12,7 +12,7 @@
 namespace httpd {
 
 /// Thread     Any: it is constant.
-class own_answers {
+class custom_responses {
 public:
     /// A page goes out in one piece with its head.
     static constexpr std::size_t page_bytes_max = 16 * 1024;
@@ -20,7 +20,7 @@ public:
 
     /// Errors     Throws std::runtime_error for a header that cannot be sent or is the server's own
     ///            to send, and for a page that cannot be read or is too large.
-    explicit own_answers(const settings& with);
+    explicit custom_responses(const settings& options);
 
     /// Field lines of each response, with their ends.
     std::string_view lines() const noexcept { return lines_; }

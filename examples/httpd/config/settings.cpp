@@ -12,7 +12,7 @@ namespace httpd {
 namespace {
 
 // Throws CLI::ParseError, also for what --help and --version ask for.
-void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe) {
+void parse(CLI::App& app, int argc, char** argv, settings& target, bool& describe) {
     app.set_version_flag("--version", std::string("httpd of kevring ") + kevring::version());
     app.set_config("--config", "", "read options from FILE, one `name = value` a line");
     // A name that is not known is a mistake, and not to be passed over.
@@ -26,40 +26,41 @@ void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe)
         {"common", access_log_format::common},
         {"combined", access_log_format::combined},
         {"json", access_log_format::json}};
-    const std::map<std::string, confinement> confinements{
-        {"auto", confinement::automatic}, {"on", confinement::on}, {"off", confinement::off}};
+    const std::map<std::string, sandbox_mode> confinements{{"auto", sandbox_mode::automatic},
+                                                           {"on", sandbox_mode::enabled},
+                                                           {"off", sandbox_mode::disabled}};
     double head_seconds = 10;
     double idle_seconds = 60;
     double drain_seconds = 10;
 
-    app.add_option("--root", into.root, "the folder to serve")->capture_default_str();
-    app.add_option("--listen", into.listen,
+    app.add_option("--root", target.root, "the folder to serve")->capture_default_str();
+    app.add_option("--listen", target.listen,
                    "HOST:PORT, [IPv6]:PORT or unix:PATH; may be given several times")
         ->capture_default_str();
-    app.add_option("--user", into.user,
+    app.add_option("--user", target.user,
                    "whose rights to keep once the sockets are bound, when started by root");
-    app.add_option("--confine", into.confine,
+    app.add_option("--sandbox", target.sandbox,
                    "auto, on or off: the loops can open nothing but what is below the root, for "
                    "reading; auto goes on where the kernel cannot do that")
         ->transform(CLI::CheckedTransformer(confinements, CLI::ignore_case).description(""))
         ->default_str("auto");
-    app.add_option("--threads", into.thread_count, "loops; 0: one for each core")
+    app.add_option("--threads", target.thread_count, "loops; 0: one for each core")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
-    app.add_flag("--directory-listing", into.directory_listing,
+    app.add_flag("--directory-listing", target.directory_listing,
                  "answer a folder without index.html with a page of what is in it");
-    app.add_option("--header", into.headers, "'Name: value' for each response; may be repeated");
-    app.add_option("--error-page", into.error_pages,
+    app.add_option("--header", target.headers, "'Name: value' for each response; may be repeated");
+    app.add_option("--error-page", target.error_pages,
                    "STATUS=FILE instead of the server's own page; may be repeated");
-    app.add_flag("--precompressed", into.precompressed,
+    app.add_flag("--precompressed", target.precompressed,
                  "send FILE.zst, FILE.br or FILE.gz instead of FILE to clients that take them");
-    app.add_option("--access-log", into.access_log, "a file, or - for standard output");
-    app.add_option("--access-log-format", into.log_format, "common, combined or json")
+    app.add_option("--access-log", target.access_log, "a file, or - for standard output");
+    app.add_option("--access-log-format", target.log_format, "common, combined or json")
         ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case).description(""))
         ->default_str("common");
-    app.add_option("--metrics", into.metrics,
+    app.add_option("--metrics", target.metrics,
                    "HOST:PORT or unix:PATH of /-/metrics, in the text format of Prometheus");
-    app.add_option("--max-connections", into.connection_count_max,
+    app.add_option("--max-connections", target.connection_count_max,
                    "more are answered with 503; fewer where there are not as many descriptors")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
@@ -72,20 +73,20 @@ void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe)
     app.add_option("--drain-timeout", drain_seconds, "seconds to finish when told to stop")
         ->check(CLI::Range(0.0, 86'400.0))
         ->capture_default_str();
-    app.add_option("--min-send-rate", into.send_bytes_per_second_min,
+    app.add_option("--min-send-rate", target.send_bytes_per_second_min,
                    "bytes a second that a client must take; 0: any")
         ->capture_default_str();
-    app.add_option("--max-body", into.body_bytes_max, "bytes of a request's body")
+    app.add_option("--max-body", target.body_bytes_max, "bytes of a request's body")
         ->capture_default_str();
-    app.add_option("--open-files", into.open_file_count_max, "files that each loop keeps open")
+    app.add_option("--open-files", target.open_file_count_max, "files that each loop keeps open")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    app.add_option("--content-cache", into.content_bytes_max,
+    app.add_option("--content-cache", target.content_bytes_max,
                    "bytes of small files that each loop keeps in memory, as in 64M; 0: none")
         ->transform(CLI::AsSizeValue(false).description(""))
         ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 40).description(""))
         ->capture_default_str();
-    app.add_flag("--by-copy", into.by_copy,
+    app.add_flag("--force-copy", target.force_copy,
                  "for files that are written or cut in place: no byte that is written once it has "
                  "been read reaches a client");
     app.add_flag("--describe", describe, "say what this kernel offers and what is used, and end");
@@ -94,19 +95,19 @@ void parse(CLI::App& app, int argc, char** argv, settings& into, bool& describe)
     const auto milliseconds = [](double seconds) {
         return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
     };
-    into.listen_given = app.count("--listen") != 0;
-    into.head_time = milliseconds(head_seconds);
-    into.idle_time = milliseconds(idle_seconds);
-    into.drain_time = milliseconds(drain_seconds);
+    target.listen_given = app.count("--listen") != 0;
+    target.head_time = milliseconds(head_seconds);
+    target.idle_time = milliseconds(idle_seconds);
+    target.drain_time = milliseconds(drain_seconds);
 }
 
 }  // namespace
 
-std::optional<int> read_settings(int argc, char** argv, settings& into) {
+std::optional<int> parse_settings(int argc, char** argv, settings& target) {
     CLI::App app("Serves the files below a folder over HTTP.", "httpd");
     bool describe = false;
     try {
-        parse(app, argc, argv, into, describe);
+        parse(app, argc, argv, target, describe);
     } catch (const CLI::ParseError& ended) {
         return app.exit(ended);
     }
@@ -115,7 +116,7 @@ std::optional<int> read_settings(int argc, char** argv, settings& into) {
     return 0;
 }
 
-settings read_settings_again(int argc, char** argv) {
+settings reload_settings(int argc, char** argv) {
     CLI::App app("", "httpd");
     settings read;
     bool describe = false;

@@ -162,18 +162,18 @@ void add_way(std::string& page, std::string_view name) {
     }
 }
 
-void add_row(std::string& page, const folder_entry& entry) {
-    page += entry.folder ? "<tr class=\"d\"><td data-key=\"" : "<tr><td data-key=\"";
+void add_row(std::string& page, const directory_entry& entry) {
+    page += entry.directory ? "<tr class=\"d\"><td data-key=\"" : "<tr><td data-key=\"";
     add_escaped(page, entry.name);
-    page += entry.folder ? "\"><svg><use href=\"#d\"/></svg><a href=\"./"
-                         : "\"><svg><use href=\"#f\"/></svg><a href=\"./";
+    page += entry.directory ? "\"><svg><use href=\"#d\"/></svg><a href=\"./"
+                            : "\"><svg><use href=\"#f\"/></svg><a href=\"./";
     add_encoded(page, entry.name);
-    page += entry.folder ? "/\">" : "\">";
+    page += entry.directory ? "/\">" : "\">";
     add_escaped(page, entry.name);
-    page += entry.folder ? "/</a></td><td data-key=\"" : "</a></td><td data-key=\"";
-    page += entry.folder ? "0" : std::to_string(entry.byte_count);
+    page += entry.directory ? "/</a></td><td data-key=\"" : "</a></td><td data-key=\"";
+    page += entry.directory ? "0" : std::to_string(entry.byte_count);
     page += "\">";
-    if (!entry.folder) page += size_text(entry.byte_count);
+    if (!entry.directory) page += size_text(entry.byte_count);
     page += "</td><td data-key=\"" + std::to_string(entry.modified_second) + "\">";
     page += time_text(entry.modified_second) + "</td></tr>\n";
 }
@@ -196,11 +196,11 @@ std::string size_text(std::uint64_t byte_count) {
     return {text.data(), static_cast<std::size_t>(bytes)};
 }
 
-std::string make_folder_page(std::string_view name, std::vector<folder_entry> entries) {
-    std::erase_if(entries, [](const folder_entry& entry) { return !is_servable(entry.name); });
-    const auto before = [](const folder_entry& left, const folder_entry& right) {
-        if (left.folder != right.folder) return left.folder;
-        const auto lower = [](const folder_entry& entry) {
+std::string render_directory_listing(std::string_view name, std::vector<directory_entry> entries) {
+    std::erase_if(entries, [](const directory_entry& entry) { return !is_servable(entry.name); });
+    const auto before = [](const directory_entry& left, const directory_entry& right) {
+        if (left.directory != right.directory) return left.directory;
+        const auto lower = [](const directory_entry& entry) {
             std::string text = entry.name;
             std::ranges::transform(text, text.begin(), lower_case);
             return text;
@@ -223,9 +223,9 @@ std::string make_folder_page(std::string_view name, std::vector<folder_entry> en
     page += table_begin;
     std::uint64_t byte_count = 0;
     std::size_t file_count = 0;
-    for (const folder_entry& entry : entries) {
+    for (const directory_entry& entry : entries) {
         add_row(page, entry);
-        if (entry.folder) continue;
+        if (entry.directory) continue;
         byte_count += entry.byte_count;
         ++file_count;
     }

@@ -8,9 +8,9 @@
 
 namespace httpd {
 
-struct folder_entry {
+struct directory_entry {
     std::string name;
-    bool folder = false;
+    bool directory = false;
     std::uint64_t byte_count = 0;
     std::int64_t modified_second = 0;
 };
@@ -20,7 +20,7 @@ struct folder_entry {
 /// links are relative. Names that read_target() would refuse are left out.
 ///
 /// Safe for any names: none can end a tag, an attribute or a path's segment.
-std::string make_folder_page(std::string_view name, std::vector<folder_entry> entries);
+std::string render_directory_listing(std::string_view name, std::vector<directory_entry> entries);
 
 /// "1.5 MiB"; the unit is such that the number is below 1024, with three digits at least where it
 /// is not in bytes.

@@ -20,8 +20,8 @@ namespace httpd {
 ///
 /// Errors     Those of open(2).
 /// Lifetime   `name` stays valid until the await ends.
-kevring::task<kevring::result<std::vector<folder_entry>>> read_folder(kevring::ring& on,
-                                                                      kevring::fd_ref root,
-                                                                      const char* name);
+kevring::task<kevring::result<std::vector<directory_entry>>> read_directory(kevring::ring& loop,
+                                                                            kevring::fd_ref root,
+                                                                            const char* name);
 
 }  // namespace httpd

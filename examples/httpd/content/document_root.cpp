@@ -56,11 +56,11 @@ constexpr int open_flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
 constexpr std::uint64_t walk_below = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
 
 // Opens below the root. openat2(2) gives up when a rename crosses its walk; it is asked again.
-kevring::task<kevring::result<kevring::fd>> open_below(kevring::ring& on, kevring::fd_ref root,
+kevring::task<kevring::result<kevring::fd>> open_below(kevring::ring& loop, kevring::fd_ref root,
                                                        const char* path) {
     constexpr int attempt_count_max = 8;
     for (int attempt = 0;; ++attempt) {
-        kevring::open_operation open(on, root, path, open_flags, 0, walk_below);
+        kevring::open_operation open(loop, root, path, open_flags, 0, walk_below);
         auto opened = co_await open;
         if (opened || opened.error().value() != EAGAIN || attempt == attempt_count_max)
             co_return opened;
@@ -102,63 +102,63 @@ open_file describe(kevring::fd descriptor, const struct stat& status, std::strin
         file.byte_count, file.modified_ns, file.inode,
         age_ns < young_ns ? entity_tag::strength::weak : entity_tag::strength::strong);
     file.media_type = media_type;
-    file.lines = file_lines({.media_type = media_type,
-                             .coding = coding,
-                             .byte_count = file.byte_count,
-                             .modified_second = file.modified_second(),
-                             .entity_tag = tag.text(),
-                             .varies = varies});
+    file.lines = file_headers({.media_type = media_type,
+                               .coding = coding,
+                               .byte_count = file.byte_count,
+                               .modified_second = file.modified_second(),
+                               .entity_tag = tag.text(),
+                               .varies = varies});
     if (file.byte_count > small_body_bytes) file.memo = std::make_unique<kevring::file_memo>();
     return file;
 }
 
 }  // namespace
 
-site::site(const std::string& root, bool with_siblings, bool with_listing)
+document_root::document_root(const std::string& root, bool precompressed, bool listing)
     : root_(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
-      with_siblings_(with_siblings),
-      with_listing_(with_listing) {
+      precompressed_(precompressed),
+      listing_(listing) {
     if (!root_) throw std::system_error(errno, std::system_category(), "--root " + root);
     types_.load(read_all("/etc/mime.types"));
 }
 
-kevring::task<resource> site::find(kevring::ring& on, std::string_view path) const {
+kevring::task<resource> document_root::find(kevring::ring& loop, std::string_view path) const {
     std::string name(path.size() + 1, '\0');
-    const target_name target = read_target(path, name);
+    const target_name target = parse_target(path, name);
     if (!target) co_return resource(status_of(target.error));
-    const bool asks_folder = target.folder;
+    const bool wants_directory = target.directory;
     name.resize(target.name.size());
 
-    auto opened = co_await open_below(on, root_, name.c_str());
+    auto opened = co_await open_below(loop, root_, name.c_str());
     if (!opened) co_return resource(status_of(opened.error()));
     struct stat status{};
-    if (!kevring::file_status(on, *opened, status)) co_return resource(500);
+    if (!kevring::file_status(loop, *opened, status)) co_return resource(500);
     if (S_ISDIR(status.st_mode)) {
-        if (!asks_folder) {
+        if (!wants_directory) {
             // "//host/x" would lead to another host.
             while (path.starts_with("//")) path.remove_prefix(1);
             co_return resource(std::string(path) + '/');
         }
-        const std::size_t folder_bytes = name.size();
+        const std::size_t directory_bytes = name.size();
         name += '/';
         name += index_name;
-        opened = co_await open_below(on, root_, name.c_str());
+        opened = co_await open_below(loop, root_, name.c_str());
         if (!opened) {
             const bool missing = opened.error() == std::errc::no_such_file_or_directory;
             if (!missing) co_return resource(status_of(opened.error()));
-            if (!with_listing_) co_return resource(403);
-            name.resize(folder_bytes);
-            co_return co_await list(on, std::move(name));
+            if (!listing_) co_return resource(403);
+            name.resize(directory_bytes);
+            co_return co_await list(loop, std::move(name));
         }
-        if (!kevring::file_status(on, *opened, status)) co_return resource(500);
-    } else if (asks_folder) {
+        if (!kevring::file_status(loop, *opened, status)) co_return resource(500);
+    } else if (wants_directory) {
         co_return resource(404);  // a file's name with a slash behind it names nothing
     }
     if (!S_ISREG(status.st_mode)) co_return resource(403);
     auto file = std::make_shared<served_file>();
     file->plain.name = std::move(name);
-    if (with_siblings_) co_await find_siblings(on, *file);
-    const std::string_view media_type = types_.of(file->plain.name);
+    if (precompressed_) co_await find_siblings(loop, *file);
+    const std::string_view media_type = types_.find(file->plain.name);
     file->plain = describe(std::move(*opened), status, std::move(file->plain.name), media_type,
                            content_coding::identity, file->available != 0);
     for (const content_coding coding :
@@ -166,7 +166,7 @@ kevring::task<resource> site::find(kevring::ring& on, std::string_view path) con
         auto& sibling = file->compressed[static_cast<std::size_t>(coding)];
         if (!sibling) continue;
         // One that is older than the file was made of something else.
-        if (!kevring::file_status(on, sibling->descriptor, status) || !S_ISREG(status.st_mode) ||
+        if (!kevring::file_status(loop, sibling->descriptor, status) || !S_ISREG(status.st_mode) ||
             modified_ns(status) < file->plain.modified_ns) {
             file->available &= ~accepted_codings::bit(coding);
             sibling.reset();
@@ -178,50 +178,50 @@ kevring::task<resource> site::find(kevring::ring& on, std::string_view path) con
     co_return resource(std::move(file));
 }
 
-kevring::task<resource> site::list(kevring::ring& on, std::string name) const {
-    auto entries = co_await read_folder(on, root_, name.c_str());
+kevring::task<resource> document_root::list(kevring::ring& loop, std::string name) const {
+    auto entries = co_await read_directory(loop, root_, name.c_str());
     if (!entries) co_return resource(status_of(entries.error()));
     resource listed(200);
-    listed.page = make_folder_page(name, std::move(*entries));
+    listed.page = render_directory_listing(name, std::move(*entries));
     co_return listed;
 }
 
-kevring::task<void> site::find_siblings(kevring::ring& on, served_file& of) const {
+kevring::task<void> document_root::find_siblings(kevring::ring& loop, served_file& file) const {
     for (const content_coding coding :
          {content_coding::zstd, content_coding::br, content_coding::gzip}) {
-        std::string name = of.plain.name + std::string(suffix_of(coding));
-        auto opened = co_await open_below(on, root_, name.c_str());
+        std::string name = file.plain.name + std::string(suffix_of(coding));
+        auto opened = co_await open_below(loop, root_, name.c_str());
         if (!opened) continue;
         auto sibling = std::make_unique<open_file>();
         sibling->descriptor = std::move(*opened);
         sibling->name = std::move(name);
-        of.compressed[static_cast<std::size_t>(coding)] = std::move(sibling);
-        of.available |= accepted_codings::bit(coding);
+        file.compressed[static_cast<std::size_t>(coding)] = std::move(sibling);
+        file.available |= accepted_codings::bit(coding);
     }
 }
 
-bool site::is_current(const served_file& known) const noexcept {
+bool document_root::is_current(const served_file& known) const noexcept {
     if (!is_current(known.plain)) return false;
     for (const auto& sibling : known.compressed)
         if (sibling && !is_current(*sibling)) return false;
     return true;
 }
 
-bool site::is_current(const open_file& known) const noexcept {
+bool document_root::is_current(const open_file& known) const noexcept {
     struct stat status{};
     return ::fstatat(root_.number(), known.name.c_str(), &status, 0) == 0 &&
            describes(known, status);
 }
 
-bool site::reopen(kevring::ring& on, served_file& known) const noexcept {
-    bool opened = reopen(on.system(), known.plain);
+bool document_root::reopen(kevring::ring& loop, served_file& known) const noexcept {
+    bool opened = reopen(loop.system(), known.plain);
     for (auto& sibling : known.compressed)
-        if (sibling) opened = opened && reopen(on.system(), *sibling);
+        if (sibling) opened = opened && reopen(loop.system(), *sibling);
     if (!opened) known.close();
     return opened;
 }
 
-bool site::reopen(kevring::kernel& system, open_file& known) const noexcept {
+bool document_root::reopen(kevring::kernel& system, open_file& known) const noexcept {
     open_how how{};
     how.flags = open_flags | O_CLOEXEC;
     how.resolve = walk_below | RESOLVE_CACHED;

@@ -31,7 +31,7 @@ struct open_file {
     // each line of memory has to be fetched.
     kevring::fd descriptor;
     std::uint64_t byte_count = 0;
-    file_lines lines;
+    file_headers lines;
     std::int64_t modified_ns = 0;              // since 1970
     std::unique_ptr<kevring::file_memo> memo;  // for what is not sent from memory
     std::string name;                          // below the root
@@ -80,37 +80,37 @@ struct resource {
 
 /// Lifetime   Outlives every find().
 /// Thread     Any: it is constant.
-class site {
+class document_root {
 public:
     /// Errors     Throws std::system_error when `root` cannot be opened as a folder.
-    /// `with_siblings`: looks for FILE.zst, FILE.br and FILE.gz beside each file. `with_listing`:
+    /// `precompressed`: looks for FILE.zst, FILE.br and FILE.gz beside each file. `listing`:
     /// a folder without index.html has a page.
-    site(const std::string& root, bool with_siblings, bool with_listing);
+    document_root(const std::string& root, bool precompressed, bool listing);
 
     /// Opens what `path`, the path of a request, names. The kernel keeps the walk below the root,
     /// whatever links it meets (openat2(2), RESOLVE_BENEATH).
     ///
     /// Lifetime   `path` stays valid until the await ends.
-    kevring::task<resource> find(kevring::ring& on, std::string_view path) const;
+    kevring::task<resource> find(kevring::ring& loop, std::string_view path) const;
 
     /// True while the name of `known` still leads to the same file, unchanged.
     bool is_current(const served_file& known) const noexcept;
     /// Opens `known`, which was closed. False where its name leads to another file now, or where
     /// the kernel would have to read a folder for it: then find() is asked, which holds no loop up.
-    bool reopen(kevring::ring& on, served_file& known) const noexcept;
+    bool reopen(kevring::ring& loop, served_file& known) const noexcept;
 
     kevring::fd_ref root() const noexcept { return root_; }
 
 private:
-    kevring::task<resource> list(kevring::ring& on, std::string name) const;
-    kevring::task<void> find_siblings(kevring::ring& on, served_file& of) const;
+    kevring::task<resource> list(kevring::ring& loop, std::string name) const;
+    kevring::task<void> find_siblings(kevring::ring& loop, served_file& file) const;
     bool is_current(const open_file& known) const noexcept;
     bool reopen(kevring::kernel& system, open_file& known) const noexcept;
 
     kevring::fd root_;
     media_types types_;
-    bool with_siblings_;
-    bool with_listing_;
+    bool precompressed_;
+    bool listing_;
 };
 
 }  // namespace httpd

@@ -22,35 +22,35 @@ struct cached_file {
     // written through a map of it or by io_submit(2), of no mount, of no change that another
     // machine makes, and of none by a name that was given to the file elsewhere. One look in two
     // seconds costs nothing beside the requests that a file is worth caching for.
-    static constexpr std::time_t trusted_seconds = 2;
+    static constexpr std::time_t fresh_seconds = 2;
 
     std::shared_ptr<served_file> file;
-    std::time_t looked_at = 0;
-    std::time_t asked_at = 0;
+    std::time_t checked_at = 0;
+    std::time_t used_at = 0;
     // What a small file holds, where there is memory for it.
     std::unique_ptr<char[]> content = nullptr;
-    bool content_is_good = false;   // it was read after the last look
-    std::size_t content_place = 0;  // the cache's
+    bool content_valid = false;     // it was read after the last look
+    std::size_t content_index = 0;  // the cache's
     // The worker's: when it made a response of it last, and which one that was.
-    std::uint64_t made_at = 0;
-    std::size_t made_place = 0;
+    std::uint64_t shared_generation = 0;
+    std::size_t shared_index = 0;
 
     /// Whether it is known to be as it was, unless a change was heard of.
-    bool trusted(std::time_t now) const noexcept {
-        return file->watched && is_of_late(looked_at, now);
+    bool is_fresh(std::time_t now) const noexcept {
+        return file->watched && is_recent(checked_at, now);
     }
-    bool asked_of_late(std::time_t now) const noexcept { return is_of_late(asked_at, now); }
+    bool recently_used(std::time_t now) const noexcept { return is_recent(used_at, now); }
     /// It has been looked at. Bytes that were read before may be others by now, and nobody has said
     /// so.
-    void looked(std::time_t now) noexcept {
-        looked_at = now;
-        content_is_good = false;
+    void mark_checked(std::time_t now) noexcept {
+        checked_at = now;
+        content_valid = false;
     }
 
 private:
     // A clock that was set back means nothing.
-    static bool is_of_late(std::time_t then, std::time_t now) noexcept {
-        return now >= then && now - then < trusted_seconds;
+    static bool is_recent(std::time_t then, std::time_t now) noexcept {
+        return now >= then && now - then < fresh_seconds;
     }
 };
 
@@ -65,9 +65,9 @@ private:
 /// Thread     That of its loop.
 class file_cache {
 public:
-    static constexpr std::size_t known_for_each_open = 8;
+    static constexpr std::size_t known_per_open = 8;
     /// A file has more paths than anyone can keep ("/a", "//a", "/%61"); few of them are in use.
-    static constexpr std::size_t paths_of_each_file = 8;
+    static constexpr std::size_t paths_per_file = 8;
 
     /// `open_count_max` is at least 1. Of the contents of small files, `content_bytes_max` bytes
     /// are kept.
@@ -84,23 +84,23 @@ public:
     }
 
     /// Keeps a file that is open.
-    void put(std::string_view raw_path, cached_file file);
+    void insert(std::string_view raw_path, cached_file file);
     /// Before a closed file is opened: closes another if as many are open as may be.
-    void make_room() noexcept;
+    void evict_one() noexcept;
     /// The file at `raw_path`, which was closed, has been opened.
-    void opened(std::string_view raw_path) noexcept;
+    void mark_open(std::string_view raw_path) noexcept;
 
     /// Memory for the content of a small file of this cache, for as many bytes as it has. Where all
     /// is used, files that nobody has asked for in two seconds make room; null if none is found.
     ///
     /// Lifetime   The file's, in the cache.
-    char* content_room(cached_file& known, std::time_t now) noexcept;
+    char* allocate_content(cached_file& known, std::time_t now) noexcept;
 
-    void drop(std::string_view raw_path);
+    void erase(std::string_view raw_path);
     /// Drops what is served from the file `name`, or from a compressed sibling of that name.
-    void drop_named(std::string_view name);
+    void erase_named(std::string_view name);
     /// Drops what is served from below the folder `name`; "" is the root.
-    void drop_below(std::string_view name);
+    void erase_below(std::string_view name);
     void clear() noexcept;
 
     std::size_t size() const noexcept { return by_path_.size(); }
@@ -112,7 +112,7 @@ private:
         cached_file cached;
         std::string_view raw_path;  // its key
         bool is_open = true;
-        std::size_t place = 0;  // in open_ or closed_
+        std::size_t index = 0;  // in open_ or closed_
     };
     struct text_hash {
         using is_transparent = void;
@@ -123,15 +123,15 @@ private:
     };
     using entries = std::vector<entry*>;  // in no order; they never grow beyond their capacity
 
-    void enter(entry& one) noexcept;
-    void leave(entry& one) noexcept;
-    void drop(entry& one) noexcept;
-    void make_room_at(std::string_view name) noexcept;
-    void forget_content(cached_file& of) noexcept;
+    void link_entry(entry& one) noexcept;
+    void unlink_entry(entry& one) noexcept;
+    void erase(entry& one) noexcept;
+    void limit_paths(std::string_view name) noexcept;
+    void discard_content(cached_file& known) noexcept;
     static std::size_t content_bytes_of(const cached_file& known) noexcept;
-    entry& any_of(const entries& among) noexcept;
+    entry& random_entry(const entries& list) noexcept;
     std::uint64_t random() noexcept;
-    std::size_t known_count_max() const noexcept { return open_count_max_ * known_for_each_open; }
+    std::size_t known_count_max() const noexcept { return open_count_max_ * known_per_open; }
 
     std::size_t open_count_max_;
     std::size_t content_bytes_max_;
@@ -139,7 +139,7 @@ private:
     std::uint64_t random_state_ = 0x9e3779b97f4a7c15;
     entries open_;
     entries closed_;
-    std::vector<cached_file*> with_content_;
+    std::vector<cached_file*> content_holders_;
     std::unordered_map<std::string, entry, text_hash, std::equal_to<>> by_path_;
     // Keys are views into the entries' files.
     std::unordered_multimap<std::string_view, entry*> by_name_;

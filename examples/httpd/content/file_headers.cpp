@@ -6,7 +6,7 @@
 
 namespace httpd {
 
-file_lines::file_lines(const about& file) {
+file_headers::file_headers(const about& file) {
     text_.append("Content-Type: ").append(file.media_type).append("\r\n");
     if (file.coding != content_coding::identity)
         text_.append("Content-Encoding: ").append(name_of(file.coding)).append("\r\n");

@@ -10,7 +10,7 @@
 namespace httpd {
 
 /// Made once for each file. All are views into one text, so that a response reads little memory.
-class file_lines {
+class file_headers {
 public:
     struct about {
         std::string_view media_type;
@@ -21,8 +21,8 @@ public:
         bool varies = false;               // there are other codings of it
     };
 
-    file_lines() noexcept = default;
-    explicit file_lines(const about& file);
+    file_headers() noexcept = default;
+    explicit file_headers(const about& file);
 
     /// All lines of a 200.
     std::string_view whole() const noexcept { return text_; }

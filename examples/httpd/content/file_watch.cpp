@@ -35,65 +35,65 @@ file_watch::file_watch(kevring::fd_ref root)
     }
 }
 
-bool file_watch::cover(const open_file& file) {
+bool file_watch::watch(const open_file& file) {
     if (!queue_ || file.link_count != 1) return false;
     if (path_of(file.descriptor) != real_root_ + '/' + file.name) return false;
     for (std::size_t end = 0; end != std::string::npos; end = file.name.find('/', end + 1))
-        if (!watch_folder(file.name.substr(0, end))) return false;
+        if (!watch_directory(file.name.substr(0, end))) return false;
     return true;
 }
 
-bool file_watch::cover(const served_file& files) {
-    if (!cover(files.plain)) return false;
+bool file_watch::watch(const served_file& files) {
+    if (!watch(files.plain)) return false;
     for (const auto& sibling : files.compressed)
-        if (sibling && !cover(*sibling)) return false;
+        if (sibling && !watch(*sibling)) return false;
     return true;
 }
 
-bool file_watch::watch_folder(const std::string& folder) {
-    if (watches_.contains(folder)) return true;
+bool file_watch::watch_directory(const std::string& directory) {
+    if (watches_.contains(directory)) return true;
     if (watches_.size() >= watch_count_max) return false;
-    const kevring::inode request(root_path_ + '/' + folder, wanted_changes,
+    const kevring::inode request(root_path_ + '/' + directory, wanted_changes,
                                  kevring::inode_names::kept);
     const auto added = queue_->add(request);
     if (!added) return false;
-    folders_[added->id] = folder;
-    watches_[folder] = *added;
+    directories_[added->id] = directory;
+    watches_[directory] = *added;
     return true;
 }
 
-void file_watch::forget_below(std::string_view folder) {
+void file_watch::unwatch_below(std::string_view directory) {
     for (auto each = watches_.begin(); each != watches_.end();) {
         const std::string_view watched = each->first;
-        const bool below =
-            folder.empty() || (watched.starts_with(folder) &&
-                               (watched.size() == folder.size() || watched[folder.size()] == '/'));
+        const bool below = directory.empty() ||
+                           (watched.starts_with(directory) && (watched.size() == directory.size() ||
+                                                               watched[directory.size()] == '/'));
         if (!below) {
             ++each;
             continue;
         }
         queue_->remove(each->second);
-        folders_.erase(each->second.id);
+        directories_.erase(each->second.id);
         each = watches_.erase(each);
     }
 }
 
-void file_watch::take_changes(file_cache& cache) {
+void file_watch::apply_changes(file_cache& cache) {
     if (!queue_) return;
     try {
-        take_all_changes(cache);
+        apply_all_changes(cache);
     } catch (...) {
         cache.clear();  // what has been taken and not been dropped is heard of once only
-        forget();
+        unwatch_all();
         throw;
     }
 }
 
-void file_watch::take_all_changes(file_cache& cache) {
+void file_watch::apply_all_changes(file_cache& cache) {
     constexpr unsigned batch_max = 16;
     // A folder is ready once at most with what was there when this began. Who makes changes without
     // end is heard, but holds nobody up.
-    const std::size_t folder_count = folders_.size();
+    const std::size_t folder_count = directories_.size();
     for (std::size_t taken = 0; taken <= folder_count; taken += batch_max) {
         const auto ready = queue_->take(batch_max);
         for (const kevring::event& each : ready) take_changes_of(each, cache);
@@ -102,32 +102,32 @@ void file_watch::take_all_changes(file_cache& cache) {
 }
 
 void file_watch::take_changes_of(const kevring::event& what, file_cache& cache) {
-    const auto found = folders_.find(what.key().id);
-    if (found == folders_.end()) return;       // forgotten by an event of this batch
-    const std::string folder = found->second;  // a copy: the entry may go below
+    const auto found = directories_.find(what.key().id);
+    if (found == directories_.end()) return;      // forgotten by an event of this batch
+    const std::string directory = found->second;  // a copy: the entry may go below
     const auto changes = queue_->take_changes(what.key());
     if (what.failed() || !changes) {
-        cache.drop_below(folder);
-        forget_below(folder);
+        cache.erase_below(directory);
+        unwatch_below(directory);
         return;
     }
     for (const kevring::change& each : *changes) {
         if (any_of(each.kinds, kevring::change_kind::lost)) {
             // Something has changed, and nobody knows what: the folders below may be others.
             cache.clear();
-            forget_below(folder);
+            unwatch_below(directory);
             return;
         }
         if (each.name.empty()) {  // the folder itself: who may enter it
-            cache.drop_below(folder);
+            cache.erase_below(directory);
             continue;
         }
-        const std::string path = folder.empty() ? each.name : folder + '/' + each.name;
-        cache.drop_named(path);
+        const std::string path = directory.empty() ? each.name : directory + '/' + each.name;
+        cache.erase_named(path);
         // The folder's name, and those below it, may lead elsewhere from now on.
         if (any_of(each.kinds, kevring::change_kind::directory) || watches_.contains(path)) {
-            cache.drop_below(path);
-            forget_below(path);
+            cache.erase_below(path);
+            unwatch_below(path);
         }
     }
 }

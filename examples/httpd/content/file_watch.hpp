@@ -30,32 +30,33 @@ public:
     /// Watches every folder on the way to `file`. False: changes of it would not be heard of,
     /// because the way leads over links, the file has other names, or watches have run out. A
     /// change that was made before this call is not heard of either.
-    bool cover(const open_file& file);
+    bool watch(const open_file& file);
     /// The same for a file and all of its compressed siblings.
-    bool cover(const served_file& files);
+    bool watch(const served_file& files);
 
     /// Drops from `cache` what has changed since the last call; all of it where that fails.
-    void take_changes(file_cache& cache);
+    void apply_changes(file_cache& cache);
 
     /// Watches nothing any more: a folder's name may lead elsewhere, and nobody has said so.
-    void forget() { forget_below(""); }
+    void unwatch_all() { unwatch_below(""); }
 
-    std::size_t watch_count() const noexcept { return folders_.size(); }
+    std::size_t watch_count() const noexcept { return directories_.size(); }
 
 private:
     // Each costs the kernel about a kilobyte, and its user has a limit
     // (fs.inotify.max_user_watches).
     static constexpr std::size_t watch_count_max = 4096;
 
-    bool watch_folder(const std::string& folder);
-    void forget_below(std::string_view folder);
-    void take_all_changes(file_cache& cache);
+    bool watch_directory(const std::string& directory);
+    void unwatch_below(std::string_view directory);
+    void apply_all_changes(file_cache& cache);
     void take_changes_of(const kevring::event& what, file_cache& cache);
 
     std::string root_path_;  // by way of /proc, for calls that take no descriptor
     std::string real_root_;
     std::optional<kevring::event_queue> queue_;
-    std::unordered_map<std::uint64_t, std::string> folders_;  // by event_key::id; "" is the root
+    std::unordered_map<std::uint64_t, std::string>
+        directories_;  // by event_key::id; "" is the root
     std::unordered_map<std::string, kevring::event_key> watches_;
 };
 

@@ -7,8 +7,8 @@
 
 namespace httpd {
 
-descriptor_shares share_descriptors(unsigned long limit, unsigned worker_count,
-                                    const settings& wanted) noexcept {
+descriptor_budget divide_descriptors(unsigned long limit, unsigned worker_count,
+                                     const settings& wanted) noexcept {
     // Rings, listeners, signals, logs, /-/metrics.
     const unsigned long own = 24 + 8UL * worker_count;
     const unsigned long free = std::min<unsigned long>(limit > own ? limit - own : 0, INT_MAX);
@@ -23,17 +23,17 @@ descriptor_shares share_descriptors(unsigned long limit, unsigned worker_count,
         std::min(files_wanted, std::max(free / 4, std::min(beyond, (free - kept) / 2)));
     const unsigned long connections =
         std::min<unsigned long>(wanted.connection_count_max, free - files - kept);
-    descriptor_shares shares;
+    descriptor_budget shares;
     shares.connections = static_cast<unsigned>(std::max(1UL, connections));
     shares.cached_files =
         static_cast<unsigned>(std::max(1UL, files / each_entry / std::max(1U, worker_count)));
     // Those whom nobody has told find a reset; half of what is kept is enough for being told.
-    shares.clients_turned_away =
+    shares.clients_rejecting =
         static_cast<unsigned>(std::clamp(kept / 2 / std::max(1U, worker_count), 1UL, 64UL));
     return shares;
 }
 
-void fit_to_descriptors(settings& wanted, unsigned worker_count) noexcept {
+void apply_descriptor_limit(settings& wanted, unsigned worker_count) noexcept {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
     if (limit.rlim_cur != limit.rlim_max) {
@@ -41,10 +41,10 @@ void fit_to_descriptors(settings& wanted, unsigned worker_count) noexcept {
         raised.rlim_cur = limit.rlim_max;
         if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
     }
-    const descriptor_shares shares = share_descriptors(limit.rlim_cur, worker_count, wanted);
+    const descriptor_budget shares = divide_descriptors(limit.rlim_cur, worker_count, wanted);
     wanted.connection_count_max = shares.connections;
     wanted.open_file_count_max = shares.cached_files;
-    wanted.clients_turned_away_max = shares.clients_turned_away;
+    wanted.clients_rejecting_max = shares.clients_rejecting;
 }
 
 }  // namespace httpd

@@ -9,20 +9,20 @@
 namespace httpd {
 
 /// How many of each fit below a limit.
-struct descriptor_shares {
-    unsigned connections = 0;          // of all loops together
-    unsigned cached_files = 0;         // entries of each loop's cache
-    unsigned clients_turned_away = 0;  // at a time, by each loop
+struct descriptor_budget {
+    unsigned connections = 0;        // of all loops together
+    unsigned cached_files = 0;       // entries of each loop's cache
+    unsigned clients_rejecting = 0;  // at a time, by each loop
 };
 
 /// What of `wanted` fits when the process may have `limit` descriptors. What is not given away is
 /// for files that are not cached and for pipes.
-descriptor_shares share_descriptors(unsigned long limit, unsigned worker_count,
-                                    const settings& wanted) noexcept;
+descriptor_budget divide_descriptors(unsigned long limit, unsigned worker_count,
+                                     const settings& wanted) noexcept;
 
 /// Raises the process's limit to what it is allowed, and `wanted` to no more than what fits.
 ///
 /// Thread     Before there are others.
-void fit_to_descriptors(settings& wanted, unsigned worker_count) noexcept;
+void apply_descriptor_limit(settings& wanted, unsigned worker_count) noexcept;
 
 }  // namespace httpd

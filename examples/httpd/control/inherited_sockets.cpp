@@ -47,8 +47,8 @@ std::string read_name(std::string_view text) {
 
 }  // namespace
 
-inheritance take_inheritance() {
-    inheritance taken;
+inherited_sockets take_inherited_sockets() {
+    inherited_sockets taken;
     // A process that is spawned has a number only afterwards, so its predecessor gives its own.
     const bool succeeds = number_in(predecessor_variable) == ::getppid();
     if (succeeds || number_in("LISTEN_PID") == ::getpid()) {
@@ -78,7 +78,7 @@ inheritance take_inheritance() {
     return taken;
 }
 
-void tell_manager(const std::string& state) noexcept {
+void notify_service_manager(const std::string& state) noexcept {
     const char* const path = std::getenv("NOTIFY_SOCKET");
     sockaddr_un where{};
     const std::size_t bytes = path == nullptr ? 0 : std::strlen(path);
@@ -93,7 +93,7 @@ void tell_manager(const std::string& state) noexcept {
                                 reinterpret_cast<const sockaddr*>(&where), address_bytes));
 }
 
-void become(const std::string& user) {
+void drop_privileges(const std::string& user) {
     if (user.empty()) return;
     errno = 0;
     const passwd* const known = ::getpwnam(user.c_str());

@@ -16,7 +16,7 @@ struct inherited_socket {
 };
 
 /// What the process was started with.
-struct inheritance {
+struct inherited_sockets {
     std::vector<inherited_socket> sockets;
     kevring::fd ready;  // where a predecessor is told that this process serves; none: nobody waits
 };
@@ -26,16 +26,16 @@ struct inheritance {
 ///
 /// Errors     Throws std::runtime_error for a descriptor that is no listening socket.
 /// Thread     Before there are others.
-inheritance take_inheritance();
+inherited_sockets take_inherited_sockets();
 
 /// Tells the service manager, if there is one, how the process is doing (sd_notify(3)).
-void tell_manager(const std::string& state) noexcept;
+void notify_service_manager(const std::string& state) noexcept;
 
 /// Gives up root's rights for those of `user` and its groups, for good. Nothing where the process
 /// is that user already.
 ///
 /// Errors     Throws std::system_error or std::runtime_error; the process must end then.
 /// Thread     Before there are others.
-void become(const std::string& user);
+void drop_privileges(const std::string& user);
 
 }  // namespace httpd

@@ -17,44 +17,45 @@ namespace httpd {
 namespace {
 
 kevring::endpoint address_of(const kevring::fd& listening) {
-    kevring::endpoint where;
+    kevring::endpoint address;
     socklen_t bytes = kevring::endpoint::capacity();
-    if (::getsockname(listening.number(), where.address(), &bytes) != 0)
+    if (::getsockname(listening.number(), address.address(), &bytes) != 0)
         throw std::system_error(errno, std::system_category(), "getsockname");
-    where.set_address_bytes(bytes);
-    return where;
+    address.set_address_bytes(bytes);
+    return address;
 }
 
-kevring::fd again(const kevring::fd& listening) {
+kevring::fd duplicate(const kevring::fd& listening) {
     kevring::fd other(::fcntl(listening.number(), F_DUPFD_CLOEXEC, 0));
     if (!other) throw std::system_error(errno, std::system_category(), "fcntl");
     return other;
 }
 
-void remove_path(const doors::door& of) noexcept {
-    if (of.removes_path && !of.where.path().empty()) ::unlink(std::string(of.where.path()).c_str());
+void remove_path(const listeners::listen_address& address) noexcept {
+    if (address.removes_path && !address.address.path().empty())
+        ::unlink(std::string(address.address.path()).c_str());
 }
 
 }  // namespace
 
-doors::doors(std::string option, unsigned loop_count)
+listeners::listeners(std::string option, unsigned loop_count)
     : option_(std::move(option)), loop_count_(loop_count) {}
 
-doors::~doors() {
-    for (const door& each : open_) remove_path(each);
+listeners::~listeners() {
+    for (const listen_address& each : open_) remove_path(each);
 }
 
-doors::change::~change() {
-    for (const door& each : made_) remove_path(each);
+listeners::change::~change() {
+    for (const listen_address& each : made_) remove_path(each);
 }
 
 // Several sockets of one address share its connections out between them, so each of them must be
 // accepted from; a loop that has none of its own gets another, or accepts from one of theirs.
-void doors::adopt(const std::string& name, std::vector<kevring::fd> sockets, change& into) {
-    door& made = into.made_.emplace_back();
+void listeners::adopt(const std::string& name, std::vector<kevring::fd> sockets, change& prepared) {
+    listen_address& made = prepared.made_.emplace_back();
     made.number = next_number_++;
     made.name = name;
-    made.where = address_of(sockets.front());
+    made.address = address_of(sockets.front());
     const bool several = sockets.size() > 1;
     for (std::size_t i = 0; i < std::max(sockets.size(), loop_count_); ++i) {
         kevring::fd one;
@@ -64,22 +65,22 @@ void doors::adopt(const std::string& name, std::vector<kevring::fd> sockets, cha
         } else if (several) {
             kevring::listener_options options;
             options.reuse_port = true;
-            auto opened = kevring::open_listening_socket(made.where, options);
+            auto opened = kevring::open_listening_socket(made.address, options);
             if (opened) made.sockets.push_back(opened->number());
             if (opened) one = std::move(*opened);
         }
-        if (!one) one = again(into.opened[i % made.sockets.size()].back().socket);
-        into.opened[i % loop_count_].push_back({made.number, std::move(one)});
+        if (!one) one = duplicate(prepared.opened[i % made.sockets.size()].back().socket);
+        prepared.opened[i % loop_count_].push_back({made.number, std::move(one)});
     }
 }
 
-doors::change doors::prepare(const std::vector<std::string>& listed) {
+listeners::change listeners::prepare(const std::vector<std::string>& listed) {
     std::vector<inherited_socket> none;
     return prepare(listed, none);
 }
 
-doors::change doors::prepare(const std::vector<std::string>& listed,
-                             std::vector<inherited_socket>& inherited) {
+listeners::change listeners::prepare(const std::vector<std::string>& listed,
+                                     std::vector<inherited_socket>& inherited) {
     change prepared;
     prepared.opened.resize(loop_count_);
     const auto take = [&](const std::string& name) {
@@ -98,72 +99,72 @@ doors::change doors::prepare(const std::vector<std::string>& listed,
             one.push_back(std::move(each));
             adopt(std::string(), std::move(one), prepared);
         }
-    for (const door& each : open_)
+    for (const listen_address& each : open_)
         if (!each.name.empty() && std::ranges::find(listed, each.name) == listed.end())
             prepared.closed.push_back(each.number);
     for (const std::string& name : listed)
-        if (std::ranges::find(open_, name, &door::name) == open_.end() &&
-            std::ranges::find(prepared.made_, name, &door::name) == prepared.made_.end())
+        if (std::ranges::find(open_, name, &listen_address::name) == open_.end() &&
+            std::ranges::find(prepared.made_, name, &listen_address::name) == prepared.made_.end())
             bind(name, prepared);
     return prepared;
 }
 
-void doors::bind(const std::string& name, change& into) {
+void listeners::bind(const std::string& name, change& prepared) {
     const std::string what = option_ + ' ' + name;
-    door made;
+    listen_address made;
     made.number = next_number_++;
-    made.where = kevring::value_or_throw(kevring::endpoint::parse(name), what.c_str());
+    made.address = kevring::value_or_throw(kevring::endpoint::parse(name), what.c_str());
     // A socket for each loop, where the kernel can spread connections over them; a Unix address
     // has one, from which all loops accept.
-    const bool shared = made.where.family() == AF_UNIX;
+    const bool shared = made.address.family() == AF_UNIX;
     kevring::listener_options options;
     options.reuse_port = loop_count_ > 1 && !shared;
-    for (std::vector<opened_door>& of_loop : into.opened) {
-        const bool first = &of_loop == &into.opened.front();
+    for (std::vector<opened_listener>& loop_sockets : prepared.opened) {
+        const bool first = &loop_sockets == &prepared.opened.front();
         if (shared && !first) {
-            of_loop.push_back({made.number, again(into.opened.front().back().socket)});
+            loop_sockets.push_back({made.number, duplicate(prepared.opened.front().back().socket)});
             continue;
         }
-        of_loop.push_back(
-            {made.number, kevring::value_or_throw(
-                              kevring::open_listening_socket(made.where, options), what.c_str())});
-        made.sockets.push_back(of_loop.back().socket.number());
+        loop_sockets.push_back({made.number, kevring::value_or_throw(kevring::open_listening_socket(
+                                                                         made.address, options),
+                                                                     what.c_str())});
+        made.sockets.push_back(loop_sockets.back().socket.number());
         if (!first) {
-            into.made_.back().sockets = made.sockets;
+            prepared.made_.back().sockets = made.sockets;
             continue;
         }
         made.name = name;
         made.removes_path = true;
-        made.where = address_of(of_loop.back().socket);  // the port that port 0 became
-        into.made_.push_back(made);
+        made.address = address_of(loop_sockets.back().socket);  // the port that port 0 became
+        prepared.made_.push_back(made);
     }
 }
 
-void doors::commit(change& prepared) {
+void listeners::commit(change& prepared) {
     for (const unsigned number : prepared.closed) {
-        const auto found = std::ranges::find(open_, number, &door::number);
+        const auto found = std::ranges::find(open_, number, &listen_address::number);
         remove_path(*found);
         open_.erase(found);
     }
-    for (door& each : prepared.made_) open_.push_back(std::move(each));
+    for (listen_address& each : prepared.made_) open_.push_back(std::move(each));
     prepared.made_.clear();
 }
 
 // The path of a socket of systemd, which has no name here, is never this process's.
-void doors::own_paths(bool owns) noexcept {
-    for (door& each : open_) each.removes_path = owns && !each.name.empty();
+void listeners::set_path_ownership(bool owns) noexcept {
+    for (listen_address& each : open_) each.removes_path = owns && !each.name.empty();
 }
 
-void doors::hand_over(std::vector<heirloom>& to) const {
-    for (const door& each : open_) {
+void listeners::append_inherited(std::vector<handed_socket>& target) const {
+    for (const listen_address& each : open_) {
         const std::string name = each.name.empty() ? std::string() : option_ + ' ' + each.name;
         for (const int socket : each.sockets) {
             // A loop that could accept no longer has closed its own.
-            kevring::endpoint where;
+            kevring::endpoint address;
             socklen_t bytes = kevring::endpoint::capacity();
-            if (::getsockname(socket, where.address(), &bytes) != 0) continue;
-            where.set_address_bytes(bytes);
-            if (where == each.where) to.push_back({kevring::fd_ref(socket), name});
+            if (::getsockname(socket, address.address(), &bytes) != 0) continue;
+            address.set_address_bytes(bytes);
+            if (address == each.address) target.push_back({kevring::fd_ref(socket), name});
         }
     }
 }

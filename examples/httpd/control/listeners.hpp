@@ -17,12 +17,12 @@ namespace httpd {
 /// loops, so that a port in use is said at once and with its name.
 ///
 /// Thread     One at a time.
-class doors {
+class listeners {
 public:
-    struct door {
+    struct listen_address {
         unsigned number = 0;
         std::string name;  // as in the settings; empty for a socket that was inherited
-        kevring::endpoint where;
+        kevring::endpoint address;
         std::vector<int> sockets;  // one of each; open as long as the loops listen here
         bool removes_path = false;
     };
@@ -35,20 +35,20 @@ public:
         change& operator=(change&&) = delete;
         ~change();
 
-        std::vector<std::vector<opened_door>> opened;  // by loop
+        std::vector<std::vector<opened_listener>> opened;  // by loop
         std::vector<unsigned> closed;
-        const std::vector<door>& made() const noexcept { return made_; }
+        const std::vector<listen_address>& made() const noexcept { return made_; }
 
     private:
-        friend class doors;
-        std::vector<door> made_;
+        friend class listeners;
+        std::vector<listen_address> made_;
     };
 
     /// `option` is the one that names the addresses, for what is said of them.
-    doors(std::string option, unsigned loop_count);
-    doors(const doors&) = delete;
-    doors& operator=(const doors&) = delete;
-    ~doors();
+    listeners(std::string option, unsigned loop_count);
+    listeners(const listeners&) = delete;
+    listeners& operator=(const listeners&) = delete;
+    ~listeners();
 
     /// Opens what is listed and not open yet, and says what is open and not listed any more. Those
     /// of `inherited` that a predecessor listened at by a listed name are gone on with; those of
@@ -62,19 +62,19 @@ public:
     void commit(change& prepared);
 
     /// Adds what a successor needs to go on here.
-    void hand_over(std::vector<heirloom>& to) const;
+    void append_inherited(std::vector<handed_socket>& target) const;
     /// Whether the paths of Unix sockets are this process's to remove. Those that it has bound are,
     /// until a successor serves; those that it has from a predecessor are once it serves itself.
-    void own_paths(bool owns) noexcept;
+    void set_path_ownership(bool owns) noexcept;
 
 private:
-    void adopt(const std::string& name, std::vector<kevring::fd> sockets, change& into);
-    void bind(const std::string& name, change& into);
+    void adopt(const std::string& name, std::vector<kevring::fd> sockets, change& prepared);
+    void bind(const std::string& name, change& prepared);
 
     const std::string option_;
     const std::size_t loop_count_;
     unsigned next_number_ = 0;
-    std::vector<door> open_;
+    std::vector<listen_address> open_;
 };
 
 }  // namespace httpd

@@ -29,7 +29,7 @@ struct [[gnu::packed]] path_beneath_attributes {
 constexpr unsigned create_ruleset_version = 1U << 0;
 constexpr int rule_path_beneath = 1;
 constexpr std::uint64_t read_file = 1U << 2;
-constexpr std::uint64_t read_folder = 1U << 3;
+constexpr std::uint64_t read_directory = 1U << 3;
 constexpr std::uint64_t bind_and_connect_tcp = 3;
 
 // All that a version knows of files. What a version does not know stays allowed.
@@ -43,7 +43,7 @@ std::uint64_t known_access(int version) noexcept {
 
 [[noreturn]] void fail(const char* call) {
     throw std::system_error(errno, std::system_category(),
-                            std::string("--confine: ") + call + " (--confine off does without)");
+                            std::string("--sandbox: ") + call + " (--sandbox off does without)");
 }
 
 }  // namespace
@@ -53,26 +53,26 @@ int landlock_version() noexcept {
     return version < 0 ? 0 : static_cast<int>(version);
 }
 
-bool is_confined(confinement wanted) {
-    if (wanted == confinement::off) return false;
+bool sandbox_enabled(sandbox_mode wanted) {
+    if (wanted == sandbox_mode::disabled) return false;
     const int version = landlock_version();
     if (version > 0) return true;
-    if (wanted == confinement::on)
+    if (wanted == sandbox_mode::enabled)
         throw std::runtime_error(
-            "--confine on: this kernel has no Landlock; it wants CONFIG_SECURITY_LANDLOCK, and "
+            "--sandbox on: this kernel has no Landlock; it wants CONFIG_SECURITY_LANDLOCK, and "
             "landlock in the list of the boot option lsm=");
     std::fprintf(stderr, "httpd: not confined to the root: this kernel has no Landlock\n");
     return false;
 }
 
-void confine_thread_to(kevring::fd_ref root) {
+void restrict_thread(kevring::fd_ref root) {
     const int version = landlock_version();
     const ruleset_attributes wanted{known_access(version), bind_and_connect_tcp};
     const std::size_t wanted_bytes = version >= 4 ? sizeof wanted : sizeof(std::uint64_t);
     const kevring::fd rules(
         static_cast<int>(::syscall(SYS_landlock_create_ruleset, &wanted, wanted_bytes, 0)));
     if (!rules) fail("landlock_create_ruleset");
-    const path_beneath_attributes below_root{read_file | read_folder, root.number()};
+    const path_beneath_attributes below_root{read_file | read_directory, root.number()};
     if (::syscall(SYS_landlock_add_rule, rules.number(), rule_path_beneath, &below_root, 0) != 0)
         fail("landlock_add_rule");
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("PR_SET_NO_NEW_PRIVS");
@@ -80,7 +80,7 @@ void confine_thread_to(kevring::fd_ref root) {
         fail("landlock_restrict_self");
 }
 
-bool lies_within(kevring::fd_ref root, kevring::fd_ref folder) noexcept {
+bool is_within(kevring::fd_ref root, kevring::fd_ref folder) noexcept {
     struct stat wanted{};
     struct stat here{};
     if (::fstat(root.number(), &wanted) != 0 || ::fstat(folder.number(), &here) != 0) return false;

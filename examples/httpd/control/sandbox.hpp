@@ -18,14 +18,14 @@ int landlock_version() noexcept;
 /// Whether the loops are to be confined; says so where the kernel cannot do what would be good.
 ///
 /// Errors     Throws std::runtime_error for `on` where the kernel has no Landlock.
-bool is_confined(confinement wanted);
+bool sandbox_enabled(sandbox_mode wanted);
 
 /// Confines the calling thread, and what it starts, for good.
 ///
 /// Errors     Throws std::system_error.
-void confine_thread_to(kevring::fd_ref root);
+void restrict_thread(kevring::fd_ref root);
 
 /// True if `folder` is `root` or lies below it.
-bool lies_within(kevring::fd_ref root, kevring::fd_ref folder) noexcept;
+bool is_within(kevring::fd_ref root, kevring::fd_ref folder) noexcept;
 
 }  // namespace httpd

@@ -31,7 +31,7 @@ std::string written_name(std::string_view name) {
     return text;
 }
 
-std::vector<std::string> environment_for(const std::vector<heirloom>& heirlooms) {
+std::vector<std::string> environment_for(const std::vector<handed_socket>& handed_sockets) {
     std::vector<std::string> all;
     for (char** each = environ; *each != nullptr; ++each) {
         const std::string_view one(*each);
@@ -39,9 +39,9 @@ std::vector<std::string> environment_for(const std::vector<heirloom>& heirlooms)
             all.emplace_back(one);
     }
     std::string names;
-    for (const heirloom& each : heirlooms) names += written_name(each.name) + ':';
+    for (const handed_socket& each : handed_sockets) names += written_name(each.name) + ':';
     all.push_back("LISTEN_FDNAMES=" + names + ready_name);
-    all.push_back("LISTEN_FDS=" + std::to_string(heirlooms.size() + 1));
+    all.push_back("LISTEN_FDS=" + std::to_string(handed_sockets.size() + 1));
     all.emplace_back(predecessor_variable).append("=").append(std::to_string(::getpid()));
     return all;
 }
@@ -65,18 +65,18 @@ public:
 
 }  // namespace
 
-successor::successor(const std::string& program, char* const argv[],
-                     const std::vector<heirloom>& heirlooms) {
+upgrade_process::upgrade_process(const std::string& program, char* const argv[],
+                                 const std::vector<handed_socket>& handed_sockets) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) check(errno, "pipe");
-    tidings_ = kevring::fd(ends[0]);
+    ready_fd_ = kevring::fd(ends[0]);
     const kevring::fd ready(ends[1]);
 
     // Each is moved out of the way first, since one could stand where another is to come.
-    const int count = static_cast<int>(heirlooms.size()) + 1;
+    const int count = static_cast<int>(handed_sockets.size()) + 1;
     std::vector<kevring::fd> moved;
     spawn_plan plan;
-    const auto hand_over = [&](int number) {
+    const auto append_inherited = [&](int number) {
         kevring::fd away(::fcntl(number, F_DUPFD_CLOEXEC, first_inherited + count));
         if (!away) check(errno, "fcntl");
         const int target = first_inherited + static_cast<int>(moved.size());
@@ -84,8 +84,8 @@ successor::successor(const std::string& program, char* const argv[],
               "posix_spawn");
         moved.push_back(std::move(away));
     };
-    for (const heirloom& each : heirlooms) hand_over(each.socket.number());
-    hand_over(ready.number());
+    for (const handed_socket& each : handed_sockets) append_inherited(each.socket.number());
+    append_inherited(ready.number());
 
     // Signals are blocked here, for the queue, and SIGPIPE is ignored; it begins as any program.
     sigset_t none;
@@ -98,7 +98,7 @@ successor::successor(const std::string& program, char* const argv[],
                                      POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF),
           "posix_spawn");
 
-    std::vector<std::string> texts = environment_for(heirlooms);
+    std::vector<std::string> texts = environment_for(handed_sockets);
     std::vector<char*> variables;
     for (std::string& each : texts) variables.push_back(each.data());
     variables.push_back(nullptr);
@@ -107,12 +107,12 @@ successor::successor(const std::string& program, char* const argv[],
           program);
 }
 
-bool successor::serves() const noexcept {
+bool upgrade_process::serves() const noexcept {
     char said = 0;
-    return ::read(tidings_.number(), &said, 1) == 1;
+    return ::read(ready_fd_.number(), &said, 1) == 1;
 }
 
-std::string successor::end() const {
+std::string upgrade_process::end() const {
     ::kill(process_, SIGKILL);  // nothing, where it has ended
     int status = 0;
     pid_t ended = 0;

@@ -20,25 +20,25 @@ inline constexpr const char* predecessor_variable = "HTTPD_PREDECESSOR";
 inline constexpr const char* ready_name = "ready";
 
 /// What the successor is to have.
-struct heirloom {
+struct handed_socket {
     kevring::fd_ref socket;
     std::string name;
 };
 
 /// Thread     One at a time.
-class successor {
+class upgrade_process {
 public:
     /// Starts the program in the file `program` with the arguments `argv`.
     ///
     /// Errors     Throws std::system_error where it cannot be started.
-    successor(const std::string& program, char* const argv[],
-              const std::vector<heirloom>& heirlooms);
-    successor(const successor&) = delete;
-    successor& operator=(const successor&) = delete;
-    ~successor() = default;
+    upgrade_process(const std::string& program, char* const argv[],
+                    const std::vector<handed_socket>& handed_sockets);
+    upgrade_process(const upgrade_process&) = delete;
+    upgrade_process& operator=(const upgrade_process&) = delete;
+    ~upgrade_process() = default;
 
     /// Readable once it serves, or has ended.
-    kevring::fd_ref tidings() const noexcept { return tidings_; }
+    kevring::fd_ref ready_fd() const noexcept { return ready_fd_; }
     /// Whether it has said that it serves.
     bool serves() const noexcept;
     pid_t process() const noexcept { return process_; }
@@ -46,7 +46,7 @@ public:
     std::string end() const;
 
 private:
-    kevring::fd tidings_;
+    kevring::fd ready_fd_;
     pid_t process_ = -1;
 };
 

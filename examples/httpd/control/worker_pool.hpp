@@ -20,86 +20,87 @@
 namespace httpd {
 
 /// Outlives the loops, and with it what is on its way to them.
-class crew final : public report_source {
+class worker_pool final : public report_source {
 public:
     // Notes that tell that the last loop has begun to serve, or has left.
-    static constexpr kevring::note all_serve{1};
-    static constexpr kevring::note all_have_left{2};
+    static constexpr kevring::note all_serving{1};
+    static constexpr kevring::note all_stopped{2};
 
     /// `events` is told what the loops have to say; it is the control loop's.
     ///
     /// Lifetime   `events` outlives this.
-    crew(unsigned loop_count, kevring::event_queue& events);
+    worker_pool(unsigned loop_count, kevring::event_queue& events);
 
     // Called on the control loop, or before there are others.
 
     /// What the loops are to do from now on; those that have not begun begin with it. `opened` has
     /// a list for each loop.
-    void change(const std::shared_ptr<const configuration>& with,
-                std::vector<std::vector<opened_door>> opened, const std::vector<unsigned>& closed);
-    void retire() noexcept { ask_all(&member::retire); }
-    void drain() noexcept { ask_all(&member::drain); }
+    void change(const std::shared_ptr<const configuration>& next,
+                std::vector<std::vector<opened_listener>> opened,
+                const std::vector<unsigned>& closed);
+    void retire() noexcept { post_to_all(&worker_slot::retire); }
+    void drain() noexcept { post_to_all(&worker_slot::drain); }
     kevring::task<void> refresh() override;
     const report_slot& slot(std::size_t index) const noexcept override {
-        return members_[index].last;
+        return slots_[index].last;
     }
-    std::size_t slot_count() const noexcept override { return members_.size(); }
+    std::size_t slot_count() const noexcept override { return slots_.size(); }
 
     // Called on the loop with that index.
 
-    worker_change first_change(unsigned index);
-    report_slot& slot(unsigned index) noexcept { return members_[index].last; }
-    void join(unsigned index, worker& who);
+    worker_change initial_change(unsigned index);
+    report_slot& slot(unsigned index) noexcept { return slots_[index].last; }
+    void join(unsigned index, worker& serving_worker);
     void leave(unsigned index) noexcept;
 
 private:
-    struct member;
+    struct worker_slot;
 
     /// Something that other threads ask of a loop, any number of times; asked again before it has
     /// been done, it is done once.
     class request : private kevring::work {
     public:
-        using function = void (*)(member&);
-        request(member& to, function what) noexcept : work(arrived), to_(to), what_(what) {}
+        using function = void (*)(worker_slot&);
+        request(worker_slot& to, function what) noexcept : work(run_posted), to_(to), what_(what) {}
 
-        void send(kevring::ring& on) noexcept {
+        void send(kevring::ring& loop) noexcept {
             // acq_rel: pairs with the same in arrived(); the item is in one mailbox at most.
-            if (!pending_.exchange(true, std::memory_order_acq_rel)) on.post(*this);
+            if (!pending_.exchange(true, std::memory_order_acq_rel)) loop.post(*this);
         }
 
     private:
-        static void arrived(work& item) noexcept;
+        static void run_posted(work& item) noexcept;
 
-        member& to_;
+        worker_slot& to_;
         const function what_;
         std::atomic<bool> pending_{false};
     };
 
-    struct member {
-        explicit member(crew& in) noexcept : in(in) {}
+    struct worker_slot {
+        explicit worker_slot(worker_pool& pool) noexcept : pool(pool) {}
         // Constant after construction.
-        crew& in;
+        worker_pool& pool;
         // Written on its loop.
-        worker* who = nullptr;  // null before join() and after leave()
+        worker* serving_worker = nullptr;  // null before join() and after leave()
         // Sent from the control loop.
-        request drain{*this, [](member& to) { to.who->drain(); }};
-        request retire{*this, [](member& to) { to.who->retire(); }};
-        request report{*this, [](member& to) { to.who->report(); }};
-        request change{*this, [](member& to) { to.in.take_changes(to); }};
+        request drain{*this, [](worker_slot& to) { to.serving_worker->drain(); }};
+        request retire{*this, [](worker_slot& to) { to.serving_worker->retire(); }};
+        request report{*this, [](worker_slot& to) { to.serving_worker->report(); }};
+        request change{*this, [](worker_slot& to) { to.pool.apply_changes(to); }};
         // Read and written on any thread.
         report_slot last;
         // Guarded by mutex_.
-        kevring::ring* on = nullptr;         // where `who` is
+        kevring::ring* loop = nullptr;       // where `who` is
         std::vector<worker_change> changes;  // that it has not taken yet
     };
 
-    void ask_all(request member::* what) noexcept;
-    void take_changes(member& to);
+    void post_to_all(request worker_slot::* what) noexcept;
+    void apply_changes(worker_slot& to);
     bool all_have_reported(const std::vector<std::uint64_t>& after) noexcept;
 
     kevring::event_queue& events_;
     kevring::event_queue reports_;
-    std::deque<member> members_;
+    std::deque<worker_slot> slots_;
     // Guarded by mutex_: what follows, and some of each member.
     std::mutex mutex_;
     std::size_t joined_count_ = 0;

@@ -60,7 +60,7 @@ entity_tag::entity_tag(std::uint64_t file_bytes, std::int64_t modified_ns, std::
     size_ = static_cast<std::uint8_t>(at - text_.data());
 }
 
-bool asks_for_other_than_whole(const request_head& head) noexcept {
+bool has_condition_or_range(const request_head& head) noexcept {
     constexpr std::array fields{known_field::if_match, known_field::if_none_match,
                                 known_field::if_modified_since, known_field::if_unmodified_since,
                                 known_field::range};
@@ -102,7 +102,7 @@ condition_outcome evaluate(const condition_fields& fields, const validators& fil
     if (fields.if_match) {
         if (!lists(*fields.if_match, file.entity_tag, match_strongly)) return precondition_failed;
     } else if (fields.if_unmodified_since) {
-        const auto since = read_http_date(*fields.if_unmodified_since, now_second);
+        const auto since = parse_http_date(*fields.if_unmodified_since, now_second);
         if (since && file.modified_second > *since) return precondition_failed;
     }
     if (fields.if_none_match) {
@@ -110,14 +110,14 @@ condition_outcome evaluate(const condition_fields& fields, const validators& fil
             return get_or_head ? not_modified : precondition_failed;
         }
     } else if (fields.if_modified_since && get_or_head) {
-        const auto since = read_http_date(*fields.if_modified_since, now_second);
+        const auto since = parse_http_date(*fields.if_modified_since, now_second);
         if (since && file.modified_second <= *since) return not_modified;
     }
     return proceed;
 }
 
-bool if_range_holds(const request_head& head, const validators& file,
-                    std::int64_t now_second) noexcept {
+bool if_range_matches(const request_head& head, const validators& file,
+                      std::int64_t now_second) noexcept {
     if (!head.has(known_field::if_range)) return true;
     const auto value = head.single(known_field::if_range);
     if (!value) return false;
@@ -125,7 +125,7 @@ bool if_range_holds(const request_head& head, const validators& file,
     if (const auto tag = take_tag(rest)) {
         return rest.empty() && match_strongly(*tag, file.entity_tag);
     }
-    const auto date = read_http_date(*value, now_second);
+    const auto date = parse_http_date(*value, now_second);
     // RFC 9110 8.8.2.2: a change within the second of the response may not show in the date.
     return date && *date == file.modified_second && file.modified_second < now_second;
 }

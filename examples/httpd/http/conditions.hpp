@@ -67,12 +67,12 @@ condition_outcome evaluate(const condition_fields& fields, const validators& fil
 
 /// Whether Range is to be heeded: If-Range is absent, or names the file as it is. Only a strong tag
 /// does, or the very date of its last change when that is over by a second.
-bool if_range_holds(const request_head& head, const validators& file,
-                    std::int64_t now_second) noexcept;
+bool if_range_matches(const request_head& head, const validators& file,
+                      std::int64_t now_second) noexcept;
 
 /// Whether a condition or a range is there, so that the answer to GET may be another than the whole
 /// file.
-bool asks_for_other_than_whole(const request_head& head) noexcept;
+bool has_condition_or_range(const request_head& head) noexcept;
 
 /// RFC 9110 8.8.3.2. Both are entity tags.
 bool match_strongly(std::string_view one, std::string_view other) noexcept;

@@ -113,8 +113,8 @@ void write_http_date(std::int64_t unix_seconds, std::span<char, http_date_bytes>
     put_two_digits(&out[23], static_cast<unsigned>(time.seconds().count()));
 }
 
-std::optional<std::int64_t> read_http_date(std::string_view text,
-                                           std::int64_t now_unix_seconds) noexcept {
+std::optional<std::int64_t> parse_http_date(std::string_view text,
+                                            std::int64_t now_unix_seconds) noexcept {
     // The names that begin like one another are told apart by what follows them.
     const auto weekday_name = std::find_if(day_names.begin(), day_names.end(), [&](auto name) {
         return text.starts_with(name.substr(0, 3));

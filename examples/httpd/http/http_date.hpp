@@ -23,8 +23,8 @@ void write_http_date(std::int64_t unix_seconds, std::span<char, http_date_bytes>
 /// name of the weekday is not checked against the date.
 ///
 /// `now_unix_seconds` settles the century of an RFC 850 date: none is more than 50 years ahead.
-std::optional<std::int64_t> read_http_date(std::string_view text,
-                                           std::int64_t now_unix_seconds) noexcept;
+std::optional<std::int64_t> parse_http_date(std::string_view text,
+                                            std::int64_t now_unix_seconds) noexcept;
 
 /// The text of a date, written anew only when the second has changed.
 class http_date_cache {

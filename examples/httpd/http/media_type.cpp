@@ -183,7 +183,7 @@ std::size_t media_types::load(std::string_view mime_types) {
     return count;
 }
 
-std::string_view media_types::of(std::string_view name) const {
+std::string_view media_types::find(std::string_view name) const {
     const lower_extension extension(extension_of(name));
     const auto known = by_extension_.find(extension.text());
     if (known != by_extension_.end()) return known->second;

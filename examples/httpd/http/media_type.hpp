@@ -31,7 +31,7 @@ public:
     std::size_t load(std::string_view mime_types);
 
     /// Lifetime   That of this object; of the program for a built-in one.
-    std::string_view of(std::string_view name) const;
+    std::string_view find(std::string_view name) const;
 
 private:
     struct hash : std::hash<std::string_view> {

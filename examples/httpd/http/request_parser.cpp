@@ -11,49 +11,49 @@
 namespace httpd {
 namespace {
 
-struct refusal_row {
-    refusal why;
+struct parse_error_row {
+    parse_error error;
     std::uint16_t status;
     std::string_view text;
 };
 
-constexpr std::array refusal_table{
-    refusal_row{refusal::none, 200, "nothing"},
-    refusal_row{refusal::control_character, 400, "control character"},
-    refusal_row{refusal::bare_line_feed, 400, "line feed without carriage return"},
-    refusal_row{refusal::bare_carriage_return, 400, "carriage return without line feed"},
-    refusal_row{refusal::bad_request_line, 400, "malformed request line"},
-    refusal_row{refusal::bad_method, 400, "malformed method"},
-    refusal_row{refusal::bad_target, 400, "malformed target"},
-    refusal_row{refusal::bad_version, 400, "malformed version"},
-    refusal_row{refusal::version_not_supported, 505, "version is not 1.x"},
-    refusal_row{refusal::request_line_too_long, 414, "request line too long"},
-    refusal_row{refusal::folded_line, 400, "folded field line"},
-    refusal_row{refusal::bad_field_line, 400, "malformed field line"},
-    refusal_row{refusal::fields_too_large, 431, "field lines too large"},
-    refusal_row{refusal::too_many_fields, 431, "too many field lines"},
-    refusal_row{refusal::host_missing, 400, "no Host"},
-    refusal_row{refusal::host_repeated, 400, "more than one Host"},
-    refusal_row{refusal::host_invalid, 400, "malformed Host"},
-    refusal_row{refusal::length_invalid, 400, "malformed Content-Length"},
-    refusal_row{refusal::length_repeated, 400, "more than one Content-Length"},
-    refusal_row{refusal::length_and_coding, 400, "Content-Length and Transfer-Encoding"},
-    refusal_row{refusal::coding_in_version_1_0, 400, "Transfer-Encoding in HTTP/1.0"},
-    refusal_row{refusal::coding_invalid, 400, "malformed Transfer-Encoding"},
-    refusal_row{refusal::coding_not_chunked, 400, "last transfer coding is not chunked"},
-    refusal_row{refusal::coding_unknown, 501, "transfer coding not implemented"},
+constexpr std::array parse_error_table{
+    parse_error_row{parse_error::none, 200, "nothing"},
+    parse_error_row{parse_error::control_character, 400, "control character"},
+    parse_error_row{parse_error::bare_line_feed, 400, "line feed without carriage return"},
+    parse_error_row{parse_error::bare_carriage_return, 400, "carriage return without line feed"},
+    parse_error_row{parse_error::bad_request_line, 400, "malformed request line"},
+    parse_error_row{parse_error::bad_method, 400, "malformed method"},
+    parse_error_row{parse_error::bad_target, 400, "malformed target"},
+    parse_error_row{parse_error::bad_version, 400, "malformed version"},
+    parse_error_row{parse_error::version_not_supported, 505, "version is not 1.x"},
+    parse_error_row{parse_error::request_line_too_long, 414, "request line too long"},
+    parse_error_row{parse_error::folded_line, 400, "folded field line"},
+    parse_error_row{parse_error::bad_field_line, 400, "malformed field line"},
+    parse_error_row{parse_error::fields_too_large, 431, "field lines too large"},
+    parse_error_row{parse_error::too_many_fields, 431, "too many field lines"},
+    parse_error_row{parse_error::host_missing, 400, "no Host"},
+    parse_error_row{parse_error::host_repeated, 400, "more than one Host"},
+    parse_error_row{parse_error::host_invalid, 400, "malformed Host"},
+    parse_error_row{parse_error::length_invalid, 400, "malformed Content-Length"},
+    parse_error_row{parse_error::length_repeated, 400, "more than one Content-Length"},
+    parse_error_row{parse_error::length_and_coding, 400, "Content-Length and Transfer-Encoding"},
+    parse_error_row{parse_error::coding_in_version_1_0, 400, "Transfer-Encoding in HTTP/1.0"},
+    parse_error_row{parse_error::coding_invalid, 400, "malformed Transfer-Encoding"},
+    parse_error_row{parse_error::coding_not_chunked, 400, "last transfer coding is not chunked"},
+    parse_error_row{parse_error::coding_unknown, 501, "transfer coding not implemented"},
 };
 
 constexpr bool rows_follow_the_enum() {
-    for (std::size_t index = 0; index < refusal_table.size(); ++index) {
-        if (refusal_table[index].why != static_cast<refusal>(index)) return false;
+    for (std::size_t index = 0; index < parse_error_table.size(); ++index) {
+        if (parse_error_table[index].error != static_cast<parse_error>(index)) return false;
     }
     return true;
 }
 static_assert(rows_follow_the_enum());
 
-const refusal_row& row_of(refusal why) noexcept {
-    return refusal_table[static_cast<std::size_t>(why)];
+const parse_error_row& row_of(parse_error error) noexcept {
+    return parse_error_table[static_cast<std::size_t>(error)];
 }
 
 // Lines end with CR, which is in no class of characters: a look for the first byte that is not in a
@@ -116,8 +116,8 @@ std::string_view take_member(std::string_view& list) noexcept {
 
 }  // namespace
 
-std::uint16_t status_of(refusal why) noexcept { return row_of(why).status; }
-std::string_view text_of(refusal why) noexcept { return row_of(why).text; }
+std::uint16_t status_of(parse_error error) noexcept { return row_of(error).status; }
+std::string_view text_of(parse_error error) noexcept { return row_of(error).text; }
 
 // Hot path: no allocation, and one look at each byte until its line is whole. Flattened: with its
 // parts called, not built in, it takes a sixth more instructions.
@@ -132,22 +132,23 @@ std::string_view text_of(refusal why) noexcept { return row_of(why).text; }
         at = static_cast<std::size_t>(detail::skip_text(base + at, base + last) - base);
         if (at == last) {
             if (last == bound_) {
-                return refuse(phase_ == phase::fields ? refusal::fields_too_large
-                                                      : refusal::request_line_too_long,
-                              at);
+                return fail(phase_ == phase::fields ? parse_error::fields_too_large
+                                                    : parse_error::request_line_too_long,
+                            at);
             }
             break;
         }
         if (base[at] != '\r') {
-            return refuse(base[at] == '\n' ? refusal::bare_line_feed : refusal::control_character,
-                          at);
+            return fail(
+                base[at] == '\n' ? parse_error::bare_line_feed : parse_error::control_character,
+                at);
         }
         if (at + 1 == received.size()) break;
-        if (base[at + 1] != '\n') return refuse(refusal::bare_carriage_return, at);
+        if (base[at + 1] != '\n') return fail(parse_error::bare_carriage_return, at);
 
         const std::size_t line_first = line_first_;
-        const refusal why = read_line(line_first, at);
-        if (why != refusal::none) return refuse(why, at);
+        const parse_error error = read_line(line_first, at);
+        if (error != parse_error::none) return fail(error, at);
         if (state_ == parse_state::complete) return state_;
         at += 2;
         line_first_ = static_cast<std::uint16_t>(at);
@@ -156,55 +157,56 @@ std::string_view text_of(refusal why) noexcept { return row_of(why).text; }
     return state_;
 }
 
-parse_state request_parser::refuse(refusal why, std::size_t end) noexcept {
-    why_ = why;
+parse_state request_parser::fail(parse_error error, std::size_t end) noexcept {
+    error_ = error;
     state_ = parse_state::refused;
     if (phase_ != phase::fields) head_.line_ = head_.slice_of(line_first_, end);
     return state_;
 }
 
-refusal request_parser::read_line(std::size_t first, std::size_t last) noexcept {
+parse_error request_parser::read_line(std::size_t first, std::size_t last) noexcept {
     if (phase_ == phase::fields) {
         if (first != last) return read_field_line(first, last);
         head_.size_ = static_cast<std::uint16_t>(last + 2);
-        const refusal why = finish();
-        if (why == refusal::none) state_ = parse_state::complete;
-        return why;
+        const parse_error error = finish();
+        if (error == parse_error::none) state_ = parse_state::complete;
+        return error;
     }
     if (phase_ == phase::before) {
         phase_ = phase::request_line;
         if (first == last) {
             // RFC 9112 2.2: one empty line before the request is passed over.
             bound_ = static_cast<std::uint16_t>(bound_ + 2);
-            return refusal::none;
+            return parse_error::none;
         }
     }
-    const refusal why = read_request_line(first, last);
-    if (why != refusal::none) return why;
+    const parse_error error = read_request_line(first, last);
+    if (error != parse_error::none) return error;
     phase_ = phase::fields;
     head_.line_ = head_.slice_of(first, last);
     head_.fields_first_ = static_cast<std::uint16_t>(last + 2);
     // The closing line's CR may stand behind the last byte that a field may have.
     bound_ = static_cast<std::uint16_t>(head_.fields_first_ + field_bytes_limit_ + 1);
-    return refusal::none;
+    return parse_error::none;
 }
 
-refusal request_parser::read_request_line(std::size_t first, std::size_t last) noexcept {
+parse_error request_parser::read_request_line(std::size_t first, std::size_t last) noexcept {
     const std::string_view line(head_.base_ + first, last - first);
     const std::size_t method_size = skip(head_.base_, first, token_character) - first;
-    if (method_size == line.size()) return refusal::bad_request_line;
-    if (method_size == 0 || line[method_size] != ' ') return refusal::bad_method;
+    if (method_size == line.size()) return parse_error::bad_request_line;
+    if (method_size == 0 || line[method_size] != ' ') return parse_error::bad_method;
 
     std::size_t version_first = line.size() - 8;  // too large when there is none
     if (!line.ends_with(" HTTP/1.1") || version_first == method_size + 1) {
         version_first = line.rfind(' ') + 1;
-        if (version_first == method_size + 1) return refusal::bad_request_line;  // as in HTTP/0.9
+        if (version_first == method_size + 1)
+            return parse_error::bad_request_line;  // as in HTTP/0.9
         const std::string_view version = line.substr(version_first);
         if (version.size() != 8 || !version.starts_with("HTTP/") || version[6] != '.' ||
             !is(version[5], digit_character) || !is(version[7], digit_character)) {
-            return refusal::bad_version;
+            return parse_error::bad_version;
         }
-        if (version[5] != '1') return refusal::version_not_supported;
+        if (version[5] != '1') return parse_error::version_not_supported;
         if (version[7] == '0') head_.minor_version_ = 0;
     }
     head_.method_name_ = head_.slice_of(first, first + method_size);
@@ -212,16 +214,16 @@ refusal request_parser::read_request_line(std::size_t first, std::size_t last) n
     return read_target(first + method_size + 1, first + version_first - 1);
 }
 
-refusal request_parser::read_target(std::size_t first, std::size_t last) noexcept {
+parse_error request_parser::read_target(std::size_t first, std::size_t last) noexcept {
     const std::string_view target(head_.base_ + first, last - first);
-    if (target.empty()) return refusal::bad_target;
+    if (target.empty()) return parse_error::bad_target;
     head_.target_ = head_.slice_of(first, last);
     if (head_.method_ == request_method::connect) {
         head_.form_ = target_form::authority;
         head_.authority_ = head_.target_;
         const bool port =
             !target.ends_with(':') && target.find(':') != target.npos && !target.ends_with(']');
-        return port && is_authority(target) ? refusal::none : refusal::bad_target;
+        return port && is_authority(target) ? parse_error::none : parse_error::bad_target;
     }
     if (target.front() == '/') {
         head_.form_ = target_form::origin;
@@ -230,59 +232,59 @@ refusal request_parser::read_target(std::size_t first, std::size_t last) noexcep
     if (target == "*" && head_.method_ == request_method::options) {
         head_.form_ = target_form::asterisk;
         head_.path_ = head_.target_;
-        return refusal::none;
+        return parse_error::none;
     }
     return read_absolute_target(first, last);
 }
 
-refusal request_parser::read_absolute_target(std::size_t first, std::size_t last) noexcept {
+parse_error request_parser::read_absolute_target(std::size_t first, std::size_t last) noexcept {
     const std::string_view target(head_.base_ + first, last - first);
     const std::size_t scheme_size = target.find("://");
-    if (scheme_size == target.npos) return refusal::bad_target;
+    if (scheme_size == target.npos) return parse_error::bad_target;
     const std::string_view scheme = target.substr(0, scheme_size);
     if (!same_ignoring_case(scheme, "http") && !same_ignoring_case(scheme, "https")) {
-        return refusal::bad_target;
+        return parse_error::bad_target;
     }
     head_.form_ = target_form::absolute;
     const std::size_t authority_first = scheme_size + 3;
     const std::size_t path_first =
         std::min(target.find_first_of("/?", authority_first), target.size());
     if (!is_authority(target.substr(authority_first, path_first - authority_first))) {
-        return refusal::bad_target;
+        return parse_error::bad_target;
     }
     head_.authority_ = head_.slice_of(first + authority_first, first + path_first);
     return read_path(first + path_first, last);
 }
 
-refusal request_parser::read_path(std::size_t first, std::size_t last) noexcept {
+parse_error request_parser::read_path(std::size_t first, std::size_t last) noexcept {
     const char* const base = head_.base_;
     std::size_t at = skip(base, first, path_character);
     head_.path_ = head_.slice_of(first, at);
-    if (at == last) return refusal::none;
-    if (base[at] != '?') return refusal::bad_target;
+    if (at == last) return parse_error::none;
+    if (base[at] != '?') return parse_error::bad_target;
     const std::size_t query_first = at + 1;
     at = skip(base, at + 1, query_character);
-    if (at < last) return refusal::bad_target;
+    if (at < last) return parse_error::bad_target;
     head_.has_query_ = true;
     head_.query_ = head_.slice_of(query_first, last);
-    return refusal::none;
+    return parse_error::none;
 }
 
-refusal request_parser::read_field_line(std::size_t first, std::size_t last) noexcept {
+parse_error request_parser::read_field_line(std::size_t first, std::size_t last) noexcept {
     const char* const base = head_.base_;
-    if (is_blank(base[first])) return refusal::folded_line;
+    if (is_blank(base[first])) return parse_error::folded_line;
     if (last + 2 > std::size_t{head_.fields_first_} + field_bytes_limit_) {
-        return refusal::fields_too_large;
+        return parse_error::fields_too_large;
     }
-    if (field_count_ == field_count_limit_) return refusal::too_many_fields;
+    if (field_count_ == field_count_limit_) return parse_error::too_many_fields;
     ++field_count_;
 
     const auto colon =
         static_cast<std::size_t>(detail::skip_name(base + first, base + last) - base);
     // A blank before the colon ends up here, too (RFC 9112 5.1).
-    if (colon == last || base[colon] != ':' || colon == first) return refusal::bad_field_line;
+    if (colon == last || base[colon] != ':' || colon == first) return parse_error::bad_field_line;
     const auto field = find_known_field({base + first, colon - first});
-    if (!field) return refusal::none;
+    if (!field) return parse_error::none;
 
     std::size_t value_first = colon + 1;
     while (value_first < last && is_blank(base[value_first])) ++value_first;
@@ -296,57 +298,58 @@ refusal request_parser::read_field_line(std::size_t first, std::size_t last) noe
     return read_framing_field(*field, {base + value_first, last - value_first});
 }
 
-refusal request_parser::read_framing_field(known_field field, std::string_view value) noexcept {
+parse_error request_parser::read_framing_field(known_field field, std::string_view value) noexcept {
     switch (field) {
         case known_field::host:
-            if (head_.repeated(field)) return refusal::host_repeated;
+            if (head_.repeated(field)) return parse_error::host_repeated;
             // RFC 9112 3.2: empty where the target's URI has no authority.
-            return value.empty() || is_authority(value) ? refusal::none : refusal::host_invalid;
+            return value.empty() || is_authority(value) ? parse_error::none
+                                                        : parse_error::host_invalid;
         case known_field::content_length: return read_content_length(value);
         case known_field::transfer_encoding: return read_transfer_encoding(value);
-        case known_field::connection: read_connection(value); return refusal::none;
+        case known_field::connection: read_connection(value); return parse_error::none;
         case known_field::expect:
             if (!same_ignoring_case(value, "100-continue")) {
                 head_.expectation_ = expectation::unsupported;
             } else if (head_.expectation_ == expectation::none) {
                 head_.expectation_ = expectation::continue_100;
             }
-            return refusal::none;
-        default: return refusal::none;
+            return parse_error::none;
+        default: return parse_error::none;
     }
 }
 
 // RFC 9112 6.3 would let equal lengths pass as one. Nobody sends them but to find a reader that
 // takes the other.
-refusal request_parser::read_content_length(std::string_view value) noexcept {
-    if (head_.repeated(known_field::content_length)) return refusal::length_repeated;
-    if (value.empty()) return refusal::length_invalid;
+parse_error request_parser::read_content_length(std::string_view value) noexcept {
+    if (head_.repeated(known_field::content_length)) return parse_error::length_repeated;
+    if (value.empty()) return parse_error::length_invalid;
     constexpr auto length_max =
         static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());  // as off_t has it
     std::uint64_t length = 0;
     for (const char byte : value) {
-        if (!is(byte, digit_character)) return refusal::length_invalid;
+        if (!is(byte, digit_character)) return parse_error::length_invalid;
         const auto digit = static_cast<std::uint64_t>(byte - '0');
-        if (length > (length_max - digit) / 10) return refusal::length_invalid;
+        if (length > (length_max - digit) / 10) return parse_error::length_invalid;
         length = length * 10 + digit;
     }
     head_.content_length_ = length;
-    return refusal::none;
+    return parse_error::none;
 }
 
 // No coding but chunked is undone here. What follows chunked, or has parameters, or is no token, is
 // malformed; an empty member is, too, for it is a known way past other readers.
-refusal request_parser::read_transfer_encoding(std::string_view value) noexcept {
-    if (head_.minor_version_ == 0) return refusal::coding_in_version_1_0;
+parse_error request_parser::read_transfer_encoding(std::string_view value) noexcept {
+    if (head_.minor_version_ == 0) return parse_error::coding_in_version_1_0;
     do {
         const bool more = value.find(',') != value.npos;
         const std::string_view member = take_member(value);
-        if (more && trimmed(value).empty()) return refusal::coding_invalid;
+        if (more && trimmed(value).empty()) return parse_error::coding_invalid;
         const std::string_view name = trimmed(member.substr(0, member.find(';')));
-        if (name.empty() || !all_are(name, token_character)) return refusal::coding_invalid;
+        if (name.empty() || !all_are(name, token_character)) return parse_error::coding_invalid;
         const bool chunked = same_ignoring_case(name, "chunked");
         if (head_.chunked_ || (chunked && name.size() != member.size())) {
-            return refusal::coding_invalid;
+            return parse_error::coding_invalid;
         }
         if (chunked) {
             head_.chunked_ = true;
@@ -354,7 +357,7 @@ refusal request_parser::read_transfer_encoding(std::string_view value) noexcept 
             other_coding_ = true;
         }
     } while (!value.empty());
-    return refusal::none;
+    return parse_error::none;
 }
 
 void request_parser::read_connection(std::string_view value) noexcept {
@@ -366,16 +369,17 @@ void request_parser::read_connection(std::string_view value) noexcept {
 }
 
 // What only the whole head can tell.
-refusal request_parser::finish() noexcept {
-    if (!head_.has(known_field::host) && head_.minor_version_ != 0) return refusal::host_missing;
+parse_error request_parser::finish() noexcept {
+    if (!head_.has(known_field::host) && head_.minor_version_ != 0)
+        return parse_error::host_missing;
     if (head_.has(known_field::transfer_encoding)) {
-        if (head_.has(known_field::content_length)) return refusal::length_and_coding;
-        if (!head_.chunked_) return refusal::coding_not_chunked;
-        if (other_coding_) return refusal::coding_unknown;
+        if (head_.has(known_field::content_length)) return parse_error::length_and_coding;
+        if (!head_.chunked_) return parse_error::coding_not_chunked;
+        if (other_coding_) return parse_error::coding_unknown;
     }
     // RFC 9110 10.1.1: HTTP/1.0 knows no 100 (Continue).
     if (head_.minor_version_ == 0) head_.expectation_ = expectation::none;
-    return refusal::none;
+    return parse_error::none;
 }
 
 }  // namespace httpd

@@ -40,7 +40,7 @@ struct head_limits {
 };
 
 /// Why a head is refused. Every refusal ends the connection: where the head ends is no longer sure.
-enum class refusal : std::uint8_t {
+enum class parse_error : std::uint8_t {
     none,
     control_character,
     bare_line_feed,
@@ -68,9 +68,9 @@ enum class refusal : std::uint8_t {
 };
 
 /// The status to answer with: 400, 414, 431, 501 or 505.
-std::uint16_t status_of(refusal why) noexcept;
+std::uint16_t status_of(parse_error error) noexcept;
 /// A phrase for the log.
-std::string_view text_of(refusal why) noexcept;
+std::string_view text_of(parse_error error) noexcept;
 
 enum class parse_state : std::uint8_t { incomplete, complete, refused };
 
@@ -102,7 +102,7 @@ public:
     /// Valid once complete. After a refusal only request_line() means something.
     const request_head& head() const noexcept { return head_; }
     request_head& head() noexcept { return head_; }
-    refusal why() const noexcept { return why_; }
+    parse_error error() const noexcept { return error_; }
 
     /// Whether a byte of a request has arrived: between requests there may be an empty line.
     bool started() const noexcept { return scanned_ > line_first_ || phase_ == phase::fields; }
@@ -114,18 +114,18 @@ public:
 private:
     enum class phase : std::uint8_t { before, request_line, fields };
 
-    parse_state refuse(refusal why, std::size_t end) noexcept;
-    refusal read_line(std::size_t first, std::size_t last) noexcept;
-    refusal read_request_line(std::size_t first, std::size_t last) noexcept;
-    refusal read_target(std::size_t first, std::size_t last) noexcept;
-    refusal read_absolute_target(std::size_t first, std::size_t last) noexcept;
-    refusal read_path(std::size_t first, std::size_t last) noexcept;
-    refusal read_field_line(std::size_t first, std::size_t last) noexcept;
-    refusal read_framing_field(known_field field, std::string_view value) noexcept;
-    refusal read_content_length(std::string_view value) noexcept;
-    refusal read_transfer_encoding(std::string_view value) noexcept;
+    parse_state fail(parse_error error, std::size_t end) noexcept;
+    parse_error read_line(std::size_t first, std::size_t last) noexcept;
+    parse_error read_request_line(std::size_t first, std::size_t last) noexcept;
+    parse_error read_target(std::size_t first, std::size_t last) noexcept;
+    parse_error read_absolute_target(std::size_t first, std::size_t last) noexcept;
+    parse_error read_path(std::size_t first, std::size_t last) noexcept;
+    parse_error read_field_line(std::size_t first, std::size_t last) noexcept;
+    parse_error read_framing_field(known_field field, std::string_view value) noexcept;
+    parse_error read_content_length(std::string_view value) noexcept;
+    parse_error read_transfer_encoding(std::string_view value) noexcept;
     void read_connection(std::string_view value) noexcept;
-    refusal finish() noexcept;
+    parse_error finish() noexcept;
 
     request_head head_;
     std::uint16_t line_first_ = 0;  // where the current line begins
@@ -137,7 +137,7 @@ private:
     std::uint8_t field_count_ = 0;
     parse_state state_ = parse_state::incomplete;
     phase phase_ = phase::before;
-    refusal why_ = refusal::none;
+    parse_error error_ = parse_error::none;
     // Of Transfer-Encoding, whose members may come in several lines.
     bool other_coding_ = false;
 };

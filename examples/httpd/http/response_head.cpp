@@ -33,7 +33,7 @@ bool is_field(std::string_view name, std::string_view value) noexcept {
 }
 
 response_head& response_head::field(std::string_view name, std::string_view value) noexcept {
-    if (!all_are(value, field_character)) return spoil();
+    if (!all_are(value, field_character)) return set_failed();
     return lines(name).lines(": ").lines(value).lines("\r\n");
 }
 
@@ -58,7 +58,7 @@ response_head& response_head::content_range(std::uint64_t size) noexcept {
 
 response_head& response_head::number(std::uint64_t value) noexcept {
     const auto [end, error] = std::to_chars(at_, end_, value);
-    if (error != std::errc()) return spoil();
+    if (error != std::errc()) return set_failed();
     at_ = end;
     return *this;
 }

@@ -32,7 +32,7 @@ public:
     /// Whole lines that were made before, each with its CRLF. They are not looked at.
     response_head& lines(std::string_view made) noexcept {
         if (made.size() > static_cast<std::size_t>(end_ - at_)) [[unlikely]]
-            return spoil();
+            return set_failed();
         // first: an empty view may have no address, which memcpy() may not see.
         if (!made.empty()) std::memcpy(at_, made.data(), made.size());
         at_ += made.size();
@@ -55,17 +55,17 @@ public:
         return minor_version == 0 ? lines("Connection: keep-alive\r\n") : *this;
     }
 
-    bool good() const noexcept { return end_ != nullptr; }
+    bool ok() const noexcept { return end_ != nullptr; }
 
     /// Writes the empty line. The head, or nothing when it was spoilt.
     std::string_view finish() noexcept {
         lines("\r\n");
-        if (!good()) return {};
+        if (!ok()) return {};
         return {begin_, static_cast<std::size_t>(at_ - begin_)};
     }
 
 private:
-    response_head& spoil() noexcept {
+    response_head& set_failed() noexcept {
         at_ = end_ = nullptr;  // no room: all that follows fails as well
         return *this;
     }

@@ -34,7 +34,7 @@ public:
 
     target_name finish() noexcept {
         target_name done;
-        done.folder = ends_in_folder_;
+        done.directory = ends_in_folder_;
         if (size_ == 0) put('/');  // for the dot
         --size_;
         if (size_ == 0) buffer_[size_++] = '.';
@@ -68,27 +68,27 @@ private:
     bool ends_in_folder_ = true;
 };
 
-target_name failed(target_error why) noexcept {
+target_name failed(target_error error) noexcept {
     target_name name;
-    name.error = why;
+    name.error = error;
     return name;
 }
 
 }  // namespace
 
-std::uint16_t status_of(target_error why) noexcept {
-    return why == target_error::too_long ? 414 : 400;
+std::uint16_t status_of(target_error error) noexcept {
+    return error == target_error::too_long ? 414 : 400;
 }
 
-target_name read_target(std::string_view path, std::span<char> buffer) noexcept {
+target_name parse_target(std::string_view path, std::span<char> buffer) noexcept {
     if (buffer.size() < 2) return failed(target_error::too_long);
     name_builder name(buffer);
     std::size_t at = path.starts_with('/') ? 1 : 0;
     for (; at < path.size(); ++at) {
         char byte = path[at];
         if (byte == '/') {
-            const target_error why = name.end_segment();
-            if (why != target_error::none) return failed(why);
+            const target_error error = name.end_segment();
+            if (error != target_error::none) return failed(error);
             continue;
         }
         if (byte == '%') {
@@ -106,8 +106,8 @@ target_name read_target(std::string_view path, std::span<char> buffer) noexcept 
         if (name.full()) return failed(target_error::too_long);
         name.put(byte);
     }
-    const target_error why = name.end_segment();
-    return why == target_error::none ? name.finish() : failed(why);
+    const target_error error = name.end_segment();
+    return error == target_error::none ? name.finish() : failed(error);
 }
 
 }  // namespace httpd

@@ -19,13 +19,14 @@ enum class target_error : std::uint8_t {
 };
 
 /// The status to answer with.
-std::uint16_t status_of(target_error why) noexcept;
+std::uint16_t status_of(target_error error) noexcept;
 
 /// The name of a file, relative to the root.
 struct target_name {
     target_error error = target_error::none;
-    /// Whether the path ended in a slash, or in a dot segment, so that it can name a folder only.
-    bool folder = false;
+    /// Whether the path ended in a slash, or in a dot segment, so that it can name a directory
+    /// only.
+    bool directory = false;
     /// Whether a segment begins with a dot, but for a first one that is ".well-known" (RFC 8615).
     bool hidden = false;
     /// Never empty, "." for the root; no empty segment, no dot segment, no slash at either end; a
@@ -42,6 +43,6 @@ struct target_name {
 /// comes out is safe for openat2(2) with RESOLVE_BENEATH, which then has links left to look at.
 ///
 /// Lifetime   The name points into `buffer`; path.size() + 1 bytes are always enough.
-target_name read_target(std::string_view path, std::span<char> buffer) noexcept;
+target_name parse_target(std::string_view path, std::span<char> buffer) noexcept;
 
 }  // namespace httpd

@@ -40,7 +40,7 @@ void access_log::add(const access_record& record) {
     pending_ += line;
 }
 
-void access_log::use(std::shared_ptr<const log_target> target) {
+void access_log::set_target(std::shared_ptr<const log_target> target) {
     const bool same_name =
         target_ && target && target_->path == target->path && target_->format == target->format;
     if (!same_name) collect();
@@ -50,23 +50,23 @@ void access_log::use(std::shared_ptr<const log_target> target) {
 
 void access_log::collect() {
     if (pending_.empty()) return;
-    leaving_.push_back({target_, std::move(pending_)});
+    pending_writes_.push_back({target_, std::move(pending_)});
     pending_.clear();
 }
 
-kevring::task<void> access_log::write_lines(kevring::ring& on) {
-    is_written_ = true;
+kevring::task<void> access_log::run(kevring::ring& loop) {
+    is_running_ = true;
     // Lines wait for company: a write for each would cost as much as a small response.
-    while (target_ || !leaving_.empty()) {
+    while (target_ || !pending_writes_.empty()) {
         const auto slept = co_await kevring::sleep_for(std::chrono::seconds(1));
         if (!slept) break;
-        const bool written = co_await write_now(on);
+        const bool written = co_await write_now(loop);
         if (!written) break;
     }
     // The loop is about to end, and nothing may be awaited any more: what is left goes out
     // directly.
     collect();
-    for (const lines& each : leaving_) {
+    for (const lines& each : pending_writes_) {
         for (std::string_view rest = each.text; !rest.empty();) {
             const ssize_t count = ::write(each.target->file.number(), rest.data(), rest.size());
             if (count < 0 && errno == EINTR) continue;
@@ -74,24 +74,25 @@ kevring::task<void> access_log::write_lines(kevring::ring& on) {
             rest.remove_prefix(static_cast<std::size_t>(count));
         }
     }
-    leaving_.clear();
-    is_written_ = false;
+    pending_writes_.clear();
+    is_running_ = false;
 }
 
 // False: stopped, and what was not written waits again.
-kevring::task<bool> access_log::write_now(kevring::ring& on) {
+kevring::task<bool> access_log::write_now(kevring::ring& loop) {
     collect();
-    while (!leaving_.empty()) {
-        lines now = std::move(leaving_.front());  // held here: use() may come while it is written
-        leaving_.erase(leaving_.begin());
+    while (!pending_writes_.empty()) {
+        lines now =
+            std::move(pending_writes_.front());  // held here: use() may come while it is written
+        pending_writes_.erase(pending_writes_.begin());
         std::span<const std::byte> rest = std::as_bytes(std::span(now.text));
         while (!rest.empty()) {
-            kevring::write_operation write(on, now.target->file, rest);
+            kevring::write_operation write(loop, now.target->file, rest);
             const auto count = co_await write;
             if (!count) {
                 if (count.error() == std::errc::operation_canceled) {
                     now.text.erase(0, now.text.size() - rest.size());
-                    leaving_.insert(leaving_.begin(), std::move(now));
+                    pending_writes_.insert(pending_writes_.begin(), std::move(now));
                     co_return false;
                 }
                 std::fprintf(stderr, "httpd: access log %s: %s\n", now.target->path.c_str(),

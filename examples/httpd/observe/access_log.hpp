@@ -29,12 +29,12 @@ public:
     /// Goes over to another file, or to the same one opened anew. Lines that wait go to the new one
     /// where it differs by neither name nor form, as after the file has been renamed, else to the
     /// one that they were meant for.
-    void use(std::shared_ptr<const log_target> target);
+    void set_target(std::shared_ptr<const log_target> target);
 
     /// Writes every second until stopped, then what is left. Ends by itself when nothing is logged
     /// any more; one runs at a time.
-    kevring::task<void> write_lines(kevring::ring& on);
-    bool is_written() const noexcept { return is_written_; }
+    kevring::task<void> run(kevring::ring& loop);
+    bool is_running() const noexcept { return is_running_; }
 
     /// Lines that did not fit while the disk was too slow.
     std::uint64_t dropped_count() const noexcept { return dropped_count_; }
@@ -46,14 +46,14 @@ private:
     };
 
     void collect();
-    kevring::task<bool> write_now(kevring::ring& on);
+    kevring::task<bool> write_now(kevring::ring& loop);
 
     std::shared_ptr<const log_target> target_;
     access_log_formatter format_;
     std::string pending_;
-    std::vector<lines> leaving_;  // in the order in which they are to be written
+    std::vector<lines> pending_writes_;  // in the order in which they are to be written
     std::uint64_t dropped_count_ = 0;
-    bool is_written_ = false;
+    bool is_running_ = false;
 };
 
 }  // namespace httpd

@@ -65,10 +65,10 @@ std::string metrics_page(const report_source& from) {
         for (std::size_t i = 0; i < one.counted.path_bytes.size(); ++i)
             all.counted.path_bytes[i] += one.counted.path_bytes[i];
         all.counted.connections += one.counted.connections;
-        all.counted.turned_away += one.counted.turned_away;
+        all.counted.rejected += one.counted.rejected;
         all.counted.body_bytes += one.counted.body_bytes;
-        all.counted.repeated += one.counted.repeated;
-        all.counted.from_content += one.counted.from_content;
+        all.counted.shared_responses += one.counted.shared_responses;
+        all.counted.content_hits += one.counted.content_hits;
         all.counted.durations += one.counted.durations;
         all.loop.enters += one.loop.enters;
         all.loop.requests += one.loop.requests;
@@ -86,8 +86,8 @@ std::string metrics_page(const report_source& from) {
     page.gauge("httpd_connections", "Connections that are open.", all.open_connections);
     page.counter("httpd_connections_total", "Connections that were served.",
                  all.counted.connections);
-    page.counter("httpd_connections_turned_away_total", "Connections beyond the limit.",
-                 all.counted.turned_away);
+    page.counter("httpd_connections_rejected_total", "Connections beyond the limit.",
+                 all.counted.rejected);
     page.counter("httpd_requests_total", "Requests that were answered, by status.");
     for (unsigned status = 100; status < all.counted.requests.size(); ++status) {
         if (all.counted.requests[status] == 0) continue;
@@ -105,12 +105,12 @@ std::string metrics_page(const report_source& from) {
     for (std::size_t i = 0; i < all.counted.path_bytes.size(); ++i)
         page.sample({{"path", name_of(static_cast<kevring::send_path>(i))}},
                     all.counted.path_bytes[i]);
-    page.counter("httpd_repeated_responses_total",
+    page.counter("httpd_shared_responses_total",
                  "Small files that were read once for several requests that had come together.",
-                 all.counted.repeated);
-    page.counter("httpd_content_responses_total",
-                 "Small files that were not read: --content-cache.", all.counted.from_content);
-    page.gauge("httpd_content_bytes", "Content of files that the loops keep in memory.",
+                 all.counted.shared_responses);
+    page.counter("httpd_content_cache_hits_total",
+                 "Small files that were not read: --content-cache.", all.counted.content_hits);
+    page.gauge("httpd_content_cache_bytes", "Content of files that the loops keep in memory.",
                all.content_bytes);
     page.gauge("httpd_cached_files", "Files that the loops' caches keep open.", all.cached_files);
     page.counter("httpd_log_lines_dropped_total", "Lines that the access log could not take.",
@@ -118,7 +118,7 @@ std::string metrics_page(const report_source& from) {
     page.counter("kevring_enters_total", "Calls of io_uring_enter.", all.loop.enters);
     page.counter("kevring_requests_total", "Requests to the kernel.", all.loop.requests);
     page.counter("kevring_completions_total", "Answers of the kernel.", all.loop.completions);
-    page.counter("kevring_turns_total", "Turns of the loops.", all.loop.turns);
+    page.counter("kevring_loop_iterations_total", "Turns of the loops.", all.loop.turns);
     page.counter("kevring_overflows_total", "Turns with answers that had waited in the kernel.",
                  all.loop.overflows);
     page.counter("kevring_punts_total",
@@ -131,9 +131,9 @@ std::string metrics_page(const report_source& from) {
     return page.text();
 }
 
-kevring::task<void> serve_metrics(kevring::listener doors, report_source& from) {
+kevring::task<void> serve_metrics(kevring::listener listener, report_source& from) {
     while (true) {
-        auto accepted = co_await doors.accept();
+        auto accepted = co_await listener.accept();
         if (!accepted) co_return;
         co_await answer(std::move(*accepted), from);
     }

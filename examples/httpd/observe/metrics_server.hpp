@@ -27,7 +27,7 @@ protected:
 /// Answers GET /-/metrics until it is stopped, one request on each connection, one after another.
 ///
 /// Lifetime   `from` outlives the task.
-kevring::task<void> serve_metrics(kevring::listener doors, report_source& from);
+kevring::task<void> serve_metrics(kevring::listener listener, report_source& from);
 
 /// The page.
 std::string metrics_page(const report_source& from);

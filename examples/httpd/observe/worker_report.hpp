@@ -19,10 +19,10 @@ namespace httpd {
 struct worker_counters {
     std::array<std::uint64_t, 600> requests{};  // by status
     std::uint64_t connections = 0;
-    std::uint64_t turned_away = 0;
+    std::uint64_t rejected = 0;
     std::uint64_t body_bytes = 0;
-    std::uint64_t repeated = 0;      // responses that another request had been given
-    std::uint64_t from_content = 0;  // responses from content that the cache had kept
+    std::uint64_t shared_responses = 0;  // responses that another request had been given
+    std::uint64_t content_hits = 0;      // responses from content that the cache had kept
     std::array<std::uint64_t, kevring::send_path_count> path_bytes{};  // of files
     latency_histogram durations;  // of the whole answer, from the end of its request's head
 };
@@ -42,16 +42,16 @@ struct worker_report {
 class report_slot {
 public:
     /// `told` is called after each report, on the thread that made it.
-    void tell(std::function<void()> told) { told_ = std::move(told); }
+    void set_callback(std::function<void()> callback) { callback_ = std::move(callback); }
 
-    void put(const worker_report& report) noexcept {
+    void publish(const worker_report& report) noexcept {
         {
             const std::lock_guard lock(mutex_);
             const std::uint64_t number = last_.number + 1;
             last_ = report;
             last_.number = number;
         }
-        if (told_) told_();
+        if (callback_) callback_();
     }
     worker_report last() const noexcept {
         const std::lock_guard lock(mutex_);
@@ -63,7 +63,7 @@ public:
     }
 
 private:
-    std::function<void()> told_;  // constant once the loops run
+    std::function<void()> callback_;  // constant once the loops run
     mutable std::mutex mutex_;
     worker_report last_;
 };

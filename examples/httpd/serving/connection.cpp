@@ -47,7 +47,7 @@ std::string new_boundary() {
 }
 
 // Said without waiting: a client that has been too slow to ask may be too slow to listen.
-void say_timed_out(kevring::fd_ref client) noexcept {
+void send_timed_out(kevring::fd_ref client) noexcept {
     constexpr std::string_view text =
         "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     static_cast<void>(
@@ -65,21 +65,21 @@ kevring::task<void> connection::serve(worker& of, kevring::socket client) {
     try {
         while (!of.draining()) {
             self.idle_ = true;
-            self.allow(of.options().idle_time);
+            self.extend_timeout(of.options().idle_time);
             auto got = co_await self.client_.receive();
             if (!got || got->empty()) co_return;
             self.idle_ = false;
-            after = co_await self.exchange(std::move(*got));
+            after = co_await self.handle_request(std::move(*got));
             if (after != outcome::keep) break;
         }
-        if (after != outcome::keep && !limit.expired()) co_await self.end(after);
+        if (after != outcome::keep && !limit.expired()) co_await self.finish(after);
     } catch (const std::bad_alloc&) {
         // This client is let go, the others are served on.
     }
 }
 
-kevring::task<void> connection::end(outcome after) {
-    return after == outcome::hang_up ? client_.hang_up() : client_.close();
+kevring::task<void> connection::finish(outcome after) {
+    return after == outcome::close_without_lingering ? client_.hang_up() : client_.close();
 }
 
 void connection::drain() noexcept {
@@ -87,22 +87,22 @@ void connection::drain() noexcept {
     if (idle_) scope_.request_stop();
 }
 
-void connection::allow(std::chrono::milliseconds time) noexcept {
-    patience_.set(kevring::add_ns(of_.on().recent_ns(), time));
+void connection::extend_timeout(std::chrono::milliseconds time) noexcept {
+    timeout_.set(kevring::add_ns(worker_.loop().recent_ns(), time));
 }
 
 // Answers what is in `first`, and what follows until a request ends where the bytes end. Responses
 // to requests that came together go out together.
-kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer first) {
+kevring::task<connection::outcome> connection::handle_request(kevring::borrowed_buffer first) {
     request_parser parser;
     std::string carried;  // a head that came in pieces
     std::string_view input = as_text(first);
-    outbox out(of_);
+    output_buffer out(worker_);
     std::shared_ptr<const configuration> with;  // an idle connection holds none
     rest_of_file begun;
     while (true) {
-        if (with != of_.current()) with = of_.current();
-        with_ = with.get();
+        if (with != worker_.current_configuration()) with = worker_.current_configuration();
+        configuration_ = with.get();
         while (input.empty() || parser.parse(input) == parse_state::incomplete) {
             if (!out.empty()) {
                 const auto sent =
@@ -114,20 +114,20 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             if (carried.empty()) {
                 carried = input;
                 first.reset();  // a slow client holds no buffer of the pool
-                allow(with_->options.head_time);
+                extend_timeout(configuration_->options.head_time);
             } else if (input.size() != carried.size()) {
                 carried.erase(0, carried.size() - input.size());
-                allow(with_->options.head_time);  // another head
+                extend_timeout(configuration_->options.head_time);  // another head
             }
             const auto more = co_await client_.receive();
-            if (!more && more.error() == std::errc::timed_out) say_timed_out(client_.native());
+            if (!more && more.error() == std::errc::timed_out) send_timed_out(client_.native());
             if (!more || more->empty()) co_return outcome::close;
             carried += as_text(*more);
             input = carried;
         }
         begin_timing();
         if (parser.state() == parse_state::refused) {
-            co_await refuse(status_of(parser.why()), parser.head(), out);
+            co_await send_error(status_of(parser.error()), parser.head(), out);
             co_return outcome::close;
         }
         const request_head& head = parser.head();
@@ -135,7 +135,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
         // A body that nobody wants is read over, so that the next request can be found.
         kevring::borrowed_buffer further;
         if (head.has_body()) {
-            body_reader body(head, with_->options.body_bytes_max);
+            body_reader body(head, configuration_->options.body_bytes_max);
             rest.remove_prefix(body.read(rest));
             bool asked = head.expects() != expectation::continue_100 || !rest.empty();
             while (body.state() == body_state::incomplete) {
@@ -148,7 +148,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
                     const bool sent = co_await flush(out);
                     if (!sent) co_return outcome::close;
                 }
-                allow(with_->options.idle_time);
+                extend_timeout(configuration_->options.idle_time);
                 auto more = co_await client_.receive();
                 if (!more || more->empty()) co_return outcome::close;
                 further = std::move(*more);
@@ -157,29 +157,29 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
             }
             if (body.state() != body_state::complete) {
                 const unsigned status = body.state() == body_state::too_large ? 413 : 400;
-                co_await refuse(status, head, out);
+                co_await send_error(status, head, out);
                 co_return outcome::close;
             }
         }
         if (head.expects() == expectation::unsupported) {
-            co_await refuse(417, head, out);
+            co_await send_error(417, head, out);
             co_return outcome::close;
         }
-        const bool keep = head.keep_alive() && !last_ && !of_.retiring();
+        const bool keep = head.keep_alive() && !last_ && !worker_.retiring();
         outcome after = keep ? outcome::keep : outcome::close;
-        at_once done = answer_at_once(head, out, keep, begun);
-        while (done == at_once::later) {
-            kevring::send_turn turn(of_.on());
+        fast_path_result done = try_fast_path(head, out, keep, begun);
+        while (done == fast_path_result::later) {
+            kevring::send_turn turn(worker_.loop());
             co_await turn;
-            done = answer_at_once(head, out, keep, begun);
+            done = try_fast_path(head, out, keep, begun);
         }
-        if (done == at_once::nothing) {
-            after = co_await answer(head, out, keep);
-        } else if (done == at_once::a_part) {
+        if (done == fast_path_result::nothing) {
+            after = co_await respond(head, out, keep);
+        } else if (done == fast_path_result::a_part) {
             const bool sent = co_await send_large(begun.of->plain, begun.range, out);
             if (!sent) after = outcome::close;
             begun.of.reset();
-        } else if (done == at_once::failed) {
+        } else if (done == fast_path_result::failed) {
             after = outcome::close;
         }
         finished(head);
@@ -191,7 +191,7 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
                 head.method() == request_method::get || head.method() == request_method::head;
             const bool is_silent = !head.keep_alive() && is_plain && !head.has_body() &&
                                    rest.empty() && body_bytes_ <= small_body_bytes;
-            co_return is_silent ? outcome::hang_up : outcome::close;
+            co_return is_silent ? outcome::close_without_lingering : outcome::close;
         }
         if (further.data() != nullptr) {
             first = std::move(further);
@@ -202,14 +202,15 @@ kevring::task<connection::outcome> connection::exchange(kevring::borrowed_buffer
     }
 }
 
-kevring::task<void> connection::refuse(unsigned status, const request_head& head, outbox& out) {
-    const bool said = co_await answer_short(head, status, false, std::string_view(), out);
+kevring::task<void> connection::send_error(unsigned status, const request_head& head,
+                                           output_buffer& out) {
+    const bool said = co_await send_short_response(head, status, false, std::string_view(), out);
     finished(head);
     if (said) co_await flush_last(out);
 }
 
-kevring::task<connection::outcome> connection::answer(const request_head& head, outbox& out,
-                                                      bool keep) {
+kevring::task<connection::outcome> connection::respond(const request_head& head, output_buffer& out,
+                                                       bool keep) {
     const bool roomy = co_await make_room(out, head_room);
     if (!roomy) co_return outcome::close;
     const outcome after = keep ? outcome::keep : outcome::close;
@@ -217,21 +218,23 @@ kevring::task<connection::outcome> connection::answer(const request_head& head, 
     std::string lines;
     if (head.method() == request_method::get || head.method() == request_method::head) {
         // A reload between the head and here: what is cached is the next configuration's.
-        const bool current = with_ == of_.current().get();
-        if (const auto* const known = current ? of_.cached(head.path()) : nullptr) {
+        const bool current_configuration = configuration_ == worker_.current_configuration().get();
+        if (const auto* const known =
+                current_configuration ? worker_.cached(head.path()) : nullptr) {
             const std::shared_ptr<const served_file> file = known->file;  // may leave the cache
-            const bool sent = co_await answer_file(head, *file, out, keep);
+            const bool sent = co_await respond_file(head, *file, out, keep);
             if (sent) keep_content(head, *file, out);
             co_return sent ? after : outcome::close;
         }
-        const resource found = co_await with_->files.find(of_.on(), head.path());
+        const resource found = co_await configuration_->files.find(worker_.loop(), head.path());
         if (found.file) {
-            if (with_ == of_.current().get()) of_.cache(head.path(), found.file);
-            const bool sent = co_await answer_file(head, *found.file, out, keep);
+            if (configuration_ == worker_.current_configuration().get())
+                worker_.cache(head.path(), found.file);
+            const bool sent = co_await respond_file(head, *found.file, out, keep);
             co_return sent ? after : outcome::close;
         }
         if (!found.page.empty()) {
-            const bool sent = co_await answer_page(head, found.page, out, keep);
+            const bool sent = co_await respond_page(head, found.page, out, keep);
             co_return sent ? after : outcome::close;
         }
         status = found.status;
@@ -249,19 +252,19 @@ kevring::task<connection::outcome> connection::answer(const request_head& head, 
         status = 405;
         lines = allow_line;
     }
-    const bool sent = co_await answer_short(head, status, keep, lines, out);
+    const bool sent = co_await send_short_response(head, status, keep, lines, out);
     co_return sent ? after : outcome::close;
 }
 
-kevring::task<bool> connection::answer_file(const request_head& head, const served_file& served,
-                                            outbox& out, bool keep) {
+kevring::task<bool> connection::respond_file(const request_head& head, const served_file& served,
+                                             output_buffer& out, bool keep) {
     const open_file* file = &served.plain;
     std::array<char, 1024> scratch;
     if (served.available != 0) {
         if (const auto accepted = head.list(known_field::accept_encoding, scratch))
             file = &served.variant(accepted_codings(*accepted).choose(served.available));
     }
-    if (!asks_for_other_than_whole(head)) [[likely]]
+    if (!has_condition_or_range(head)) [[likely]]
         co_return co_await send_whole(head, *file, out, keep);
 
     const validators known{.entity_tag = file->lines.entity_tag(),
@@ -269,58 +272,60 @@ kevring::task<bool> connection::answer_file(const request_head& head, const serv
     const std::int64_t now = std::time(nullptr);
     const condition_outcome met = evaluate(condition_fields_of(head, scratch), known, true, now);
     if (met == condition_outcome::precondition_failed) {
-        co_return co_await answer_short(head, 412, keep, std::string_view(), out);
+        co_return co_await send_short_response(head, 412, keep, std::string_view(), out);
     }
     if (met == condition_outcome::not_modified) {
         response_head made = begin_head(out, 304);
         made.lines(file->lines.validators()).connection(keep, head.minor_version());
-        out.added(made.finish().size());
-        note(304, 0);
+        out.commit(made.finish().size());
+        record_result(304, 0);
         co_return true;
     }
     const auto wanted = head.single(known_field::range);
-    if (wanted && head.method() == request_method::get && if_range_holds(head, known, now)) {
+    if (wanted && head.method() == request_method::get && if_range_matches(head, known, now)) {
         const byte_ranges ranges(*wanted, file->byte_count);
         if (ranges.outcome() == range_outcome::partial)
             co_return co_await send_ranges(head, *file, ranges, out, keep);
         if (ranges.outcome() == range_outcome::unsatisfiable) {
             const std::string line =
                 "Content-Range: bytes */" + std::to_string(file->byte_count) + "\r\n";
-            co_return co_await answer_short(head, 416, keep, line, out);
+            co_return co_await send_short_response(head, 416, keep, line, out);
         }
     }
     co_return co_await send_whole(head, *file, out, keep);
 }
 
 // What is not in memory, or on a file system that does not say so, was read by the ring.
-void connection::keep_content(const request_head& head, const served_file& of, const outbox& out) {
+void connection::keep_content(const request_head& head, const served_file& of,
+                              const output_buffer& out) {
     const std::uint64_t byte_count = of.plain.byte_count;
     const bool is_last_in_box = head.method() == request_method::get && of.available == 0 &&
-                                !asks_for_other_than_whole(head) &&
-                                byte_count <= small_body_bytes && out.size() >= byte_count;
+                                !has_condition_or_range(head) && byte_count <= small_body_bytes &&
+                                out.size() >= byte_count;
     if (!is_last_in_box) return;
     const std::string_view sent = out.bytes();
-    of_.keep_content(head.path(), of,
-                     sent.substr(sent.size() - static_cast<std::size_t>(byte_count)));
+    worker_.keep_content(head.path(), of,
+                         sent.substr(sent.size() - static_cast<std::size_t>(byte_count)));
 }
 
 kevring::task<bool> connection::send_whole(const request_head& head, const open_file& file,
-                                           outbox& out, bool keep) {
+                                           output_buffer& out, bool keep) {
     put_whole_head(head, file, out, keep);
     const byte_range all{.first = 0, .count = body_bytes_};  // of HEAD: none
     return send_bytes(file, all, out);
 }
 
-void connection::put_whole_head(const request_head& head, const open_file& file, outbox& out,
+void connection::put_whole_head(const request_head& head, const open_file& file, output_buffer& out,
                                 bool keep) {
     response_head made = begin_head(out, 200);
     made.lines(file.lines.whole()).connection(keep, head.minor_version());
-    out.added(made.finish().size());
-    note(200, head.method() == request_method::get ? file.byte_count : 0);
+    out.commit(made.finish().size());
+    record_result(200, head.method() == request_method::get ? file.byte_count : 0);
 }
 
 kevring::task<bool> connection::send_ranges(const request_head& head, const open_file& file,
-                                            const byte_ranges& ranges, outbox& out, bool keep) {
+                                            const byte_ranges& ranges, output_buffer& out,
+                                            bool keep) {
     const std::span<const byte_range> parts = ranges.ranges();
     const bool several = parts.size() > 1;
     const std::string boundary = several ? new_boundary() : std::string();
@@ -336,14 +341,14 @@ kevring::task<bool> connection::send_ranges(const request_head& head, const open
     }
     made.field("Content-Length", content_bytes);
     made.lines(file.lines.validators()).connection(keep, head.minor_version());
-    out.added(made.finish().size());
-    note(206, content_bytes);
+    out.commit(made.finish().size());
+    record_result(206, content_bytes);
 
     for (std::size_t index = 0; index < parts.size(); ++index) {
         if (several) {
             const bool roomy = co_await make_room(out, plan.head_bytes_max());
             if (!roomy) co_return false;
-            out.added(plan.part_head(index, out.space()).size());
+            out.commit(plan.part_head(index, out.prepare()).size());
         }
         const bool sent = co_await send_bytes(file, parts[index], out);
         if (!sent) co_return false;
@@ -351,29 +356,32 @@ kevring::task<bool> connection::send_ranges(const request_head& head, const open
     if (!several) co_return true;
     const bool roomy = co_await make_room(out, plan.head_bytes_max());
     if (!roomy) co_return false;
-    out.added(plan.closing(out.space()).size());
+    out.commit(plan.closing(out.prepare()).size());
     co_return true;
 }
 
 // A small piece is appended, and goes out with what follows; a large one takes along what waits.
-kevring::task<bool> connection::send_bytes(const open_file& file, byte_range range, outbox& out) {
+kevring::task<bool> connection::send_bytes(const open_file& file, byte_range range,
+                                           output_buffer& out) {
     return range.count > small_body_bytes ? send_large(file, range, out)
                                           : send_small(file, range, out);
 }
 
-kevring::task<bool> connection::send_small(const open_file& file, byte_range range, outbox& out) {
+kevring::task<bool> connection::send_small(const open_file& file, byte_range range,
+                                           output_buffer& out) {
     const bool roomy = co_await make_room(out, static_cast<std::size_t>(range.count));
     if (!roomy) co_return false;
     count_small(range.count);
     while (range.count > 0) {
         ssize_t count = read_nowait(file, range, out);
         if (count == -EAGAIN || count == -EOPNOTSUPP) {  // not in memory: the loop does not wait
-            const std::span<char> space = out.space().first(static_cast<std::size_t>(range.count));
-            kevring::read_operation read(of_.on(), file.descriptor, std::as_writable_bytes(space),
-                                         range.first);
+            const std::span<char> prepare =
+                out.prepare().first(static_cast<std::size_t>(range.count));
+            kevring::read_operation read(worker_.loop(), file.descriptor,
+                                         std::as_writable_bytes(prepare), range.first);
             const auto got = co_await read;
             count = got ? static_cast<ssize_t>(*got) : -1;
-            if (count > 0) out.added(static_cast<std::size_t>(count));
+            if (count > 0) out.commit(static_cast<std::size_t>(count));
         }
         // The file has shrunk, or cannot be read: a length has been promised that cannot be kept,
         // and only the end of the connection can say so.
@@ -384,12 +392,13 @@ kevring::task<bool> connection::send_small(const open_file& file, byte_range ran
     co_return true;
 }
 
-kevring::task<bool> connection::send_large(const open_file& file, byte_range range, outbox& out) {
-    allow_body(range.count);
+kevring::task<bool> connection::send_large(const open_file& file, byte_range range,
+                                           output_buffer& out) {
+    extend_body_timeout(range.count);
     const kevring::send_options with = large_options(file, out);
     const kevring::file_range wanted{.offset = range.first, .count = range.count};
-    const kevring::send_report report =
-        co_await kevring::send_file(of_.on(), client_.native(), file.descriptor, wanted, with);
+    const kevring::send_report report = co_await kevring::send_file(
+        worker_.loop(), client_.native(), file.descriptor, wanted, with);
     out.clear();
     count_large(report);
     body_bytes_ -= range.count - report.file_bytes;  // what was promised and not sent
@@ -397,24 +406,24 @@ kevring::task<bool> connection::send_large(const open_file& file, byte_range ran
 }
 
 kevring::send_options connection::large_options(const open_file& file,
-                                                const outbox& out) const noexcept {
+                                                const output_buffer& out) const noexcept {
     kevring::send_options with;
     with.header = out.bytes();
     with.expected =
         kevring::file_version{.byte_count = file.byte_count, .modified_ns = file.modified_ns};
     with.memo = file.memo.get();
-    with.by_copy = with_->options.by_copy;
+    with.by_copy = configuration_->options.force_copy;
     with.is_nonblocking = nonblocking_;
     return with;
 }
 
 void connection::count_large(const kevring::send_report& report) noexcept {
     for (std::size_t path = 0; path < report.path_bytes.size(); ++path)
-        of_.counters().path_bytes[path] += report.path_bytes[path];
+        worker_.counters().path_bytes[path] += report.path_bytes[path];
     nonblocking_ |= report.bytes_by(kevring::send_path::sendfile) > 0;  // it has set it
 }
 
-kevring::task<bool> connection::flush(outbox& out) {
+kevring::task<bool> connection::flush(output_buffer& out) {
     if (out.empty()) co_return true;
     const auto sent = co_await client_.send(out.bytes());
     const bool all = sent && *sent == out.bytes().size();
@@ -424,36 +433,37 @@ kevring::task<bool> connection::flush(outbox& out) {
 
 // What follows is the end of the connection, at once: the kernel is told to wait for it (MSG_MORE),
 // and sends both in one segment.
-kevring::task<void> connection::flush_last(outbox& out) {
+kevring::task<void> connection::flush_last(output_buffer& out) {
     if (!out.empty()) static_cast<void>(co_await client_.send(out.bytes(), MSG_MORE));
     out.clear();
 }
 
-kevring::task<bool> connection::make_room(outbox& out, std::size_t byte_count) {
+kevring::task<bool> connection::make_room(output_buffer& out, std::size_t byte_count) {
     if (out.room() >= byte_count) co_return true;
     co_return co_await flush(out);
 }
 
-kevring::task<bool> connection::append(std::string_view text, outbox& out) {
+kevring::task<bool> connection::append(std::string_view text, output_buffer& out) {
     const bool roomy = co_await make_room(out, text.size());
     if (!roomy) co_return false;
-    out.add(text);
+    out.append(text);
     co_return true;
 }
 
-response_head connection::begin_head(outbox& out, unsigned status) {
-    response_head made(out.space(), status);
-    made.lines(with_->answers.lines()).lines("Date: ").lines(of_.date()).lines("\r\n");
+response_head connection::begin_head(output_buffer& out, unsigned status) {
+    response_head made(out.prepare(), status);
+    made.lines(configuration_->answers.lines()).lines("Date: ").lines(worker_.date()).lines("\r\n");
     return made;
 }
 
-kevring::task<bool> connection::answer_short(const request_head& head, unsigned status, bool keep,
-                                             std::string_view lines, outbox& out) {
-    const own_answers& own = with_->answers;
+kevring::task<bool> connection::send_short_response(const request_head& head, unsigned status,
+                                                    bool keep, std::string_view lines,
+                                                    output_buffer& out) {
+    const custom_responses& own = configuration_->answers;
     const std::string all_lines = std::string(own.lines()).append(lines);
     short_response what;
     what.status = status;
-    what.date = of_.date();
+    what.date = worker_.date();
     what.lines = all_lines;
     what.keep_alive = keep;
     what.minor_version = head.minor_version();
@@ -462,60 +472,60 @@ kevring::task<bool> connection::answer_short(const request_head& head, unsigned 
     const std::size_t room = short_response_bytes + all_lines.size() + what.body.size();
     const bool roomy = co_await make_room(out, room);
     if (!roomy) co_return false;
-    const std::string_view written = write_short_response(out.space(), what);
-    out.added(written.size());
+    const std::string_view written = write_short_response(out.prepare(), what);
+    out.commit(written.size());
     const std::size_t head_bytes = written.find(end_of_head) + end_of_head.size();
-    note(status, written.size() - head_bytes);
+    record_result(status, written.size() - head_bytes);
     co_return true;
 }
 
-kevring::task<bool> connection::answer_page(const request_head& head, std::string_view page,
-                                            outbox& out, bool keep) {
+kevring::task<bool> connection::respond_page(const request_head& head, std::string_view page,
+                                             output_buffer& out, bool keep) {
     const bool roomy = co_await make_room(out, head_room);
     if (!roomy) co_return false;
     response_head made = begin_head(out, 200);
     made.lines("Content-Type: text/html; charset=utf-8\r\nCache-Control: no-cache\r\n");
     made.field("Content-Length", page.size()).connection(keep, head.minor_version());
-    out.added(made.finish().size());
+    out.commit(made.finish().size());
     const bool with_body = head.method() == request_method::get;
-    note(200, with_body ? page.size() : 0);
+    record_result(200, with_body ? page.size() : 0);
     if (!with_body) co_return true;
-    allow_body(page.size());
+    extend_body_timeout(page.size());
     while (!page.empty()) {
         if (out.room() == 0) {
             const bool sent = co_await flush(out);
             if (!sent) co_return false;
         }
         const std::string_view piece = page.substr(0, out.room());
-        const bool added = co_await append(piece, out);
-        if (!added) co_return false;
+        const bool commit = co_await append(piece, out);
+        if (!commit) co_return false;
         page.remove_prefix(piece.size());
     }
     co_return true;
 }
 
 // The client may take as long as it likes, as long as it takes something.
-void connection::allow_body(std::uint64_t byte_count) noexcept {
-    const std::uint64_t rate = with_->options.send_bytes_per_second_min;
-    const std::chrono::nanoseconds step = with_->options.idle_time;
-    if (rate == 0) return patience_.set(kevring::never_ns);
+void connection::extend_body_timeout(std::uint64_t byte_count) noexcept {
+    const std::uint64_t rate = configuration_->options.send_bytes_per_second_min;
+    const std::chrono::nanoseconds step = configuration_->options.idle_time;
+    if (rate == 0) return timeout_.set(kevring::never_ns);
     constexpr std::uint64_t seconds_max = 1'000'000'000;
     const double bytes = std::chrono::duration<double>(step).count() * static_cast<double>(rate);
-    patience_.set_rate(step, std::max<std::uint64_t>(1, static_cast<std::uint64_t>(bytes)),
-                       step + std::chrono::seconds(std::min(byte_count / rate, seconds_max)));
+    timeout_.set_rate(step, std::max<std::uint64_t>(1, static_cast<std::uint64_t>(bytes)),
+                      step + std::chrono::seconds(std::min(byte_count / rate, seconds_max)));
 }
 
 // Small responses that went into the outbox are finished before they are sent, so the times that
 // are known here are those of the server, and for large files those of the client too.
 void connection::finished(const request_head& head) {
-    worker_counters& counters = of_.counters();
+    worker_counters& counters = worker_.counters();
     ++counters.requests[status_];
     counters.body_bytes += body_bytes_;
-    if (!of_.timed()) [[likely]]
+    if (!worker_.timing_enabled()) [[likely]]
         return;
-    const std::chrono::nanoseconds took(of_.on().now_ns() - began_ns_);
+    const std::chrono::nanoseconds took(worker_.loop().now_ns() - began_ns_);
     counters.durations.add(took);
-    if (of_.log().enabled()) log(head, took);
+    if (worker_.log().enabled()) log(head, took);
 }
 
 void connection::log(const request_head& head, std::chrono::nanoseconds took) {
@@ -533,7 +543,7 @@ void connection::log(const request_head& head, std::chrono::nanoseconds took) {
     record.duration = took;
     record.referer = head.text(known_field::referer);
     record.user_agent = head.text(known_field::user_agent);
-    of_.log().add(record);
+    worker_.log().add(record);
 }
 
 }  // namespace httpd

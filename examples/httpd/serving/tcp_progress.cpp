@@ -9,7 +9,7 @@
 
 namespace httpd {
 
-std::optional<std::uint64_t> bytes_taken(kevring::fd_ref socket) noexcept {
+std::optional<std::uint64_t> acked_bytes(kevring::fd_ref socket) noexcept {
     tcp_info info{};
     socklen_t bytes = sizeof info;
     if (::getsockopt(socket.number(), IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
@@ -17,7 +17,7 @@ std::optional<std::uint64_t> bytes_taken(kevring::fd_ref socket) noexcept {
     return info.tcpi_bytes_acked;
 }
 
-std::uint64_t bytes_waiting(kevring::fd_ref socket) noexcept {
+std::uint64_t send_queue_bytes(kevring::fd_ref socket) noexcept {
     int bytes = 0;  // of a Unix socket: of memory
     if (::ioctl(socket.number(), SIOCOUTQ, &bytes) != 0 || bytes < 0) return 0;
     return static_cast<std::uint64_t>(bytes);

@@ -207,8 +207,8 @@ public:
     }
     void end_sending() { ::shutdown(fd_, SHUT_WR); }
     void reset_on_close() {
-        const linger at_once{.l_onoff = 1, .l_linger = 0};
-        ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        const linger fast_path_result{.l_onoff = 1, .l_linger = 0};
+        ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &fast_path_result, sizeof fast_path_result);
     }
     /// Adds what comes next; false at the end, however the server made it.
     bool receive(std::string& heard) {

@@ -75,7 +75,7 @@ void httpd_target(benchmark::State& state, std::string_view path) {
     std::array<char, 256> name{};
     for (auto _ : state) {
         benchmark::DoNotOptimize(path);
-        benchmark::DoNotOptimize(httpd::read_target(path, name));
+        benchmark::DoNotOptimize(httpd::parse_target(path, name));
     }
 }
 

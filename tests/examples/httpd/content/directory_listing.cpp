@@ -26,49 +26,49 @@ std::string link_of(const std::string& page) {
 
 }  // namespace
 
-TEST_CASE("folders come first, then files, by name", "[httpd][folder_page]") {
-    const std::string page = make_folder_page(".", {{.name = "b.txt", .byte_count = 2048},
-                                                    {.name = "Z", .folder = true},
-                                                    {.name = "a", .folder = true},
-                                                    {.name = "A.txt", .byte_count = 1}});
+TEST_CASE("directories come first, then files, by name", "[httpd][directory_listing]") {
+    const std::string page = render_directory_listing(".", {{.name = "b.txt", .byte_count = 2048},
+                                                            {.name = "Z", .directory = true},
+                                                            {.name = "a", .directory = true},
+                                                            {.name = "A.txt", .byte_count = 1}});
 
     const auto place = [&page](std::string_view link) { return page.find(link); };
     CHECK(place("href=\"./a/\"") < place("href=\"./Z/\""));
     CHECK(place("href=\"./Z/\"") < place("href=\"./A.txt\""));
     CHECK(place("href=\"./A.txt\"") < place("href=\"./b.txt\""));
     CHECK(place("href=\"./b.txt\"") != page.npos);
-    CHECK_THAT(page, ContainsSubstring("2 folders, 2 files, 2.00 KiB"));
+    CHECK_THAT(page, ContainsSubstring("2 directories, 2 files, 2.00 KiB"));
     CHECK_THAT(page, ContainsSubstring("<title>/</title>"));
 }
 
-TEST_CASE("each folder on the way is a link", "[httpd][folder_page]") {
-    const std::string page = make_folder_page("a/b<c/d", {});
+TEST_CASE("each directory on the way is a link", "[httpd][directory_listing]") {
+    const std::string page = render_directory_listing("a/b<c/d", {});
 
     CHECK_THAT(page, ContainsSubstring("<title>/a/b&lt;c/d/</title>"));
     CHECK_THAT(page, ContainsSubstring("<a href=\"../../../\">/</a><a href=\"../../\">a</a>"
                                        "<i>/</i><a href=\"../\">b&lt;c</a><i>/</i>d</h1>"));
-    CHECK_THAT(page, ContainsSubstring("0 folders, 0 files, 0 B"));
+    CHECK_THAT(page, ContainsSubstring("0 directories, 0 files, 0 B"));
 }
 
-TEST_CASE("a link leads to the file, whatever its name", "[httpd][folder_page]") {
+TEST_CASE("a link leads to the file, whatever its name", "[httpd][directory_listing]") {
     for (const std::string name : {"a b", "a%41", "%2e%2e", "a?b#c", "a:b", "\"><script>",
                                    "\xc3\xa4", "\xff", "a&amp;b", "'", "+", "~a", "..."}) {
         CAPTURE(name);
-        const std::string page = make_folder_page(".", {{.name = name}});
+        const std::string page = render_directory_listing(".", {{.name = name}});
         const std::string link = link_of(page);
         std::array<char, 100> room{};
-        const target_name target = read_target(link.substr(1), room);
+        const target_name target = parse_target(link.substr(1), room);
         CHECK(static_cast<bool>(target));
         CHECK(target.name == name);
     }
 }
 
-TEST_CASE("no name can write into the page", "[httpd][folder_page]") {
-    const std::size_t scripts = count_of(make_folder_page(".", {}), "<script>");
-    const std::string page = make_folder_page("<script>", {{.name = "<script>alert(1)<"},
-                                                           {.name = "\" onclick=\"x"},
-                                                           {.name = "' onclick='x"},
-                                                           {.name = "<td>"}});
+TEST_CASE("no name can write into the page", "[httpd][directory_listing]") {
+    const std::size_t scripts = count_of(render_directory_listing(".", {}), "<script>");
+    const std::string page = render_directory_listing("<script>", {{.name = "<script>alert(1)<"},
+                                                                   {.name = "\" onclick=\"x"},
+                                                                   {.name = "' onclick='x"},
+                                                                   {.name = "<td>"}});
 
     CHECK(count_of(page, "<script>") == scripts);
     CHECK(count_of(page, "\" onclick") == 0);
@@ -77,21 +77,21 @@ TEST_CASE("no name can write into the page", "[httpd][folder_page]") {
     CHECK(count_of(page, "</td>") == 4 * 3);
 }
 
-TEST_CASE("names that cannot be asked for are left out", "[httpd][folder_page]") {
-    const std::string page = make_folder_page(".", {{.name = "."},
-                                                    {.name = ".."},
-                                                    {.name = ""},
-                                                    {.name = "a\nb"},
-                                                    {.name = "a\tb"},
-                                                    {.name = "a/b"},
-                                                    {.name = "a\x7f"},
-                                                    {.name = "good"}});
-    CHECK_THAT(page, ContainsSubstring("0 folders, 1 file, 0 B"));
+TEST_CASE("names that cannot be asked for are left out", "[httpd][directory_listing]") {
+    const std::string page = render_directory_listing(".", {{.name = "."},
+                                                            {.name = ".."},
+                                                            {.name = ""},
+                                                            {.name = "a\nb"},
+                                                            {.name = "a\tb"},
+                                                            {.name = "a/b"},
+                                                            {.name = "a\x7f"},
+                                                            {.name = "good"}});
+    CHECK_THAT(page, ContainsSubstring("0 directories, 1 file, 0 B"));
 }
 
-TEST_CASE("times are to the minute, and sizes have three digits", "[httpd][folder_page]") {
-    const std::string page =
-        make_folder_page(".", {{.name = "x", .byte_count = 5, .modified_second = 784'111'777}});
+TEST_CASE("times are to the minute, and sizes have three digits", "[httpd][directory_listing]") {
+    const std::string page = render_directory_listing(
+        ".", {{.name = "x", .byte_count = 5, .modified_second = 784'111'777}});
     CHECK_THAT(page, ContainsSubstring("<td data-key=\"5\">5 B</td>"
                                        "<td data-key=\"784111777\">1994-11-06 08:49</td>"));
 

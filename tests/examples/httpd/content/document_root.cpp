@@ -1,7 +1,7 @@
 // document_root.cpp: a file that was found, closed, and is opened again.
 #include "examples/httpd/content/document_root.hpp"
 
-#include "tests/examples/httpd/scratch_folder.hpp"
+#include "tests/examples/httpd/scratch_directory.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 
@@ -16,9 +16,9 @@
 
 namespace {
 
-struct page_folder : scratch_folder {
-    page_folder() {
-        folder("sub");
+struct page_directory : scratch_directory {
+    page_directory() {
+        directory("sub");
         write("sub/page", "plain");
         write("sub/page.gz", "packed");
     }
@@ -27,7 +27,7 @@ struct page_folder : scratch_folder {
 /// A file with a compressed sibling that was found, and closed.
 class closed_page {
 public:
-    closed_page() : site_(folder.path(), true, false) {
+    closed_page() : site_(directory.path(), true, false) {
         known = run_on(ring_, [&] { return site_.find(ring_, "/sub/page"); }).file;
         REQUIRE(known != nullptr);
         REQUIRE(known->available != 0);
@@ -41,16 +41,16 @@ public:
         for (int i = 0; i < 1000; ++i) {
             if (reopen()) return true;
             for (const char* name : {"sub/page", "sub/page.gz"})
-                REQUIRE(std::filesystem::exists(folder / name));
+                REQUIRE(std::filesystem::exists(directory / name));
         }
         return false;
     }
 
-    const page_folder folder;
+    const page_directory directory;
     std::shared_ptr<httpd::served_file> known;
 
 private:
-    httpd::site site_;
+    httpd::document_root site_;
     kevring::ring ring_;
 };
 
@@ -73,19 +73,19 @@ TEST_CASE("a file that has not changed is opened again, with its siblings", "[ht
 
 TEST_CASE("a file that is not the same any more is not opened again", "[httpd][site]") {
     closed_page page;
-    const std::string path = page.folder / "sub/page";
-    const page_folder outside;
+    const std::string path = page.directory / "sub/page";
+    const page_directory outside;
 
     SECTION("removed") { std::filesystem::remove(path); }
     SECTION("replaced") {
-        page.folder.write("new", "plain");
-        page.folder.rename("new", "sub/page");
+        page.directory.write("new", "plain");
+        page.directory.rename("new", "sub/page");
     }
-    SECTION("written") { page.folder.write("sub/page", "longer than before"); }
+    SECTION("written") { page.directory.write("sub/page", "longer than before"); }
     SECTION("its sibling was removed") { std::filesystem::remove(path + ".gz"); }
-    SECTION("its folder leads out of the root") {
-        page.folder.rename("sub", "old");
-        std::filesystem::create_directory_symlink(outside / "sub", page.folder / "sub");
+    SECTION("its directory leads out of the root") {
+        page.directory.rename("sub", "old");
+        std::filesystem::create_directory_symlink(outside / "sub", page.directory / "sub");
     }
 
     CHECK_FALSE(page.reopen());

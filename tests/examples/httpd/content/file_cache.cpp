@@ -21,7 +21,7 @@ bool ask(file_cache& cache, const std::string& path) {
     if (cache.find(path) != nullptr) return true;
     auto file = std::make_shared<served_file>();
     file->plain.name = path;
-    cache.put(path, {.file = std::move(file)});
+    cache.insert(path, {.file = std::move(file)});
     return false;
 }
 
@@ -53,22 +53,22 @@ TEST_CASE("what was asked for last is there, however small the cache", "[httpd][
         CHECK(ask(cache, std::to_string(i)));
         CHECK(cache.size() == 1);
     }
-    cache.drop("9");
+    cache.erase("9");
     CHECK(cache.size() == 0);
 }
 
 TEST_CASE("a file that is closed to make room is known on, and one in use is forgotten",
           "[httpd][file_cache]") {
     file_cache cache(1);
-    cache.put("/a", {.file = made("a")});
+    cache.insert("/a", {.file = made("a")});
     const auto in_use = made("b");
 
-    cache.put("/b", {.file = in_use});
+    cache.insert("/b", {.file = in_use});
     REQUIRE(cache.find("/a") != nullptr);
     CHECK_FALSE(cache.find("/a")->file->is_open());
     CHECK(cache.open_count() == 1);
 
-    cache.put("/c", {.file = made("c")});
+    cache.insert("/c", {.file = made("c")});
     CHECK(cache.find("/b") == nullptr);
     CHECK(in_use->is_open());
     CHECK(cache.open_count() == 1);
@@ -81,32 +81,32 @@ TEST_CASE("content is kept of as many files as there is memory for", "[httpd][fi
     const auto add = [&](const std::string& name, std::uint64_t byte_count) {
         auto file = made(name);
         file->plain.byte_count = byte_count;
-        cache.put("/" + name, {.file = std::move(file), .looked_at = now, .asked_at = now});
+        cache.insert("/" + name, {.file = std::move(file), .checked_at = now, .used_at = now});
         return cache.find("/" + name);
     };
     httpd::cached_file& one = *add("one", 60);
-    char* const room = cache.content_room(one, now);
+    char* const room = cache.allocate_content(one, now);
     REQUIRE(room != nullptr);
-    CHECK(cache.content_room(one, now) == room);
+    CHECK(cache.allocate_content(one, now) == room);
     CHECK(cache.content_bytes() == 60);
 
     // Neither what is larger than all, nor what others in use leave no room for.
-    CHECK(cache.content_room(*add("vast", 101), now) == nullptr);
-    CHECK(cache.content_room(*add("empty", 0), now) == nullptr);
+    CHECK(cache.allocate_content(*add("vast", 101), now) == nullptr);
+    CHECK(cache.allocate_content(*add("empty", 0), now) == nullptr);
     httpd::cached_file& two = *add("two", 50);
-    CHECK(cache.content_room(two, now + 1) == nullptr);
+    CHECK(cache.allocate_content(two, now + 1) == nullptr);
     CHECK(one.content != nullptr);
 
     SECTION("what nobody has asked for of late makes room") {
-        one.looked(now + 1);
-        CHECK(cache.content_room(two, now + 2) != nullptr);
+        one.mark_checked(now + 1);
+        CHECK(cache.allocate_content(two, now + 2) != nullptr);
         CHECK(one.content == nullptr);
         CHECK(cache.content_bytes() == 50);
     }
     SECTION("a file that is dropped gives its memory back") {
-        cache.drop_named("one");
+        cache.erase_named("one");
         CHECK(cache.content_bytes() == 0);
-        CHECK(cache.content_room(two, now) != nullptr);
+        CHECK(cache.allocate_content(two, now) != nullptr);
         cache.clear();
         CHECK(cache.content_bytes() == 0);
     }
@@ -115,37 +115,37 @@ TEST_CASE("content is kept of as many files as there is memory for", "[httpd][fi
         std::vector<httpd::cached_file*> known;
         for (const std::string name : {"a", "b", "c", "d"}) {
             known.push_back(add(name, 25));
-            REQUIRE(cache.content_room(*known.back(), now) != nullptr);
+            REQUIRE(cache.allocate_content(*known.back(), now) != nullptr);
         }
         CHECK(cache.content_bytes() == 100);
-        cache.drop("/a");
-        cache.drop("/d");
+        cache.erase("/a");
+        cache.erase("/d");
         CHECK(cache.content_bytes() == 50);
         httpd::cached_file& wide = *add("wide", 90);
         char* found = nullptr;
         for (int looks = 0; found == nullptr && looks < 100; ++looks)
-            found = cache.content_room(wide, now + 2);
+            found = cache.allocate_content(wide, now + 2);
         CHECK(found != nullptr);
         CHECK(cache.content_bytes() == 90);
         CHECK(known[1]->content == nullptr);
         CHECK(known[2]->content == nullptr);
     }
     SECTION("what was read before a look is good no more") {
-        one.content_is_good = true;
-        one.looked(now + 2);
-        CHECK_FALSE(one.content_is_good);
-        CHECK(cache.content_room(one, now + 2) == room);
+        one.content_valid = true;
+        one.mark_checked(now + 2);
+        CHECK_FALSE(one.content_valid);
+        CHECK(cache.allocate_content(one, now + 2) == room);
     }
 }
 
 TEST_CASE("a file that is opened again makes another close", "[httpd][file_cache]") {
     file_cache cache(1);
-    cache.put("/a", {.file = made("a")});
-    cache.put("/b", {.file = made("b")});
+    cache.insert("/a", {.file = made("a")});
+    cache.insert("/b", {.file = made("b")});
 
-    cache.make_room();
+    cache.evict_one();
     *cache.find("/a")->file = std::move(*made("a"));
-    cache.opened("/a");
+    cache.mark_open("/a");
 
     CHECK(cache.find("/a")->file->is_open());
     CHECK_FALSE(cache.find("/b")->file->is_open());
@@ -154,10 +154,10 @@ TEST_CASE("a file that is opened again makes another close", "[httpd][file_cache
 
 TEST_CASE("as many files are known as there is room for", "[httpd][file_cache]") {
     constexpr std::size_t open_max = 4;
-    constexpr std::size_t known_max = open_max * file_cache::known_for_each_open;
+    constexpr std::size_t known_max = open_max * file_cache::known_per_open;
     file_cache cache(open_max);
     for (int i = 0; i < 100; ++i) {
-        cache.put('/' + std::to_string(i), {.file = made(std::to_string(i))});
+        cache.insert('/' + std::to_string(i), {.file = made(std::to_string(i))});
         CHECK(cache.find('/' + std::to_string(i))->file->is_open());
         CHECK(cache.open_count() <= open_max);
         CHECK(cache.size() <= known_max);
@@ -168,17 +168,17 @@ TEST_CASE("as many files are known as there is room for", "[httpd][file_cache]")
 TEST_CASE("a file that is asked for by paths without end pushes out itself alone",
           "[httpd][file_cache]") {
     file_cache cache(16);
-    cache.put("/b", {.file = made("b")});
+    cache.insert("/b", {.file = made("b")});
     std::string path = "/a";
     for (int i = 0; i < 100; ++i) {
         path = '/' + path;
-        cache.put(path, {.file = made("a")});
+        cache.insert(path, {.file = made("a")});
         CHECK(cache.find(path) != nullptr);
     }
     CHECK(cache.find("/b") != nullptr);
-    CHECK(cache.size() <= 1 + file_cache::paths_of_each_file);
+    CHECK(cache.size() <= 1 + file_cache::paths_per_file);
 
-    cache.drop_named("a");
+    cache.erase_named("a");
     CHECK(cache.size() == 1);
 }
 
@@ -186,30 +186,30 @@ TEST_CASE("what is served from a name goes with it, whatever it was asked for as
           "[httpd][file_cache]") {
     file_cache cache(2);
     const auto fill = [&] {
-        for (const std::string path : {"/a/x", "/%61/x"}) cache.put(path, {.file = made("a/x")});
-        cache.put("/a/y", {.file = made("a/y")});
-        cache.put("/ab", {.file = made("ab")});
+        for (const std::string path : {"/a/x", "/%61/x"}) cache.insert(path, {.file = made("a/x")});
+        cache.insert("/a/y", {.file = made("a/y")});
+        cache.insert("/ab", {.file = made("ab")});
     };
     const auto known = [&](const std::string& path) { return cache.find(path) != nullptr; };
 
     fill();
-    cache.drop_named("a/x");
+    cache.erase_named("a/x");
     CHECK((!known("/a/x") && !known("/%61/x") && known("/a/y") && known("/ab")));
 
     fill();
     const std::string suffix = GENERATE(".gz", ".br", ".zst");
-    cache.drop_named("a/y" + suffix);
+    cache.erase_named("a/y" + suffix);
     CHECK((known("/a/x") && !known("/a/y") && known("/ab")));
 
     fill();
-    cache.drop_named("a/y.txt");
+    cache.erase_named("a/y.txt");
     CHECK(cache.size() == 4);
 
-    cache.drop_below("a");
+    cache.erase_below("a");
     CHECK((cache.size() == 1 && known("/ab")));
 
     fill();
-    cache.drop_below("");
+    cache.erase_below("");
     CHECK(cache.size() == 0);
     CHECK(cache.open_count() == 0);
 }

@@ -4,16 +4,16 @@
 #include <utility>
 
 using httpd::content_coding;
-using httpd::file_lines;
+using httpd::file_headers;
 
 TEST_CASE("a file's lines are those of a 200, and parts of them those of others",
           "[httpd][file_lines]") {
-    file_lines::about page;
+    file_headers::about page;
     page.media_type = "text/html";
     page.byte_count = 1024;
     page.modified_second = 784'111'777;
     page.entity_tag = "\"400-1\"";
-    const file_lines made(page);
+    const file_headers made(page);
     CHECK(made.whole() ==
           "Content-Type: text/html\r\n"
           "Content-Length: 1024\r\n"
@@ -29,14 +29,14 @@ TEST_CASE("a file's lines are those of a 200, and parts of them those of others"
 
 TEST_CASE("a compressed sibling says what it is, and that there are others",
           "[httpd][file_lines]") {
-    file_lines::about sibling;
+    file_headers::about sibling;
     sibling.media_type = "text/css";
     sibling.coding = content_coding::br;
     sibling.byte_count = 5;
     sibling.entity_tag = "W/\"5-2\"";
     sibling.varies = true;
-    file_lines made(sibling);
-    const file_lines moved = std::move(made);
+    file_headers made(sibling);
+    const file_headers moved = std::move(made);
     CHECK(moved.whole() ==
           "Content-Type: text/css\r\n"
           "Content-Encoding: br\r\n"

@@ -2,7 +2,7 @@
 #include "examples/httpd/content/file_watch.hpp"
 
 #include "examples/httpd/content/file_cache.hpp"
-#include "tests/examples/httpd/scratch_folder.hpp"
+#include "tests/examples/httpd/scratch_directory.hpp"
 #include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 
@@ -27,7 +27,7 @@ using httpd::open_file;
 using httpd::served_file;
 
 /// A root of its own, and what a loop has of it.
-class watched_root : public scratch_folder {
+class watched_root : public scratch_directory {
 public:
     watched_root()
         : root_(::open(path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
@@ -53,14 +53,14 @@ public:
         REQUIRE(::fstat(plain.descriptor.number(), &status) == 0);
         plain.name = name;
         plain.link_count = status.st_nlink;
-        file->watched = watch.cover(*file);
+        file->watched = watch.watch(*file);
         const bool watched = file->watched;
-        cache.put('/' + name, {.file = std::move(file)});
+        cache.insert('/' + name, {.file = std::move(file)});
         return watched;
     }
     /// What the next request finds.
     bool is_cached(const std::string& name) {
-        watch.take_changes(cache);
+        watch.apply_changes(cache);
         return cache.find('/' + name) != nullptr;
     }
 
@@ -72,40 +72,41 @@ public:
     file_watch watch;
 };
 
-void check_that_a_replaced_folder_is_found(const std::string& folder, int noise) {
-    watched_root site;
-    const std::string page = folder + "/page";
-    site.folder(folder);
-    site.write(page, "old");
-    REQUIRE(site.serve(page));
+void check_that_a_replaced_directory_is_found(const std::string& directory, int noise) {
+    watched_root document_root;
+    const std::string page = directory + "/page";
+    document_root.directory(directory);
+    document_root.write(page, "old");
+    REQUIRE(document_root.serve(page));
 
-    site.make_noise(noise);
-    site.rename(folder, "before");
-    site.folder(folder);
-    site.write(page, "new");
-    CHECK_FALSE(site.is_cached(page));
-    REQUIRE(site.serve(page));
-    CHECK(site.is_cached(page));
+    document_root.make_noise(noise);
+    document_root.rename(directory, "before");
+    document_root.directory(directory);
+    document_root.write(page, "new");
+    CHECK_FALSE(document_root.is_cached(page));
+    REQUIRE(document_root.serve(page));
+    CHECK(document_root.is_cached(page));
 
-    site.write(page, "newer");
-    CHECK_FALSE(site.is_cached(page));
+    document_root.write(page, "newer");
+    CHECK_FALSE(document_root.is_cached(page));
 }
 
 }  // namespace
 
 TEST_CASE("a file that changes is forgotten, and others are not", "[httpd][file_watch]") {
-    watched_root site;
-    site.folder("sub");
-    site.write("sub/page", "one");
-    site.write("sub/other", "one");
-    site.write("page", "one");
-    for (const std::string name : {"sub/page", "sub/other", "page"}) REQUIRE(site.serve(name));
+    watched_root document_root;
+    document_root.directory("sub");
+    document_root.write("sub/page", "one");
+    document_root.write("sub/other", "one");
+    document_root.write("page", "one");
+    for (const std::string name : {"sub/page", "sub/other", "page"})
+        REQUIRE(document_root.serve(name));
 
-    site.write("sub/page", "two");
+    document_root.write("sub/page", "two");
 
-    CHECK_FALSE(site.is_cached("sub/page"));
-    CHECK(site.is_cached("sub/other"));
-    CHECK(site.is_cached("page"));
+    CHECK_FALSE(document_root.is_cached("sub/page"));
+    CHECK(document_root.is_cached("sub/other"));
+    CHECK(document_root.is_cached("page"));
 }
 
 TEST_CASE("a change that finds no memory is not forgotten", "[httpd][file_watch]") {
@@ -115,34 +116,34 @@ TEST_CASE("a change that finds no memory is not forgotten", "[httpd][file_watch]
     }
     bool failed = true;
     for (std::uint64_t good_ones = 0; failed; ++good_ones) {
-        watched_root site;
-        site.write("changed", "old");
-        site.write("other", "as it was");
-        REQUIRE(site.serve("changed"));
-        REQUIRE(site.serve("other"));
-        site.write("changed", "new");
+        watched_root document_root;
+        document_root.write("changed", "old");
+        document_root.write("other", "as it was");
+        REQUIRE(document_root.serve("changed"));
+        REQUIRE(document_root.serve("other"));
+        document_root.write("changed", "new");
         {
             const failing_allocation none(good_ones);
             try {
-                site.watch.take_changes(site.cache);
+                document_root.watch.apply_changes(document_root.cache);
             } catch (const std::bad_alloc&) {}
             failed = none.has_failed();
         }
         INFO("after " << good_ones << " allocations");
-        CHECK_FALSE(site.is_cached("changed"));
-        site.write("changed", "newer");
-        CHECK(site.serve("changed"));  // heard of as before
-        site.write("changed", "newest");
-        CHECK_FALSE(site.is_cached("changed"));
+        CHECK_FALSE(document_root.is_cached("changed"));
+        document_root.write("changed", "newer");
+        CHECK(document_root.serve("changed"));  // heard of as before
+        document_root.write("changed", "newest");
+        CHECK_FALSE(document_root.is_cached("changed"));
     }
 }
 
-// More than a registration keeps: that a folder was replaced is among what is lost.
-TEST_CASE("after changes were lost, a folder's name is looked up again", "[httpd][file_watch]") {
-    check_that_a_replaced_folder_is_found("sub", 1100);
+// More than a registration keeps: that a directory was replaced is among what is lost.
+TEST_CASE("after changes were lost, a directory's name is looked up again", "[httpd][file_watch]") {
+    check_that_a_replaced_directory_is_found("sub", 1100);
 }
 
-TEST_CASE("after the kernel has lost changes, every folder's name is looked up again",
+TEST_CASE("after the kernel has lost changes, every directory's name is looked up again",
           "[httpd][file_watch]") {
     int queued_max = 0;
     std::ifstream("/proc/sys/fs/inotify/max_queued_events") >> queued_max;
@@ -150,74 +151,74 @@ TEST_CASE("after the kernel has lost changes, every folder's name is looked up a
         WARN("not tried: fs.inotify.max_queued_events is " << queued_max);
         return;
     }
-    check_that_a_replaced_folder_is_found("a/sub", queued_max + 2);
+    check_that_a_replaced_directory_is_found("a/sub", queued_max + 2);
 }
 
 TEST_CASE("who may enter the root is asked again when that changes", "[httpd][file_watch]") {
-    watched_root site;
-    site.write("page", "one");
-    REQUIRE(site.serve("page"));
+    watched_root document_root;
+    document_root.write("page", "one");
+    REQUIRE(document_root.serve("page"));
 
-    REQUIRE(::chmod((site / "").c_str(), 0711) == 0);
+    REQUIRE(::chmod((document_root / "").c_str(), 0711) == 0);
 
-    CHECK_FALSE(site.is_cached("page"));
+    CHECK_FALSE(document_root.is_cached("page"));
 }
 
 TEST_CASE("the root may be moved", "[httpd][file_watch]") {
-    watched_root site;
-    site.folder("sub");
-    site.write("sub/page", "one");
-    REQUIRE(site.serve("sub/page"));
-    const std::string before = site / "";
+    watched_root document_root;
+    document_root.directory("sub");
+    document_root.write("sub/page", "one");
+    REQUIRE(document_root.serve("sub/page"));
+    const std::string before = document_root / "";
     const std::string after = before.substr(0, before.size() - 1) + "-moved/";
     REQUIRE(::rename(before.c_str(), after.c_str()) == 0);
 
     std::ofstream(after + "sub/page") << "two";
-    const bool is_cached = site.is_cached("sub/page");
+    const bool is_cached = document_root.is_cached("sub/page");
     REQUIRE(::rename(after.c_str(), before.c_str()) == 0);
 
     CHECK_FALSE(is_cached);
-    CHECK(site.serve("sub/page"));
+    CHECK(document_root.serve("sub/page"));
 }
 
-TEST_CASE("a folder that is another one now is watched as that", "[httpd][file_watch]") {
-    watched_root site;
+TEST_CASE("a directory that is another one now is watched as that", "[httpd][file_watch]") {
+    watched_root document_root;
     for (const std::string name : {"a", "b"}) {
-        site.folder(name + "/sub");
-        site.write(name + "/sub/page", name);
+        document_root.directory(name + "/sub");
+        document_root.write(name + "/sub/page", name);
     }
-    REQUIRE(site.serve("a/sub/page"));
+    REQUIRE(document_root.serve("a/sub/page"));
     for (int i = 0; i < 3; ++i) {
-        REQUIRE(::renameat2(AT_FDCWD, (site / "a").c_str(), AT_FDCWD, (site / "b").c_str(),
-                            RENAME_EXCHANGE) == 0);
-        CHECK_FALSE(site.is_cached("a/sub/page"));
-        REQUIRE(site.serve("a/sub/page"));
-        site.write("b/sub/page", "nobody's");
-        CHECK(site.is_cached("a/sub/page"));
-        site.write("a/sub/page", "else");
-        CHECK_FALSE(site.is_cached("a/sub/page"));
-        REQUIRE(site.serve("a/sub/page"));
+        REQUIRE(::renameat2(AT_FDCWD, (document_root / "a").c_str(), AT_FDCWD,
+                            (document_root / "b").c_str(), RENAME_EXCHANGE) == 0);
+        CHECK_FALSE(document_root.is_cached("a/sub/page"));
+        REQUIRE(document_root.serve("a/sub/page"));
+        document_root.write("b/sub/page", "nobody's");
+        CHECK(document_root.is_cached("a/sub/page"));
+        document_root.write("a/sub/page", "else");
+        CHECK_FALSE(document_root.is_cached("a/sub/page"));
+        REQUIRE(document_root.serve("a/sub/page"));
     }
 }
 
 TEST_CASE("what is reached by a link, or has another name, is not trusted", "[httpd][file_watch]") {
-    watched_root site;
-    site.folder("sub");
-    site.write("sub/page", "one");
-    REQUIRE(::symlink("sub", (site / "link").c_str()) == 0);
-    REQUIRE(::symlink("sub/page", (site / "page").c_str()) == 0);
-    site.write("two", "two");
-    REQUIRE(::link((site / "two").c_str(), (site / "names").c_str()) == 0);
+    watched_root document_root;
+    document_root.directory("sub");
+    document_root.write("sub/page", "one");
+    REQUIRE(::symlink("sub", (document_root / "link").c_str()) == 0);
+    REQUIRE(::symlink("sub/page", (document_root / "page").c_str()) == 0);
+    document_root.write("two", "two");
+    REQUIRE(::link((document_root / "two").c_str(), (document_root / "names").c_str()) == 0);
 
-    CHECK(site.serve("sub/page"));
+    CHECK(document_root.serve("sub/page"));
     for (const std::string name : {"link/page", "page", "two", "names"})
-        CHECK_FALSE(site.serve(name));
+        CHECK_FALSE(document_root.serve(name));
 }
 
 TEST_CASE("without descriptors nothing is trusted, and later it is", "[httpd][file_watch]") {
-    watched_root site;
-    site.folder("sub");
-    site.write("sub/page", "one");
+    watched_root document_root;
+    document_root.directory("sub");
+    document_root.write("sub/page", "one");
     rlimit before{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
     std::vector<kevring::fd> taken;
@@ -229,28 +230,28 @@ TEST_CASE("without descriptors nothing is trusted, and later it is", "[httpd][fi
         more.reset(::dup(0));
     }
     taken.pop_back();  // for the page itself
-    const bool is_trusted = site.serve("sub/page");
-    file_watch poor(site.root());
+    const bool is_trusted = document_root.serve("sub/page");
+    file_watch poor(document_root.root());
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
     taken.clear();
 
     CHECK_FALSE(is_trusted);
-    poor.take_changes(site.cache);
+    poor.apply_changes(document_root.cache);
     CHECK(poor.watch_count() == 0);
-    REQUIRE(site.serve("sub/page"));
-    site.write("sub/page", "two");
-    CHECK_FALSE(site.is_cached("sub/page"));
+    REQUIRE(document_root.serve("sub/page"));
+    document_root.write("sub/page", "two");
+    CHECK_FALSE(document_root.is_cached("sub/page"));
 }
 
-TEST_CASE("folders that are gone are not kept in mind", "[httpd][file_watch]") {
-    watched_root site;
+TEST_CASE("directories that are gone are not kept in mind", "[httpd][file_watch]") {
+    watched_root document_root;
     for (int i = 0; i < 50; ++i) {
         const std::string name = std::to_string(i);
-        site.folder(name + "/sub");
-        site.write(name + "/sub/page", "text");
-        REQUIRE(site.serve(name + "/sub/page"));
-        std::filesystem::remove_all(site / name);
-        CHECK_FALSE(site.is_cached(name + "/sub/page"));
+        document_root.directory(name + "/sub");
+        document_root.write(name + "/sub/page", "text");
+        REQUIRE(document_root.serve(name + "/sub/page"));
+        std::filesystem::remove_all(document_root / name);
+        CHECK_FALSE(document_root.is_cached(name + "/sub/page"));
     }
-    CHECK(site.watch.watch_count() == 1);
+    CHECK(document_root.watch.watch_count() == 1);
 }

@@ -1,7 +1,7 @@
 // What a confined thread can open, by itself and by its ring.
 #include "examples/httpd/control/sandbox.hpp"
 
-#include "tests/examples/httpd/scratch_folder.hpp"
+#include "tests/examples/httpd/scratch_directory.hpp"
 #include "tests/support/catch.hpp"
 
 #include <kevring/runtime/operations/open.hpp>
@@ -23,10 +23,10 @@ using kevring::fd;
 using kevring::ring;
 using kevring::task;
 
-class folders : public scratch_folder {
+class directories : public scratch_directory {
 public:
-    folders() {
-        folder("site/below");
+    directories() {
+        directory("site/below");
         write("site/inside", "inside");
         write("outside", "outside");
     }
@@ -48,13 +48,13 @@ TEST_CASE("a confined thread reads below its root and opens nothing else", "[htt
         WARN("not tried: this kernel has no Landlock");
         return;
     }
-    const folders made;
+    const directories made;
     const fd root = made.open("/site");
     int inside = -1, written = -1, outside = -1, made_anew = -1, by_ring = -1, inside_by_ring = -1;
     int by_kernel_thread = -1;
     std::thread confined([&] {
-        ring on;  // first, as in the server
-        httpd::confine_thread_to(root);
+        ring enabled;  // first, as in the server
+        httpd::restrict_thread(root);
         inside = error_of(made / "site/inside", O_RDONLY);
         written = error_of(made / "site/inside", O_WRONLY);
         made_anew = error_of(made / "site/new", O_WRONLY | O_CREAT);
@@ -62,20 +62,21 @@ TEST_CASE("a confined thread reads below its root and opens nothing else", "[htt
         auto open_by_ring = [&]() -> task<void> {
             const std::string other = made / "outside";
             const std::string own = made / "site/inside";
-            kevring::open_operation first(on, kevring::fd_ref(AT_FDCWD), other.c_str(), O_RDONLY,
-                                          0);
+            kevring::open_operation first(enabled, kevring::fd_ref(AT_FDCWD), other.c_str(),
+                                          O_RDONLY, 0);
             const auto refused = co_await first;
             by_ring = refused ? 0 : refused.error().value();
             // O_TRUNC is left to a thread of the kernel's.
-            kevring::open_operation second(on, kevring::fd_ref(AT_FDCWD), other.c_str(),
+            kevring::open_operation second(enabled, kevring::fd_ref(AT_FDCWD), other.c_str(),
                                            O_WRONLY | O_TRUNC, 0);
             const auto refused_too = co_await second;
             by_kernel_thread = refused_too ? 0 : refused_too.error().value();
-            kevring::open_operation third(on, kevring::fd_ref(AT_FDCWD), own.c_str(), O_RDONLY, 0);
+            kevring::open_operation third(enabled, kevring::fd_ref(AT_FDCWD), own.c_str(), O_RDONLY,
+                                          0);
             const auto opened = co_await third;
             inside_by_ring = opened ? 0 : opened.error().value();
         };
-        kevring::run(on, open_by_ring());
+        kevring::run(enabled, open_by_ring());
     });
     confined.join();
 
@@ -87,13 +88,13 @@ TEST_CASE("a confined thread reads below its root and opens nothing else", "[htt
     CHECK(std::filesystem::file_size(made / "outside") == 7);
 }
 
-TEST_CASE("a folder lies within itself and those above it", "[httpd][confinement]") {
-    const folders made;
+TEST_CASE("a directory lies within itself and those above it", "[httpd][confinement]") {
+    const directories made;
     const fd root = made.open("/site");
 
     const auto inside = [&](const std::string& name) {
-        const fd folder = made.open(name);
-        return httpd::lies_within(root, folder);
+        const fd directory = made.open(name);
+        return httpd::is_within(root, directory);
     };
     CHECK(inside("/site"));
     CHECK(inside("/site/below"));

@@ -207,27 +207,27 @@ std::string visible(std::string_view text) {
 
 // What we refuse and http-parser takes, or waits on: all that we refuse but a head that is too
 // large, which is not among these heads.
-constexpr refusal ours_is_stricter[] = {
-    refusal::control_character,
-    refusal::bare_line_feed,
-    refusal::bare_carriage_return,
-    refusal::bad_request_line,
-    refusal::bad_method,
-    refusal::bad_target,
-    refusal::bad_version,
-    refusal::version_not_supported,
-    refusal::folded_line,
-    refusal::bad_field_line,
-    refusal::host_missing,
-    refusal::host_repeated,
-    refusal::host_invalid,
-    refusal::length_invalid,
-    refusal::length_repeated,
-    refusal::length_and_coding,
-    refusal::coding_in_version_1_0,
-    refusal::coding_invalid,
-    refusal::coding_not_chunked,
-    refusal::coding_unknown,
+constexpr parse_error ours_is_stricter[] = {
+    parse_error::control_character,
+    parse_error::bare_line_feed,
+    parse_error::bare_carriage_return,
+    parse_error::bad_request_line,
+    parse_error::bad_method,
+    parse_error::bad_target,
+    parse_error::bad_version,
+    parse_error::version_not_supported,
+    parse_error::folded_line,
+    parse_error::bad_field_line,
+    parse_error::host_missing,
+    parse_error::host_repeated,
+    parse_error::host_invalid,
+    parse_error::length_invalid,
+    parse_error::length_repeated,
+    parse_error::length_and_coding,
+    parse_error::coding_in_version_1_0,
+    parse_error::coding_invalid,
+    parse_error::coding_not_chunked,
+    parse_error::coding_unknown,
 };
 
 // What http-parser refuses and we take.
@@ -285,8 +285,8 @@ public:
                     is_known_difference(ours, theirs.seen, text));
             }
         } else if (parser.state() == parse_state::refused && theirs.error == HPE_OK) {
-            const bool listed = std::ranges::count(ours_is_stricter, parser.why()) != 0;
-            add("refused here: " + std::string(text_of(parser.why())), text, listed);
+            const bool listed = std::ranges::count(ours_is_stricter, parser.error()) != 0;
+            add("refused here: " + std::string(text_of(parser.error())), text, listed);
         } else if (theirs.error != HPE_OK && parser.state() == parse_state::complete) {
             const bool listed = std::ranges::count(theirs_is_stricter, theirs.error) != 0;
             add("refused there: " + std::string(http_errno_name(theirs.error)), text, listed);

@@ -35,20 +35,20 @@ TEST_CASE("a mime.types file goes before the table", "[httpd][media_type]") {
         "text/x-last last");
 
     CHECK(count == 5);
-    CHECK(types.of("a.one") == "application/x-one");
-    CHECK(types.of("a.OnCe") == "application/x-one");
-    CHECK(types.of("a.two") == "text/x-two; charset=utf-8");
-    CHECK(types.of("a.last") == "text/x-last; charset=utf-8");
-    CHECK(types.of("a.png") == "image/x-own");
-    CHECK(types.of("a.html") == "text/html; charset=utf-8");
-    CHECK(types.of("a.nothing") == unknown_media_type);
-    CHECK(types.of("a") == unknown_media_type);
+    CHECK(types.find("a.one") == "application/x-one");
+    CHECK(types.find("a.OnCe") == "application/x-one");
+    CHECK(types.find("a.two") == "text/x-two; charset=utf-8");
+    CHECK(types.find("a.last") == "text/x-last; charset=utf-8");
+    CHECK(types.find("a.png") == "image/x-own");
+    CHECK(types.find("a.html") == "text/html; charset=utf-8");
+    CHECK(types.find("a.nothing") == unknown_media_type);
+    CHECK(types.find("a") == unknown_media_type);
 }
 
 TEST_CASE("the later of two lines for an extension counts", "[httpd][media_type]") {
     media_types types;
     types.load("a/one x\na/two x\n");
-    CHECK(types.of("a.x") == "a/two");
+    CHECK(types.find("a.x") == "a/two");
     types.load("a/three x\n");
-    CHECK(types.of("a.x") == "a/three");
+    CHECK(types.find("a.x") == "a/three");
 }

@@ -19,7 +19,7 @@ namespace httpd::testing {
 // All that a user of the parser can see.
 struct outcome {
     parse_state state = parse_state::incomplete;
-    refusal why = refusal::none;
+    parse_error error = parse_error::none;
     std::string request_line;
     std::string method;
     std::string target;
@@ -38,7 +38,7 @@ struct outcome {
 };
 
 inline std::ostream& operator<<(std::ostream& out, const outcome& value) {
-    return out << static_cast<int>(value.state) << ' ' << text_of(value.why) << " ["
+    return out << static_cast<int>(value.state) << ' ' << text_of(value.error) << " ["
                << value.request_line << "] [" << value.method << "] [" << value.path << "] ["
                << value.query << "] [" << value.authority << "] " << value.size << ' '
                << value.fields;
@@ -47,7 +47,7 @@ inline std::ostream& operator<<(std::ostream& out, const outcome& value) {
 inline outcome outcome_of(const request_parser& parser) {
     outcome seen;
     seen.state = parser.state();
-    seen.why = parser.why();
+    seen.error = parser.error();
     const request_head& head = parser.head();
     if (seen.state != parse_state::incomplete) seen.request_line = head.request_line();
     if (seen.state != parse_state::complete) return seen;
@@ -112,7 +112,7 @@ inline std::string with_line(std::string_view request_line) {
 struct refused_case {
     const char* rule;
     std::string text;
-    refusal why;
+    parse_error error;
     unsigned status;
 };
 
@@ -121,8 +121,8 @@ inline void check_refused(const std::vector<refused_case>& cases) {
         INFO(one.rule << ": " << one.text);
         const outcome seen = parse(one.text);
         CHECK(seen.state == parse_state::refused);
-        CHECK(text_of(seen.why) == text_of(one.why));
-        CHECK(status_of(seen.why) == one.status);
+        CHECK(text_of(seen.error) == text_of(one.error));
+        CHECK(status_of(seen.error) == one.status);
     }
 }
 

@@ -65,23 +65,25 @@ TEST_CASE("a head that moves takes its views along", "[httpd][request_parser]") 
 TEST_CASE("control characters and other ends of lines are refused", "[httpd][request_parser]") {
     using namespace std::string_view_literals;
     check_refused({
-        {"9112 2.2: bare LF", "GET / HTTP/1.1\nHost: a\n\n", refusal::bare_line_feed, 400},
-        {"9112 2.2: bare LF", "GET / HTTP/1.1\r\nHost: a\r\n\n", refusal::bare_line_feed, 400},
-        {"9112 2.2: bare LF", with_field("A: b\nC: d"), refusal::bare_line_feed, 400},
-        {"9112 2.2: bare LF", "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", refusal::bare_line_feed, 400},
-        {"9112 2.2: bare CR", with_field("A: b\rC: d"), refusal::bare_carriage_return, 400},
-        {"9112 2.2: bare CR", with_line("GET /\r HTTP/1.1"), refusal::bare_carriage_return, 400},
-        {"9112 2.2: bare CR", with_field("A: b\r\r\n"), refusal::bare_carriage_return, 400},
-        {"9110 5.5: NUL", bytes({"GET / HTTP/1.1\r\nHost: a\0"sv, "\r\n\r\n"sv}),
-         refusal::control_character, 400},
-        {"9110 5.5: NUL in a name", bytes({"GET / HTTP/1.1\r\nHo\0st: a"sv, "\r\n\r\n"sv}),
-         refusal::control_character, 400},
-        {"9112 3: NUL", bytes({"GET /\0 HTTP/1.1"sv, "\r\nHost: a\r\n\r\n"sv}),
-         refusal::control_character, 400},
-        {"9110 5.5: DEL", with_field("A: b\x7f"), refusal::control_character, 400},
-        {"9110 5.5: ESC", with_field("A: \x1b[2J"), refusal::control_character, 400},
-        {"TLS to a plain port", bytes({"\x16\x03\x01\x02\x00\x01"sv}), refusal::control_character,
+        {"9112 2.2: bare LF", "GET / HTTP/1.1\nHost: a\n\n", parse_error::bare_line_feed, 400},
+        {"9112 2.2: bare LF", "GET / HTTP/1.1\r\nHost: a\r\n\n", parse_error::bare_line_feed, 400},
+        {"9112 2.2: bare LF", with_field("A: b\nC: d"), parse_error::bare_line_feed, 400},
+        {"9112 2.2: bare LF", "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", parse_error::bare_line_feed,
          400},
+        {"9112 2.2: bare CR", with_field("A: b\rC: d"), parse_error::bare_carriage_return, 400},
+        {"9112 2.2: bare CR", with_line("GET /\r HTTP/1.1"), parse_error::bare_carriage_return,
+         400},
+        {"9112 2.2: bare CR", with_field("A: b\r\r\n"), parse_error::bare_carriage_return, 400},
+        {"9110 5.5: NUL", bytes({"GET / HTTP/1.1\r\nHost: a\0"sv, "\r\n\r\n"sv}),
+         parse_error::control_character, 400},
+        {"9110 5.5: NUL in a name", bytes({"GET / HTTP/1.1\r\nHo\0st: a"sv, "\r\n\r\n"sv}),
+         parse_error::control_character, 400},
+        {"9112 3: NUL", bytes({"GET /\0 HTTP/1.1"sv, "\r\nHost: a\r\n\r\n"sv}),
+         parse_error::control_character, 400},
+        {"9110 5.5: DEL", with_field("A: b\x7f"), parse_error::control_character, 400},
+        {"9110 5.5: ESC", with_field("A: \x1b[2J"), parse_error::control_character, 400},
+        {"TLS to a plain port", bytes({"\x16\x03\x01\x02\x00\x01"sv}),
+         parse_error::control_character, 400},
     });
 }
 
@@ -94,48 +96,48 @@ TEST_CASE("a request line is as long as its limit and no longer", "[httpd][reque
         for (std::size_t end = 0; end <= text.size(); ++end) {
             parser.parse(std::string_view(text).substr(0, end));
         }
-        request_parser at_once(limits);
-        at_once.parse(text);
-        CHECK(at_once.state() == parser.state());
-        CHECK(at_once.why() == parser.why());
-        return std::pair(parser.state(), parser.why());
+        request_parser fast_path_result(limits);
+        fast_path_result.parse(text);
+        CHECK(fast_path_result.state() == parser.state());
+        CHECK(fast_path_result.error() == parser.error());
+        return std::pair(parser.state(), parser.error());
     };
 
-    CHECK(state(40, "") == std::pair(parse_state::complete, refusal::none));
-    CHECK(state(40, "\r\n") == std::pair(parse_state::complete, refusal::none));
-    CHECK(state(41, "") == std::pair(parse_state::refused, refusal::request_line_too_long));
-    CHECK(state(41, "\r\n") == std::pair(parse_state::refused, refusal::request_line_too_long));
-    CHECK(status_of(refusal::request_line_too_long) == 414);
+    CHECK(state(40, "") == std::pair(parse_state::complete, parse_error::none));
+    CHECK(state(40, "\r\n") == std::pair(parse_state::complete, parse_error::none));
+    CHECK(state(41, "") == std::pair(parse_state::refused, parse_error::request_line_too_long));
+    CHECK(state(41, "\r\n") == std::pair(parse_state::refused, parse_error::request_line_too_long));
+    CHECK(status_of(parse_error::request_line_too_long) == 414);
 }
 
 TEST_CASE("field lines are as many and as large as their limits and no more",
           "[httpd][request_parser]") {
     const head_limits limits{.request_line_bytes = 40, .field_bytes = 100, .field_count = 5};
-    const auto why = [&](const std::string& fields) {
+    const auto error = [&](const std::string& fields) {
         const std::string text = "GET / HTTP/1.1\r\n" + fields + "\r\n";
         request_parser parser(limits);
         for (std::size_t end = 0; end <= text.size(); ++end) {
             parser.parse(std::string_view(text).substr(0, end));
         }
-        request_parser at_once(limits);
-        at_once.parse(text);
-        CHECK(at_once.state() == parser.state());
-        CHECK(at_once.why() == parser.why());
-        return parser.why();
+        request_parser fast_path_result(limits);
+        fast_path_result.parse(text);
+        CHECK(fast_path_result.state() == parser.state());
+        CHECK(fast_path_result.error() == parser.error());
+        return parser.error();
     };
     const std::string host = "Host: a\r\n";
     const auto filled = [&](std::size_t size) {
         return host + "A:" + std::string(size - host.size() - 4, 'x') + "\r\n";
     };
 
-    CHECK(why(filled(100)) == refusal::none);
-    CHECK(why(filled(101)) == refusal::fields_too_large);
-    CHECK(why(filled(102)) == refusal::fields_too_large);
-    CHECK(why(filled(1000)) == refusal::fields_too_large);
-    CHECK(why(host + "A:\r\nA:\r\nA:\r\nA:\r\n") == refusal::none);
-    CHECK(why(host + "A:\r\nA:\r\nA:\r\nA:\r\nA:\r\n") == refusal::too_many_fields);
-    CHECK(status_of(refusal::fields_too_large) == 431);
-    CHECK(status_of(refusal::too_many_fields) == 431);
+    CHECK(error(filled(100)) == parse_error::none);
+    CHECK(error(filled(101)) == parse_error::fields_too_large);
+    CHECK(error(filled(102)) == parse_error::fields_too_large);
+    CHECK(error(filled(1000)) == parse_error::fields_too_large);
+    CHECK(error(host + "A:\r\nA:\r\nA:\r\nA:\r\n") == parse_error::none);
+    CHECK(error(host + "A:\r\nA:\r\nA:\r\nA:\r\nA:\r\n") == parse_error::too_many_fields);
+    CHECK(status_of(parse_error::fields_too_large) == 431);
+    CHECK(status_of(parse_error::too_many_fields) == 431);
 }
 
 TEST_CASE("the largest head fits the offsets", "[httpd][request_parser]") {

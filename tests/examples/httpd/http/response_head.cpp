@@ -66,7 +66,7 @@ TEST_CASE("a value cannot begin a line of its own", "[httpd][response_head]") {
           std::string_view("a\rb"), std::string_view("a\0b", 3)}) {
         response_head head(buffer, 301);
         head.field("Location", value).field("A", "b");
-        CHECK_FALSE(head.good());
+        CHECK_FALSE(head.ok());
         CHECK(head.finish().empty());
         CHECK_FALSE(is_field("Location", value));
     }

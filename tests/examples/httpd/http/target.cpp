@@ -14,7 +14,7 @@ namespace {
 
 struct read_name {
     target_error error;
-    bool folder;
+    bool directory;
     bool hidden;
     std::string name;
 };
@@ -22,12 +22,12 @@ struct read_name {
 // In a buffer that is as large as it says it must be, on the heap so that a sanitizer sees its end.
 read_name read(std::string_view path) {
     std::vector<char> buffer(path.size() + 1, 'x');
-    const target_name got = read_target(path, buffer);
+    const target_name got = parse_target(path, buffer);
     if (got) {
         REQUIRE(got.name.data() + got.name.size() < buffer.data() + buffer.size());
         CHECK(std::strlen(got.name.data()) == got.name.size());
     }
-    return {got.error, got.folder, got.hidden, std::string(got.name)};
+    return {got.error, got.directory, got.hidden, std::string(got.name)};
 }
 
 }  // namespace
@@ -36,7 +36,7 @@ TEST_CASE("a path becomes a name below the root", "[httpd][target]") {
     struct {
         const char* path;
         const char* name;
-        bool folder;
+        bool directory;
     } const cases[] = {
         {"/", ".", true},
         {"/a", "a", false},
@@ -79,7 +79,7 @@ TEST_CASE("a path becomes a name below the root", "[httpd][target]") {
         const read_name got = read(one.path);
         CHECK(got.error == target_error::none);
         CHECK(got.name == one.name);
-        CHECK(got.folder == one.folder);
+        CHECK(got.directory == one.directory);
     }
 }
 
@@ -133,11 +133,11 @@ TEST_CASE("names with a leading dot are marked", "[httpd][target]") {
 
 TEST_CASE("a name that the buffer cannot hold is too long", "[httpd][target]") {
     std::vector<char> four(4);
-    CHECK(read_target("/abc", four).error == target_error::too_long);  // and its slash
-    CHECK(read_target("/ab", four).name == "ab");
-    CHECK(read_target("/abcd", four).error == target_error::too_long);
-    CHECK(read_target("/a/bcdef", four).error == target_error::too_long);
-    CHECK(read_target("/", std::span(four).first(2)).name == ".");
-    CHECK(read_target("/", std::span(four).first(1)).error == target_error::too_long);
+    CHECK(parse_target("/abc", four).error == target_error::too_long);  // and its slash
+    CHECK(parse_target("/ab", four).name == "ab");
+    CHECK(parse_target("/abcd", four).error == target_error::too_long);
+    CHECK(parse_target("/a/bcdef", four).error == target_error::too_long);
+    CHECK(parse_target("/", std::span(four).first(2)).name == ".");
+    CHECK(parse_target("/", std::span(four).first(1)).error == target_error::too_long);
     CHECK(status_of(target_error::too_long) == 414);
 }

@@ -5,7 +5,7 @@ curl, wget (which resumes), wrk, ab, httperf, h2load in HTTP/1.1 mode, and Chrom
 fifty assets, and with a recording and a film that are played from their middle. A client that is not installed is left
 out, and said so. Everything is bounded: a second or so for each.
 
-usage: try_clients HTTPD [NAME...]
+usage: test_clients.py HTTPD [NAME...]
 """
 import hashlib
 import os
@@ -24,7 +24,7 @@ import urllib.parse
 
 sys.dont_write_bytecode = True  # a test leaves nothing in the source tree
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import film  # noqa: E402  (found by the line above)
+import make_mp4  # noqa: E402  (found by the line above)
 
 HTTPD = sys.argv[1]
 CLIENT_SECONDS_MAX = 90  # a browser's first start on a busy machine
@@ -84,7 +84,7 @@ const played = (medium, middle) => new Promise((done, give_up) => {
 // The second that the film's picture says.
 function shown_second() {
     const canvas = document.createElement("canvas");
-    const side = canvas.width = canvas.height = film.videoWidth;
+    const side = canvas.width = canvas.height = make_mp4.videoWidth;
     const context = canvas.getContext("2d");
     context.drawImage(film, 0, 0);
     let second = 0;
@@ -127,7 +127,7 @@ def make_root(root):
     with open(os.path.join(root, "sound.wav"), "wb") as file:
         file.write(recording())
     with open(os.path.join(root, "film.mp4"), "wb") as file:
-        file.write(film.film(FILM_SECONDS))
+        file.write(make_mp4.film(FILM_SECONDS))
     os.mkdir(os.path.join(root, "assets"))
     styles, images, scripts = [], [], []
     for at in range(ASSET_COUNT):

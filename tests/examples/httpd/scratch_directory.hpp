@@ -1,4 +1,4 @@
-// scratch_folder.hpp: a folder of a test's own, which goes with it.
+// scratch_directory.hpp: a directory of a test's own, which goes with it.
 #pragma once
 
 #include "tests/support/catch.hpp"
@@ -10,21 +10,21 @@
 
 #include <stdlib.h>
 
-class scratch_folder {
+class scratch_directory {
 public:
-    scratch_folder() {
+    scratch_directory() {
         std::array<char, 32> name{"/tmp/httpd-test-XXXXXX"};
         REQUIRE(::mkdtemp(name.data()) != nullptr);
         path_ = name.data();
     }
-    scratch_folder(const scratch_folder&) = delete;
-    scratch_folder& operator=(const scratch_folder&) = delete;
-    ~scratch_folder() { std::filesystem::remove_all(path_); }
+    scratch_directory(const scratch_directory&) = delete;
+    scratch_directory& operator=(const scratch_directory&) = delete;
+    ~scratch_directory() { std::filesystem::remove_all(path_); }
 
     const std::string& path() const noexcept { return path_; }
     std::string operator/(const std::string& name) const { return path_ + '/' + name; }
 
-    void folder(const std::string& name) const {
+    void directory(const std::string& name) const {
         std::filesystem::create_directories(*this / name);
     }
     void write(const std::string& name, const std::string& text) const {

@@ -4,7 +4,7 @@
 The server is given every option that has code of its own. At the end its connections are closed,
 its metrics add up, and it ends with status 0, which under a sanitizer says that nothing was found.
 
-usage: try_mutated HTTPD MUTATED_REQUESTS FUZZ_FOLDER [--connections COUNT] [--seed N] [--first N]
+usage: test_mutated.py HTTPD MUTATED_REQUESTS FUZZ_FOLDER [--connections COUNT] [--seed N] [--first N]
 """
 import gzip
 import os

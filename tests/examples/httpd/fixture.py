@@ -1,0 +1,182 @@
+"""Starts the server under test on a root of its own, and asks it over sockets.
+
+Each test_*.py takes the program, and after it the names of tests: test_files.py HTTPD [NAME...]
+"""
+import contextlib
+import http.client
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ARGUMENTS = sys.argv[1:]
+HTTPD = ARGUMENTS[0]
+# What takes as long has failed, however busy the machine is; what is forgotten would be ended by the
+# idle time (60 s).
+DEADLINE_SECONDS = 40
+
+
+class Server:
+    """The program, serving a folder of its own."""
+
+    def __init__(self, *options, files=None, listen=("127.0.0.1:0",), threads=1,
+                 environment=None, under=()):
+        self.folder = tempfile.TemporaryDirectory(prefix="httpd-test-")
+        self.root = os.path.join(self.folder.name, "root")
+        os.mkdir(self.root)
+        with open(os.path.join(self.folder.name, "secret"), "w") as outside:
+            outside.write("outside the root\n")
+        for name, content in (files or {}).items():
+            path = os.path.join(self.root, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(content)
+        self.options = [option.replace("FOLDER", self.folder.name) for option in options]
+        self.listen = [where.replace("FOLDER", self.folder.name) for where in listen]
+        self.threads = threads
+        self.under = under  # a command that runs it
+        self.environment = dict(os.environ, **(environment or {}))
+
+    def __enter__(self):
+        command = [*self.under, HTTPD, "--root", self.root, "--threads", str(self.threads), *self.options]
+        for where in self.listen:
+            command += ["--listen", where]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
+                                        env=self.environment)
+        self.said = []  # before it says where it serves, it may say what this machine lacks
+        for _ in self.listen:
+            while " serving " not in (line := self.process.stderr.readline()):
+                assert line, self.said
+                self.said.append(line)
+            found = re.search(r"http://[0-9.]+:(\d+)$", line.strip())
+            if found:
+                self.port = int(found.group(1))
+        return self
+
+    def __exit__(self, failure, *_):
+        try:
+            end(self.process)
+        finally:
+            self.process.kill()
+            said = self.process.stderr.read()
+            self.process.stderr.close()
+            self.folder.cleanup()
+        if failure is None:
+            equal((self.process.returncode, said), (0, said))
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), DEADLINE_SECONDS)
+
+    def ask(self, method, path, headers=None, body=None):
+        """One request on a connection of its own: status, headers with lower-case names, body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def raw(self, sent, pieces=None):
+        """All that comes back for some bytes, until the server ends the connection."""
+        with self.connect() as peer:
+            for piece in pieces or [sent]:
+                peer.sendall(piece)
+            peer.shutdown(socket.SHUT_WR)
+            return receive_all(peer)
+
+    def scrape(self, path="/-/metrics"):
+        """What --metrics unix:FOLDER/metrics has to say: the head, and the page."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(DEADLINE_SECONDS)
+            peer.connect(os.path.join(self.folder.name, "metrics"))
+            request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            peer.sendall(request[:9])
+            peer.sendall(request[9:])
+            return receive_all(peer).split(b"\r\n\r\n", 1)
+
+    def metrics(self):
+        """By name, and labels as they stand there."""
+        text = self.scrape()[1].decode()
+        return {name: float(value) for name, value in re.findall(r"^([^# ]+) (\S+)$", text, re.M)}
+
+    def open_files(self):
+        """What its descriptors are, as /proc says it."""
+        folder = f"/proc/{self.process.pid}/fd"
+        found = []
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                found.append(os.readlink(os.path.join(folder, name)))
+        return found
+
+    def descriptors(self):
+        """How many are open, but for pipes: those are kept, once a file was not in memory."""
+        return sum(not file.startswith("pipe:") for file in self.open_files())
+
+
+def receive_all(peer):
+    heard = []
+    while more := peer.recv(1 << 20):
+        heard.append(more)
+    return b"".join(heard)
+
+
+def receive_some(peer, enough):
+    """Receives until `enough(heard)`; a peer that stays silent fails by the socket's deadline."""
+    heard = b""
+    while not enough(heard):
+        more = peer.recv(65536)
+        assert more, heard
+        heard += more
+    return heard
+
+
+def wait_for(claim, what):
+    """Waits for what another process does on its own; nothing tells when."""
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not claim():
+        assert time.monotonic() < end, what() if callable(what) else what
+        time.sleep(0.01)
+
+
+def end(process):
+    """Asks the server to end until it has: the first time, those who are being served may finish."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+        assert time.monotonic() < deadline, "the server does not end"
+
+
+def equal(got, wanted):  # a large body would fill the report
+    assert got == wanted, f"{got!r:.300} is not {wanted!r:.300}"
+SMALL = b"a small file\n"
+LARGE = bytes(range(256)) * 20_000  # 5 MB
+HUGE = LARGE * 6  # more than the buffers between the server and a client that does not read
+FILES = {"small.txt": SMALL, "large.bin": LARGE, "empty": b"", "folder/index.html": b"<p>index",
+         "folder/a b.txt": b"blank", "no-index/file": b"x", "ümlaut": b"umlaut"}
+
+
+def main(tests):
+    """Runs each test of a module, or those that the command line names."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # some tests open many connections
+    wanted = ARGUMENTS[1:]
+    failed = 0
+    for name, test in list(tests.items()):
+        if not name.startswith("test_") or (wanted and name not in wanted):
+            continue
+        print(name[5:].replace("_", " "), flush=True)
+        begin = time.monotonic()
+        try:
+            test()
+        except Exception as failure:  # the tests that follow still run
+            failed += 1
+            print(f"  FAILED: {type(failure).__name__}: {failure}", flush=True)
+        print(f"  ({time.monotonic() - begin:.1f} s)", flush=True)
+    sys.exit(1 if failed else 0)

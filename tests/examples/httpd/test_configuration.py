@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""The configuration file that is installed with the program."""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True  # a test leaves no file in the source tree
+from fixture import (DEADLINE_SECONDS, equal, HTTPD, main)
+from operations_fixture import ONE, Server, without
+
+
+def test_the_sample_configuration_has_every_option_with_its_default():
+    """Each line of it, without the mark of a comment, is accepted, and is what --help says."""
+    sample = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                          "../../../examples/httpd/httpd.conf")
+    told = subprocess.run([HTTPD, "--help"], capture_output=True, text=True,
+                          timeout=DEADLINE_SECONDS).stdout
+    options = set(re.findall(r"--([a-z-]+)", told)) - {"help", "version", "config", "describe"}
+    with open(sample) as file:
+        lines = dict(re.findall(r"^#?([a-z-]+) = (.*)$", file.read(), re.M))
+    equal(sorted(set(lines) ^ options), [])
+    with Server(ONE) as server:
+        for name, value in lines.items():
+            head = re.search(r"^ *--%s( .*)?$" % name, told, re.M).group(0).strip()
+            # "--name TYPE=DEFAULT  text", and of other releases of CLI11 "--name TYPE [DEFAULT]  text"
+            default = re.search(r"[=[]([^\[\]=]*)\]?$", re.split(r" {2,}", head)[0])
+            if default and name != "listen":
+                equal((name, value), (name, default.group(1)))
+            # Those that name what a machine may not have, or cannot have twice.
+            if name in ("root", "listen", "user", "threads", "sandbox", "metrics", "access-log",
+                        "error-page"):
+                continue
+            server.reload(without(name, ONE) + f"{name} = {value}\n")
+    with tempfile.NamedTemporaryFile("w") as whole:
+        with open(sample) as file:
+            whole.write(file.read())
+        whole.flush()
+        done = subprocess.run([HTTPD, "--config", whole.name, "--version"],
+                              capture_output=True, text=True, timeout=DEADLINE_SECONDS)
+        equal((done.returncode, done.stderr), (0, ""))
+
+
+if __name__ == "__main__":
+    main(globals())
