@@ -233,7 +233,7 @@ std::string render_directory_listing(std::string_view name, std::vector<director
     const auto add_count = [&page](std::size_t count, const char* one, const char* many) {
         page += std::to_string(count) + " " + (count == 1 ? one : many);
     };
-    add_count(entries.size() - file_count, "folder, ", "folders, ");
+    add_count(entries.size() - file_count, "directory, ", "directories, ");
     add_count(file_count, "file, ", "files, ");
     page += size_text(byte_count) + "</p>\n";
     page += page_end;
