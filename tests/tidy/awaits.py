@@ -64,28 +64,53 @@ def copies(tokens, first, last):
 
 
 def condition_after(tokens, at):
-    """The (first, last) of the condition of an if or a switch, without its init-statement."""
-    if tokens[at + 1][0] != '(':
+    """The (first, last) of the condition of the if, switch, while or for at `at`: without an
+    init-statement, and without the last expression of a for."""
+    word = tokens[at][0]
+    i = at + 1
+    if word == 'if' and tokens[i][0] in ('constexpr', 'consteval', '!'):
+        return None  # no await can be in it
+    if i >= len(tokens) or tokens[i][0] != '(':
         return None
-    last = partner(tokens, at + 1)
-    first = at + 2
-    i = first
+    last = partner(tokens, i)
+    parts = [i + 1]  # where each part between semicolons begins
+    i += 1
     while i < last:
         if tokens[i][0] in OPEN:
             i = partner(tokens, i)
         elif tokens[i][0] == ';':
-            first = i + 1
+            parts.append(i + 1)
         i += 1
-    return first, last
+    if word != 'for':
+        return parts[-1], last
+    return (parts[1], parts[2] - 1) if len(parts) == 3 else None  # else over a range
+
+
+def declares(tokens, first, last):
+    """Whether a condition declares a variable, as `auto v = co_await f()`. With one, g++ is right."""
+    depth = 0
+    for i in range(first, last):
+        word = tokens[i][0]
+        depth += (word in OPEN) - (word in CLOSE)
+        if depth or word != '=' or i < first + 2:
+            continue
+        before, two_before = tokens[i - 1][0], tokens[i - 2][0]
+        if tokens[i + 1][0] == '=' or before in '=!<>+-*/%&|^':
+            continue
+        return re.match(r'[A-Za-z_]', tokens[first][0]) and (
+            before == ']' or re.match(r'[\w>&*]', two_before) is not None)
+    return False
 
 
 def conditions(tokens):
-    """An await in the condition of an if or a switch: in a coroutine without local variables the
-    rest of the body is never run, and the coroutine never ends."""
+    """An await in the condition of an if, a switch or a loop: in a coroutine without local
+    variables the rest of the body is never run, and the coroutine never ends. The condition of a
+    do loop follows the word while, as that of a while loop does."""
     for i, (word, _) in enumerate(tokens[:-2]):
-        if word in ('if', 'switch') and (found := condition_after(tokens, i)):
+        if word in ('if', 'switch', 'while', 'for') and (found := condition_after(tokens, i)):
             first, last = found
-            if any(w == 'co_await' for w, _ in tokens[first:last]):
+            if any(w == 'co_await' for w, _ in tokens[first:last]) \
+                    and not declares(tokens, first, last):
                 yield i, f'g++ 12 loses what follows an await in the condition of {word}; ' \
                          'name the value first'
 
@@ -101,28 +126,73 @@ def await_expressions(tokens):
         yield i + 1, j
 
 
-def temporaries(tokens):
-    """Temporaries in the operand of co_await that g++ 12 destroys twice, or too early."""
-    for first, last in await_expressions(tokens):
+def full_expression(tokens, at):
+    """The (first, last) of the full expression or declaration that the token at `at` is in."""
+    first, depth = at, 0
+    while first > 0:
+        word = tokens[first - 1][0]
+        if depth == 0 and (word in (';', '{') or (word == '}' and tokens[first][0] not in CLOSE
+                                                  | {',', '.', ';', ':', '?', '+', '-', '='})):
+            break
+        depth += (word in CLOSE) - (word in OPEN)
+        depth = max(depth, 0)  # out of a call that `at` is an argument of
+        first -= 1
+    last, depth = at, 0
+    while last < len(tokens) and not (tokens[last][0] == ';' and depth <= 0):
+        if tokens[last][0] == '}' and depth <= 0:
+            break
+        depth = max(depth + (tokens[last][0] in OPEN) - (tokens[last][0] in CLOSE), 0)
+        last += 1
+    return first, last
+
+
+def lambdas(tokens):
+    """A lambda that holds copies, as a temporary in an expression that awaits: g++ 12 destroys them
+    twice, whatever function the lambda is passed to."""
+    seen = set()
+    for at, (word, _) in enumerate(tokens):
+        if word != 'co_await':
+            continue
+        first, last = full_expression(tokens, at)
         i = first
+        while i < last:
+            if tokens[i][0] == '[' and (found := body_of_lambda(tokens, i)):
+                end, begin, close = found
+                if not begin < at < close and copies(tokens, i + 1, end) and i not in seen:
+                    seen.add(i)
+                    yield i, 'g++ 12 destroys the captures of this lambda twice; name it first'
+                i = close
+            i += 1
+
+
+def temporaries(tokens):
+    """Braced temporaries in an expression that awaits: g++ 12 destroys them twice, or too early."""
+    seen = set()
+    for operand, end in await_expressions(tokens):
+        first, last = full_expression(tokens, operand - 1)
+        i, parentheses = first, 0
         while i < last:
             word = tokens[i][0]
             if word == '[' and (found := body_of_lambda(tokens, i)):
-                end, _, close = found
-                if copies(tokens, i + 1, end):
-                    yield i, 'g++ 12 destroys the captures of this lambda twice; name it first'
-                i = close
-            elif word == '{' and i > first:
+                if not found[1] < operand < found[2]:
+                    i = found[2]
+            elif word == '{' and i > operand - 1 or word == '{' and parentheses > 0:
                 close = partner(tokens, i)
+                if i < operand <= close and i < operand - 1:  # the await is in it: initializers()
+                    i += 1
+                    continue
                 before = tokens[i - 1][0]
                 inside = [w for w, _ in tokens[i + 1:close]]
-                if before in '(,' or inside[:1] == ['.']:
-                    yield i, 'g++ 12 destroys a braced argument of an await too early; ' \
-                             'name it first'
-                elif inside and re.match(r'[\w>]', before):
-                    yield i, 'if this is an aggregate, g++ 12 destroys it too early; ' \
-                             'name it first, or write parentheses'
+                if i not in seen and (parentheses > 0 or operand < i < end):
+                    seen.add(i)
+                    if before in '(,' or inside[:1] == ['.']:
+                        yield i, 'g++ 12 destroys a braced argument of an await too early; ' \
+                                 'name it first'
+                    elif inside and re.match(r'[\w>]', before):
+                        yield i, 'if this is an aggregate, g++ 12 destroys it too early; ' \
+                                 'name it first, or write parentheses'
                 i = close
+            parentheses = max(parentheses + (word == '(') - (word == ')'), 0)
             i += 1
 
 
@@ -154,6 +224,6 @@ def awaits(tree):
         if 'co_await' not in text:
             continue
         tokens = tokens_of(text)
-        for rule in (conditions, temporaries, initializers):
+        for rule in (conditions, lambdas, temporaries, initializers):
             for index, what in rule(tokens):
                 yield name, line_of(text, tokens[index][1]), what

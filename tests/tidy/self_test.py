@@ -174,7 +174,31 @@ class Awaits(Rules):
     def test_an_await_that_is_named_first(self):
         self.passes_await('if (auto v = co_await g(); v) co_return 1;', 'co_return 2;')
         self.passes_await('switch (auto v = co_await g(); v) {', '    default: co_return 1;', '}')
-        self.passes_await('while (co_await g()) h();', 'co_return co_await g() ? 1 : 2;')
+        self.passes_await('while (auto v = co_await g()) h(v);', 'co_return co_await g() ? 1 : 2;')
+        self.passes_await('while (const std::optional<int>& v = co_await g()) h(*v);')
+        self.passes_await('for (int i = 0; i < 3; ++i) co_await g();')
+        self.passes_await('for (bool more = true; more; more = co_await g()) h();')
+        self.passes_await('for (auto v : co_await g()) h(v);')
+        self.passes_await('while (more) more = co_await g();', 'do { co_await g(); } while (more);')
+        self.passes_await('if constexpr (deep) co_await g();')
+
+    def test_an_await_in_the_condition_of_a_loop(self):
+        self.finds_await('while (co_await g()) h();')
+        self.finds_await('while (!co_await g()) {', '    h();', '}')
+        self.finds_await('while (true && co_await g()) h();')
+        self.finds_await('while (', '    h() &&', '    co_await g()', ') h();')
+        self.finds_await('while ((co_await g()) == true) h();')
+        self.finds_await('while (more = co_await g()) h();')
+        self.finds_await('while (a.more = co_await g()) h();')
+        self.finds_await('while (h(), co_await g());')
+        self.finds_await('for (; co_await g();) h();')
+        self.finds_await('for (;', '     !co_await g();', '     ++n) {', '    h();', '}')
+        self.finds_await('do h(); while (co_await g());')
+        self.finds_await('do {', '    h();', '} while (', '    co_await g());')
+        self.finds_await('try { while (co_await g()) h(); } catch (...) {}')
+        self.finds_await('auto t = [&]() -> task<int> { while (co_await g()) h(); };')
+        self.finds_await('h([&] { return 1; }, [&]() -> task<int> {', '    do h();',
+                         '    while (co_await g());', '});')
 
     def test_an_operator_is_not_an_await(self):
         self.passes_await('if constexpr (requires { a.operator co_await(); }) h();')
@@ -184,6 +208,14 @@ class Awaits(Rules):
         self.finds_await('co_await f([s = std::move(s)]() mutable { return s; });')
         self.finds_await('co_await f(1, [&, s](int i) -> int { return s + i; });')
         self.finds_await('auto r = co_await f(std::function<int()>([=] { return s; }));')
+
+    def test_a_lambda_that_copies_beside_an_await(self):
+        self.finds_await('const int n = h([s] { return s; }) + co_await g();')
+        self.finds_await('const int n = co_await g() + h([s] { return s; });')
+        self.finds_await('h([t = std::move(s)] { return t; }, co_await g());')
+        self.passes_await('h([s] { return s; });', 'co_await g();')
+        self.passes_await('co_await g();', 'auto t = [s]() -> task<int> { co_return co_await g(); };')
+        self.passes_await('spawn([s]() -> task<int> { co_await g(); }());')
 
     def test_a_lambda_that_copies_nothing(self):
         self.passes_await('co_await f([] { return 1; });')
@@ -197,6 +229,12 @@ class Awaits(Rules):
         self.finds_await('co_await f(options{.n = 4});')
         self.finds_await('co_await f(options{stop, 4});')
         self.finds_await('co_await f(std::vector<int>{1});')
+
+    def test_a_braced_argument_beside_an_await(self):
+        self.finds_await('const int n = h({.n = 4}) + co_await g();')
+        self.finds_await('const int n = h(options{stop, 4}) + co_await g();')
+        self.finds_await('const int n = co_await g() + h(options{stop, 4});')
+        self.passes_await('h(options{stop, 4});', 'const int n = co_await g();')
 
     def test_no_braced_argument(self):
         self.passes_await('const options o{.n = 4};', 'co_await f(o);')
