@@ -30,9 +30,9 @@ namespace kevring {
 /// A span of time: awaited, it ends once that has passed; in an event_queue it is a period.
 ///
 /// Result     As of sleep_for().
-class timer {
+class [[nodiscard]] timer {
 public:
-    constexpr explicit timer(nanoseconds period) noexcept : period_(period) {}
+    [[nodiscard]] constexpr explicit timer(nanoseconds period) noexcept : period_(period) {}
     constexpr nanoseconds period() const noexcept { return period_; }
     sleep_operation operator co_await() const noexcept { return sleep_for(period_); }
 
@@ -45,9 +45,9 @@ private:
 ///
 /// Result     The bits that are there, as of poll_operation: what was asked for, POLLERR, POLLHUP.
 /// Lifetime   `file` stays open until the await ends.
-class descriptor_events {
+class [[nodiscard]] descriptor_events {
 public:
-    constexpr descriptor_events(fd_ref file, std::uint32_t poll_bits) noexcept
+    [[nodiscard]] constexpr descriptor_events(fd_ref file, std::uint32_t poll_bits) noexcept
         : file_(file), poll_bits_(poll_bits) {}
     constexpr fd_ref file() const noexcept { return file_; }
     constexpr std::uint32_t poll_bits() const noexcept { return poll_bits_; }

@@ -95,7 +95,7 @@ bool change_stream::take_from_buffer(change& into) {
     return false;
 }
 
-task<result<change>> change_stream::next() {
+task<result<void>> change_stream::fetch() {
     auto take = [&]() -> result<std::optional<change>> {
         change taken;
         while (true) {
@@ -107,7 +107,7 @@ task<result<change>> change_stream::next() {
             buffer_end_ = static_cast<std::size_t>(count);
         }
     };
-    co_return co_await detail::next_item(fd_ref(notifier_), edges_, take);
+    co_return co_await detail::fetch_item(fd_ref(notifier_), edges_, take, fetched_);
 }
 
 task<result<change>> changes(std::string path, change_kind kinds) {

@@ -1,6 +1,7 @@
 // change_stream.hpp: what happens to files and directories, as values that a coroutine takes.
 #pragma once
 
+#include <kevring/runtime/detail/fetched_item.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/result.hpp>
@@ -91,10 +92,11 @@ public:
 
     /// Errors     operation_canceled and timed_out, by the scope around it; no change is lost then.
     /// In flight  One at a time.
-    task<result<change>> next();
+    [[nodiscard]] detail::fetched_item<change> next() { return {fetched_, fetch()}; }
 
 private:
     explicit change_stream(fd notifier) noexcept : notifier_(std::move(notifier)) {}
+    task<result<void>> fetch();
     bool take_from_buffer(change& into);
 
     fd notifier_;
@@ -104,6 +106,7 @@ private:
     std::array<std::byte, 4096> buffer_;
     std::size_t buffer_begin_ = 0;
     std::size_t buffer_end_ = 0;
+    std::optional<change> fetched_;  // by a next() that was left before it took it
 };
 
 /// Waits for the first change of `path` from the time of the await on; see change_stream, which

@@ -193,6 +193,7 @@ result<std::vector<change>> event_queue::take_changes(event_key which) {
 }
 
 bool event_queue::remove(event_key which) {
+    if (fetched_ && fetched_->key() == which) fetched_.reset();
     ukevent record = record_of(which.type, which.id, 0);
     return core_->remove(&record, 1) == 0 && (record.ret_flags & KEVENT_RET_BROKEN) == 0;
 }
@@ -226,17 +227,23 @@ task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukeven
     }
 }
 
-task<result<event>> event_queue::next() {
+task<result<void>> event_queue::fetch() {
     ukevent record{};
     const auto count = co_await collect(1, std::span(&record, 1));
     if (!count) co_return tl::unexpected<std::error_code>(count.error());
-    co_return event(record);
+    fetched_.emplace(record);
+    co_return result<void>();
 }
 
 task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsigned max_count,
                                                        steady_time deadline) {
     KEVRING_ASSERT(max_count != 0, "wait for at most 0 events; pass a max_count of at least 1");
     if (taken_.size() < max_count) taken_.resize(max_count);
+    if (fetched_) {  // it comes first, and counts
+        --max_count;
+        if (min_count != 0) --min_count;
+        if (max_count == 0) co_return batch({});
+    }
     const std::span<ukevent> into = std::span(taken_).first(max_count);
     result<unsigned> count = 0u;
     if (deadline == steady_time::max()) {
@@ -255,14 +262,18 @@ task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsig
 }
 
 std::span<const event> event_queue::take(unsigned max_count) {
+    if (max_count == 0) return {};
     if (looked_.size() < max_count) looked_.resize(max_count);
-    const int count =
-        core_->get_events(0, max_count, detail::wait_limit::no_wait(), looked_.data());
+    if (fetched_) --max_count;  // it comes first, and counts
+    int count = 0;
+    if (max_count != 0)
+        count = core_->get_events(0, max_count, detail::wait_limit::no_wait(), looked_.data());
     return batch(std::span(looked_).first(static_cast<std::size_t>(std::max(count, 0))));
 }
 
 std::span<const event> event_queue::batch(std::span<const ukevent> records) {
     batch_.clear();
+    if (fetched_) batch_.push_back(*std::exchange(fetched_, std::nullopt));
     for (const ukevent& record : records) batch_.emplace_back(record);
     return batch_;
 }

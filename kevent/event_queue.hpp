@@ -5,6 +5,7 @@
 #include <kevring/kevent/change_stream.hpp>
 #include <kevring/kevent/event.hpp>
 #include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/detail/fetched_item.hpp>
 #include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/task.hpp>
@@ -167,7 +168,7 @@ public:
     /// The next event.
     ///
     /// Errors     operation_canceled and timed_out, by the scope around it; no event is lost then.
-    task<result<event>> next();
+    [[nodiscard]] detail::fetched_item<event> next() { return {fetched_, fetch()}; }
 
     /// Waits until `min_count` events are there, and gives up to `max_count` of them, in the order
     /// in which they became ready; at `deadline` as many as there are, maybe none.
@@ -187,6 +188,7 @@ private:
     result<event_key> add_record(ukevent record, user_word user, repeat times);
     result<event_key> add_file(event_type type, fd_ref file, socket_kind kinds, socket_kind allowed,
                                user_word user, repeat times);
+    task<result<void>> fetch();
     task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
     std::span<const event> batch(std::span<const ukevent> records);
 
@@ -195,6 +197,7 @@ private:
     std::vector<ukevent> taken_;   // by wait(), which may be suspended while
     std::vector<ukevent> looked_;  // take() takes these
     std::vector<event> batch_;
+    std::optional<event> fetched_;  // by a next() that was left before it took it
 };
 
 }  // namespace kevring

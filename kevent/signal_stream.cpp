@@ -48,7 +48,7 @@ result<signal_stream> signal_stream::open(signal_set wanted) noexcept {
     return signal_stream(std::move(taker));
 }
 
-task<result<signal_info>> signal_stream::next() {
+task<result<void>> signal_stream::fetch() {
     // Read here and not through the ring: a worker thread of the kernel has other signals pending.
     auto take = [&]() -> result<std::optional<signal_info>> {
         signalfd_siginfo info{};
@@ -65,7 +65,7 @@ task<result<signal_info>> signal_stream::next() {
         taken.value = info.ssi_int;
         return std::optional(taken);
     };
-    co_return co_await detail::next_item(fd_ref(taker_), edges_, take);
+    co_return co_await detail::fetch_item(fd_ref(taker_), edges_, take, fetched_);
 }
 
 task<result<signal_info>> signals(signal_set wanted) {

@@ -1,6 +1,7 @@
 // signal_stream.hpp: signals as values that a coroutine takes one after another.
 #pragma once
 
+#include <kevring/runtime/detail/fetched_item.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/result.hpp>
@@ -78,13 +79,15 @@ public:
 
     /// Errors     operation_canceled and timed_out, by the scope around it; no signal is lost then.
     /// In flight  One at a time.
-    task<result<signal_info>> next();
+    [[nodiscard]] detail::fetched_item<signal_info> next() { return {fetched_, fetch()}; }
 
 private:
     explicit signal_stream(fd taker) noexcept : taker_(std::move(taker)) {}
+    task<result<void>> fetch();
 
     fd taker_;
     std::optional<poll_stream> edges_;
+    std::optional<signal_info> fetched_;  // by a next() that was left before it took it
 };
 
 /// Waits for one signal of a set, in place of a handler; see signal_stream.

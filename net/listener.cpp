@@ -91,13 +91,16 @@ listener::~listener() {
     if (fd_ && !unlink_path_.empty()) ::unlink(unlink_path_.c_str());
 }
 
-task<result<socket>> listener::accept() {
+task<result<void>> listener::fetch() {
     constexpr auto longest_wait = std::chrono::milliseconds(1000);
     auto wait = std::chrono::milliseconds(10);
     if (!connections_) connections_.emplace(*on_, fd_);
     while (true) {
         auto accepted = co_await connections_->next();
-        if (accepted) co_return socket(*on_, std::move(*accepted));
+        if (accepted) {
+            accepted_.emplace(*on_, std::move(*accepted));
+            co_return result<void>();
+        }
         if (is_of_the_connection(accepted.error())) continue;
         if (!is_exhaustion(accepted.error())) co_return tl::unexpected(accepted.error());
         ++exhausted_count_;

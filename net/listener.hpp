@@ -4,6 +4,7 @@
 #include <kevring/net/endpoint.hpp>
 #include <kevring/net/socket.hpp>
 #include <kevring/net/socket_options.hpp>
+#include <kevring/runtime/detail/fetched_item.hpp>
 #include <kevring/runtime/operations/accept.hpp>
 #include <kevring/runtime/task.hpp>
 
@@ -59,7 +60,9 @@ public:
     ///            lost. When descriptors or memory have run out it waits, longer each time up to a
     ///            second, and tries again: the connections wait in the kernel. A connection that
     ///            was reset before it was accepted is passed over.
-    task<result<socket>> accept();
+    /// Lost items  None: the connection that a stopped accept() or a loser of when_any() would have
+    ///            returned is returned by the next one.
+    [[nodiscard]] detail::fetched_item<socket> accept() { return {accepted_, fetch()}; }
 
     /// Accepts no more. accept() gives the connections that were accepted before that, and then
     /// operation_canceled. Others wait in the kernel for whoever shares the socket, and find a
@@ -73,10 +76,13 @@ public:
     std::uint64_t exhausted_count() const noexcept { return exhausted_count_; }
 
 private:
+    task<result<void>> fetch();
+
     ring* on_;
     fd fd_;
     std::string unlink_path_;
     std::optional<accept_stream> connections_;
+    std::optional<socket> accepted_;  // by an accept() that was left before it took it
     std::uint64_t exhausted_count_ = 0;
 };
 

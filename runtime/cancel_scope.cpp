@@ -25,9 +25,23 @@ cancel_scope::~cancel_scope() {
 void cancel_scope::request_stop(stop_cause cause) noexcept {
     if (cause_ != stop_cause::none) return;
     cause_ = cause;
-    for (detail::list_link* at = hooks_.next; at != &hooks_; at = at->next) {
-        auto& hook = static_cast<cancel_hook&>(*at);
-        hook.cancel(hook, cause);
+    // The scopes inside are added to a list as their hooks are called, so that scopes can be nested
+    // to any depth. No hook resumes a coroutine, so none of them is destroyed in this loop.
+    cancel_scope* last = this;
+    next_stopped_ = nullptr;
+    for (cancel_scope* scope = this; scope != nullptr; scope = scope->next_stopped_) {
+        for (detail::list_link* at = scope->hooks_.next; at != &scope->hooks_; at = at->next) {
+            auto& hook = static_cast<cancel_hook&>(*at);
+            if (hook.cancel != parent_stopped) {
+                hook.cancel(hook, cause);
+                continue;
+            }
+            cancel_scope& inner = static_cast<own_hook&>(hook).scope;
+            if (inner.cause_ != stop_cause::none) continue;
+            inner.cause_ = cause;
+            inner.next_stopped_ = nullptr;
+            last = last->next_stopped_ = &inner;
+        }
     }
 }
 

@@ -74,6 +74,7 @@ private:
     detail::list_link hooks_;
     own_hook in_parent_{*this};
     own_timer deadline_{*this};
+    cancel_scope* next_stopped_ = nullptr;  // in the list of request_stop()
     stop_cause cause_ = stop_cause::none;
 };
 

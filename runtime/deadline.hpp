@@ -7,7 +7,11 @@
 #include <kevring/runtime/task.hpp>
 
 #include <chrono>
+#include <concepts>
 #include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <optional>
 #include <stop_token>
 #include <type_traits>
 #include <utility>
@@ -19,6 +23,8 @@ template <class T>
 decltype(auto) awaiter_of(T&& awaitable) {
     if constexpr (requires { std::forward<T>(awaitable).operator co_await(); }) {
         return std::forward<T>(awaitable).operator co_await();
+    } else if constexpr (requires { operator co_await(std::forward<T>(awaitable)); }) {
+        return operator co_await(std::forward<T>(awaitable));
     } else {
         return std::forward<T>(awaitable);
     }
@@ -27,7 +33,35 @@ decltype(auto) awaiter_of(T&& awaitable) {
 template <class T>
 using await_result = decltype(awaiter_of(std::declval<T>()).await_resume());
 
+/// An awaitable whose await_resume() takes an item out of a stream or queue, which keeps the item
+/// if leave() is called instead. leave() returns false if there is nothing to keep, because the
+/// await was stopped; then await_resume() must be called.
+template <class T>
+concept leaves_items = requires(T& awaiter) {
+    { awaiter.leave() } -> std::same_as<bool>;
+    awaiter.await_resume();
+};
+
+/// Awaits `awaiter` as a coroutine that runs in `scope`: `waiter` returns to its own scope before
+/// this returns. All awaits of the library read the scope when they suspend.
+template <class Awaiter, class Promise>
+bool suspend_inside(cancel_scope& scope, Awaiter& awaiter, std::coroutine_handle<Promise> waiter) {
+    cancel_scope* const outer = std::exchange(waiter.promise().scope, &scope);
+    bool suspended = true;
+    if constexpr (std::is_void_v<decltype(awaiter.await_suspend(waiter))>) {
+        awaiter.await_suspend(waiter);
+    } else {
+        suspended = awaiter.await_suspend(waiter);
+    }
+    waiter.promise().scope = outer;
+    return suspended;
+}
+
 }  // namespace detail
+
+/// A type whose objects can be awaited once, as rvalues.
+template <class T>
+concept awaitable = requires { typename detail::await_result<T>; };
 
 /// A limit on the rest of a block: while it lives, every await of the coroutine and of what it
 /// awaits ends with timed_out once the deadline has passed, or with operation_canceled if an outer
@@ -40,7 +74,8 @@ using await_result = decltype(awaiter_of(std::declval<T>()).await_resume());
 /// Lifetime   A local variable of the coroutine that awaited within(); limits nest like blocks.
 class [[nodiscard]] deadline_guard {
 public:
-    deadline_guard(cancel_scope*& slot, cancel_scope& outer, std::int64_t deadline_ns) noexcept
+    [[nodiscard]] deadline_guard(cancel_scope*& slot, cancel_scope& outer,
+                                 std::int64_t deadline_ns) noexcept
         : slot_(slot), outer_(outer), scope_(outer.on(), &outer) {
         scope_.set_deadline(deadline_ns);
         slot_ = &scope_;
@@ -80,7 +115,7 @@ public:
         slot_ = &self.promise().scope;
         return false;
     }
-    deadline_guard await_resume() const noexcept {
+    [[nodiscard]] deadline_guard await_resume() const noexcept {
         KEVRING_ASSERT(*slot_ != nullptr,
                        "within() or until() awaited by a coroutine that runs on no ring; start it "
                        "by run() or spawn()");
@@ -101,20 +136,83 @@ inline deadline_awaiter within(nanoseconds from_now) noexcept { return deadline_
 /// Limits the rest of the block to the time `deadline`.
 inline deadline_awaiter until(steady_time deadline) noexcept { return deadline_awaiter(deadline); }
 
-/// Awaits `awaitable` for at most `from_now`; what it awaits ends with timed_out then.
+namespace detail {
+
+/// The await of a stream's item under a deadline. The item stays in the stream where the await is
+/// left, as by when_any().
 template <class Awaitable>
-    requires(!std::is_reference_v<Awaitable>)
+class [[nodiscard]] limited_item {
+public:
+    using value_type = await_result<Awaitable>;
+
+    limited_item(Awaitable&& awaitable, nanoseconds from_now) noexcept
+        : from_now_(from_now), relative_(true), awaitable_(std::move(awaitable)) {}
+    limited_item(Awaitable&& awaitable, steady_time deadline) noexcept
+        : deadline_ns_(to_ns(deadline)), awaitable_(std::move(awaitable)) {}
+    limited_item(limited_item&& other) noexcept
+        : from_now_(other.from_now_),
+          deadline_ns_(other.deadline_ns_),
+          relative_(other.relative_),
+          awaitable_(std::move(other.awaitable_)) {}
+    limited_item& operator=(limited_item&&) = delete;
+
+    bool await_ready() noexcept { return awaitable_.await_ready(); }
+    template <class Promise>
+        requires requires(Promise& promise) { promise.scope = nullptr; }
+    bool await_suspend(std::coroutine_handle<Promise> waiter) {
+        cancel_scope* const outer = waiter.promise().scope;
+        KEVRING_ASSERT(outer != nullptr,
+                       "with_timeout() or with_deadline() awaited by a coroutine that runs on no "
+                       "ring; start it by run() or spawn()");
+        scope_.emplace(outer->on(), outer);
+        scope_->set_deadline(relative_ ? add_ns(outer->on().now_ns(), from_now_) : deadline_ns_);
+        return suspend_inside(*scope_, awaitable_, waiter);
+    }
+    [[nodiscard]] value_type await_resume() { return awaitable_.await_resume(); }
+    bool leave() noexcept { return awaitable_.leave(); }
+
+    /// The same as a task, for run() and the like. The task has taken the item when it ends.
+    operator task<value_type>() && { return as_task(std::move(*this)); }
+
+private:
+    static task<value_type> as_task(limited_item item) { co_return co_await std::move(item); }
+
+    nanoseconds from_now_{0};
+    std::int64_t deadline_ns_ = never_ns;
+    bool relative_ = false;
+    std::optional<cancel_scope> scope_;
+    Awaitable awaitable_;  // last: its await ends before the scope that it runs in
+};
+
+}  // namespace detail
+
+/// Awaits `awaitable` for at most `from_now`: its awaits end with timed_out then.
+///
+/// Lost items  None: what a stream's next(), receive() or accept() would have returned is returned
+///             by the next one.
+template <awaitable Awaitable>
+    requires(!std::is_reference_v<Awaitable> && !detail::leaves_items<Awaitable>)
 task<detail::await_result<Awaitable>> with_timeout(Awaitable awaitable, nanoseconds from_now) {
     const auto limit = co_await within(from_now);
     co_return co_await std::move(awaitable);
 }
+template <detail::leaves_items Awaitable>
+    requires(!std::is_reference_v<Awaitable>)
+detail::limited_item<Awaitable> with_timeout(Awaitable awaitable, nanoseconds from_now) {
+    return {std::move(awaitable), from_now};
+}
 
 /// Awaits `awaitable` until `deadline` at most.
-template <class Awaitable>
-    requires(!std::is_reference_v<Awaitable>)
+template <awaitable Awaitable>
+    requires(!std::is_reference_v<Awaitable> && !detail::leaves_items<Awaitable>)
 task<detail::await_result<Awaitable>> with_deadline(Awaitable awaitable, steady_time deadline) {
     const auto limit = co_await until(deadline);
     co_return co_await std::move(awaitable);
+}
+template <detail::leaves_items Awaitable>
+    requires(!std::is_reference_v<Awaitable>)
+detail::limited_item<Awaitable> with_deadline(Awaitable awaitable, steady_time deadline) {
+    return {std::move(awaitable), deadline};
 }
 
 namespace detail {
@@ -148,8 +246,8 @@ private:
 
 }  // namespace detail
 
-/// Awaits `awaitable` in a scope that is stopped with `token`, from whichever thread.
-template <class Awaitable>
+/// Awaits `awaitable` in a scope that is stopped with `token`, by any thread.
+template <awaitable Awaitable>
     requires(!std::is_reference_v<Awaitable>)
 task<detail::await_result<Awaitable>> with_stop(Awaitable awaitable, std::stop_token token) {
     auto limit = co_await within(nanoseconds::max());

@@ -126,6 +126,13 @@ void next_awaiter::stopped(cancel_hook& hook, stop_cause cause) noexcept {
 
 void next_awaiter::resumed_later(work& item) noexcept { static_cast<next_awaiter&>(item).resume(); }
 
+bool next_awaiter::leave() noexcept {
+    if (of_.has_item()) return true;
+    if (error_ == 0) return false;
+    if (of_.error_ == 0) of_.error_ = error_;
+    return true;
+}
+
 tl::unexpected<std::error_code> next_awaiter::failure() const noexcept {
     if (error_ != 0) return error_from(error_);
     return error_from(cause_ == stop_cause::deadline ? std::errc::timed_out

@@ -94,14 +94,21 @@ class next_awaiter : private cancel_hook, private work {
 public:
     explicit next_awaiter(multishot_state& of) noexcept
         : cancel_hook(stopped), work(resumed_later), of_(of) {}
-    next_awaiter(const next_awaiter&) = delete;
-    next_awaiter& operator=(const next_awaiter&) = delete;
+    next_awaiter(next_awaiter&& other) noexcept
+        : cancel_hook(stopped), work(resumed_later), of_(other.of_) {
+        KEVRING_ASSERT(!other.waiter_,
+                       "next item moved after it was awaited; keep it where it was awaited");
+    }
+    next_awaiter& operator=(next_awaiter&&) = delete;
 
     bool await_ready() const noexcept { return of_.has_item() && of_.ring_.spend_inline_budget(); }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
         return start(waiter, scope_of(waiter));
     }
+    /// Called instead of await_resume(): leaves the item, or the failure, to the next wait. False:
+    /// there is neither, because this wait was stopped.
+    bool leave() noexcept;
 
 protected:
     ~next_awaiter() = default;

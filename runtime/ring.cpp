@@ -29,6 +29,10 @@ namespace {
 // buffered messages gives way after this many; at 10 ns each, nobody waits long for it.
 constexpr unsigned inline_budget_per_turn = 256;
 
+// The stack that coroutines may use in calls of each other before the loop makes the next call. The
+// smallest stack that is in common use, 512 KiB, holds it twice.
+constexpr std::uintptr_t stack_bytes_max = 256 * 1024;
+
 // The mailbox of a ring that sleeps holds this mark, which no work has as its address.
 work* asleep() noexcept { return reinterpret_cast<work*>(1); }
 
@@ -174,6 +178,7 @@ void ring::turn(bool may_wait) {
         current_ring = this;
     }
     ++counters_.turns;
+    stack_limit_ = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) - stack_bytes_max;
     counters_.wakes_sent = wakes_sent_.load(std::memory_order_relaxed);
     take_posted();
     run_ready();

@@ -149,6 +149,12 @@ public:
         return true;
     }
 
+    /// True where the calling function is nested in so many others that it should not call further:
+    /// what it wants to call belongs into schedule(). See detail/deep_stack.hpp.
+    bool stack_is_deep() const noexcept {
+        return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) < stack_limit_;
+    }
+
     /// The pool that streams receive from unless they are given another; made at the first use.
     ///
     /// Errors     Those of the constructor of buffer_pool.
@@ -228,6 +234,7 @@ private:
     std::atomic<std::uint64_t> owner_{0};  // read on any
     unsigned entry_tail_ = 0;              // entries filled; the kernel knows up to *sq_tail_
     unsigned inline_budget_ = 0;
+    std::uintptr_t stack_limit_ = 0;  // an address: the stack grows downwards
     std::size_t in_flight_ = 0;
     detail::list_link late_;      // requests that the ring's end does not wait for
     std::size_t late_count_ = 0;  // of those in flight

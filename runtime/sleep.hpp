@@ -23,7 +23,7 @@ namespace kevring {
 /// Thread     The ring's own.
 class [[nodiscard]] sleep_operation : private cancel_hook, private timer_node, private work {
 public:
-    sleep_operation(ring& on, std::int64_t deadline_ns) noexcept
+    [[nodiscard]] sleep_operation(ring& on, std::int64_t deadline_ns) noexcept
         : cancel_hook(stopped),
           timer_node(passed),
           work(resumed),
@@ -41,7 +41,7 @@ public:
     bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
         return start(waiter, scope_of(waiter));
     }
-    result<void> await_resume() const noexcept {
+    [[nodiscard]] result<void> await_resume() const noexcept {
         if (cause_ == stop_cause::none) return {};
         return error_from(cause_ == stop_cause::deadline ? std::errc::timed_out
                                                          : std::errc::operation_canceled);

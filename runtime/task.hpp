@@ -1,8 +1,9 @@
-// task.hpp: a lazy coroutine that is awaited once and gives a T.
+// task.hpp: a lazy coroutine that is awaited once and returns a T.
 #pragma once
 
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/detail/deep_stack.hpp>
 #include <kevring/runtime/detail/frame_pool.hpp>
 #include <kevring/runtime/operation.hpp>
 
@@ -11,8 +12,11 @@
 #include <cstdint>
 #include <exception>
 #include <optional>
+#include <tuple>
 #include <type_traits>
 #include <utility>
+#include <variant>
+#include <vector>
 
 namespace kevring {
 
@@ -21,12 +25,14 @@ class task;
 
 namespace detail {
 
-/// What every coroutine of the library has: the scope it runs in, and who awaits it.
+/// The common part of every promise of the library: the scope of the coroutine, and its awaiter.
 ///
 /// A child is started inside its parent's await_suspend(), and there is no symmetric transfer: g++
 /// makes it a plain call below -O2 and under sanitizers, and a long loop of awaits would overflow
-/// the stack. A child that ends before it ever suspends says so by `ended_inline`, and the parent
-/// goes on without having been suspended; one that ends later resumes its parent from there.
+/// the stack. A child that ends before it first suspends sets `ended_inline_`, and the parent
+/// continues without having been suspended; one that ends later resumes its parent from there.
+/// Where such calls are nested so deeply that the stack could end, the loop makes the next one
+/// (detail/deep_stack.hpp), so that a chain of awaits may have any length.
 class promise_base {
 public:
     static void* operator new(std::size_t bytes) { return allocate_frame(bytes); }
@@ -45,7 +51,8 @@ public:
                 promise.ended_inline_ = true;
                 return;
             }
-            promise.continuation_.resume();  // last: the parent may destroy this frame
+            // last: the parent may destroy this frame
+            resume_bounded(promise.scope, promise.continuation_);
         }
         void await_resume() const noexcept {}
     };
@@ -53,10 +60,13 @@ public:
 
     void unhandled_exception() noexcept { failure_ = std::current_exception(); }
 
-    /// Runs the coroutine `self` until it suspends or ends. True: it ended, and nobody is resumed.
+    /// Runs the coroutine `self` until it suspends or ends. True: it ended, and the continuation is
+    /// not resumed.
     bool start(std::coroutine_handle<> self, std::coroutine_handle<> continuation) noexcept {
         continuation_ = continuation;
         started_ = true;
+        if (resume_later_if_deep(scope, self)) [[unlikely]]
+            return false;
         starting_ = true;
         self.resume();
         starting_ = false;
@@ -71,7 +81,7 @@ public:
             std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
-    cancel_scope* scope = nullptr;  // inherited from whoever awaits
+    cancel_scope* scope = nullptr;  // inherited from the awaiting coroutine
 
 private:
     std::coroutine_handle<> continuation_;
@@ -92,6 +102,9 @@ public:
     }
     T take() {
         rethrow();
+        KEVRING_ASSERT(
+            value_.has_value(),
+            "task ended without co_return; end every path of a task<T> with co_return of a T");
         return std::move(*value_);
     }
 
@@ -106,6 +119,9 @@ public:
     void return_value(T& value) noexcept { value_ = &value; }
     T& take() {
         rethrow();
+        KEVRING_ASSERT(
+            value_ != nullptr,
+            "task ended without co_return; end every path of a task<T> with co_return of a T");
         return *value_;
     }
 
@@ -121,43 +137,75 @@ public:
     void take() { rethrow(); }
 };
 
+// True for results that carry nothing, such as those of when_all() over tasks without a value.
+template <class T>
+inline constexpr bool carries_nothing = std::is_void_v<T> || std::is_same_v<T, std::monostate>;
+template <class... T>
+inline constexpr bool carries_nothing<std::tuple<T...>> = (carries_nothing<T> && ...);
+template <class T>
+inline constexpr bool carries_nothing<std::vector<T>> = carries_nothing<T>;
+
 }  // namespace detail
 
-/// A coroutine that starts when it is awaited, runs in the scope of whoever awaits it, and gives a
-/// T or what it threw.
+/// A coroutine that starts when it is awaited, runs in the scope of the awaiting coroutine, and
+/// returns a T or throws. It is awaited once, as an rvalue: `co_await f()`, or
+/// `co_await std::move(kept)`. Awaiting an lvalue does not compile.
 ///
-/// Lifetime   Owns the frame. Destroying one that never started is free; one that has started must
-///            have ended, for the kernel may hold addresses inside the frame.
-/// Thread     The ring's that its awaiter runs on.
+/// Lifetime   Owns the frame. A task that was never awaited can be destroyed at any time; one that
+///            was awaited must have ended, because the kernel may hold addresses inside the frame.
+/// Thread     That of the ring on which the awaiting coroutine runs.
+/// Depth      A chain of tasks that await each other may have any length: the stack that it uses
+///            is bounded (detail/deep_stack.hpp), its frames are on the heap.
 template <class T>
 class [[nodiscard("a task does nothing until it is awaited")]] task {
 public:
     using promise_type = detail::promise<T>;
     using value_type = T;
 
-    task(task&& from) noexcept : frame_(std::exchange(from.frame_, {})) {}
-    task& operator=(task&& from) noexcept {
-        if (this != &from) {
+    task(task&& other) noexcept : frame_(std::exchange(other.frame_, {})) {}
+    task& operator=(task&& other) noexcept {
+        if (this != &other) {
             drop();
-            frame_ = std::exchange(from.frame_, {});
+            frame_ = std::exchange(other.frame_, {});
         }
         return *this;
     }
     ~task() { drop(); }
 
-    bool await_ready() const noexcept {
+    class awaiter {
+    public:
+        explicit awaiter(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+        bool await_ready() const noexcept { return false; }
+        template <class Promise>
+        bool await_suspend(std::coroutine_handle<Promise> parent) const noexcept {
+            frame_.promise().scope = scope_of(parent);
+            return !frame_.promise().start(frame_, parent);
+        }
+        [[nodiscard]] T await_resume() const
+            requires(!detail::carries_nothing<T>)
+        {
+            return frame_.promise().take();
+        }
+        T await_resume() const
+            requires(detail::carries_nothing<T>)
+        {
+            return frame_.promise().take();
+        }
+
+    private:
+        std::coroutine_handle<promise_type> frame_;
+    };
+
+    awaiter operator co_await() && noexcept {
         KEVRING_ASSERT(frame_,
                        "task awaited after it was moved from; await the task that it was moved to");
         KEVRING_ASSERT(!frame_.promise().started(),
                        "task awaited twice; create one task per await");
-        return false;
+        return awaiter(frame_);
     }
-    template <class Promise>
-    bool await_suspend(std::coroutine_handle<Promise> parent) noexcept {
-        frame_.promise().scope = scope_of(parent);
-        return !frame_.promise().start(frame_, parent);
-    }
-    T await_resume() { return frame_.promise().take(); }
+    /// A task is awaited once: write `co_await std::move(t)`.
+    void operator co_await() & = delete;
+    void operator co_await() const& = delete;
 
 private:
     friend promise_type;

@@ -10,10 +10,20 @@
 #include <coroutine>
 #include <cstddef>
 #include <exception>
+#include <system_error>
 #include <utility>
 
 namespace kevring {
 namespace detail {
+
+/// The error that an await reports after a stop for `cause`.
+constexpr std::errc errc_of(stop_cause cause) noexcept {
+    return cause == stop_cause::deadline ? std::errc::timed_out : std::errc::operation_canceled;
+}
+
+/// Whether an exception only reports a stop for `cause`: a std::system_error, or the exception of
+/// result<T>::value(), with the error of that cause. False where `cause` is none.
+bool is_stop(const std::exception_ptr& failure, stop_cause cause) noexcept;
 
 /// A coroutine that runs a task for someone who counts rather than awaits; its frame goes by
 /// itself.
@@ -33,9 +43,9 @@ struct runner {
         cancel_scope* scope = nullptr;
     };
 
-    void start(cancel_scope& in) const noexcept {
-        frame.promise().scope = &in;
-        frame.resume();
+    void start(cancel_scope& scope) const noexcept {
+        frame.promise().scope = &scope;
+        resume_bounded(&scope, frame);
     }
 
     std::coroutine_handle<promise_type> frame;
@@ -64,19 +74,24 @@ public:
         KEVRING_ASSERT(
             active_count_ == 0,
             "task_scope destroyed while its tasks run; await join() first, or use in_scope()");
-    }  // join() before the scope goes
+    }
 
-    /// Starts `child` now; it runs until it first waits, then beside the caller.
+    /// Starts `child` now; it runs until it first waits, then beside the caller. In a chain of tasks
+    /// that spawn each other the loop starts `child` in its next iteration where the stack would
+    /// become too deep.
     void spawn(task<void> child) {
         const detail::runner runner = run_child(*this, std::move(child));
         ++active_count_;  // not before: there may be no memory for the frame
         runner.start(scope_);
     }
 
-    /// Counts as a failure of one of the tasks: stops the others, and is thrown by join() where it
-    /// is the first.
+    /// Counts as a failure of one of the tasks: stops the others, and is thrown by join() if it is
+    /// the first. An exception that only reports the stop of this scope does not count as long as
+    /// there is another.
     void fail(std::exception_ptr failure) noexcept {
-        if (!failure_) failure_ = std::move(failure);
+        const stop_cause cause = scope_.cause();
+        if (!failure_ || (detail::is_stop(failure_, cause) && !detail::is_stop(failure, cause)))
+            failure_ = std::move(failure);
         request_stop();
     }
 
@@ -86,22 +101,22 @@ public:
     std::size_t active_count() const noexcept { return active_count_; }
     cancel_scope& scope() noexcept { return scope_; }
 
-    class join_awaiter {
+    class [[nodiscard]] join_awaiter {
     public:
-        explicit join_awaiter(task_scope& of) noexcept : of_(of) {}
-        bool await_ready() const noexcept { return of_.active_count_ == 0; }
+        explicit join_awaiter(task_scope& scope) noexcept : scope_(scope) {}
+        bool await_ready() const noexcept { return scope_.active_count_ == 0; }
         template <class Promise>
         void await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
-            KEVRING_ASSERT(!of_.joiner_,
+            KEVRING_ASSERT(!scope_.joiner_,
                            "task_scope joined twice at once; let one task await join()");
-            of_.joiner_ = waiter;
+            scope_.joiner_ = waiter;
         }
         void await_resume() {
-            if (of_.failure_) std::rethrow_exception(std::exchange(of_.failure_, nullptr));
+            if (scope_.failure_) std::rethrow_exception(std::exchange(scope_.failure_, nullptr));
         }
 
     private:
-        task_scope& of_;
+        task_scope& scope_;
     };
 
     /// Waits until every task has ended, then throws the first failure, if there was one.
@@ -119,8 +134,8 @@ private:
             // The task's frame goes before anyone hears that it has ended.
             const task<void> ended = std::move(child);
         }
-        if (--scope.active_count_ == 0 && scope.joiner_)
-            std::exchange(scope.joiner_, {}).resume();  // last: the scope may be gone on return
+        if (--scope.active_count_ == 0 && scope.joiner_)  // last: the joiner may destroy the scope
+            detail::resume_bounded(&scope.scope_, std::exchange(scope.joiner_, {}));
     }
 
     cancel_scope scope_;
@@ -132,13 +147,14 @@ private:
 /// The scope that the awaiting coroutine runs in.
 class [[nodiscard]] current_scope {
 public:
+    [[nodiscard]] current_scope() noexcept {}
     bool await_ready() const noexcept { return false; }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         scope_ = scope_of(self);
         return false;
     }
-    cancel_scope& await_resume() const noexcept {
+    [[nodiscard]] cancel_scope& await_resume() const noexcept {
         KEVRING_ASSERT(scope_ != nullptr,
                        "current_scope() awaited by a coroutine that runs on no ring; start it by "
                        "run() or spawn()");
@@ -174,7 +190,7 @@ public:
         slot_ = &self.promise().scope;
         return false;
     }
-    guard await_resume() const noexcept { return guard(*slot_, inner_); }
+    [[nodiscard]] guard await_resume() const noexcept { return guard(*slot_, inner_); }
 
 private:
     cancel_scope& inner_;

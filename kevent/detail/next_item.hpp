@@ -18,13 +18,14 @@
 
 namespace kevring::detail {
 
-/// Asks `take` for an item until it has one, and waits for an edge of `source` where it has none.
+/// Stores an item in `fetched`: asks `take` until it has one, and waits for an edge of `source` where
+/// it has none.
 ///
 /// `take` gives a result<std::optional<Item>>. It is asked first, so that no edge is waited for
 /// that has come already; and after a stop no more, so that nothing is taken that nobody gets.
-template <class Take>
-auto next_item(fd_ref source, std::optional<poll_stream>& edges, Take& take)
-    -> task<result<typename std::remove_cvref_t<decltype(*take())>::value_type>> {
+template <class Take, class Item>
+task<result<void>> fetch_item(fd_ref source, std::optional<poll_stream>& edges, Take& take,
+                              std::optional<Item>& fetched) {
     cancel_scope& scope = co_await current_scope();
     ring& on = scope.on();
     KEVRING_ASSERT(
@@ -39,7 +40,10 @@ auto next_item(fd_ref source, std::optional<poll_stream>& edges, Take& take)
                                      : std::errc::operation_canceled);
         auto item = take();
         if (!item) co_return tl::unexpected<std::error_code>(item.error());
-        if (*item) co_return std::move(**item);
+        if (*item) {
+            fetched = std::move(**item);
+            co_return result<void>();
+        }
         const auto edge = co_await edges->next();
         if (!edge) co_return tl::unexpected<std::error_code>(edge.error());
     }

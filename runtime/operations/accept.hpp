@@ -29,7 +29,7 @@ public:
           peer_bytes_(peer_bytes) {}
 
     /// The socket is the caller's from here on.
-    result<fd> await_resume() noexcept {
+    [[nodiscard]] result<fd> await_resume() noexcept {
         if (res() < 0) return failure();
         return fd(res());
     }
@@ -62,7 +62,7 @@ public:
     class [[nodiscard]] next_operation final : public next_base {
     public:
         using next_base::next_base;
-        result<fd> await_resume() noexcept;
+        [[nodiscard]] result<fd> await_resume() noexcept;
     };
     next_operation next() noexcept { return next_operation(*state_); }
 

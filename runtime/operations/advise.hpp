@@ -25,7 +25,7 @@ public:
           file_offset_(file_offset),
           count_(count) {}
 
-    result<void> await_resume() const noexcept { return done_or_failure(); }
+    [[nodiscard]] result<void> await_resume() const noexcept { return done_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

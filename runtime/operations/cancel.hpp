@@ -17,7 +17,7 @@ class [[nodiscard]] cancel_operation final : public operation {
 public:
     cancel_operation(ring& on, fd_ref file) noexcept : operation(on, {}), file_(file) {}
 
-    result<std::size_t> await_resume() const noexcept;
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

@@ -22,7 +22,7 @@ public:
           address_(address),
           address_bytes_(address_bytes) {}
 
-    result<void> await_resume() const noexcept { return done_or_failure(); }
+    [[nodiscard]] result<void> await_resume() const noexcept { return done_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

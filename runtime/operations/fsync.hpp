@@ -20,7 +20,7 @@ public:
                     std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), file_(file), what_(what) {}
 
-    result<void> await_resume() const noexcept { return done_or_failure(); }
+    [[nodiscard]] result<void> await_resume() const noexcept { return done_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

@@ -14,7 +14,7 @@ public:
     explicit nop_operation(ring& on, std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)) {}
 
-    result<void> await_resume() const noexcept { return done_or_failure(); }
+    [[nodiscard]] result<void> await_resume() const noexcept { return done_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 };
 

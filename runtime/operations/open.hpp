@@ -24,7 +24,7 @@ public:
                    std::uint64_t resolve = 0, std::stop_token stop = {}) noexcept;
 
     /// The descriptor is the caller's from here on.
-    result<fd> await_resume() noexcept;
+    [[nodiscard]] result<fd> await_resume() noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:
@@ -48,7 +48,7 @@ class [[nodiscard]] close_operation final : public operation {
 public:
     close_operation(ring& on, fd file) noexcept;
 
-    result<void> await_resume() const noexcept { return done_or_failure(); }
+    [[nodiscard]] result<void> await_resume() const noexcept { return done_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

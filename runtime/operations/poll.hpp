@@ -21,7 +21,7 @@ public:
     poll_operation(ring& on, fd_ref file, std::uint32_t events, std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), file_(file), events_(events) {}
 
-    result<std::uint32_t> await_resume() const noexcept {
+    [[nodiscard]] result<std::uint32_t> await_resume() const noexcept {
         if (res() < 0) return failure();
         return static_cast<std::uint32_t>(res());
     }
@@ -49,7 +49,7 @@ public:
     class [[nodiscard]] next_operation final : public next_base {
     public:
         using next_base::next_base;
-        result<std::uint32_t> await_resume() noexcept;
+        [[nodiscard]] result<std::uint32_t> await_resume() noexcept;
     };
     next_operation next() noexcept { return next_operation(*state_); }
 

@@ -32,7 +32,7 @@ public:
         KEVRING_ASSERT(!buffer.empty(), "read into an empty buffer; pass at least one byte");
     }
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:
@@ -62,7 +62,7 @@ public:
                        "read outside of the registered buffer; pass a part of buffer.bytes()");
     }
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:
@@ -82,7 +82,7 @@ public:
                     std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), file_(file), parts_(parts), file_offset_(file_offset) {}
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

@@ -27,7 +27,7 @@ public:
         KEVRING_ASSERT(!buffer.empty(), "receive into an empty buffer; pass at least one byte");
     }
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:
@@ -65,7 +65,7 @@ public:
     class [[nodiscard]] next_operation final : public next_base {
     public:
         using next_base::next_base;
-        result<borrowed_buffer> await_resume() noexcept;
+        [[nodiscard]] result<borrowed_buffer> await_resume() noexcept;
     };
     next_operation next() noexcept { return next_operation(*state_); }
 

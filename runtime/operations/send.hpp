@@ -26,7 +26,7 @@ public:
                    std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), socket_(socket), flags_(flags), bytes_(bytes) {}
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:
@@ -46,7 +46,7 @@ public:
                            std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), socket_(socket), flags_(flags), message_(&message) {}
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

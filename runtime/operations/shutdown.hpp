@@ -16,7 +16,7 @@ public:
     shutdown_operation(ring& on, fd_ref socket, int direction, std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), socket_(socket), direction_(direction) {}
 
-    result<void> await_resume() const noexcept { return done_or_failure(); }
+    [[nodiscard]] result<void> await_resume() const noexcept { return done_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

@@ -30,7 +30,7 @@ public:
           target_offset_(target_offset),
           count_(count) {}
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

@@ -30,7 +30,7 @@ public:
         KEVRING_ASSERT(path != nullptr, "statx of a null path; pass a path");
     }
 
-    result<void> await_resume() const noexcept { return done_or_failure(); }
+    [[nodiscard]] result<void> await_resume() const noexcept { return done_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

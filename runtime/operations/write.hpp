@@ -19,7 +19,7 @@ public:
                     std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), file_(file), bytes_(bytes), file_offset_(file_offset) {}
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:
@@ -38,7 +38,7 @@ public:
                      std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), file_(file), parts_(parts), file_offset_(file_offset) {}
 
-    result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
+    [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:

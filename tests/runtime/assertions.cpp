@@ -165,3 +165,52 @@ TEST_CASE("a scope that is not joined is refused", "[runtime][assertions]") {
         child.asserted("task_scope destroyed while its tasks run; await join() first, or use "
                        "in_scope()"));
 }
+
+TEST_CASE("a task awaited twice is refused", "[runtime][assertions]") {
+    const child_outcome child = run_in_child([] {
+        ring loop;
+        auto body = [&]() -> task<void> {
+            task<void> kept = await_nop(loop);
+            co_await std::move(kept);
+            co_await std::move(kept);  // NOLINT(bugprone-use-after-move)
+        };
+        kevring::run(loop, body());
+    });
+
+    CHECK(child.asserted("task awaited twice; create one task per await"));
+}
+
+// The compilers warn about these paths, and compile them.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wreturn-type"
+namespace {
+
+task<int> no_value(bool has_value) {
+    co_await kevring::yield();
+    if (has_value) co_return 1;
+}
+task<int&> no_reference(int& number) {
+    co_await kevring::yield();
+    if (number > 1) co_return number;
+}
+
+}  // namespace
+#pragma GCC diagnostic pop
+
+TEST_CASE("a task that ends without co_return of its value is refused", "[runtime][assertions]") {
+    const bool reference = GENERATE(false, true);
+    const child_outcome child = run_in_child([reference] {
+        auto body = [&]() -> task<int> {
+            int number = 1;
+            const int with_value = co_await no_value(true);
+            if (!reference) co_return with_value + co_await no_value(false);
+            int& same = co_await no_reference(number);
+            co_return same;
+        };
+        static_cast<void>(kevring::run(body()));
+    });
+
+    CHECK(
+        child.asserted("task ended without co_return; end every path of a task<T> with co_return "
+                       "of a T"));
+}
