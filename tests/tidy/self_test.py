@@ -4,10 +4,13 @@ import contextlib
 import io
 import pathlib
 import shutil
+import subprocess
 import tempfile
 import unittest
 
+import commits
 import headers
+import language
 import tidy
 
 GOOD = {
@@ -316,6 +319,157 @@ class Words(Rules):
         self.finds('words', {'notes.md': 'a line'})
         self.finds('words', {'notes.md': 'a line\n\n'})
         self.finds('words', {'runtime/ring.cpp': 'int\tring;\n'})
+
+
+# A rejected and an accepted text for each expression of language.BANNED, in its order.
+BANNED_EXAMPLES = (
+    ('the buffer goes home', 'the home directory'),
+    ('it is told of an end', 'it tells the peer'),
+    ('the loop heard a post', 'an unheard value'),
+    ('the caller is told', 'the caller told the peer'),
+    ('the tidings arrive', 'the tide arrives'),
+    ('the peer hangs up', 'the peer hangs'),
+    ('written by hand', 'the hand of a clock'),
+    ('it was read lately', 'a late read'),
+    ('one look is enough', 'a look at the clock'),
+    ('it has its turn', 'turn the wheel'),
+    ('the last word counts', 'the last words count'),
+    ('the door is open', 'the doorway is open'),
+    ('it stands in the queue', 'the assertion stands'),
+    ('the peer has gone', 'the peer goes'),
+    ('it goes over to the other', 'it goes over the limit'),
+    ('the loop goes on', 'it goes on to the next'),
+    ('it gives way', 'it gives a value'),
+    ('the page says so', 'the page says nothing'),
+    ('it passes over the entry', 'it passes the entry over'),
+    ('it begins anew', 'it begins a new one'),
+    ('meanwhile it waits', 'in the meantime it waits'),
+    ('so many entries', 'so much memory'),
+    ('as good as never', 'as good a choice'),
+    ('the twin of it', 'the twine'),
+    ('read and its like', 'its likely value'),
+    ('the bell rings', 'the belly'),
+    ('it bears a name', 'the bear'),
+    ('it comes to be ready', 'it comes to a halt'),
+    ('what is there now', 'what is here now'),
+    ('bytes on their way', 'bytes on the way'),
+    ('by way of a post', 'by a way'),
+    ('nobody waits', 'no body waits'),
+)
+
+
+class Language(Rules):
+    def rules_of(self, text, name='runtime/ring.cpp'):
+        return [finding[0] for finding in language.findings_of(name, text)]
+
+    def rejects(self, rule, text, name='runtime/ring.cpp'):
+        self.assertIn(rule, self.rules_of(text, name), text)
+
+    def accepts(self, text, name='runtime/ring.cpp'):
+        self.assertEqual(self.rules_of(text, name), [], text)
+
+    def test_each_banned_expression(self):
+        self.assertEqual(len(BANNED_EXAMPLES), len(language.BANNED))
+        for (pattern, _), (bad, good) in zip(language.BANNED, BANNED_EXAMPLES):
+            with self.subTest(pattern=pattern.pattern):
+                self.assertTrue(pattern.search(bad))
+                self.assertTrue(pattern.search(bad.upper()))
+                self.assertFalse(pattern.search(good))
+
+    def test_banned_expressions_are_found_everywhere(self):
+        self.rejects('banned', '// Nobody waits.\n')
+        self.rejects('banned', '// The loop is\n// told by a post.\n')
+        self.rejects('banned', 'log("the peer has gone");\n')
+        self.rejects('banned', 'TEST_CASE("nobody waits") {}\n')
+        self.rejects('banned', '/* Nobody waits. */\n')
+        self.rejects('banned', 'A buffer goes home.\n', 'docs/notes.md')
+        self.rejects('banned', '| a | nobody |\n', 'docs/notes.md')
+        self.accepts('```\nnobody\n```\n\n    nobody\n\n`nobody` is a user.\n', 'docs/notes.md')
+        self.accepts('int nobody = 1;\n')
+        self.accepts('#include "nobody.hpp"\n')
+
+    def test_a_sentence_has_a_subject(self):
+        self.rejects('subject', '// What waits is resumed.\n')
+        self.rejects('subject', '// A stop ends it. Whoever waits is resumed.\n')
+        self.rejects('subject', '/// Thread     Who waits.\n')
+        self.rejects('subject', '- one\n- What follows\n', 'docs/notes.md')
+        self.accepts('// What waits here?\n')
+        self.accepts('// The waiter is resumed.\n')
+        self.accepts('// whatever it is\n')
+
+    def test_the_head_of_a_file_is_a_noun_phrase(self):
+        self.rejects('head', '// ring.hpp: what a loop does.\n')
+        self.accepts('// ring.hpp: the loop of one thread.\n')
+        self.accepts('int a;\n\n// ring.hpp: what a loop does.\n')
+
+    def test_for_who(self):
+        self.rejects('for_who', '// A place for who waits.\n')
+        self.rejects('for_who', '// The thread, whoever it is.\n')
+        self.accepts('// A place for the waiter, who waits.\n')
+
+    def test_the_names_of_tests(self):
+        self.rejects('test_name', 'TEST_CASE("what waits is resumed", "[a]") {}\n')
+        self.rejects('test_name', 'TEST_CASE(\n    "a place for who waits", "[a]") {}\n')
+        self.accepts('TEST_CASE("the waiter is resumed", "[a]") {}\n')
+        self.accepts('log("what waits");\n')
+
+    def test_prepositions_are_no_names(self):
+        for name in ('of', 'into', 'on', 'with', 'by', 'of_', 'on_'):
+            with self.subTest(name=name):
+                self.rejects('preposition', f'int {name} = 1;\n')
+        self.accepts('int offset = on_ready(with_stop, by_name, of_type);\n')
+        self.accepts('// of, on and by\nlog("of into on");\n#define on 1\n')
+
+    def test_comments_are_joined_to_paragraphs(self):
+        self.rejects('subject', '// A stop\n// ends it. What\n// waits is resumed.\n')
+        self.accepts('/// Errors     One.\n/// Thread     Any.\nint a; // last\n')
+
+    def test_only_converted_folders_are_checked(self):
+        files = {'notes.md': 'What waits.\n', 'docs/notes.md': 'What waits.\n'}
+        with tree_of(files) as folder:
+            tree = tidy.Tree(folder)
+            self.assertEqual(list(language.language(tree, ())), [])
+            found = list(language.language(tree, ('docs',)))
+            self.assertEqual([f[0] for f in found], ['docs/notes.md'])
+
+
+class Commits(unittest.TestCase):
+    def faults(self, subject):
+        return len(list(commits.subject_faults(subject)))
+
+    def test_the_length_of_a_subject(self):
+        self.assertEqual(self.faults('runtime: ' + 'a' * 63), 0)
+        self.assertEqual(self.faults('runtime: ' + 'a' * 64), 1)
+
+    def test_the_folder_of_a_subject(self):
+        for folder in ('runtime', 'net', 'kevent', 'sendfile', 'examples/httpd', 'tests/tidy',
+                       'bench', 'docs', 'scripts', 'build', 'ci'):
+            with self.subTest(folder=folder):
+                self.assertEqual(self.faults(f'{folder}: a claim'), 0)
+        for subject in ('a claim', 'runtime a claim', 'Runtime: a claim', 'lib: a claim'):
+            with self.subTest(subject=subject):
+                self.assertEqual(self.faults(subject), 1)
+
+    def test_only_later_commits_are_checked(self):
+        if not shutil.which('git'):
+            self.skipTest('there is no git')
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder).resolve()
+
+            def git(*arguments):
+                return subprocess.run(
+                    ['git', '-C', folder, '-c', 'user.name=a', '-c', 'user.email=a@example.org',
+                     *arguments], check=True, capture_output=True, text=True).stdout.strip()
+            git('init', '-q')
+            git('commit', '-q', '--allow-empty', '-m', 'an old one')
+            base = git('rev-parse', 'HEAD')
+            self.assertEqual(commits.subjects_after(root, base), [])
+            git('commit', '-q', '--allow-empty', '-m', 'a new one')
+            self.assertEqual([s for _, s in commits.subjects_after(root, base)], ['a new one'])
+
+    def test_without_history_there_is_nothing_to_check(self):
+        with tree_of({}) as folder:
+            self.assertEqual(commits.subjects_after(pathlib.Path(folder).resolve(), 'HEAD'), [])
 
 
 class Documents(Rules):

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tests the tree itself: layers, texts of assertions, forms of co_await, orphan files, stray words, documents.
+"""Tests the tree itself: layers, texts of assertions, forms of co_await, orphan files, stray words, the
+language of comments, subjects of commits, documents.
 
   tidy.py ROOT
 
@@ -9,13 +10,16 @@ import sys
 
 from assertions import assertions
 from awaits import awaits
+from commits import commits
 from documents import documents
+from language import language
 from layers import layers
 from orphans import orphans
 from tree import Tree
 from words import words
 
-RULES = (layers, assertions, awaits, orphans, words, documents)
+RULES = (layers, assertions, awaits, orphans, words, language, commits,
+         documents)
 
 
 def findings(root):

@@ -1,6 +1,17 @@
-"""What belongs to one machine or one day, and stays out of the files; and how text ends."""
+#!/usr/bin/env python3
+"""Text that belongs to one machine or one day, and is not kept in files; the end of files.
+
+  words.py --count FOLDER...   prints how often each rule of language.py and each banned expression
+                               is broken in a folder, for the conversion of its text
+  words.py --list FOLDER...    prints every finding
+"""
+import collections
 import pathlib
 import re
+import sys
+
+from language import findings_of, is_below, is_exempt
+from tree import Tree
 
 # A home or a mounted folder of somebody, on whatever system.
 SOMEBODYS_PATH = re.compile(r'(?<![\w.>)}*/-])(?:/(?:home|Users)/[a-z]\w*/|/root/\w|/mnt/\w+/'
@@ -47,3 +58,26 @@ def words(tree):
                 yield name, number, 'a tab'
         if not text.endswith('\n') or text.endswith('\n\n'):
             yield name, text.count('\n') + 1, 'a file ends with one end of line'
+
+
+def main(option, *folders):
+    tree = Tree(pathlib.Path(__file__).parents[2])
+    counts = collections.Counter()
+    for name in tree.files:
+        if is_exempt(name) or not any(is_below(name, folder) for folder in folders):
+            continue
+        for rule, line, what in findings_of(name, tree.text(name)):
+            if option == '--list':
+                print(f'{name}:{line}: {what} ({rule})')
+            counts[rule] += 1
+            if rule == 'banned':
+                counts[f'banned, write {what.split(": write ")[1]}'] += 1
+    for rule, count in sorted(counts.items()):
+        print(f'{count:6} {rule}')
+    return 0
+
+
+if __name__ == '__main__':
+    if len(sys.argv) < 3 or sys.argv[1] not in ('--count', '--list'):
+        sys.exit(__doc__)
+    sys.exit(main(*sys.argv[1:]))
