@@ -60,6 +60,7 @@ public:
     ///            lost. When descriptors or memory have run out it waits, longer each time up to a
     ///            second, and tries again: the connections wait in the kernel. A connection that
     ///            was reset before it was accepted is passed over.
+    /// In flight  One accept() at a time; another ends with connection_already_in_progress.
     /// Lost items  None: the connection that a stopped accept() or a loser of when_any() would have
     ///            returned is returned by the next one.
     [[nodiscard]] detail::fetched_item<socket> accept() { return {accepted_, fetch()}; }

@@ -17,19 +17,35 @@ task<void> socket::hang_up() { return end(SHUT_RDWR, std::chrono::seconds(2)); }
 task<void> socket::end(int directions, std::chrono::nanoseconds patience) {
     // A peer that keeps sending is not owed more than this.
     constexpr std::size_t drained_bytes_max = 1 << 20;
-    {
-        const auto limit = co_await within(patience);
-        // Called directly: it never waits, and the ring gives every IORING_OP_SHUTDOWN to a worker.
-        const bool shut = on_->system().shut_down(fd_.number(), directions) == 0;
-        std::size_t drained_bytes = 0;
-        while (shut && drained_bytes < drained_bytes_max) {
-            const auto got = co_await receive();
-            if (!got || got->empty()) break;
-            drained_bytes += got->size();
-        }
+    // From here on other tasks find a closed socket.
+    const fd connected = std::move(fd_);
+    if (!connected) co_return;
+    if (receiving_.taken()) {
+        receiving_.cancel();
+        on_->submit();  // first: after the shutdown it would read as the peer's end
     }
+    receive_stream bytes =
+        bytes_ ? *std::exchange(bytes_, std::nullopt) : receive_stream(*on_, connected);
+    bytes.stop_next();
+    const auto limit = co_await within(patience);
+    // Called directly: it never waits, and the ring gives every IORING_OP_SHUTDOWN to a worker.
+    const bool shut = on_->system().shut_down(connected.number(), directions) == 0;
+    std::size_t drained_bytes = 0;
+    while (shut && drained_bytes < drained_bytes_max) {
+        const auto got = co_await bytes.next();
+        if (!got || got->empty()) break;
+        drained_bytes += got->size();
+    }
+}
+
+fd socket::release() noexcept {
+    const bool receives = bytes_.has_value() || receiving_.taken();
+    receiving_.cancel();
+    if (bytes_) bytes_->stop_next();
     bytes_.reset();
-    fd_.reset();
+    // A request takes bytes until the kernel has been told to end it.
+    if (receives) on_->submit();
+    return std::move(fd_);
 }
 
 result<endpoint> socket::local() const noexcept {

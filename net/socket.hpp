@@ -25,15 +25,24 @@ namespace kevring {
 /// Lifetime   Outlives every await on it; within the life of its ring. The destructor closes the
 ///            connection; close() does it so that the peer surely gets what was sent.
 /// Thread     The ring's own.
-/// In flight  One receive and one send at a time.
+/// In flight  One receive and one send at a time. A second receive ends with
+///            connection_already_in_progress.
+///
+/// On a socket that was moved from, released or closed every await gives bad_file_descriptor.
 class socket {
 public:
     socket(ring& on, fd connected) noexcept : on_(&on), fd_(std::move(connected)) {}
-    socket(socket&&) noexcept = default;
-    socket& operator=(socket&& from) noexcept {
-        bytes_ = std::move(from.bytes_);  // first: a stream ends before its descriptor is closed
-        fd_ = std::move(from.fd_);
-        on_ = from.on_;
+    socket(socket&& other) noexcept
+        : on_(other.on_),
+          fd_(std::move(other.fd_)),
+          receiving_(std::move(other.receiving_)),
+          bytes_(std::exchange(other.bytes_, std::nullopt)) {}
+    socket& operator=(socket&& other) noexcept {
+        // first: a stream ends before its descriptor is closed
+        bytes_ = std::exchange(other.bytes_, std::nullopt);
+        receiving_ = std::move(other.receiving_);
+        fd_ = std::move(other.fd_);
+        on_ = other.on_;
         return *this;
     }
     ~socket() = default;
@@ -56,7 +65,7 @@ public:
         KEVRING_ASSERT(!bytes_,
                        "receive(buffer) on a socket that receives by receive() already; use one "
                        "form for the life of a socket");
-        return {*on_, fd_, buffer, 0, std::move(stop)};
+        return {*on_, fd_, buffer, receiving_, std::move(stop)};
     }
 
     /// Sends all of `bytes`; see send_operation.
@@ -77,7 +86,8 @@ public:
 
     /// Ends the connection so that the peer gets all that was sent: shuts down, takes what the peer
     /// still sends for at most `patience`, then closes. A close() with unread bytes would be a
-    /// reset, which throws away what the peer has not read yet.
+    /// reset, which throws away what the peer has not read yet. A receive that is pending ends with
+    /// operation_canceled.
     task<void> close(std::chrono::nanoseconds patience = std::chrono::seconds(2));
     /// The same for a peer that is known to send nothing more: does not wait for its end. It gets
     /// all that was sent; but if it does send something, that may be answered by a reset.
@@ -89,17 +99,16 @@ public:
 
     ring& on() const noexcept { return *on_; }
     fd_ref native() const noexcept { return fd_; }
-    /// Gives the descriptor away; buffers that have been received and not taken are lost.
-    [[nodiscard]] fd release() noexcept {
-        bytes_.reset();
-        return std::move(fd_);
-    }
+    /// Gives the descriptor away. The ring takes no more bytes from it; those that have been
+    /// received and not taken are lost. A receive that is pending ends with operation_canceled.
+    [[nodiscard]] fd release() noexcept;
 
 private:
     task<void> end(int directions, std::chrono::nanoseconds patience);
 
     ring* on_;
     fd fd_;
+    detail::pending_slot receiving_;       // receive(buffer)
     std::optional<receive_stream> bytes_;  // last: ends before the descriptor is closed
 };
 

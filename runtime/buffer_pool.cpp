@@ -69,7 +69,16 @@ void buffer_pool_state::give_back(std::uint16_t index) noexcept {
     }
 }
 
+// A pool that is closed may be older than its ring.
+inline void buffer_pool_state::check_thread() const noexcept {
+    KEVRING_ASSERT(
+        closed_ || ring_.on_ring_thread(),
+        "borrowed buffer destroyed on another thread than its ring's; copy its bytes for "
+        "the other thread");
+}
+
 void buffer_pool_state::come_home(std::uint16_t index) noexcept {
+    check_thread();
     --borrowed_count_;
     give_back(index);
     let_go();  // last: this may be gone
@@ -188,7 +197,7 @@ void buffer_pool_state::starved() noexcept {
 }
 
 bool buffer_pool_state::feed_or_wait(starved_receiver& receiver) noexcept {
-    if (closed_) return true;  // the kernel says so itself
+    if (closed_) return true;  // nothing is armed any more
     if (offered_count_ == 0) grow(buffer_count());
     make_room();
     if (offered_count_ > 0) return true;
@@ -230,12 +239,18 @@ borrowed_buffer buffer_pool_state::lend(spilled_piece& piece) noexcept {
     return borrowed_buffer(*this, borrowed_buffer::of_no_slot, piece.bytes(), piece.byte_count);
 }
 
+void buffer_pool_state::come_home(spilled_piece& piece) noexcept {
+    check_thread();
+    spilled_piece::free(&piece);
+    let_go();  // last: this may be gone
+}
+
 void buffer_pool_state::close() noexcept {
     closed_ = true;
     io_uring_buf_reg registration{};
     registration.bgid = group_;
     ring_.system().ring_register(ring_.native(), IORING_UNREGISTER_PBUF_RING, &registration, 1);
-    ring_.give_buffer_group(group_);
+    if (request_count_ == 0) release_group();
     while (starving_.linked()) {
         auto& first = static_cast<starved_receiver&>(*starving_.next);
         first.unlink();
@@ -243,6 +258,9 @@ void buffer_pool_state::close() noexcept {
     }
     let_go();  // last
 }
+
+// A request that still names the number would receive into the buffers of the next pool.
+void buffer_pool_state::release_group() noexcept { ring_.give_buffer_group(group_); }
 
 }  // namespace detail
 
@@ -257,8 +275,7 @@ void borrowed_buffer::give_back() noexcept {
     if (pool_ == nullptr) return;
     if (index_ != of_no_slot) [[likely]]
         return pool_->come_home(index_);
-    detail::spilled_piece::free(detail::spilled_piece::ending_at(data_ + byte_count_));
-    pool_->let_go();
+    pool_->come_home(*detail::spilled_piece::ending_at(data_ + byte_count_));
 }
 
 buffer_pool::buffer_pool(ring& on, const buffer_pool_options& options)

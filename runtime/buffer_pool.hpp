@@ -31,7 +31,7 @@ struct buffer_pool_options {
 /// A part of a pool's buffer, with bytes in it; goes home when it is destroyed.
 ///
 /// Lifetime   The memory stays valid as long as this, also after the pool has gone.
-/// Thread     The ring's own.
+/// Thread     The ring's own; destroyed on another, it ends the process with a message.
 class borrowed_buffer {
 public:
     borrowed_buffer() noexcept = default;

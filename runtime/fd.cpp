@@ -1,5 +1,7 @@
 #include <kevring/runtime/fd.hpp>
 
+#include <kevring/runtime/ring.hpp>
+
 #include <cerrno>
 
 #include <unistd.h>
@@ -9,9 +11,17 @@ namespace kevring {
 void fd::reset(int number) noexcept {
     // Linux frees the number even where close() reports EINTR or EIO: it is never tried again.
     const int saved_errno = errno;
-    if (number_ >= 0) ::close(number_);
+    if (number_ >= 0) {
+        ring::submit_entries_naming(number_);
+        ::close(number_);
+    }
     errno = saved_errno;
     number_ = number;
+}
+
+int fd::release() noexcept {
+    if (number_ >= 0) ring::submit_entries_naming(number_);
+    return std::exchange(number_, -1);
 }
 
 }  // namespace kevring

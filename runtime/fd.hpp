@@ -27,7 +27,9 @@ private:
 /// The owner of a descriptor; closes it with close(2) when it goes.
 ///
 /// Closing does not end a request that is in flight on the descriptor: the request holds the file.
-/// Stop the request first.
+/// Stop the request first. A request that the calling thread has queued, and not yet submitted, is
+/// submitted before the descriptor is closed or given away, so that it cannot reach the next file
+/// that gets the number.
 class fd {
 public:
     fd() noexcept = default;
@@ -46,11 +48,13 @@ public:
     operator fd_ref() && = delete;  // it would be closed before it is used
 
     /// Gives the number away; the caller closes it.
-    [[nodiscard]] int release() noexcept { return std::exchange(number_, -1); }
+    [[nodiscard]] int release() noexcept;
     /// Closes what is owned and takes `number` instead.
     void reset(int number = -1) noexcept;
 
 private:
+    friend class close_operation;  // gives the number to an entry behind all that name it
+
     int number_ = -1;
 };
 

@@ -8,8 +8,13 @@ namespace kevring::detail {
 
 // Hot path: no allocation, no mutex, no system call.
 
+// False also for a wait that has its item, and stands in the run queue.
+bool multishot_state::waits_for_kernel() const noexcept {
+    return waiter_ != nullptr && !waiter_->scheduled_;
+}
+
 void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
-    if ((flags & IORING_CQE_F_MORE) == 0) armed_ = false;
+    if ((flags & IORING_CQE_F_MORE) == 0) request_ended();
     // An answer that comes with a buffer owes it back, also where it is a failure.
     if (res >= 0 || (flags & IORING_CQE_F_BUFFER) != 0) arrived(res, flags);
     if (detached_) [[unlikely]] {
@@ -18,22 +23,20 @@ void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
         return;
     }
     if (res < 0) {
-        const bool paused = pausing_ && res == -ECANCELED;
+        // Kernels before 6.5 end a cancelled receive with ENOBUFS.
+        const bool paused = pausing_ && (res == -ECANCELED || res == -ENOBUFS);
         if (!paused && !is_passing(res)) error_ = res;
     }
     if (!armed_) pausing_ = false;
-    if (waiter_ != nullptr) {
-        if (has_item() || error_ != 0) {
-            std::exchange(waiter_, nullptr)->resume();  // last: the stream may be gone on return
-            return;
+    if (waits_for_kernel()) {
+        if (!has_item() && error_ == 0) {
+            if (armed_) return;
+            if (finished_)
+                error_ = -ECANCELED;
+            else if (arm())
+                return;
         }
-        if (armed_) return;
-        if (!finished_) {
-            arm();
-            return;
-        }
-        error_ = -ECANCELED;
-        std::exchange(waiter_, nullptr)->resume();  // last: as above
+        waiter_->resume();  // last: the stream may be gone on return
         return;
     }
     if (armed_ && !pausing_ && is_full()) {
@@ -42,24 +45,46 @@ void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
     }
 }
 
-void multishot_state::arm() noexcept {
-    if (!may_arm()) return;
+// False: the request can never be armed again, and `error_` says why.
+bool multishot_state::arm() noexcept {
+    error_ = arming_error();
+    if (error_ != 0) return false;
+    if (!may_arm()) return true;
     armed_ = true;
-    ring_.queue(*this);
+    armed();
+    entry_index_ = ring_.queue(*this);
+    return true;
+}
+
+void multishot_state::request_ended() noexcept {
+    armed_ = false;
+    disarmed();
 }
 
 void multishot_state::arm_waiting() noexcept {
-    if (waiter_ != nullptr && !armed_ && !finished_) arm();
+    if (!waits_for_kernel() || armed_ || finished_ || arm()) return;
+    waiter_->scheduled_ = true;  // the caller is in the middle of something else
+    ring_.schedule(*waiter_);
 }
 
 bool multishot_state::is_passing(std::int32_t) noexcept { return false; }
+
+// Takes back a request that the kernel has not seen: it names a descriptor that may be closed, and
+// whose number may be given to another file, before the kernel sees the entry.
+void multishot_state::withdraw() noexcept {
+    if (!armed_ || !ring_.withdraw(*this, entry_index_)) return;
+    request_ended();
+    pausing_ = false;
+}
 
 void multishot_state::detach() noexcept {
     KEVRING_ASSERT(waiter_ == nullptr,
                    "socket or stream destroyed while an await on it is pending; stop and join the "
                    "awaiting task first");
+    for (; leaving_ != nullptr; leaving_ = leaving_->next_leaving_) leaving_->state_ = nullptr;
     detached_ = true;
     drop_items();
+    withdraw();
     if (!armed_) {
         delete this;
         return;
@@ -67,69 +92,112 @@ void multishot_state::detach() noexcept {
     if (!pausing_) ring_.queue_cancel(*this);
 }
 
+void multishot_state::stop_wait() noexcept {
+    if (waiter_ == nullptr) return;
+    if (!waiter_->scheduled_) {
+        next_awaiter::stopped(*waiter_, stop_cause::stopped);
+        return;
+    }
+    waiter_->cause_ = stop_cause::stopped;  // unless its item is still there when it resumes
+    waiter_->next_leaving_ = leaving_;
+    leaving_ = std::exchange(waiter_, nullptr);
+}
+
 void multishot_state::finish() noexcept {
     if (std::exchange(finished_, true)) return;
     if (armed_) {
         if (!pausing_) ring_.queue_cancel(*this);
         pausing_ = true;
-    } else if (waiter_ != nullptr) {  // it waits for what it needs to be armed
-        next_awaiter::stopped(*waiter_, stop_cause::stopped);
+    } else {
+        stop_wait();  // which needs something to be armed
     }
 }
 
 bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
-    KEVRING_ASSERT(
-        of_.ring_.on_ring_thread(),
-        "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
-    KEVRING_ASSERT(of_.waiter_ == nullptr,
-                   "stream awaited by two tasks at once; let one task await it at a time");
     KEVRING_ASSERT(!waiter_, "next item of a stream awaited twice; call next() once per await");
-    if (of_.has_item()) {  // its turn in the loop is used up
+    if (state_ == nullptr) {
+        error_ = -EBADF;
+        return false;
+    }
+    ring& loop = state_->ring_;
+    KEVRING_ASSERT(
+        loop.on_ring_thread(),
+        "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
+    if (state_->waiter_ != nullptr) {
+        // Goes through the loop, so that a caller that tries again does not keep it from turning.
+        error_ = -EALREADY;
+        state_ = nullptr;
         waiter_ = waiter;
-        of_.ring_.schedule(*this);
+        loop.schedule(*this);
         return true;
     }
-    if (scope == nullptr) scope = &of_.ring_.root_scope();  // a coroutine of others
+    if (state_->has_item()) {  // its turn in the loop is used up
+        waiter_ = waiter;
+        state_->waiter_ = this;
+        scheduled_ = true;
+        loop.schedule(*this);
+        return true;
+    }
+    if (scope == nullptr) scope = &loop.root_scope();  // a coroutine of others
     if (scope->stop_requested()) {
         cause_ = scope->cause();
         return false;
     }
-    if (of_.error_ != 0) {
-        error_ = std::exchange(of_.error_, 0);
+    if (state_->error_ != 0) {
+        error_ = std::exchange(state_->error_, 0);
         return false;
     }
-    if (of_.finished_ && !of_.armed_) {
+    if (state_->finished_ && !state_->armed_) {
         cause_ = stop_cause::stopped;
         return false;
     }
+    if (!state_->armed_ && !state_->arm()) {
+        error_ = std::exchange(state_->error_, 0);
+        return false;
+    }
     waiter_ = waiter;
-    of_.waiter_ = this;
+    state_->waiter_ = this;
     scope->add(*this);
-    if (!of_.armed_) of_.arm();
     return true;
 }
 
 void next_awaiter::resume() noexcept {
-    if (!of_.has_item()) error_ = std::exchange(of_.error_, 0);
+    if (state_ != nullptr) leave_state();
     cancel_hook::unlink();
     waiter_.resume();  // last: the frame, and this object in it, may be gone on return
 }
 
+void next_awaiter::leave_state() noexcept {
+    if (state_->waiter_ == this) {
+        state_->waiter_ = nullptr;
+        if (!state_->has_item()) error_ = std::exchange(state_->error_, 0);
+        return;
+    }
+    next_awaiter** place = &state_->leaving_;
+    while (*place != this) place = &(*place)->next_leaving_;
+    *place = next_leaving_;
+}
+
 void next_awaiter::stopped(cancel_hook& hook, stop_cause cause) noexcept {
     auto& self = static_cast<next_awaiter&>(hook);
-    if (self.of_.waiter_ != &self) return;  // it has been stopped already, or is about to resume
-    self.of_.waiter_ = nullptr;
-    self.of_.forget_arming();
+    if (self.scheduled_) return;  // it has been stopped already, or is about to resume
+    multishot_state& state = *self.state_;
+    state.waiter_ = nullptr;
+    state.forget_arming();
+    state.withdraw();
     self.cause_ = cause;
-    self.of_.ring_.schedule(self);
+    self.scheduled_ = true;
+    self.next_leaving_ = std::exchange(state.leaving_, &self);
+    state.ring_.schedule(self);
 }
 
 void next_awaiter::resumed_later(work& item) noexcept { static_cast<next_awaiter&>(item).resume(); }
 
 bool next_awaiter::leave() noexcept {
-    if (of_.has_item()) return true;
+    if (state_ == nullptr) return false;  // a failure of this wait alone
+    if (state_->has_item()) return true;
     if (error_ == 0) return false;
-    if (of_.error_ == 0) of_.error_ = error_;
+    if (state_->error_ == 0) state_->error_ = error_;
     return true;
 }
 

@@ -30,6 +30,8 @@ class next_awaiter;
 ///                 the request, and so loses nothing.
 ///             (3) When nobody takes what arrives, the request is ended, and the kernel holds back
 ///                 the peer.
+///             (4) A wait never ends while its request is queued and not submitted: a stop takes
+///                 the request back. The descriptor can be closed as soon as no wait is pending.
 /// Thread      The ring's own.
 class multishot_state : public completion {
 public:
@@ -51,6 +53,10 @@ public:
     /// behind that a wait ends with operation_canceled.
     void finish() noexcept;
 
+    /// Ends the wait that is pending, as a stop of its scope does.
+    void stop_wait() noexcept;
+    bool awaited() const noexcept { return waiter_ != nullptr; }
+
     virtual bool has_item() const noexcept = 0;
     ring& on() const noexcept { return ring_; }
 
@@ -69,39 +75,55 @@ protected:
     virtual bool may_arm() noexcept { return true; }
     /// Takes back what may_arm() has begun: nobody waits any more.
     virtual void forget_arming() noexcept {}
+    /// The failure, a negated errno, of every wait from here on that would need the request; 0 as
+    /// long as it can be armed.
+    virtual std::int32_t arming_error() const noexcept { return 0; }
+    /// The request has been queued. One disarmed() follows, when the kernel has answered for the
+    /// last time or the request has been taken back.
+    virtual void armed() noexcept {}
+    virtual void disarmed() noexcept {}
 
-    bool awaited() const noexcept { return waiter_ != nullptr; }
-    /// Arms the request for whoever waits, if anyone does.
+    /// Arms the request for the wait that is pending, if there is one.
     void arm_waiting() noexcept;
 
 private:
     friend class next_awaiter;
-    void arm() noexcept;
+    bool waits_for_kernel() const noexcept;
+    bool arm() noexcept;
+    void request_ended() noexcept;
+    void withdraw() noexcept;
 
     ring& ring_;
-    next_awaiter* waiter_ = nullptr;
-    std::int32_t error_ = 0;  // a failure that nobody has been told yet
-    bool armed_ = false;      // a request is in flight
-    bool pausing_ = false;    // ... and has been asked to end because nobody takes what arrives
-    bool finished_ = false;   // ... and is never armed again
+    next_awaiter* waiter_ = nullptr;   // the wait that is pending
+    next_awaiter* leaving_ = nullptr;  // waits that were stopped, and resume in the next turn
+    std::int32_t error_ = 0;           // a failure that nobody has been told yet
+    unsigned entry_index_ = 0;         // of the request in the submission queue
+    bool armed_ = false;               // a request is in flight
+    bool pausing_ = false;   // ... and has been asked to end because nobody takes what arrives
+    bool finished_ = false;  // ... and is never armed again
     bool detached_ = false;
 };
 
 /// One wait for the next item of a stream.
 ///
-/// Lifetime   Lives in the awaiting coroutine's frame, and not longer than the stream.
+/// Lifetime   Lives in the awaiting coroutine's frame. It may outlive the stream once it has been
+///            stopped; it ends with operation_canceled then.
 class next_awaiter : private cancel_hook, private work {
 public:
-    explicit next_awaiter(multishot_state& of) noexcept
-        : cancel_hook(stopped), work(resumed_later), of_(of) {}
+    /// `state` is null where the stream has been moved from.
+    explicit next_awaiter(multishot_state* state) noexcept
+        : cancel_hook(stopped), work(resumed_later), state_(state) {}
+    /// Moves a wait that has not begun, into the frame that will await it.
     next_awaiter(next_awaiter&& other) noexcept
-        : cancel_hook(stopped), work(resumed_later), of_(other.of_) {
+        : cancel_hook(stopped), work(resumed_later), state_(other.state_) {
         KEVRING_ASSERT(!other.waiter_,
                        "next item moved after it was awaited; keep it where it was awaited");
     }
     next_awaiter& operator=(next_awaiter&&) = delete;
 
-    bool await_ready() const noexcept { return of_.has_item() && of_.ring_.spend_inline_budget(); }
+    bool await_ready() const noexcept {
+        return has_item() && state_->waiter_ == nullptr && state_->ring_.spend_inline_budget();
+    }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
         return start(waiter, scope_of(waiter));
@@ -112,26 +134,32 @@ public:
 
 protected:
     ~next_awaiter() = default;
-    multishot_state& of() const noexcept { return of_; }
-    bool has_item() const noexcept { return of_.has_item(); }
+    /// Only where there is an item.
+    multishot_state& state() const noexcept { return *state_; }
+    bool has_item() const noexcept { return state_ != nullptr && state_->has_item(); }
     tl::unexpected<std::error_code> failure() const noexcept;
 
 private:
     friend class multishot_state;
     bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
     void resume() noexcept;
+    void leave_state() noexcept;
     static void stopped(cancel_hook& hook, stop_cause cause) noexcept;
     static void resumed_later(work& item) noexcept;
 
-    multishot_state& of_;
+    multishot_state* state_;
+    next_awaiter* next_leaving_ = nullptr;
     std::coroutine_handle<> waiter_;
     std::int32_t error_ = 0;
     stop_cause cause_ = stop_cause::none;
+    bool scheduled_ = false;  // stands in the run queue
 };
 
 }  // namespace detail
 
 /// The base of streams: owns the state that the kernel answers to.
+///
+/// A stream that was moved from gives bad_file_descriptor.
 class multishot_stream {
 public:
     multishot_stream(multishot_stream&& from) noexcept

@@ -17,6 +17,10 @@ bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope,
         cause_ = scope->cause();
         return false;
     }
+    if (!acquire_slot()) {
+        refuse(EALREADY);
+        return false;
+    }
     scope->add(*this);
     waiter_ = waiter;
     in_flight_ = true;
@@ -30,6 +34,7 @@ bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope,
 void operation::complete(std::int32_t res, std::uint32_t) noexcept {
     res_ = res;
     in_flight_ = false;
+    release_slot();
     unlink();                                  // first: no stop may reach a finished operation
     if (bridge_ && !bridge_->close()) return;  // a stop from another thread is still on its way
     resume();
@@ -52,6 +57,10 @@ void operation::token_stopped(void* self) noexcept {
     auto& stopped = *static_cast<operation*>(self);
     stopped.cause_ = stop_cause::stopped;
     stopped.ring_.queue_cancel(stopped);
+}
+
+void operation::slot_cancelled(detail::slot_holder& holder) noexcept {
+    cancel_in_flight(static_cast<operation&>(holder), stop_cause::stopped);
 }
 
 void operation::bridge_closed(void* self) noexcept { static_cast<operation*>(self)->resume(); }

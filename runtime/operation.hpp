@@ -3,6 +3,7 @@
 
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/detail/pending_slot.hpp>
 #include <kevring/runtime/detail/stop_bridge.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -41,11 +42,16 @@ cancel_scope* scope_of(std::coroutine_handle<Promise> coroutine) noexcept {
 ///                 reuses this address, so it cannot hit a stranger.
 /// Errors      Every request may end with operation_canceled after a stop, with timed_out after
 ///             the deadline of a scope around it, and with what its man page lists.
-class operation : public completion, private cancel_hook {
+class operation : public completion, private cancel_hook, private detail::slot_holder {
 public:
     /// Moves a request that has not begun, into the frame that will await it.
     operation(operation&& from) noexcept
-        : cancel_hook(cancel_in_flight), ring_(from.ring_), stop_(std::move(from.stop_)) {
+        : cancel_hook(cancel_in_flight),
+          slot_holder(slot_cancelled, from.slot),
+          ring_(from.ring_),
+          stop_(std::move(from.stop_)),
+          res_(from.res_),
+          refused_(from.refused_) {
         KEVRING_ASSERT_AT(
             !from.waiter_,
             "operation moved after it was awaited; keep it where it was awaited until it ends",
@@ -53,7 +59,7 @@ public:
     }
     operation& operator=(operation&&) = delete;
 
-    bool await_ready() const noexcept { return stop_.stop_requested(); }
+    bool await_ready() const noexcept { return refused_ || stop_.stop_requested(); }
 
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> waiter,
@@ -65,7 +71,10 @@ public:
 
 protected:
     operation(ring& on, std::stop_token stop) noexcept
-        : cancel_hook(cancel_in_flight), ring_(on), stop_(std::move(stop)) {}
+        : cancel_hook(cancel_in_flight),
+          slot_holder(slot_cancelled),
+          ring_(on),
+          stop_(std::move(stop)) {}
     /// Nobody deletes through the base. The kernel must have answered by now: a frame that dies
     /// earlier hands its memory to whoever is next while the kernel still writes to it.
     ~operation() {
@@ -74,6 +83,15 @@ protected:
                           "before its frame is destroyed",
                           site_);
     }
+
+    /// The await ends at once with `error`, an errno; the kernel is not asked.
+    void refuse(int error) noexcept {
+        res_ = -error;
+        refused_ = true;
+    }
+    /// The await ends with connection_already_in_progress where another holds the slot, which
+    /// lives until the await ends.
+    void hold(detail::pending_slot& where) noexcept { slot = &where; }
 
     ring& on() const noexcept { return ring_; }
     /// The kernel's answer: a count, or a negated errno.
@@ -106,6 +124,7 @@ private:
         return res_ == -ECANCELED || res_ == -EINTR || (res_ <= -512 && res_ >= -516);
     }
     static void cancel_in_flight(cancel_hook& hook, stop_cause cause) noexcept;
+    static void slot_cancelled(detail::slot_holder& holder) noexcept;
     static void token_stopped(void* self) noexcept;
     static void bridge_closed(void* self) noexcept;
 
@@ -115,6 +134,7 @@ private:
     detail::call_site site_;         // of the co_await
     std::int32_t res_ = -ECANCELED;  // what an operation stopped before it began reports
     stop_cause cause_ = stop_cause::none;
+    bool refused_ = false;
     bool in_flight_ = false;
     std::optional<detail::stop_bridge> bridge_;  // only where a stop_token was given
 };

@@ -37,6 +37,8 @@ constexpr std::uintptr_t stack_bytes_max = 256 * 1024;
 work* asleep() noexcept { return reinterpret_cast<work*>(1); }
 
 [[gnu::tls_model("initial-exec")]] thread_local ring* current_ring = nullptr;
+// The ring that holds this thread's entries that have not been submitted; there is one at most.
+[[gnu::tls_model("initial-exec")]] thread_local ring* queuing_ring = nullptr;
 
 // A number that no other thread of this process has had: the address of a thread_local is reused.
 std::uint64_t this_thread() noexcept {
@@ -91,18 +93,21 @@ bool ring::on_ring_thread() const noexcept {
     return owner_.load(std::memory_order_relaxed) == this_thread();
 }
 
-void ring::queue(completion& request) noexcept {
+unsigned ring::queue(completion& request) noexcept {
     KEVRING_ASSERT(on_ring_thread(),
                    "request queued on a thread that does not drive the ring; post() work to the "
                    "ring, which queues the request");
-    if (closing_) [[unlikely]]
-        return refuse(request);
+    if (closing_) [[unlikely]] {
+        refuse(request);
+        return entry_tail_ - 1;
+    }
     io_uring_sqe& entry = next_entry();
     request.prepare(entry);
     entry.user_data = reinterpret_cast<std::uintptr_t>(&request);
     ++in_flight_;
     ++counters_.requests;
     counters_.punts += detail::always_punted(entry.opcode);
+    return entry_tail_ - 1;
 }
 
 void ring::schedule(work& item) noexcept {
@@ -237,6 +242,7 @@ void ring::enter(bool may_wait, std::int64_t timeout_ns) noexcept {
     const int entered = system_.ring_enter(*uring_, submit_count, sleeps ? 1 : 0,
                                            IORING_ENTER_GETEVENTS | (sleeps ? wait_flags_ : 0),
                                            timed ? &timeout : nullptr);
+    if (queuing_ring == this && unsubmitted() == 0) queuing_ring = nullptr;
     if (sleeps) {
         work* mark = asleep();  // awake: posts need no wake-up from here on
         posted_.compare_exchange_strong(mark, nullptr, std::memory_order_relaxed);
@@ -319,6 +325,11 @@ bool ring::kernel_has_work() const noexcept {
 io_uring_sqe& ring::next_entry() noexcept {
     if (unsubmitted() >= sq_entries_) [[unlikely]]
         flush_full_queue();
+    if (queuing_ring != this) {
+        if (queuing_ring != nullptr) [[unlikely]]
+            queuing_ring->submit();
+        queuing_ring = this;
+    }
     io_uring_sqe& entry = sqes_[entry_tail_++ & sq_mask_];
     std::memset(&entry, 0, sizeof entry);
     return entry;
@@ -335,6 +346,33 @@ void ring::expect_late(detail::list_link& request) noexcept {
 void ring::late_came(detail::list_link& request) noexcept {
     request.unlink();
     --late_count_;
+}
+
+bool ring::withdraw(completion& request, unsigned entry_index) noexcept {
+    if (is_of_another_process() || entry_tail_ - entry_index - 1 >= unsubmitted()) return false;
+    io_uring_sqe& entry = sqes_[entry_index & sq_mask_];
+    const std::uint64_t address = reinterpret_cast<std::uintptr_t>(&request);
+    if ((entry.user_data & ~detail::user_data_refused) != address) return false;
+    std::memset(&entry, 0, sizeof entry);
+    entry.opcode = IORING_OP_NOP;
+    entry.fd = -1;
+    entry.user_data = detail::user_data_ignored;
+    --in_flight_;
+    return true;
+}
+
+void ring::submit_entries_naming(int descriptor) noexcept {
+    ring* const loop = queuing_ring;
+    if (loop == nullptr || loop->is_of_another_process()) return;
+    for (unsigned index = loop->entry_tail_ - loop->unsubmitted(); index != loop->entry_tail_;
+         ++index) {
+        const io_uring_sqe& entry = loop->sqes_[index & loop->sq_mask_];
+        // The second descriptor of a splice; in others this is 0, or makes them go early.
+        if (entry.fd == descriptor || entry.splice_fd_in == descriptor) {
+            loop->submit();
+            return;
+        }
+    }
 }
 
 void ring::queue_cancel(completion& request) noexcept {
@@ -354,12 +392,22 @@ void ring::queue_cancel(completion& request) noexcept {
 // Hands over what is queued so that there is room. Frames are not resumed here: the caller may be
 // in the middle of anything. Completions that must make way are saved for the next reap.
 [[gnu::cold]] void ring::flush_full_queue() noexcept {
-    while (unsubmitted() >= sq_entries_) {
+    ++counters_.full_submissions;
+    submit_down_to(sq_entries_ - 1);
+}
+
+[[gnu::cold]] void ring::submit() noexcept {
+    if (!is_of_another_process()) submit_down_to(0);
+    if (queuing_ring == this) queuing_ring = nullptr;
+}
+
+// Enters until at most `count_max` entries are left.
+[[gnu::cold]] void ring::submit_down_to(unsigned count_max) noexcept {
+    while (unsubmitted() > count_max) {
         store_release(sq_tail_, entry_tail_);
         ++counters_.enters;
-        ++counters_.full_submissions;
         const int entered = system_.ring_enter(*uring_, unsubmitted(), 0, 0, nullptr);
-        if (entered > 0) return;
+        if (entered > 0) continue;
         switch (entered) {
             case 0:
             case -EINTR: break;
@@ -591,6 +639,7 @@ ring::~ring() {
     if (on_ring_thread() && !is_of_another_process()) drain();
     if (late_.linked()) leave_late_ones();
     if (current_ring == this) current_ring = nullptr;
+    if (queuing_ring == this) queuing_ring = nullptr;
     buffers_.reset();  // first: both are unregistered from the ring
     fixed_buffers_.reset();
     system_.ring_exit(*uring_);

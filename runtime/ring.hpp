@@ -101,7 +101,18 @@ public:
 
     /// Queues a request; the kernel sees it with the next enter. `request` stays where it is until
     /// its last complete().
-    void queue(completion& request) noexcept;
+    ///
+    /// Result     The index of its entry in the submission queue, for withdraw().
+    unsigned queue(completion& request) noexcept;
+    /// Takes a request back that the kernel has not seen. True: there is no complete(). False: the
+    /// kernel has the request, and complete() is still to come.
+    bool withdraw(completion& request, unsigned entry_index) noexcept;
+    /// Submits all that is queued, and reaps nothing. The kernel holds the files of what it has
+    /// got, and has carried out what was to be cancelled.
+    void submit() noexcept;
+    /// Submits what the calling thread has queued if an entry names `descriptor`: called before a
+    /// descriptor is closed or given away, as its number may be another file's afterwards.
+    static void submit_entries_naming(int descriptor) noexcept;
     /// Asks the kernel to end a request that is queued or in flight. Its complete() still comes.
     void queue_cancel(completion& request) noexcept;
 
@@ -202,6 +213,7 @@ private:
     void dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept;
     io_uring_sqe& next_entry() noexcept;
     void flush_full_queue() noexcept;
+    void submit_down_to(unsigned count_max) noexcept;
     void save_completions() noexcept;
     void cancel_everything() noexcept;
     void refuse(completion& request) noexcept;

@@ -55,6 +55,13 @@ public:
     void let_go() noexcept;
     /// The pool has gone: the kernel gets no more buffers, and receivers that wait are told.
     void close() noexcept;
+    /// A request that names the group is queued or in flight. The group's number is free for
+    /// another pool when the pool is closed and as many request_ended() have come.
+    void request_begun() noexcept { ++request_count_; }
+    void request_ended() noexcept {
+        if (--request_count_ == 0 && closed_) [[unlikely]]
+            release_group();
+    }
 
     std::uint16_t group() const noexcept { return group_; }
     bool closed() const noexcept { return closed_; }
@@ -79,6 +86,7 @@ public:
     void give_back(std::uint16_t index) noexcept;
     /// As give_back(), for a buffer that has been lent.
     void come_home(std::uint16_t index) noexcept;
+    void come_home(spilled_piece& piece) noexcept;
 
     /// The kernel found no buffer: adds some, within the bound.
     void starved() noexcept;
@@ -93,7 +101,9 @@ public:
 
 private:
     ~buffer_pool_state();
+    void check_thread() const noexcept;
     void free_memory() noexcept;
+    void release_group() noexcept;
     void grow(unsigned count);
     void feed() noexcept;
     void make_room() noexcept;
@@ -126,6 +136,7 @@ private:
     std::uint64_t starved_count_ = 0;
     std::uint64_t grown_in_turn_ = 0;
     std::size_t holder_count_ = 1;
+    unsigned request_count_ = 0;   // that name the group
     unsigned offered_count_ = 0;   // with the kernel, as far as its answers have been seen
     unsigned borrowed_count_ = 0;  // with the program
     unsigned idle_count_min_ = 0;  // the fewest that lay idle since find_surplus()

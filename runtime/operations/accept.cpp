@@ -60,7 +60,7 @@ accept_stream::accept_stream(ring& on, fd_ref listener)
 
 result<fd> accept_stream::next_operation::await_resume() noexcept {
     if (!has_item()) return failure();
-    return static_cast<state&>(of()).take();
+    return static_cast<accept_stream::state&>(state()).take();
 }
 
 }  // namespace kevring

@@ -53,7 +53,7 @@ private:
 /// Lifetime   `listener` stays open as long as the stream. Connections that were accepted and not
 ///            taken are closed with it.
 /// Thread     The ring's own.
-/// In flight  One next() at a time.
+/// In flight  One next() at a time; another ends with connection_already_in_progress.
 /// Kernel     IORING_OP_ACCEPT with IORING_ACCEPT_MULTISHOT, Linux 5.19.
 class accept_stream : public multishot_stream {
 public:
@@ -64,7 +64,7 @@ public:
         using next_base::next_base;
         [[nodiscard]] result<fd> await_resume() noexcept;
     };
-    next_operation next() noexcept { return next_operation(*state_); }
+    next_operation next() noexcept { return next_operation(state_); }
 
     /// Accepts no more. next() gives the connections that the kernel has accepted until it hears of
     /// this, then operation_canceled: none is lost where another process goes on with the listener.

@@ -2,6 +2,8 @@
 
 #include <kevring/runtime/detail/uring.hpp>
 
+#include <utility>
+
 #include <fcntl.h>
 #include <linux/openat2.h>
 
@@ -34,7 +36,7 @@ close_operation::close_operation(ring& on, fd file) noexcept
 void close_operation::prepare(io_uring_sqe& sqe) noexcept {
     // From the submission on the number belongs to the kernel, also where close(2) reports an
     // error.
-    io_uring_prep_close(&sqe, file_.release());
+    io_uring_prep_close(&sqe, std::exchange(file_.number_, -1));
 }
 
 }  // namespace kevring

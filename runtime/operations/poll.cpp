@@ -39,7 +39,7 @@ poll_stream::poll_stream(ring& on, fd_ref file, std::uint32_t events)
 
 result<std::uint32_t> poll_stream::next_operation::await_resume() noexcept {
     if (!has_item()) return failure();
-    return static_cast<state&>(of()).take();
+    return static_cast<poll_stream::state&>(state()).take();
 }
 
 }  // namespace kevring

@@ -40,7 +40,7 @@ private:
 ///            is lost; those of poll_operation.
 /// Lifetime   `file` stays open as long as the stream.
 /// Thread     The ring's own.
-/// In flight  One next() at a time.
+/// In flight  One next() at a time; another ends with connection_already_in_progress.
 /// Kernel     IORING_OP_POLL_ADD with IORING_POLL_ADD_MULTI, Linux 5.13.
 class poll_stream : public multishot_stream {
 public:
@@ -51,7 +51,7 @@ public:
         using next_base::next_base;
         [[nodiscard]] result<std::uint32_t> await_resume() noexcept;
     };
-    next_operation next() noexcept { return next_operation(*state_); }
+    next_operation next() noexcept { return next_operation(state_); }
 
 private:
     class state;

@@ -118,6 +118,9 @@ private:
     }
     bool may_arm() noexcept override { return pool_.feed_or_wait(*this); }
     void forget_arming() noexcept override { starved_receiver::unlink(); }
+    std::int32_t arming_error() const noexcept override { return pool_.closed() ? -ENOBUFS : 0; }
+    void armed() noexcept override { pool_.request_begun(); }
+    void disarmed() noexcept override { pool_.request_ended(); }
     static void fed(detail::starved_receiver& self) noexcept {
         static_cast<state&>(self).arm_waiting();
     }
@@ -140,7 +143,7 @@ receive_stream::receive_stream(ring& on, fd_ref socket)
 
 result<borrowed_buffer> receive_stream::next_operation::await_resume() noexcept {
     if (!has_item()) return failure();
-    return static_cast<state&>(of()).take();
+    return static_cast<receive_stream::state&>(state()).take();
 }
 
 }  // namespace kevring

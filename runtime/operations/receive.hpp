@@ -6,6 +6,7 @@
 #include <kevring/runtime/multishot.hpp>
 #include <kevring/runtime/operation.hpp>
 
+#include <cerrno>
 #include <cstddef>
 #include <span>
 
@@ -14,7 +15,8 @@ namespace kevring {
 /// Receives at least one and at most `buffer.size()` bytes from a connected stream socket.
 ///
 /// Result     The bytes received; 0 once the peer has shut down its sending side.
-/// Errors     operation_canceled, timed_out; connection_reset; else those of recv(2).
+/// Errors     operation_canceled, timed_out; connection_reset; invalid_argument for an empty
+///            `buffer`; else those of recv(2).
 /// Lifetime   `socket` stays open and `buffer` stays valid until the await ends.
 /// In flight  One receive and one send per socket.
 /// Kernel     IORING_OP_RECV, Linux 5.6.
@@ -24,7 +26,13 @@ public:
     receive_operation(ring& on, fd_ref socket, std::span<std::byte> buffer, int flags = 0,
                       std::stop_token stop = {}) noexcept
         : operation(on, std::move(stop)), socket_(socket), flags_(flags), buffer_(buffer) {
-        KEVRING_ASSERT(!buffer.empty(), "receive into an empty buffer; pass at least one byte");
+        if (buffer.empty()) refuse(EINVAL);  // 0 bytes mean that the peer has ended
+    }
+    /// The same where one await may be pending; see detail::pending_slot.
+    receive_operation(ring& on, fd_ref socket, std::span<std::byte> buffer,
+                      detail::pending_slot& slot, std::stop_token stop) noexcept
+        : receive_operation(on, socket, buffer, 0, std::move(stop)) {
+        hold(slot);
     }
 
     [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
@@ -52,7 +60,8 @@ private:
 ///            those of recv(2). Bytes that came before an error are given first.
 /// Lifetime   `socket` stays open as long as the stream. A pool may go earlier.
 /// Thread     The ring's own.
-/// In flight  One next() at a time. When a few buffers wait to be taken the request is paused, so
+/// In flight  One next() at a time; another ends with connection_already_in_progress. When a few
+/// buffers wait to be taken the request is paused, so
 ///            that one fast peer cannot take the pool from all others. Where many do, what waits
 ///            is copied out of the pool when others find no buffer.
 /// Kernel     IORING_OP_RECV with IORING_RECV_MULTISHOT, Linux 6.0.
@@ -67,7 +76,12 @@ public:
         using next_base::next_base;
         [[nodiscard]] result<borrowed_buffer> await_resume() noexcept;
     };
-    next_operation next() noexcept { return next_operation(*state_); }
+    next_operation next() noexcept { return next_operation(state_); }
+
+    /// Ends the next() that is pending, if there is one, with operation_canceled.
+    void stop_next() noexcept {
+        if (state_ != nullptr) state_->stop_wait();
+    }
 
 private:
     class state;

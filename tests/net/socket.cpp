@@ -1,4 +1,5 @@
 #include "tests/support/catch.hpp"
+#include "tests/support/child_process.hpp"
 
 #include <kevring/net/byte_reader.hpp>
 #include <kevring/net/connect.hpp>
@@ -6,18 +7,22 @@
 #include <kevring/net/socket.hpp>
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/run.hpp>
+#include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task_scope.hpp>
 
 #include <array>
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -388,4 +393,210 @@ TEST_CASE("a line that is too long is refused before it fills memory", "[net][by
         const auto line = co_await reader.line(10);
         CHECK(line.error() == std::errc::message_size);
     });
+}
+
+TEST_CASE("a second accept on a listener ends with an error, and the first goes on",
+          "[net][listener]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        const auto where = doors.local().value();
+        auto first = [&]() -> task<void> {
+            const auto accepted = co_await doors.accept();
+            CHECK(accepted.has_value());
+        };
+        task_scope side(on);
+        side.spawn(first());
+        const auto second = co_await doors.accept();
+        CHECK(second.error() == std::errc::connection_already_in_progress);
+        const auto dialled = co_await kevring::connect(on, where);
+        CHECK(dialled.has_value());
+        co_await side.join();
+    });
+}
+
+TEST_CASE("a second receive on a socket ends with an error, and the first goes on",
+          "[net][socket]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        for (const bool own_memory : {true, false}) {
+            CAPTURE(own_memory);
+            auto ends = co_await connected(on, doors);
+            std::array<std::byte, 16> bytes{};
+            auto receive = [&]() -> task<result<std::size_t>> {
+                if (own_memory) co_return co_await ends.near.receive(bytes);
+                const auto got = co_await ends.near.receive();
+                if (!got) co_return tl::unexpected(got.error());
+                co_return got->size();
+            };
+            auto first = [&]() -> task<void> {
+                const auto got = co_await receive();
+                CHECK(got.value() == 5);
+            };
+            task_scope side(on);
+            side.spawn(first());
+            for (int i = 0; i < 3; ++i) {
+                const auto second = co_await receive();
+                CHECK(second.error() == std::errc::connection_already_in_progress);
+            }
+            const auto sent = co_await ends.far.send("first");
+            CHECK(sent.has_value());
+            co_await side.join();
+        }
+    });
+}
+
+TEST_CASE("close() ends a receive that is pending", "[net][socket]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        for (const bool own_memory : {true, false}) {
+            for (const int how : {0, 1, 2}) {
+                CAPTURE(own_memory, how);
+                auto ends = co_await connected(on, doors);
+                std::array<std::byte, 16> bytes{};
+                auto receive = [&]() -> task<void> {
+                    std::error_code error;
+                    if (own_memory) {
+                        const auto got = co_await ends.near.receive(bytes);
+                        error = got.error();
+                    } else {
+                        const auto got = co_await ends.near.receive();
+                        error = got.error();
+                    }
+                    CHECK(error == std::errc::operation_canceled);
+                    // The socket has no descriptor any more.
+                    const auto more = co_await ends.near.receive();
+                    CHECK(more.error() == std::errc::bad_file_descriptor);
+                };
+                task_scope side(on);
+                side.spawn(receive());
+                kevring::fd given;
+                if (how == 0) {
+                    auto closing = ends.near.close();
+                    auto end_peer = [&]() -> task<void> {
+                        const auto got = co_await ends.far.receive();
+                        CHECK(got.value().empty());
+                        co_await ends.far.close();
+                    };
+                    side.spawn(end_peer());
+                    co_await std::move(closing);
+                } else if (how == 1) {
+                    co_await ends.near.hang_up();
+                } else {
+                    given = ends.near.release();
+                }
+                co_await side.join();
+                CHECK(!ends.near.native().valid());
+            }
+        }
+    });
+}
+
+TEST_CASE("an empty span to receive into is an invalid argument", "[net][socket]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        auto ends = co_await connected(on, doors);
+        const auto got = co_await ends.near.receive(std::span<std::byte>());
+        CHECK(got.error() == std::errc::invalid_argument);
+    });
+}
+
+TEST_CASE("a socket that was moved from has no descriptor", "[net][socket]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        for (const bool received_before : {false, true}) {
+            CAPTURE(received_before);
+            auto ends = co_await connected(on, doors);
+            if (received_before) {
+                const auto sent = co_await ends.far.send("x");
+                CHECK(sent.has_value());
+                const auto got = co_await ends.near.receive();
+                CHECK(got.has_value());
+            }
+            kevring::socket other = std::move(ends.near);
+            // NOLINTBEGIN(bugprone-use-after-move)
+            std::array<std::byte, 16> bytes{};
+            const auto own = co_await ends.near.receive(bytes);
+            CHECK(own.error() == std::errc::bad_file_descriptor);
+            const auto borrowed = co_await ends.near.receive();
+            CHECK(borrowed.error() == std::errc::bad_file_descriptor);
+            co_await ends.near.close();
+            // NOLINTEND(bugprone-use-after-move)
+        }
+    });
+}
+
+TEST_CASE("a socket may move while a receive is pending on it", "[net][socket]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        auto ends = co_await connected(on, doors);
+        std::array<std::byte, 16> bytes{};
+        auto receive = [&]() -> task<void> {
+            const auto got = co_await ends.near.receive(bytes);
+            CHECK(got.value() == 4);
+        };
+        task_scope side(on);
+        side.spawn(receive());
+        kevring::socket moved = std::move(ends.near);
+        const auto second = co_await moved.receive(bytes);
+        CHECK(second.error() == std::errc::connection_already_in_progress);
+        const auto sent = co_await ends.far.send("text");
+        CHECK(sent.has_value());
+        co_await side.join();
+    });
+}
+
+// A request that was armed takes bytes until the kernel has been told to end it.
+TEST_CASE("a released socket leaves its bytes to the next reader", "[net][socket]") {
+    on_a_ring([](kevring::ring& on) -> task<void> {
+        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+        for (const bool submitted : {true, false}) {
+            CAPTURE(submitted);
+            auto ends = co_await connected(on, doors);
+            auto receive = [&]() -> task<void> {
+                const auto got = co_await ends.near.receive();
+                CHECK(got.error() == std::errc::operation_canceled);
+            };
+            task_scope side(on);
+            side.spawn(receive());
+            if (submitted) {
+                co_await kevring::yield();
+                co_await kevring::yield();
+            }
+            side.request_stop();
+            const kevring::fd given = ends.near.release();
+            REQUIRE(::send(ends.far.native().number(), "twelve bytes", 12, MSG_NOSIGNAL) == 12);
+            std::array<char, 16> bytes{};
+            pollfd readable{given.number(), POLLIN, 0};
+            REQUIRE(::poll(&readable, 1, 10'000) == 1);
+            CHECK(::recv(given.number(), bytes.data(), bytes.size(), MSG_DONTWAIT) == 12);
+            co_await side.join();
+        }
+    });
+}
+
+TEST_CASE("a socket that is destroyed under a receive ends the process with a message",
+          "[net][socket]") {
+    for (const bool own_memory : {true, false}) {
+        CAPTURE(own_memory);
+        const auto outcome = run_in_child([&] {
+            on_a_ring([&](kevring::ring& on) -> task<void> {
+                auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+                std::optional<both_ends> ends = co_await connected(on, doors);
+                std::array<std::byte, 16> bytes{};
+                auto receive = [&]() -> task<void> {
+                    if (own_memory)
+                        static_cast<void>(co_await ends->near.receive(bytes));
+                    else
+                        static_cast<void>(co_await ends->near.receive());
+                };
+                task_scope side(on);
+                side.spawn(receive());
+                ends.reset();
+                co_await side.join();
+            });
+        });
+        CHECK(
+            outcome.asserted("socket or stream destroyed while an await on it is pending; stop "
+                             "and join the awaiting task first"));
+    }
 }

@@ -1,16 +1,19 @@
 // The pool that multishot receives take their buffers from.
 #include "tests/support/catch.hpp"
+#include "tests/support/child_process.hpp"
 #include "tests/support/received.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
 #include "tests/support/socket_pair.hpp"
 
 #include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/detail/buffer_pool_state.hpp>
 #include <kevring/runtime/operations/receive.hpp>
 
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <sys/socket.h>
@@ -287,4 +290,93 @@ TEST_CASE("many pools come and go", "[runtime][buffer_pool]") {
         const buffer_pool one(on);
         const buffer_pool other(on);
     }
+}
+
+// The number of its group would name the buffers of another pool otherwise.
+TEST_CASE("the number of a pool that has gone is not reused while a request names it",
+          "[runtime][buffer_pool]") {
+    const bool submitted = GENERATE(true, false);
+    CAPTURE(submitted);
+    ring on;
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        auto pool = std::make_unique<buffer_pool>(
+            on, kevring::buffer_pool_options{
+                    .buffer_bytes = 256, .buffer_count = 4, .buffer_count_max = 4});
+        const std::uint16_t group = pool->state().group();
+        receive_stream stream(on, sockets.near(), *pool);
+        auto wait = [&]() -> task<void> {
+            const auto got = co_await stream.next();
+            CHECK(got.error() == std::errc::no_buffer_space);
+        };
+        task_scope side(on);
+        side.spawn(wait());
+        if (submitted) {
+            co_await kevring::yield();
+            co_await kevring::yield();
+        }
+
+        pool.reset();
+        buffer_pool other(on, {.buffer_bytes = 4096, .buffer_count = 64});
+        CHECK(other.state().group() != group);
+        sockets.far_sends("for the stream whose pool has gone");
+        co_await side.join();
+        for (int i = 0; i < 3; ++i) {
+            const auto got = co_await stream.next();
+            CHECK(got.error() == std::errc::no_buffer_space);
+        }
+
+        CHECK(other.borrowed_count() == 0);
+        buffer_pool third(on, {.buffer_count = 1});
+        CHECK(third.state().group() == group);  // free, now that no request names it
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a pool may go while receivers wait for its buffers", "[runtime][buffer_pool]") {
+    ring on;
+    std::vector<socket_pair> pairs(4);
+    auto body = [&]() -> task<void> {
+        auto pool = std::make_unique<buffer_pool>(
+            on, kevring::buffer_pool_options{
+                    .buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 1});
+        receive_stream first(on, pairs[0].near(), *pool);
+        pairs[0].far_sends("held");
+        const auto held = co_await first.next();
+        REQUIRE(held.has_value());
+        unsigned ended = 0;
+        auto wait = [&](const socket_pair& sockets) -> task<void> {
+            receive_stream stream(on, sockets.near(), *pool);
+            const auto got = co_await stream.next();
+            CHECK(got.error() == std::errc::no_buffer_space);
+            ++ended;
+        };
+        task_scope side(on);
+        for (std::size_t i = 1; i < pairs.size(); ++i) side.spawn(wait(pairs[i]));
+        co_await kevring::yield();
+        pool.reset();
+        CHECK(ended == 0);  // nothing runs within the destructor
+        co_await side.join();
+        CHECK(ended == 3);
+        CHECK(text_of(*held) == "held");
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a buffer that is destroyed on another thread ends the process with a message",
+          "[runtime][buffer_pool]") {
+    const auto outcome = run_in_child([] {
+        ring on;
+        socket_pair sockets;
+        auto body = [&]() -> task<void> {
+            receive_stream stream(on, sockets.near());
+            sockets.far_sends("x");
+            auto got = co_await stream.next();
+            std::thread([buffer = std::move(got.value())]() mutable { buffer.reset(); }).join();
+        };
+        run_on(on, body);
+    });
+    CHECK(
+        outcome.asserted("borrowed buffer destroyed on another thread than its ring's; copy its "
+                         "bytes for the other thread"));
 }

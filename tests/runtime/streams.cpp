@@ -8,11 +8,15 @@
 
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/operations/accept.hpp>
+#include <kevring/runtime/operations/nop.hpp>
 #include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/operations/receive.hpp>
+#include <kevring/runtime/when.hpp>
 
 #include <cerrno>
+#include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -22,13 +26,45 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+using kevring::accept_stream;
 using kevring::borrowed_buffer;
 using kevring::buffer_pool;
+using kevring::poll_stream;
 using kevring::receive_stream;
 using kevring::ring;
 using kevring::task;
 using kevring::task_scope;
 using namespace std::chrono_literals;
+
+namespace {
+
+// Each user of multishot requests, as a stream on the near end of a pair.
+struct stream_kind {
+    const char* name;
+    std::uint8_t opcode;
+    // Awaits the next item of a stream of its own, which ends with the await.
+    std::function<task<std::error_code>(ring&, kevring::fd_ref)> await_once;
+};
+
+template <class Stream>
+task<std::error_code> next_error(Stream stream) {
+    const auto item = co_await stream.next();
+    co_return item ? std::error_code() : item.error();
+}
+
+const std::vector<stream_kind>& stream_kinds() {
+    static const std::vector<stream_kind> all{
+        {"receive", IORING_OP_RECV,
+         [](ring& on, kevring::fd_ref file) { return next_error(receive_stream(on, file)); }},
+        {"accept", IORING_OP_ACCEPT,
+         [](ring& on, kevring::fd_ref file) { return next_error(accept_stream(on, file)); }},
+        {"poll", IORING_OP_POLL_ADD,
+         [](ring& on, kevring::fd_ref file) { return next_error(poll_stream(on, file, POLLIN)); }},
+    };
+    return all;
+}
+
+}  // namespace
 
 TEST_CASE("a stream that the kernel ends goes on", "[runtime][receive][multishot]") {
     const bool kernel_ends_it = GENERATE(true, false);
@@ -280,4 +316,210 @@ TEST_CASE("a descriptor that cannot be polled says so", "[runtime][poll]") {
         CHECK(ready.error() == std::errc::bad_file_descriptor);
     };
     run_on(on, body);
+}
+
+// A stop in the turn that queued the request ends the wait before the kernel knows of the request:
+// the descriptor may be closed then, and its number be given to another file.
+TEST_CASE("no request of a wait that has ended is left in the submission queue",
+          "[runtime][multishot][descriptor]") {
+    enum class ending { stop, deadline, winner, exception };
+    for (const stream_kind& each : stream_kinds()) {
+        for (const ending by :
+             {ending::stop, ending::deadline, ending::winner, ending::exception}) {
+            CAPTURE(each.name, static_cast<int>(by));
+            scripted_kernel script;
+            ring on({}, script);
+            socket_pair sockets;
+            auto await = [&]() -> task<void> {
+                const std::error_code error = co_await each.await_once(on, sockets.near());
+                CHECK((error == std::errc::operation_canceled || error == std::errc::timed_out));
+                sockets.close_near();
+            };
+            auto fail = []() -> task<void> {
+                co_await kevring::yield();
+                throw std::runtime_error("sibling");
+            };
+            auto win = []() -> task<void> { co_return; };
+            auto body = [&]() -> task<void> {
+                co_await kevring::nop_operation(on);  // from here on this runs while the ring reaps
+                if (by == ending::stop) {
+                    task_scope side(on);
+                    side.spawn(await());
+                    side.request_stop();
+                    co_await side.join();
+                } else if (by == ending::deadline) {
+                    const auto limit = co_await kevring::within(0ns);
+                    co_await await();
+                } else if (by == ending::winner) {
+                    co_await kevring::when_any(await(), win());
+                } else {
+                    try {
+                        co_await kevring::when_all(await(), fail());
+                    } catch (const std::runtime_error&) {}
+                }
+                co_await kevring::yield();
+                co_await kevring::yield();
+            };
+            run_on(on, body);
+            const bool in_time = by == ending::deadline || by == ending::exception;
+            // Those that another turn ends have been submitted by then, and are cancelled.
+            CHECK(script.submitted(each.opcode) <= (in_time ? 1U : 0U));
+            CHECK(on.requests_in_flight() == 0);
+        }
+    }
+}
+
+TEST_CASE("a receive that is taken back takes no bytes of the next file with its number",
+          "[runtime][receive][multishot][descriptor]") {
+    ring on;
+    auto body = [&]() -> task<void> {
+        for (int round = 0; round < 20; ++round) {
+            co_await kevring::nop_operation(on);
+            socket_pair old;
+            const int number = old.near().number();
+            auto await = [&]() -> task<void> {
+                receive_stream stream(on, old.near());
+                const auto got = co_await stream.next();
+                CHECK(got.error() == std::errc::operation_canceled);
+            };
+            task_scope side(on);
+            side.spawn(await());
+            side.request_stop();
+            co_await side.join();
+            old.close_near();
+            socket_pair next;
+            REQUIRE(next.near().number() == number);
+            next.far_sends("twelve bytes");
+            co_await kevring::yield();
+            co_await kevring::yield();
+            char bytes[16];
+            CHECK(::recv(number, bytes, sizeof bytes, MSG_DONTWAIT) == 12);
+        }
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a stream may go after its wait was stopped and before the waiter runs",
+          "[runtime][multishot]") {
+    for (const bool in_kernel : {false, true}) {
+        CAPTURE(in_kernel);
+        ring on;
+        socket_pair sockets;
+        auto body = [&]() -> task<void> {
+            auto stream = std::make_unique<receive_stream>(on, sockets.near());
+            auto events = std::make_unique<poll_stream>(on, sockets.near(), POLLIN);
+            unsigned ended = 0;
+            auto wait = [&ended](auto& from) -> task<void> {
+                const auto got = co_await from.next();
+                CHECK(got.error() == std::errc::operation_canceled);
+                ++ended;
+            };
+            task_scope side(on);
+            side.spawn(wait(*stream));
+            side.spawn(wait(*events));
+            if (in_kernel) {
+                co_await kevring::yield();
+                co_await kevring::yield();
+            }
+            side.request_stop();
+            stream.reset();
+            events.reset();
+            CHECK(ended == 0);
+            co_await side.join();
+            CHECK(ended == 2);
+        };
+        run_on(on, body);
+    }
+}
+
+TEST_CASE("a second wait for a stream ends with an error, and the first goes on",
+          "[runtime][multishot]") {
+    ring on;
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near());
+        auto first = [&]() -> task<void> {
+            const auto got = co_await stream.next();
+            CHECK(text_of(got.value()) == "for the first");
+        };
+        task_scope side(on);
+        side.spawn(first());
+        for (int i = 0; i < 3; ++i) {
+            const auto second = co_await stream.next();
+            CHECK(second.error() == std::errc::connection_already_in_progress);
+        }
+        sockets.far_sends("for the first");
+        co_await side.join();
+    };
+    run_on(on, body);
+}
+
+// The inline budget is used up by the loop of next(), so that some waits go through the run queue.
+TEST_CASE("a second wait takes nothing from one that has its item", "[runtime][multishot]") {
+    ring on;
+    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 32});
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near(), pool);
+        sockets.far_sends(std::string(64 * 4, 'x'));
+        {
+            const auto got = co_await stream.next();
+            CHECK(got->size() == 64);
+        }
+        while (on.spend_inline_budget()) {}
+        auto first = [&]() -> task<void> {
+            const auto got = co_await stream.next();
+            CHECK(got->size() == 64);
+        };
+        task_scope side(on);
+        side.spawn(first());
+        const auto second = co_await stream.next();
+        CHECK((second.has_value() || second.error() == std::errc::connection_already_in_progress));
+        co_await side.join();
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a stream that was moved from has no descriptor", "[runtime][multishot]") {
+    ring on;
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near());
+        receive_stream other = std::move(stream);
+        const auto none = co_await stream.next();  // NOLINT(bugprone-use-after-move)
+        CHECK(none.error() == std::errc::bad_file_descriptor);
+        sockets.far_sends("here");
+        const auto got = co_await other.next();
+        CHECK(text_of(got.value()) == "here");
+    };
+    run_on(on, body);
+}
+
+// Linux before 6.5 answers a cancelled receive like one that found no buffer.
+TEST_CASE("a receive that was paused has not starved", "[runtime][receive][multishot]") {
+    for (const int error : {ECANCELED, ENOBUFS}) {
+        CAPTURE(error);
+        scripted_kernel script;
+        script.answer_cancelled(IORING_OP_RECV, error);
+        ring on({}, script);
+        buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 64, .buffer_count_max = 64});
+        socket_pair sockets;
+        auto body = [&]() -> task<void> {
+            receive_stream stream(on, sockets.near(), pool);
+            sockets.far_sends("x");
+            {
+                const auto got = co_await stream.next();
+                CHECK(got.has_value());
+            }
+            const std::string much(64 * 40, 'm');
+            sockets.far_sends(much);
+            for (int i = 0; i < 10; ++i) co_await kevring::yield();
+            sockets.close_far();
+            const std::string all = co_await all_of(stream);
+            CHECK(all == much);
+        };
+        run_on(on, body);
+        CHECK(pool.starved_count() == 0);
+        CHECK(pool.buffer_count() == 64);
+    }
 }

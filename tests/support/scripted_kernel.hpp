@@ -7,6 +7,7 @@
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/kernel.hpp>
 
+#include <cerrno>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -27,6 +28,8 @@ public:
     void shorten(std::uint8_t opcode, std::uint32_t byte_count) { lengths_[opcode] = byte_count; }
     /// Multishot requests with this opcode end after their first answer, without notice.
     void end_after_first(std::uint8_t opcode) { single_[opcode] = true; }
+    /// Requests with this opcode that are cancelled answer `-error`, as older kernels do.
+    void answer_cancelled(std::uint8_t opcode, int error) { cancelled_[opcode] = error; }
     /// Answers to this opcode are held back until release().
     void hold(std::uint8_t opcode) { held_opcode_ = opcode; }
     /// Notices of zero-copy sends, that their memory is free, are held back until release().
@@ -164,6 +167,9 @@ private:
             answer one{entry.user_data, entry.res, entry.flags};
             if (const auto found = results_.find(one.user_data); found != results_.end())
                 one.res = found->second;
+            if (const auto found = cancelled_.find(opcode_of_[one.user_data]);
+                found != cancelled_.end() && one.res == -ECANCELED)
+                one.res = -found->second;
             if (is_held(one))
                 held_.push_back(one);
             else if (!put(one))
@@ -177,6 +183,7 @@ private:
     std::map<std::uint8_t, std::deque<int>> failures_;
     std::map<std::uint8_t, std::uint32_t> lengths_;
     std::map<std::uint8_t, bool> single_;
+    std::map<std::uint8_t, int> cancelled_;
     std::map<std::uint8_t, unsigned> submitted_;
     std::map<std::uint64_t, std::uint8_t> opcode_of_;
     std::map<std::uint64_t, std::int32_t> results_;

@@ -23,6 +23,7 @@
 #include <array>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -320,4 +321,106 @@ TEST_CASE("cancelling a descriptor ends what waits on it, and counts", "[runtime
     };
 
     CHECK(run_on(on, body) == 3);
+}
+
+// The entry names a number, and the kernel looks the number up when the entry is submitted. A
+// number that was closed may be another file by then.
+TEST_CASE("a request reaches the kernel before its descriptor is closed or given away",
+          "[runtime][operations][descriptor]") {
+    const auto close_all = [](things& with) {
+        with.sockets.close_near();
+        with.pipe_out.reset();
+        with.file = kevring::fd();
+        with.listener.reset();
+    };
+    const auto give_all_away = [](things& with) {
+        with.sockets.close_near();
+        with.pipe_out.reset(with.pipe_out.release());
+        with.file = kevring::fd(with.file.release());
+        with.listener.reset(with.listener.release());
+    };
+    for (const kind& each : kinds()) {
+        const std::string_view name = each.name;
+        if (name == "nop" || name == "open" || name == "statx") continue;  // name no descriptor
+        for (const bool closes : {true, false}) {
+            CAPTURE(each.name, closes);
+            scripted_kernel script;
+            ring on(small, script);
+            things with;
+            auto body = [&]() -> task<void> {
+                co_await kevring::nop_operation(on);  // from here on this runs while the ring reaps
+                kevring::task_scope side(on);
+                auto await = [&]() -> task<void> {
+                    auto request = each.await(on, with, std::stop_token());
+                    const std::error_code error = co_await std::move(request);
+                    // A worker of the kernel looks the number up itself.
+                    if (!kevring::detail::always_punted(each.opcode))
+                        CHECK(error != std::errc::bad_file_descriptor);
+                };
+                side.spawn(await());
+                CHECK(script.submitted(each.opcode) == 0);
+                if (closes)
+                    close_all(with);
+                else
+                    give_all_away(with);
+                CHECK(script.submitted(each.opcode) == 1);
+                side.request_stop();
+                co_await side.join();
+            };
+            run_on(on, body);
+        }
+    }
+}
+
+TEST_CASE("a cancel of all requests of a descriptor reaches the kernel before it is closed",
+          "[runtime][operations][descriptor]") {
+    scripted_kernel script;
+    ring on(small, script);
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        std::array<std::byte, 8> bytes{};
+        kevring::task_scope side(on);
+        auto receive = [&]() -> task<void> {
+            const auto got = co_await kevring::receive_operation(on, sockets.near(), bytes);
+            CHECK(got.error() == std::errc::operation_canceled);
+        };
+        auto cancel = [&]() -> task<void> {
+            const auto count = co_await kevring::cancel_operation(on, sockets.near());
+            CHECK(count.value() == 1);
+        };
+        side.spawn(receive());
+        co_await kevring::nop_operation(on);
+        side.spawn(cancel());
+        sockets.close_near();
+        co_await side.join();
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("a descriptor that another ring of the thread has queued for is closed after that",
+          "[runtime][operations][descriptor]") {
+    scripted_kernel first_script;
+    scripted_kernel second_script;
+    ring first(small, first_script);
+    ring second(small, second_script);
+    socket_pair sockets;
+    std::array<std::byte, 8> bytes{};
+    kevring::task_scope first_side(first);
+    auto receive = [&]() -> task<void> {
+        const auto got = co_await kevring::receive_operation(first, sockets.near(), bytes);
+        CHECK(!got.has_value());
+    };
+    first.turn(false);
+    first_side.spawn(receive());
+    CHECK(first_script.submitted(IORING_OP_RECV) == 0);
+
+    SECTION("while nothing else is queued") {}
+    SECTION("while the other has entries too") {
+        run_on(second, [&]() -> task<void> { co_await kevring::nop_operation(second); });
+    }
+    sockets.close_near();
+
+    CHECK(first_script.submitted(IORING_OP_RECV) == 1);
+    first_side.request_stop();
+    run_on(first, [&]() -> task<void> { co_await first_side.join(); });
 }
