@@ -14,7 +14,7 @@ kevring::task<void> echo(kevring::socket client) {
 kevring::task<void> serve(kevring::endpoint where) {
     auto listening = kevring::listener::bind(where, {.reuse_port = true});
     auto doors = kevring::value_or_throw(std::move(listening), "listen");
-    auto accept_all = [&](kevring::task_scope& clients) -> kevring::task<void> {
+    auto accept_all = [&](kevring::supervisor_scope& clients) -> kevring::task<void> {
         while (true) {
             auto client = co_await doors.accept();
             if (!client) co_return;

@@ -357,4 +357,13 @@ task<when_any_of_result<detail::stored_result<std::ranges::range_value_t<Range>>
     co_return outcome;
 }
 
+/// when_any() by the name that channels use: `select(a.receive(), b.receive(), sleep_for(1s))` takes
+/// one item, and the items of the others stay in their channels and streams. Where several are ready
+/// the first of the arguments wins.
+template <awaitable... Awaitables>
+    requires(sizeof...(Awaitables) > 0 && (!std::is_reference_v<Awaitables> && ...))
+auto select(Awaitables... awaitables) {
+    return when_any(std::move(awaitables)...);
+}
+
 }  // namespace kevring

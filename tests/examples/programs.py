@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests the example programs from outside: each as the user's first try of it.
 
-  programs.py ECHO HELLO
+  programs.py ECHO HELLO OWN_AWAITABLE
 """
 import os
 import socket
@@ -109,8 +109,15 @@ class Examples(unittest.TestCase):
             self.assertIn('--listen', said)
             self.assertIn('--threads', said)
 
+    def test_an_awaitable_of_a_programs_own(self):
+        done = subprocess.run([OWN_AWAITABLE], capture_output=True, text=True,
+                              timeout=DEADLINE_SECONDS, check=True)
+        self.assertEqual(done.stdout.split('\n')[0], '500500')
+        self.assertIn('timed out', done.stdout.split('\n')[1])
+
 
 if __name__ == '__main__':
+    OWN_AWAITABLE = sys.argv.pop()
     HELLO = sys.argv.pop()
     ECHO = sys.argv.pop()
     unittest.main()
