@@ -1,5 +1,6 @@
 #include <kevring/net/connect.hpp>
 
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/operations/connect.hpp>
 
 #include <netinet/in.h>
@@ -8,7 +9,7 @@
 namespace kevring {
 
 task<result<socket>> connect(ring& on, endpoint where, connect_options options) {
-    fd made(::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    fd made(detail::above_standard(::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)));
     if (!made) co_return error_from_errno();
     if (const auto set = set_options(made, options.socket); !set)
         co_return tl::unexpected(set.error());

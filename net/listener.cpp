@@ -1,5 +1,6 @@
 #include <kevring/net/listener.hpp>
 
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/sleep.hpp>
 
 #include <algorithm>
@@ -47,7 +48,7 @@ bool is_of_the_connection(const std::error_code& error) noexcept {
 }  // namespace
 
 result<fd> open_listening_socket(const endpoint& where, const listener_options& options) {
-    fd made(::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    fd made(detail::above_standard(::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)));
     if (!made) return error_from_errno();
     const bool is_unix = where.family() == AF_UNIX;
     if (!is_unix) {

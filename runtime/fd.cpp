@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace kevring {
@@ -22,6 +23,17 @@ void fd::reset(int number) noexcept {
 int fd::release() noexcept {
     if (number_ >= 0) ring::submit_entries_naming(number_);
     return std::exchange(number_, -1);
+}
+
+bool reserve_standard_descriptors() noexcept {
+    for (int number = STDIN_FILENO; number <= STDERR_FILENO; ++number) {
+        if (::fcntl(number, F_GETFD) >= 0) continue;
+        const int opened = ::open("/dev/null", O_RDWR);  // all lower numbers are open
+        if (opened == number) continue;
+        if (opened >= 0) ::close(opened);
+        return false;
+    }
+    return true;
 }
 
 }  // namespace kevring

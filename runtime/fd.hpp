@@ -58,4 +58,12 @@ private:
     int number_ = -1;
 };
 
+/// Opens /dev/null at each of the numbers 0, 1 and 2 that is closed. Otherwise a connection or a
+/// file that the program opens later takes the number, and text for standard error reaches it. A
+/// daemon calls this first of all. The library's own descriptors are 3 or higher in any case.
+///
+/// Result     False where a number stays closed; errno says why.
+/// Thread     Before the program starts threads.
+bool reserve_standard_descriptors() noexcept;
+
 }  // namespace kevring

@@ -1,5 +1,6 @@
 #include <kevring/runtime/kernel.hpp>
 
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/task_work.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 
@@ -59,6 +60,17 @@ kernel& kernel::real() noexcept {
 
 int kernel::ring_setup(unsigned entries, io_uring_params& params, io_uring& ring) noexcept {
     const int made = io_uring_queue_init_params(entries, &ring, &params);
+    if (made >= 0) {
+        // The mappings stay; only the number changes.
+        const int number = detail::above_standard(ring.ring_fd);
+        if (ring.enter_ring_fd == ring.ring_fd) ring.enter_ring_fd = number;
+        ring.ring_fd = number;
+        if (number < 0) {
+            const int error = errno;
+            io_uring_queue_exit(&ring);
+            return -error;
+        }
+    }
     detail::count_ring_made();
     // acquire: pairs with the release in ring_exit().
     static_cast<void>(rings_ended.load(std::memory_order_acquire));
@@ -175,6 +187,15 @@ int kernel::make_nonblocking(int file) noexcept {
 int kernel::open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept {
     const int saved_errno = errno;
     if (::pipe2(ends, O_CLOEXEC) != 0) return answer(-1, saved_errno);
+    for (int& end : ends) {
+        end = detail::above_standard(end);
+        if (end >= 0) continue;
+        const int error = errno;
+        for (const int other : ends)
+            if (other >= 0) ::close(other);
+        errno = error;
+        return answer(-1, saved_errno);
+    }
     // What a user may have is limited (pipe(7), /proc/sys/fs/pipe-user-pages-soft): a refusal
     // leaves the pipe as it was made, and what it holds is read back.
     static_cast<void>(::fcntl(ends[1], F_SETPIPE_SZ, static_cast<int>(capacity_bytes)));

@@ -2,6 +2,7 @@
 
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/features.hpp>
 #include <kevring/runtime/fixed_buffer_pool.hpp>
@@ -474,7 +475,7 @@ ring::ring(ring_options options, kernel& system)
 
     wake_by_message_ = features::get().send_message && &system_ == &kernel::real();
     if (!wake_by_message_) {
-        wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        wake_fd_ = detail::above_standard(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
         if (wake_fd_ < 0) {
             const int error = errno;
             system_.ring_exit(*uring_);
