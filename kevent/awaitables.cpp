@@ -1,6 +1,8 @@
 // awaitables.cpp: see awaitables.hpp.
 #include <kevring/kevent/awaitables.hpp>
 
+#include <kevring/runtime/detail/hidden_fd.hpp>
+
 #include <cerrno>
 
 #include <poll.h>
@@ -14,7 +16,8 @@ descriptor_events readable(fd_ref file) noexcept { return {file, POLLIN}; }
 descriptor_events writable(fd_ref file) noexcept { return {file, POLLOUT}; }
 
 task<result<exit_status>> exit_of(pid_t process) {
-    const fd handle(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
+    const fd handle(
+        detail::above_standard(static_cast<int>(::syscall(SYS_pidfd_open, process, 0))));
     if (!handle) co_return error_from_errno();
     const auto ended = co_await readable(handle);
     if (!ended) co_return tl::unexpected<std::error_code>(ended.error());

@@ -2,6 +2,7 @@
 #include <kevring/kevent/change_stream.hpp>
 
 #include <kevring/kevent/detail/next_item.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
 
 #include <cerrno>
 #include <cstring>
@@ -45,7 +46,7 @@ std::uint32_t mask_of(change_kind kinds) noexcept {
 }  // namespace
 
 result<change_stream> change_stream::open() {
-    fd notifier(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    fd notifier(detail::above_standard(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)));
     if (!notifier) return error_from_errno();
     return change_stream(std::move(notifier));
 }

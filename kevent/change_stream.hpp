@@ -3,19 +3,22 @@
 
 #include <kevring/runtime/detail/fetched_item.hpp>
 #include <kevring/runtime/fd.hpp>
-#include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/task.hpp>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
 
 namespace kevring {
+namespace detail {
+class readiness_watch;
+}
 
 /// What can happen to what is watched: bits that `|` and `&` combine.
 enum class change_kind : std::uint32_t {
@@ -100,7 +103,7 @@ private:
     bool take_from_buffer(change& into);
 
     fd notifier_;
-    std::optional<poll_stream> edges_;
+    std::shared_ptr<detail::readiness_watch> edges_;
     std::unordered_map<int, std::string> paths_;
     // What was read and not taken yet.
     std::array<std::byte, 4096> buffer_;

@@ -2,10 +2,13 @@
 #include <kevring/kevent/event_queue.hpp>
 
 #include <kevring/kevent/detail/queue_core.hpp>
+#include <kevring/kevent/detail/readiness_watch.hpp>
 #include <kevring/kevent/ports/epoll_port.hpp>
 #include <kevring/kevent/sources/inode.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task_scope.hpp>
@@ -13,13 +16,33 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <memory>
+#include <mutex>
 #include <new>
+#include <utility>
 
 #include <fcntl.h>
 #include <poll.h>
 
 namespace kevring {
 namespace {
+
+// In the child of a fork the objects of the parent are neither used nor destroyed: another thread
+// may have been changing them at the fork, and their rings are the parent's. They are kept where a
+// leak checker sees them.
+void keep_inherited(std::shared_ptr<detail::queue_core> core,
+                    std::shared_ptr<detail::readiness_watch> edges) noexcept {
+    struct kept {
+        std::shared_ptr<detail::queue_core> core;
+        std::shared_ptr<detail::readiness_watch> edges;
+        kept* next;
+    };
+    static kept* all = nullptr;
+    static std::mutex mutex;
+    const std::lock_guard held(mutex);
+    if (kept* const entry = new (std::nothrow) kept{std::move(core), std::move(edges), all})
+        all = entry;
+}
 
 // The kinds and the mask of an inode record have the same bits.
 static_assert(static_cast<std::uint32_t>(change_kind::created) == KEVENT_INODE_CREATE &&
@@ -61,17 +84,31 @@ private:
 }  // namespace
 
 event_queue::event_queue()
-    : core_(std::make_shared<detail::queue_core>(std::make_unique<detail::epoll_port>(), nullptr,
-                                                 0)) {}
+    : core_(
+          std::make_shared<detail::queue_core>(std::make_unique<detail::epoll_port>(), nullptr, 0)),
+      fork_generation_(detail::fork_generation()) {}
 event_queue::event_queue(std::shared_ptr<detail::queue_core> core) noexcept
-    : core_(std::move(core)) {}
+    : core_(std::move(core)), fork_generation_(detail::fork_generation()) {}
 event_queue::event_queue(event_queue&&) noexcept = default;
-event_queue& event_queue::operator=(event_queue&&) noexcept = default;
-event_queue::~event_queue() = default;
+
+event_queue& event_queue::operator=(event_queue&& other) noexcept {
+    if (this == &other) return *this;
+    std::destroy_at(this);
+    return *std::construct_at(this, std::move(other));
+}
+
+event_queue::~event_queue() {
+    if (core_ != nullptr && inherited()) keep_inherited(std::move(core_), std::move(edges_));
+}
+
+bool event_queue::inherited() const noexcept {
+    return fork_generation_ != detail::fork_generation();
+}
 
 event_queue event_queue::share() const { return event_queue(core_); }
 
 result<event_key> event_queue::add_record(ukevent record, user_word user, repeat times) {
+    if (inherited()) return error_from(-EPERM);
     record.req_flags |= KEVENT_REQ_ALWAYS_QUEUE;  // an event comes by next(), also the first
     if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
     record.user_u64 = user.bits();
@@ -82,6 +119,7 @@ result<event_key> event_queue::add_record(ukevent record, user_word user, repeat
 
 result<event_key> event_queue::add(timer request, user_word user, repeat times) {
     constexpr std::int64_t ns_per_s = 1'000'000'000;
+    if (inherited()) return error_from(-EPERM);
     const std::int64_t period_ns = request.period().count();
     if (period_ns <= 0 || period_ns / ns_per_s > UINT32_MAX) return error_from(-EINVAL);
     ukevent record = record_of(event_type::timer, core_->allocate_id(), KEVENT_TIMER_FIRED);
@@ -135,7 +173,7 @@ result<event_key> event_queue::add(pipe_events request, user_word user, repeat t
 result<event_key> event_queue::add(const inode& request, user_word user, repeat times) {
     const auto bits = static_cast<std::uint32_t>(request.kinds);
     if (bits == 0 || (bits & ~inode_events) != 0) return error_from(-EINVAL);
-    const fd place(::open(request.path.c_str(), O_PATH | O_CLOEXEC));
+    const fd place(detail::above_standard(::open(request.path.c_str(), O_PATH | O_CLOEXEC)));
     if (!place) return error_from_errno();
     ukevent record = record_of(event_type::inode, 0, bits);
     if (request.names == inode_names::kept) record.event |= KEVENT_INODE_NAMES;
@@ -158,6 +196,7 @@ result<event_key> event_queue::add(process request, user_word user, repeat times
 
 // Not by add_record(): a note that is queued always would be ready at once.
 result<event_key> event_queue::add(note request, user_word user, repeat times) {
+    if (inherited()) return error_from(-EPERM);
     ukevent record = record_of(event_type::unotify, request.number, KEVENT_MASK_ALL);
     if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
     record.user_u64 = user.bits();
@@ -167,12 +206,14 @@ result<event_key> event_queue::add(note request, user_word user, repeat times) {
 }
 
 result<void> event_queue::modify(event_key which, std::uint32_t bits) {
+    if (inherited()) return error_from(-EPERM);
     if (which.type == event_type::poll) bits |= KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP;
     if (!core_->change_event(which.id, which.type, bits)) return error_from(-ENOENT);
     return {};
 }
 
 result<std::vector<change>> event_queue::take_changes(event_key which) {
+    if (inherited()) return error_from(-EPERM);
     std::vector<change> taken;
     std::array<kevent_change, 32> part;
     const auto take = [&](detail::source& of) {
@@ -193,36 +234,45 @@ result<std::vector<change>> event_queue::take_changes(event_key which) {
 }
 
 bool event_queue::remove(event_key which) {
+    if (inherited()) return false;
     if (fetched_ && fetched_->key() == which) fetched_.reset();
     ukevent record = record_of(which.type, which.id, 0);
     return core_->remove(&record, 1) == 0 && (record.ret_flags & KEVENT_RET_BROKEN) == 0;
 }
 
 bool event_queue::notify(note which) {
+    if (inherited()) return false;
     ukevent record = record_of(event_type::unotify, which.number, 0);
     return core_->mark_ready(&record, 1) == 1;
 }
 
-std::size_t event_queue::registration_count() const { return core_->registration_count(); }
+std::size_t event_queue::registration_count() const {
+    return inherited() ? 0 : core_->registration_count();
+}
 
 // Awaiting. The descriptor that the queue shares with poll(2) says by an edge that it is worth
 // looking; the look itself is a call that does not wait.
 
 task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukevent> into) {
+    if (inherited()) co_return error_from(-EPERM);
     cancel_scope& scope = co_await current_scope();
     ring& on = scope.on();
     if (!on.spend_inline_budget()) co_await yield();
     const auto max_count = static_cast<unsigned>(into.size());
-    if (!edges_) edges_.emplace(on, core_->control(), POLLIN);
-    waiting wait(*core_, std::min(min_count, max_count));
+    if (edges_ == nullptr) edges_ = std::make_shared<detail::readiness_watch>(core_->control());
+    waiting wait(*core_, 0);
     while (true) {
         if (scope.stop_requested())
             co_return error_from(scope.cause() == stop_cause::deadline
                                      ? std::errc::timed_out
                                      : std::errc::operation_canceled);
-        const int count = core_->collect_or_wait(wait.hook, max_count, into.data());
-        if (count > 0 || min_count == 0) co_return static_cast<unsigned>(count);
-        const auto edge = co_await edges_->next();
+        // An event that another await has left comes first, and counts.
+        const unsigned held = fetched_ ? 1 : 0;
+        if (max_count == held) co_return 0u;
+        wait.hook.min_count = std::max(std::min(min_count, max_count), held) - held;
+        const int count = core_->collect_or_wait(wait.hook, max_count - held, into.data());
+        if (count > 0 || wait.hook.min_count == 0) co_return static_cast<unsigned>(count);
+        const auto edge = co_await edges_->wait(on);
         if (!edge) co_return tl::unexpected<std::error_code>(edge.error());
     }
 }
@@ -231,7 +281,8 @@ task<result<void>> event_queue::fetch() {
     ukevent record{};
     const auto count = co_await collect(1, std::span(&record, 1));
     if (!count) co_return tl::unexpected<std::error_code>(count.error());
-    fetched_.emplace(record);
+    if (*count != 0) fetched_.emplace(record);  // 0: another await has left one
+    if (edges_ != nullptr) edges_->wake();      // should this await leave it, another one takes it
     co_return result<void>();
 }
 
@@ -239,11 +290,6 @@ task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsig
                                                        steady_time deadline) {
     KEVRING_ASSERT(max_count != 0, "wait for at most 0 events; pass a max_count of at least 1");
     if (taken_.size() < max_count) taken_.resize(max_count);
-    if (fetched_) {  // it comes first, and counts
-        --max_count;
-        if (min_count != 0) --min_count;
-        if (max_count == 0) co_return batch({});
-    }
     const std::span<ukevent> into = std::span(taken_).first(max_count);
     result<unsigned> count = 0u;
     if (deadline == steady_time::max()) {
@@ -262,7 +308,7 @@ task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsig
 }
 
 std::span<const event> event_queue::take(unsigned max_count) {
-    if (max_count == 0) return {};
+    if (inherited() || max_count == 0) return {};
     if (looked_.size() < max_count) looked_.resize(max_count);
     if (fetched_) --max_count;  // it comes first, and counts
     int count = 0;

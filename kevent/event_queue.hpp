@@ -6,7 +6,6 @@
 #include <kevring/kevent/event.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/detail/fetched_item.hpp>
-#include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/task.hpp>
 
@@ -24,7 +23,8 @@
 namespace kevring {
 namespace detail {
 class queue_core;
-}
+class readiness_watch;
+}  // namespace detail
 
 // Requests; also timer, readable() and writable(), of awaitables.hpp.
 
@@ -114,16 +114,22 @@ private:
 /// or merged, and a burst takes no memory. Readiness of descriptors is reported as edges.
 ///
 /// Lifetime   Stays where it is while it is awaited. Registrations go with the last queue object
-///            that shares them.
-/// Thread     One queue object is awaited on one loop. share() gives another for another loop, and
-///            each event goes to one of them. add(), modify(), remove() and notify() are for any
-///            thread.
+///            that shares them. The queue outlives the loops that await it: a loop that ends takes
+///            no registration and no event along, and the next await may be on another loop.
+/// Thread     One queue object is awaited on one loop at a time; it may move to another loop of
+///            the same thread when no task waits. share() gives another object for another loop,
+///            and each event goes to one of them. Any number of tasks of the loop may wait at the
+///            same time; each event goes to one of them. add(), modify(), remove() and notify() are
+///            for any thread.
+/// Fork       In the child of a fork(2) the queue is of no use: calls report
+///            operation_not_permitted, or no event and no registration. The registrations of the
+///            parent are not affected, also when the child destroys the queue.
 /// Errors     The constructor throws std::system_error where descriptors are exhausted.
 class event_queue {
 public:
     event_queue();
-    event_queue(event_queue&&) noexcept;
-    event_queue& operator=(event_queue&&) noexcept;
+    event_queue(event_queue&& other) noexcept;
+    event_queue& operator=(event_queue&& other) noexcept;
     ~event_queue();
 
     /// Another queue object on the same registrations.
@@ -168,12 +174,14 @@ public:
     /// The next event.
     ///
     /// Errors     operation_canceled and timed_out, by the scope around it; no event is lost then.
+    ///            device_or_resource_busy: tasks wait for this object on another loop; use share().
     [[nodiscard]] detail::fetched_item<event> next() { return {fetched_, fetch()}; }
 
     /// Waits until `min_count` events are there, and gives up to `max_count` of them, in the order
     /// in which they became ready; at `deadline` as many as there are, maybe none.
     ///
-    /// Lifetime   The events stay until the next wait() or take() ends.
+    /// Lifetime   The events stay until the next wait() or take() of this object ends. Tasks that
+    ///            wait at the same time copy what they keep, or use next().
     /// Errors     Those of next().
     task<result<std::span<const event>>> wait(unsigned min_count, unsigned max_count,
                                               steady_time deadline = steady_time::max());
@@ -189,11 +197,13 @@ private:
     result<event_key> add_file(event_type type, fd_ref file, socket_kind kinds, socket_kind allowed,
                                user_word user, repeat times);
     task<result<void>> fetch();
+    bool inherited() const noexcept;
     task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
     std::span<const event> batch(std::span<const ukevent> records);
 
     std::shared_ptr<detail::queue_core> core_;
-    std::optional<poll_stream> edges_;
+    unsigned fork_generation_;  // of the construction
+    std::shared_ptr<detail::readiness_watch> edges_;
     std::vector<ukevent> taken_;   // by wait(), which may be suspended while
     std::vector<ukevent> looked_;  // take() takes these
     std::vector<event> batch_;

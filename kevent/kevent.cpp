@@ -13,6 +13,7 @@
 #include <kevring/kevent/sources/naio.hpp>
 #include <kevring/kevent/sources/posix_timer.hpp>
 #include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/kernel.hpp>
 
 #include <cerrno>
@@ -28,10 +29,10 @@
 namespace {
 
 using kevring::detail::call_guard;
-using kevring::detail::close_is_found;
+using kevring::detail::close_detection;
 using kevring::detail::find_queue;
-using kevring::detail::found_queue;
 using kevring::detail::queue_core;
+using kevring::detail::queue_ref;
 using kevring::detail::wait_limit;
 
 // Until when a call waits; false if `timeout` is none.
@@ -59,33 +60,52 @@ bool read_timeout(const timespec& timeout, unsigned flags, wait_limit& limit) {
     return true;
 }
 
-// Checks what both waiting calls have in common; 0, or a negative error number.
-int read_limit(const found_queue& found, const timespec& timeout, unsigned flags,
-               wait_limit& limit) {
+// Reads until when a waiting call waits; 0, or a negative error number. The flags of the descriptor
+// are read only where they make a difference: where the call may wait, or the timeout is invalid.
+int read_limit(const queue_ref& found, const timespec& timeout, unsigned flags, wait_limit& limit) {
     if ((flags & ~KEVENT_FLAGS_ABSTIME) != 0) return -EINVAL;
-    if (found.non_blocking) return 0;
-    return read_timeout(timeout, flags, limit) ? 0 : -EINVAL;
+    const bool valid = read_timeout(timeout, flags, limit);
+    if (valid && limit.clock == wait_limit::kind::never) return 0;
+    if (found.non_blocking()) {
+        limit = wait_limit::no_wait();
+        return 0;
+    }
+    return valid ? 0 : -EINVAL;
+}
+
+// Runs the body of a call. A child that shares the memory of its parent must not change a queue:
+// its descriptors are not those of the parent.
+template <class Body>
+auto control_queue(int fd, Body&& body) -> decltype(body(std::declval<const queue_ref&>())) {
+    try {
+        if (!kevring::detail::runs_in_own_process()) return -EBADF;
+        kevring::detail::check_next_queue();
+        const queue_ref found = find_queue(fd);
+        if (found.queue == nullptr) return found.error_number;
+        return body(found);
+    } catch (const std::bad_alloc&) {
+        return -ENOMEM;
+    }
 }
 
 // The body of aio_recv() and aio_send().
 long start_naio(int fd, std::uint32_t event, int socket, kevring::detail::naio_buffer buffer,
                 int flags) {
-    const found_queue found = find_queue(fd);
-    if (found.queue == nullptr) return found.error_number;
-    if (buffer.size == 0 || buffer.size > std::numeric_limits<std::int32_t>::max()) return -EINVAL;
-    if (buffer.begin == nullptr) return -EFAULT;
-    ukevent record{};
-    record.id.raw[0] = static_cast<std::uint32_t>(socket);
-    record.type = KEVENT_NAIO;
-    record.event = event;
-    record.req_flags = KEVENT_REQ_ONESHOT;
-    record.ptr = buffer.begin;
-    const auto make = [&](kevring::detail::source_host& host,
-                          kevring::detail::registration& target) {
-        return kevring::detail::make_naio_source(host, target, kevring::fd_ref(socket), buffer,
-                                                 flags);
-    };
-    try {
+    return control_queue(fd, [&](const queue_ref& found) -> long {
+        constexpr auto size_max = std::numeric_limits<std::int32_t>::max();
+        if (buffer.size == 0 || buffer.size > size_max) return -EINVAL;
+        if (buffer.begin == nullptr) return -EFAULT;
+        ukevent record{};
+        record.id.raw[0] = static_cast<std::uint32_t>(socket);
+        record.type = KEVENT_NAIO;
+        record.event = event;
+        record.req_flags = KEVENT_REQ_ONESHOT;
+        record.ptr = buffer.begin;
+        const auto make = [&](kevring::detail::source_host& host,
+                              kevring::detail::registration& target) {
+            return kevring::detail::make_naio_source(host, target, kevring::fd_ref(socket), buffer,
+                                                     flags);
+        };
         int failure = 0;
         do {
             // 2006 had the size here, so that there could be one request of a size.
@@ -93,9 +113,7 @@ long start_naio(int fd, std::uint32_t event, int socket, kevring::detail::naio_b
             failure = found.queue->add_with_source(record, make);
         } while (failure == -EEXIST);
         return failure != 0 ? failure : static_cast<long>(record.id.raw_u64);
-    } catch (const std::bad_alloc&) {
-        return -ENOMEM;
-    }
+    });
 }
 
 }  // namespace
@@ -108,13 +126,14 @@ int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
         const int failure = kevring::detail::caller_ring::check(ring, ring_size);
         if (failure != 0) return failure;
     }
+    if (!kevring::detail::runs_in_own_process()) return -EPERM;
     try {
-        const auto close = (flags & KEVENT_INIT_NO_THREAD) != 0 ? close_is_found::by_a_call
-                                                                : close_is_found::by_a_thread;
-        return kevring::detail::enter_queue(
+        const auto detection = (flags & KEVENT_INIT_NO_THREAD) != 0 ? close_detection::by_call
+                                                                    : close_detection::by_thread;
+        return kevring::detail::insert_queue(
             std::make_shared<queue_core>(std::make_unique<kevring::detail::epoll_port>(), ring,
                                          ring_size),
-            close);
+            detection);
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
     } catch (const std::system_error& failure) {
@@ -124,24 +143,24 @@ int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
 
 int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {
     const call_guard whole_call;
-    const found_queue found = find_queue(fd);
-    if (found.queue == nullptr) return found.error_number;
-    if (cmd > KEVENT_CTL_READY) return -EINVAL;
-    if (num == 0) {
-        if (cmd == KEVENT_CTL_READY) found.queue->interrupt_wait();
-        return 0;
-    }
-    if (arg == nullptr) return -EFAULT;
-    using command = int (queue_core::*)(ukevent*, unsigned);
-    constexpr command commands[] = {&queue_core::add, &queue_core::remove, &queue_core::modify,
-                                    &queue_core::mark_ready};
-    return (*found.queue.*commands[cmd])(arg, num);
+    return control_queue(fd, [&](const queue_ref& found) {
+        if (cmd > KEVENT_CTL_READY) return -EINVAL;
+        if (num == 0) {
+            if (cmd == KEVENT_CTL_READY) found.queue->interrupt_wait();
+            return 0;
+        }
+        if (arg == nullptr) return -EFAULT;
+        using command = int (queue_core::*)(ukevent*, unsigned);
+        constexpr command commands[] = {&queue_core::add, &queue_core::remove, &queue_core::modify,
+                                        &queue_core::mark_ready};
+        return (*found.queue.*commands[cmd])(arg, num);
+    });
 }
 
 int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, timespec timeout, ukevent* buf,
                       unsigned flags) {
     const call_guard whole_call;
-    const found_queue found = find_queue(fd);
+    const queue_ref found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     wait_limit limit;
     if (const int failure = read_limit(found, timeout, flags, limit); failure != 0) return failure;
@@ -151,7 +170,7 @@ int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, timespec timeout
 
 int kevent_wait(int fd, unsigned num, unsigned old_uidx, timespec timeout, unsigned flags) {
     const call_guard whole_call;
-    const found_queue found = find_queue(fd);
+    const queue_ref found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     if (!found.queue->has_ring() || num > found.queue->ring_size()) return -EINVAL;
     wait_limit limit;
@@ -161,43 +180,39 @@ int kevent_wait(int fd, unsigned num, unsigned old_uidx, timespec timeout, unsig
 
 int kevent_commit(int fd, unsigned new_uidx, unsigned over) {
     const call_guard whole_call;
-    const found_queue found = find_queue(fd);
+    const queue_ref found = find_queue(fd);
     if (found.queue == nullptr) return found.error_number;
     return found.queue->commit(new_uidx, over);
 }
 
 long kevent_timer_create(int fd, clockid_t clock, const itimerspec* when, int flags, void* user) {
     const call_guard whole_call;
-    const found_queue found = find_queue(fd);
-    if (found.queue == nullptr) return found.error_number;
-    if (when == nullptr) return -EFAULT;
-    ukevent record{};
-    record.id.raw_u64 = found.queue->allocate_id();
-    record.type = KEVENT_POSIX_TIMER;
-    record.event = KEVENT_MASK_ALL;
-    const bool periodic = when->it_interval.tv_sec != 0 || when->it_interval.tv_nsec != 0;
-    record.req_flags = periodic ? 0 : KEVENT_REQ_ONESHOT;
-    record.ptr = user;
-    try {
+    return control_queue(fd, [&](const queue_ref& found) -> long {
+        if (when == nullptr) return -EFAULT;
+        ukevent record{};
+        record.id.raw_u64 = found.queue->allocate_id();
+        record.type = KEVENT_POSIX_TIMER;
+        record.event = KEVENT_MASK_ALL;
+        const bool periodic = when->it_interval.tv_sec != 0 || when->it_interval.tv_nsec != 0;
+        record.req_flags = periodic ? 0 : KEVENT_REQ_ONESHOT;
+        record.ptr = user;
         const int failure = found.queue->add_with_source(
             record, [&](kevring::detail::source_host& host, kevring::detail::registration& target) {
                 return kevring::detail::make_posix_timer_source(host, target, clock, *when, flags);
             });
         return failure != 0 ? failure : static_cast<long>(record.id.raw_u64);
-    } catch (const std::bad_alloc&) {
-        return -ENOMEM;
-    }
+    });
 }
 
 int kevent_inode_changes(int fd, kevent_id id, unsigned max_nr, kevent_change* buf) {
     const call_guard whole_call;
-    const found_queue found = find_queue(fd);
-    if (found.queue == nullptr) return found.error_number;
-    if (buf == nullptr && max_nr != 0) return -EFAULT;
-    return found.queue->query_source(
-        id.raw_u64, kevring::event_type::inode, [&](kevring::detail::source& of) {
-            return kevring::detail::take_inode_changes(of, max_nr, buf);
-        });
+    return control_queue(fd, [&](const queue_ref& found) {
+        if (buf == nullptr && max_nr != 0) return -EFAULT;
+        return found.queue->query_source(
+            id.raw_u64, kevring::event_type::inode, [&](kevring::detail::source& inode) {
+                return kevring::detail::take_inode_changes(inode, max_nr, buf);
+            });
+    });
 }
 
 long aio_recv(int kevent_fd, int sock_fd, void* buffer, size_t size, int flags) {

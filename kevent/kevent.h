@@ -174,11 +174,13 @@ struct kevent_ring {
  * ring_size   In slots; at least KEVENT_RING_SIZE_MIN.
  * flags       0, or KEVENT_INIT_NO_THREAD. A closed queue is found by a thread that looks for such
  *             ones, and with a second thread each system call on a descriptor costs a program more.
- *             Without it the next call on that number finds it, or the next kevent_init(): until
- *             then what the queue kept open stays open.
+ *             Without it the next call on that number finds it, the next kevent_init(), or soon a
+ *             call that controls another queue: until then what the queue kept open stays open,
+ *             and an epoll set of the program goes on reporting the closed descriptor.
  *
  * Errors      -EINVAL: one of ring and ring_size is zero and the other is not, ring_size is 1, or
- *             flags has other bits. -EMFILE, -ENFILE, -ENOMEM. */
+ *             flags has other bits. -EMFILE, -ENFILE, -ENOMEM. -EPERM: in a child that shares the
+ *             memory of its parent (vfork(2)). */
 int kevent_init(struct kevent_ring* ring, unsigned ring_size, unsigned flags);
 
 /* Applies `cmd` to `num` records. `arg` is read, and is also the reply.

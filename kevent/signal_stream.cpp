@@ -2,6 +2,7 @@
 #include <kevring/kevent/signal_stream.hpp>
 
 #include <kevring/kevent/detail/next_item.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
 
 #include <cerrno>
 
@@ -40,7 +41,7 @@ result<void> signal_set::block() const noexcept {
 result<signal_stream> signal_stream::open(signal_set wanted) noexcept {
     const auto set = native(wanted);
     if (!set) return tl::unexpected<std::error_code>(set.error());
-    fd taker(::signalfd(-1, &*set, SFD_CLOEXEC | SFD_NONBLOCK));
+    fd taker(detail::above_standard(::signalfd(-1, &*set, SFD_CLOEXEC | SFD_NONBLOCK)));
     if (!taker) return error_from_errno();
     // Last: what fails leaves the thread's mask alone.
     if (const auto blocked = wanted.block(); !blocked)

@@ -3,19 +3,22 @@
 
 #include <kevring/runtime/detail/fetched_item.hpp>
 #include <kevring/runtime/fd.hpp>
-#include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/task.hpp>
 
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include <sys/types.h>
 
 namespace kevring {
+namespace detail {
+class readiness_watch;
+}
 
 /// Some of the signals 1 to 64.
 class signal_set {
@@ -86,7 +89,7 @@ private:
     task<result<void>> fetch();
 
     fd taker_;
-    std::optional<poll_stream> edges_;
+    std::shared_ptr<detail::readiness_watch> edges_;
     std::optional<signal_info> fetched_;  // by a next() that was left before it took it
 };
 

@@ -7,6 +7,8 @@
 #include <kevring/kevent/detail/call_guard.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
+#include <kevring/kevent/detail/shared_file.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/sendfile/detail/aio_loop.hpp>
 
@@ -26,19 +28,21 @@
 namespace {
 
 using kevring::fd;
+using kevring::fd_ref;
 using kevring::detail::aio_loop;
 using kevring::detail::aio_request;
 using kevring::detail::aio_ticket;
 using kevring::detail::call_guard;
-using kevring::detail::found_queue;
+using kevring::detail::hidden_fd;
+using kevring::detail::queue_ref;
 
 int take_socket(int number, aio_request& request) {
-    request.socket.reset(::fcntl(number, F_DUPFD_CLOEXEC, 0));
+    request.socket = hidden_fd::duplicate(fd_ref(number));
     if (!request.socket) return -errno;
     struct stat status{};
     if (::fstat(request.socket.number(), &status) != 0) return -errno;
     if (!S_ISSOCK(status.st_mode)) return -ENOTSOCK;
-    request.socket_identity = status.st_ino;
+    request.socket_identity = kevring::detail::identify_file(request.socket, status).number;
     return 0;
 }
 
@@ -46,7 +50,7 @@ int take_file(int number, aio_request& request) {
     const int flags = ::fcntl(number, F_GETFL);
     if (flags < 0) return -errno;
     if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH) != 0) return -EBADF;
-    request.file.reset(::fcntl(number, F_DUPFD_CLOEXEC, 0));
+    request.file = hidden_fd::duplicate(fd_ref(number));
     if (!request.file) return -errno;
     struct stat status{};
     if (::fstat(request.file.number(), &status) != 0) return -errno;
@@ -99,7 +103,7 @@ long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> requ
 // The body of all three calls.
 long send_by_event(int kevent_fd, int sock_fd, int in_fd, off_t offset, std::size_t count,
                    std::span<const iovec> header, std::span<const iovec> trailer, void* user) {
-    const found_queue found = kevring::detail::find_queue(kevent_fd);
+    const queue_ref found = kevring::detail::find_queue(kevent_fd);
     if (found.queue == nullptr) return found.error_number;
     try {
         auto request = std::make_unique<aio_request>();

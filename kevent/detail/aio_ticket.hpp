@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kevring/kevent/detail/source.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/result.hpp>
 
@@ -33,10 +34,10 @@ public:
     /// Readable once the transfer is over.
     fd_ref notice() const noexcept { return notice_; }
 
-    explicit aio_ticket(fd notice) noexcept : notice_(std::move(notice)) {}
+    explicit aio_ticket(hidden_fd notice) noexcept : notice_(std::move(notice)) {}
 
 private:
-    const fd notice_;
+    const hidden_fd notice_;
     std::uint64_t byte_count_ = 0;  // written before finished_
     int error_number_ = 0;
     std::atomic<bool> finished_{false};

@@ -1,20 +1,19 @@
 // next_item.hpp: items that a non-blocking descriptor hands out, one for each await.
 #pragma once
 
+#include <kevring/kevent/detail/readiness_watch.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/fd.hpp>
-#include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task.hpp>
 #include <kevring/runtime/task_scope.hpp>
 
+#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
-
-#include <poll.h>
 
 namespace kevring::detail {
 
@@ -24,7 +23,7 @@ namespace kevring::detail {
 /// `take` gives a result<std::optional<Item>>. It is asked first, so that no edge is waited for
 /// that has come already; and after a stop no more, so that nothing is taken that nobody gets.
 template <class Take, class Item>
-task<result<void>> fetch_item(fd_ref source, std::optional<poll_stream>& edges, Take& take,
+task<result<void>> fetch_item(fd_ref source, std::shared_ptr<readiness_watch>& edges, Take& take,
                               std::optional<Item>& fetched) {
     cancel_scope& scope = co_await current_scope();
     ring& on = scope.on();
@@ -32,7 +31,7 @@ task<result<void>> fetch_item(fd_ref source, std::optional<poll_stream>& edges, 
         on.on_ring_thread(),
         "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
     if (!on.spend_inline_budget()) co_await yield();
-    if (!edges) edges.emplace(on, source, POLLIN);
+    if (edges == nullptr) edges = std::make_shared<readiness_watch>(source);
     while (true) {
         if (scope.stop_requested())
             co_return error_from(scope.cause() == stop_cause::deadline
@@ -44,7 +43,7 @@ task<result<void>> fetch_item(fd_ref source, std::optional<poll_stream>& edges, 
             fetched = std::move(**item);
             co_return result<void>();
         }
-        const auto edge = co_await edges->next();
+        const auto edge = co_await edges->wait(on);
         if (!edge) co_return tl::unexpected<std::error_code>(edge.error());
     }
 }

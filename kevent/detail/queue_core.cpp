@@ -1,6 +1,7 @@
 // queue_core.cpp: registrations of a queue: ADD, REMOVE, MODIFY, READY.
 #include <kevring/kevent/detail/queue_core.hpp>
 
+#include <kevring/kevent/detail/control_identity.hpp>
 #include <kevring/runtime/kernel.hpp>
 
 #include <array>
@@ -100,6 +101,7 @@ void queue_core::rearm(registration& entry) noexcept {
 // nothing but std::bad_alloc, and then nothing is registered.
 int queue_core::add_one(ukevent& record, const source_factory& make, bool& answered) {
     if (registrations_.find(record) != nullptr) return -EEXIST;
+    registrations_.reserve_one();  // first: nothing may fail once the source is armed
 
     auto entry = std::make_unique<registration>();
     entry->record = record;
@@ -181,12 +183,7 @@ int queue_core::remove(ukevent* records, unsigned count) {
 
 void queue_core::modify_one(registration& entry, std::uint32_t event, std::uint32_t req_flags) {
     // An edge that is pending in the kernel was ready by the old mask, and stays so (K-045).
-    if ((entry.record.event & ~event) != 0 && !entry.ready()) {
-        watches_.flush_batch();  // first: it may have been modified in this call already
-        std::array<edge, port::batch_max> edges;
-        const int count = port_->poll(edges);
-        dispatch_events(std::span(edges).first(count > 0 ? static_cast<std::size_t>(count) : 0));
-    }
+    if ((entry.record.event & ~event) != 0 && !entry.ready()) fetch_reports();
     const bool was_ready = entry.ready();
     entry.record.event = event;
     entry.record.req_flags = req_flags | entry.event_source->forced_flags();
@@ -264,11 +261,42 @@ void queue_core::interrupt_wait() {
 
 // For sources.
 
+int queue_core::release_control() noexcept {
+    const int number = port_->release_control();
+    if (number >= 0) control_number_.store(number, std::memory_order_relaxed);
+    return number;
+}
+
+// After a close another file may have the number of the control descriptor; see identify_control().
+bool queue_core::is_abandoned() const noexcept {
+    const int number = control_number_.load(std::memory_order_relaxed);
+    return number >= 0 && identify_control(number, port_->control()) != control_identity::same;
+}
+
 int queue_core::watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_bits) {
+    // The control descriptor was closed during this call, and the duplicate of the registration has
+    // got its number. A descriptor in the set must not have it: see identify_control().
+    if (target.number == control_number_.load(std::memory_order_relaxed)) return -EBADF;
     return watches_.watch(target, handler, poll_bits);
 }
 
 void queue_core::unwatch(fd_watch& target) noexcept { watches_.unwatch(target); }
+
+void queue_core::report_again(const fd_watch& target) noexcept {
+    port_->report_again(target.number, target.poll_bits, target.tag);
+}
+
+// Each registration has one edge at most, and the port and INODE have their own: that bounds it.
+void queue_core::fetch_reports() noexcept {
+    watches_.flush_batch();
+    std::array<edge, port::batch_max> edges;
+    for (std::size_t left = registrations_.size() + port::batch_max; left >= port::batch_max;
+         left -= port::batch_max) {
+        const int count = port_->poll(edges);
+        if (count > 0) dispatch_events(std::span(edges).first(static_cast<std::size_t>(count)));
+        if (count < static_cast<int>(port::batch_max)) return;
+    }
+}
 
 std::weak_ptr<void>& queue_core::shared_state(event_type type) noexcept {
     return shared_[static_cast<std::size_t>(type)];

@@ -96,12 +96,16 @@ public:
     /// records are ready.
     fd_ref control() const noexcept { return port_->control(); }
     /// See port.
-    int release_control() noexcept { return port_->release_control(); }
+    int release_control() noexcept;
 
     // For sources, under the lock.
 
     int watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_bits) override;
     void unwatch(fd_watch& target) noexcept override;
+    void report_again(const fd_watch& target) noexcept override;
+    void fetch_reports() noexcept override;
+    int check_pollable(int number) noexcept override { return port_->check_pollable(number); }
+    bool is_abandoned() const noexcept override;
     timer_queue& timers() override { return timers_.timers(); }
     int prepare_timers() override { return timers_.prepare(); }
     std::int64_t now_ns() noexcept override;
@@ -146,6 +150,7 @@ private:
 
     // Written on any thread.
     std::atomic<std::uint64_t> next_id_{1};
+    std::atomic<int> control_number_{-1};  // the number that release_control() has returned
 
     // Guarded by mutex_.
     std::mutex mutex_;

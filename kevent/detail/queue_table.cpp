@@ -1,16 +1,19 @@
 // queue_table.cpp: see queue_table.hpp.
 #include <kevring/kevent/detail/queue_table.hpp>
 
-#include <algorithm>
+#include <kevring/kevent/detail/control_identity.hpp>
+#include <kevring/runtime/detail/process.hpp>
+
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
-#include <vector>
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -19,90 +22,109 @@
 namespace kevring::detail {
 namespace {
 
-// A queue's file bears this flag, which means nothing to an epoll set and which nobody sets on
-// other files that are open for reading and writing and were not opened by name. With it, one
-// fcntl() tells a closed number, a stranger, and O_NONBLOCK.
-constexpr int mark = O_APPEND;
-constexpr int marked_flags = O_RDWR | mark;
-
 // How soon the files that a closed queue holds are released, if no other call comes.
 constexpr std::chrono::milliseconds sweep_interval{50};
 
 constexpr std::size_t shard_count = 16;  // so that threads with a queue each seldom meet
 
 struct entry {
-    int number;
-    close_is_found how;
-    std::shared_ptr<queue_core> queue;
+    entry(close_detection how, std::shared_ptr<queue_core> queue) noexcept
+        : how(how), queue(std::move(queue)) {}
+
+    int number = -1;
+    const close_detection how;
+    const std::shared_ptr<queue_core> queue;
+    std::unique_ptr<entry> next;
+};
+
+// A list of entries. No operation allocates.
+class entry_list {
+public:
+    void push(std::unique_ptr<entry> one) noexcept {
+        one->next = std::move(first_);
+        first_ = std::move(one);
+    }
+    std::unique_ptr<entry>* find(int number) noexcept {
+        return find_if([&](const entry& one) { return one.number == number; });
+    }
+    template <class Test>
+    std::unique_ptr<entry>* find_if(Test test) noexcept {
+        for (std::unique_ptr<entry>* at = &first_; *at != nullptr; at = &(*at)->next)
+            if (test(**at)) return at;
+        return nullptr;
+    }
+    static std::unique_ptr<entry> remove(std::unique_ptr<entry>* at) noexcept {
+        std::unique_ptr<entry> removed = std::move(*at);
+        *at = std::move(removed->next);
+        return removed;
+    }
+    /// Moves the entries that pass `test` to `target`.
+    template <class Test>
+    void move_if(Test test, entry_list& target) noexcept {
+        std::unique_ptr<entry>* at = &first_;
+        while (*at != nullptr) {
+            if (test(**at))
+                target.push(remove(at));
+            else
+                at = &(*at)->next;
+        }
+    }
+    ~entry_list() {
+        while (first_ != nullptr) remove(&first_);  // not by recursion
+    }
+
+private:
+    std::unique_ptr<entry> first_;
 };
 
 struct shard {
     std::mutex mutex;
-    std::vector<entry> entries;
+    entry_list entries;
+    unsigned by_call_count = 0;  // of the entries
 };
-
-enum class identity { closed, stranger, ours };
-
-struct number_state {
-    identity is = identity::closed;
-    int flags = 0;
-};
-
-// Whether `number` means the file of `queue`. Flags belong to the file, not to the number: where
-// the mark is missing (a program may have set flags without asking for those before), it is set
-// through the queue's own descriptor, and seen through the number or not.
-number_state examine(int number, queue_core& queue) noexcept {
-    const int flags = ::fcntl(number, F_GETFL);
-    if (flags < 0) return {identity::closed, 0};
-    if ((flags & ~O_NONBLOCK) == marked_flags) return {identity::ours, flags};
-
-    const int own = queue.control().number();
-    const int own_flags = ::fcntl(own, F_GETFL);
-    if (own_flags < 0 || (own_flags & mark) != 0) return {identity::stranger, flags};
-    ::fcntl(own, F_SETFL, own_flags | mark);
-    const int seen = ::fcntl(number, F_GETFL);
-    const bool same = seen >= 0 && (seen & mark) != 0 && (flags & mark) == 0;
-    return {same ? identity::ours : identity::stranger, flags};
-}
 
 class queue_table {
 public:
-    // Never destroyed: threads may make calls until the process is gone.
-    static queue_table& get() noexcept { return *current().load(std::memory_order_acquire); }
-
-    found_queue find(int number) {
-        std::shared_ptr<queue_core> dropped;  // destroyed last, without the lock
-        shard& in = shard_of(number);
-        const std::lock_guard held(in.mutex);
-        const auto at = std::find_if(in.entries.begin(), in.entries.end(),
-                                     [&](const entry& e) { return e.number == number; });
-        if (at == in.entries.end())
-            return {nullptr, false, ::fcntl(number, F_GETFL) < 0 ? -EBADF : -EINVAL};
-        const number_state state = examine(number, *at->queue);
-        if (state.is == identity::ours) return {at->queue, (state.flags & O_NONBLOCK) != 0, 0};
-        dropped = take(in, at);
-        return {nullptr, false, state.is == identity::closed ? -EBADF : -EINVAL};
+    // Never destroyed: threads may make calls until the process ends.
+    static queue_table& get() noexcept {
+        alignas(queue_table) static std::byte place[sizeof(queue_table)];
+        static auto& only = *new (place) queue_table;
+        static_cast<void>(fork_generation());  // empties the table of a child that no handler saw
+        return only;
     }
 
-    int enter(std::shared_ptr<queue_core> queue, close_is_found how) {
-        const int number = queue->release_control();
+    queue_ref find(int number) noexcept {
+        std::unique_ptr<entry> dropped;  // destroyed last, without the lock
+        shard& part = shard_of(number);
+        const std::lock_guard held(part.mutex);
+        std::unique_ptr<entry>* const at = part.entries.find(number);
+        if (at == nullptr) return {nullptr, ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL};
+        const control_identity found = identify_control(number, (*at)->queue->control());
+        if (found == control_identity::same) return {(*at)->queue, 0};
+        dropped = remove(part, at);
+        return {nullptr, found == control_identity::closed ? -EBADF : -EINVAL};
+    }
+
+    int insert(std::shared_ptr<queue_core> queue, close_detection how) {
+        auto made = std::make_unique<entry>(how, std::move(queue));  // first: it may throw
+        const int number = made->queue->release_control();
         if (number < 0) return number;
-        ::fcntl(number, F_SETFL, mark);
-        std::shared_ptr<queue_core> dropped;
+        made->number = number;
+        std::unique_ptr<entry> dropped;
         {
-            shard& in = shard_of(number);
-            const std::lock_guard held(in.mutex);
-            const auto at = std::find_if(in.entries.begin(), in.entries.end(),
-                                         [&](const entry& e) { return e.number == number; });
-            if (at != in.entries.end()) {
-                // The queue of that number was closed, or the kernel would not have given it away.
-                dropped = std::exchange(at->queue, std::move(queue));
-                at->how = how;
-            } else {
-                in.entries.push_back({number, how, std::move(queue)});
+            shard& part = shard_of(number);
+            const std::lock_guard held(part.mutex);
+            // The queue of that number was closed, or the kernel would not have given it away.
+            if (std::unique_ptr<entry>* const at = part.entries.find(number))
+                dropped = remove(part, at);
+            part.entries.push(std::move(made));
+            if (how == close_detection::by_call) {
+                ++part.by_call_count;
+                by_call_count_.fetch_add(1, std::memory_order_relaxed);
             }
         }
-        if (how == close_is_found::by_a_thread) {
+        dropped.reset();
+        if (how == close_detection::by_thread) {
             start_sweeping();
         } else {
             sweep();
@@ -110,50 +132,62 @@ public:
         return number;
     }
 
-private:
-    static std::atomic<queue_table*>& current() noexcept {
-        static std::atomic<queue_table*> table = [] {
-            // The locks of a parent may be held for ever in the child; it starts anew.
-            ::pthread_atfork(nullptr, nullptr, +[] { current().store(new queue_table); });
-            return new queue_table;
-        }();
-        return table;
+    void check_next() noexcept {
+        if (by_call_count_.load(std::memory_order_relaxed) < 2) return;
+        const unsigned place = next_checked_.fetch_add(1, std::memory_order_relaxed);
+        shard& part = shards_[place % shard_count];
+        std::unique_ptr<entry> dropped;
+        const std::lock_guard held(part.mutex);
+        if (part.by_call_count == 0) return;
+        unsigned skip_count = place / shard_count % part.by_call_count;
+        std::unique_ptr<entry>* const at = part.entries.find_if([&](const entry& one) {
+            return one.how == close_detection::by_call && skip_count-- == 0;
+        });
+        if (at != nullptr && is_closed(**at)) dropped = remove(part, at);
     }
 
+private:
     shard& shard_of(int number) noexcept {
         return shards_[static_cast<unsigned>(number) % shard_count];
     }
 
-    static std::shared_ptr<queue_core> take(shard& in, std::vector<entry>::iterator at) {
-        std::shared_ptr<queue_core> taken = std::move(at->queue);
-        *at = std::move(in.entries.back());
-        in.entries.pop_back();
-        return taken;
+    std::unique_ptr<entry> remove(shard& part, std::unique_ptr<entry>* at) noexcept {
+        uncount(part, **at);
+        return entry_list::remove(at);
+    }
+    void uncount(shard& part, const entry& one) noexcept {
+        if (one.how != close_detection::by_call) return;
+        --part.by_call_count;
+        by_call_count_.fetch_sub(1, std::memory_order_relaxed);
     }
 
-    // Drops the queues that are closed; true if any is left that a thread has to look after.
-    bool sweep() {
+    static bool is_closed(const entry& one) noexcept {
+        return identify_control(one.number, one.queue->control()) != control_identity::same;
+    }
+
+    // Drops the queues that are closed; true if one is left that the thread has to look after.
+    // Allocates nothing: an exception would end the process of the thread that runs it.
+    bool sweep() noexcept {
         bool any_left = false;
-        for (shard& in : shards_) {
-            std::vector<std::shared_ptr<queue_core>> dropped;
-            const std::lock_guard held(in.mutex);
-            for (std::size_t i = in.entries.size(); i-- != 0;) {
-                const entry& one = in.entries[i];
-                if (examine(one.number, *one.queue).is != identity::ours)
-                    dropped.push_back(
-                        take(in, in.entries.begin() + static_cast<std::ptrdiff_t>(i)));
-            }
-            any_left |= std::ranges::find(in.entries, close_is_found::by_a_thread, &entry::how) !=
-                        in.entries.end();
+        for (shard& part : shards_) {
+            entry_list dropped;  // destroyed after the lock is released
+            const std::lock_guard held(part.mutex);
+            const auto counts_as_closed = [&](const entry& one) {
+                const bool closed = is_closed(one);
+                if (closed) uncount(part, one);
+                if (!closed) any_left |= one.how == close_detection::by_thread;
+                return closed;
+            };
+            part.entries.move_if(counts_as_closed, dropped);
         }
         return any_left;
     }
 
     // The thread lives as long as there are queues that want it. Without it (a process may be
-    // forbidden to make threads) files are released by the next look-up of the number.
+    // forbidden to make threads) files are released by the next lookup of the number.
     void start_sweeping() noexcept {
         const std::lock_guard held(sweeper_mutex_);
-        ++entered_;
+        ++inserted_;
         if (sweeping_) return;
         sigset_t all;
         sigset_t before;
@@ -171,29 +205,72 @@ private:
         std::unique_lock held(self.sweeper_mutex_);
         for (;;) {
             self.wake_.wait_for(held, sweep_interval);
-            const unsigned entered = self.entered_;
+            const unsigned inserted = self.inserted_;
             held.unlock();
             const bool any_left = self.sweep();
             held.lock();
-            if (!any_left && entered == self.entered_) break;
+            if (!any_left && inserted == self.inserted_) break;
         }
         self.sweeping_ = false;
         return nullptr;
     }
 
+    // Forks. The entries of the parent are kept, and never used again: their objects may be in any
+    // state, and what they own in the kernel is the parent's.
+
+    [[gnu::constructor]] static void watch_forks() noexcept {
+        add_fork_hooks({[]() noexcept { get().lock_all(); }, []() noexcept { get().unlock_all(); },
+                        [](bool prepared) noexcept { get().after_fork_in_child(prepared); }});
+    }
+    void lock_all() noexcept {
+        for (shard& part : shards_) part.mutex.lock();
+        sweeper_mutex_.lock();
+    }
+    void unlock_all() noexcept {
+        sweeper_mutex_.unlock();
+        for (shard& part : shards_) part.mutex.unlock();
+    }
+    void after_fork_in_child(bool prepared) noexcept {
+        if (prepared) {
+            unlock_all();
+        } else {
+            for (shard& part : shards_) new (&part.mutex) std::mutex;
+            new (&sweeper_mutex_) std::mutex;
+        }
+        new (&wake_) std::condition_variable;  // the thread of the parent waits on the old one
+        for (shard& part : shards_) {
+            part.entries.move_if([](const entry&) { return true; }, inherited_);
+            part.by_call_count = 0;
+        }
+        by_call_count_.store(0, std::memory_order_relaxed);
+        sweeping_ = false;
+    }
+
     std::array<shard, shard_count> shards_;
+    std::atomic<unsigned> by_call_count_{0};  // of all shards
+    std::atomic<unsigned> next_checked_{0};
     std::mutex sweeper_mutex_;
     std::condition_variable wake_;
     bool sweeping_ = false;
-    unsigned entered_ = 0;
+    unsigned inserted_ = 0;
+    entry_list inherited_;
 };
 
 }  // namespace
 
-found_queue find_queue(int number) { return queue_table::get().find(number); }
-
-int enter_queue(std::shared_ptr<queue_core> queue, close_is_found how) {
-    return queue_table::get().enter(std::move(queue), how);
+bool queue_ref::non_blocking() const noexcept {
+    const int caller_errno = errno;
+    const int flags = ::fcntl(queue->control().number(), F_GETFL);
+    errno = caller_errno;
+    return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
+
+queue_ref find_queue(int number) noexcept { return queue_table::get().find(number); }
+
+int insert_queue(std::shared_ptr<queue_core> queue, close_detection how) {
+    return queue_table::get().insert(std::move(queue), how);
+}
+
+void check_next_queue() noexcept { queue_table::get().check_next(); }
 
 }  // namespace kevring::detail

@@ -1,11 +1,11 @@
-// queue_table.hpp: which descriptor number is the control descriptor of which queue.
+// queue_table.hpp: maps the number of a control descriptor to its queue.
 //
-// Programs close a control descriptor by close(2), which tells nobody. So each look-up asks whether
-// the number still means the queue's file, and a thread that sleeps most of the time asks it of all
-// queues: what a queue holds open is released soon after the close, without a further call. A queue
-// can do without that thread.
+// A program closes a control descriptor by close(2), which notifies no one. So each lookup checks
+// whether the number still refers to the queue's file. One thread of the library, which sleeps most
+// of the time, checks all queues, so that the files of a closed queue are released without a
+// further call. A queue can do without that thread.
 //
-// Thread      Any. After fork() the child finds no queue.
+// Thread      Any. In the child of a fork the table is empty.
 // Spec        5.1, 5.11; docs/design/0040-kevent-queue.md.
 #pragma once
 
@@ -17,22 +17,34 @@
 namespace kevring::detail {
 
 /// A queue that a call is made on; it lives at least as long as the call.
-struct found_queue {
+struct queue_ref {
     std::shared_ptr<queue_core> queue;
-    bool non_blocking = false;  // O_NONBLOCK, read at this call
-    int error_number = 0;       // -EBADF, -EINVAL; then `queue` is null
+    int error_number = 0;  // -EBADF, -EINVAL; then `queue` is null
+
+    /// O_NONBLOCK of the control descriptor, read at this call.
+    bool non_blocking() const noexcept;
 };
 
-found_queue find_queue(int number);
+/// Finds the queue of a control descriptor. One system call tells whether `number` still refers to
+/// the queue's file: a duplicate of another queue's descriptor, which may have got the number of a
+/// closed one, is not taken for it.
+///
+/// Errors     -EBADF: the number is closed; -EINVAL: it refers to another file.
+queue_ref find_queue(int number) noexcept;
 
-/// What finds that a control descriptor was closed, if no call is made on its number.
-enum class close_is_found : std::uint8_t {
-    by_a_thread,  // soon
-    by_a_call,    // of enter_queue()
+/// How the library notices that a control descriptor was closed, if no call is made on its number.
+enum class close_detection : std::uint8_t {
+    by_thread,  // within 50 ms
+    by_call,    // by kevent_init(), or by one of the next calls that control other queues
 };
 
-/// Makes a control descriptor for a queue and returns it, or a negative error number. The table
-/// keeps the queue until that number is closed.
-int enter_queue(std::shared_ptr<queue_core> queue, close_is_found how);
+/// Makes a control descriptor for a queue. The table keeps the queue until that number is closed.
+///
+/// Result     The number, or a negative error number.
+/// Errors     std::bad_alloc, and then no descriptor is left open.
+int insert_queue(std::shared_ptr<queue_core> queue, close_detection how);
+
+/// Checks one of the queues that are found by_call, the next one with each call.
+void check_next_queue() noexcept;
 
 }  // namespace kevring::detail

@@ -43,8 +43,7 @@ registration* registration_table::find(std::uint64_t id, std::uint32_t type) con
     return at;
 }
 
-registration& registration_table::insert(std::unique_ptr<registration> one) {
-    if (count_ >= buckets_.size()) grow();
+registration& registration_table::insert(std::unique_ptr<registration> one) noexcept {
     registration*& head = bucket_of(one->record.id.raw_u64, one->record.type);
     one->next_in_bucket = head;
     head = one.release();

@@ -24,8 +24,12 @@ public:
     /// Null: there is none.
     registration* find(std::uint64_t id, std::uint32_t type) const noexcept;
     registration* find(const ukevent& key) const noexcept { return find(key.id.raw_u64, key.type); }
-    /// Its key is not there yet. Throws std::bad_alloc, and then nothing has changed.
-    registration& insert(std::unique_ptr<registration> one);
+    /// Makes the next insert() one that cannot fail. Throws std::bad_alloc.
+    void reserve_one() {
+        if (count_ >= buckets_.size()) grow();
+    }
+    /// After reserve_one(); its key is not there yet.
+    registration& insert(std::unique_ptr<registration> one) noexcept;
     void erase(registration& one) noexcept;
 
 private:

@@ -50,6 +50,8 @@ protected:
 struct fd_watch {
     int number = -1;                      // the source's own descriptor, so that it stays open
     std::uint32_t slot = 0;               // 0: not in the set
+    std::uint32_t poll_bits = 0;          // with a slot: the bits that are watched for
+    std::uint64_t tag = 0;                // with a slot: the tag of its edges
     const void* prefetch_hint = nullptr;  // memory that the handler will access
 };
 
@@ -63,6 +65,18 @@ public:
     virtual int watch(fd_watch& what, fd_handler& listener, std::uint32_t poll_bits) = 0;
     /// Ends it: no report comes after this. Not watching is fine.
     virtual void unwatch(fd_watch& what) noexcept = 0;
+
+    /// Reports the bits of a watched descriptor that are set now, once more. `target` is a copy of
+    /// a watch that stays armed during the call. Any thread, without the queue's lock.
+    virtual void report_again(const fd_watch& target) noexcept = 0;
+    /// Dispatches what the kernel has reported so far.
+    virtual void fetch_reports() noexcept = 0;
+    /// 0, or -EPERM: poll(2) reports the file of `number` ready at all times, since it has no poll
+    /// operation.
+    virtual int check_pollable(int number) noexcept = 0;
+    /// True if the control descriptor of the queue was closed, and so no call collects from it any
+    /// more. Any thread, without the queue's lock.
+    virtual bool is_abandoned() const noexcept = 0;
 
     /// Timers of the steady clock; their fire functions run under the queue's lock.
     virtual timer_queue& timers() = 0;

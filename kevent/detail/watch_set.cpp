@@ -24,7 +24,7 @@ int watch_set::watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_b
             return 0;
         }
         const int failure = port_.change(target.number, poll_bits, tag_of(target.slot));
-        if (failure == 0) slots_[target.slot].poll_bits = poll_bits;
+        if (failure == 0) slots_[target.slot].poll_bits = target.poll_bits = poll_bits;
         return failure;
     }
     std::uint32_t number = free_slot_;
@@ -38,6 +38,8 @@ int watch_set::watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_b
     slots_[number].prefetch_hint = target.prefetch_hint;
     slots_[number].poll_bits = poll_bits;
     target.slot = number;
+    target.tag = tag_of(number);
+    target.poll_bits = poll_bits;
     const int failure = port_.arm(target.number, poll_bits, tag_of(number));
     if (failure != 0) {
         slots_[number].next_free = std::exchange(free_slot_, number);

@@ -18,7 +18,7 @@ namespace kevring::detail {
 /// Thread     The thread that holds the queue's lock.
 class watch_set {
 public:
-    explicit watch_set(port& carrier) noexcept : port_(carrier), slots_(1) {}
+    explicit watch_set(port& carrier) : port_(carrier), slots_(1) {}
     watch_set(const watch_set&) = delete;
     watch_set& operator=(const watch_set&) = delete;
 

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <system_error>
+#include <utility>
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -21,9 +21,13 @@
 namespace kevring::detail {
 namespace {
 
-fd opened(int number, const char* call) {
-    if (number < 0) throw std::system_error(errno, std::system_category(), call);
-    return fd(number);
+hidden_fd create_eventfd() noexcept {
+    return hidden_fd::open([]() noexcept { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
+}
+
+hidden_fd valid_or_throw(hidden_fd opened, const char* call) {
+    if (!opened) throw std::system_error(errno, std::system_category(), call);
+    return opened;
 }
 
 // poll(2) and epoll(7) give the bits the same numbers.
@@ -70,9 +74,10 @@ private:
 }  // namespace
 
 epoll_port::epoll_port()
-    : set_(opened(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
-      wake_fd_(opened(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
-      readable_fd_(opened(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
+    : set_(valid_or_throw(hidden_fd::open([]() noexcept { return ::epoll_create1(EPOLL_CLOEXEC); }),
+                          "epoll_create1")),
+      wake_fd_(valid_or_throw(create_eventfd(), "eventfd")),
+      readable_fd_(valid_or_throw(create_eventfd(), "eventfd")) {
     epoll_event request{};
     request.events = EPOLLIN | EPOLLET;
     request.data.u64 = wake;
@@ -98,6 +103,22 @@ int epoll_port::arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noex
 
 int epoll_port::change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept {
     return change_set(EPOLL_CTL_MOD, number, poll_bits, tag);
+}
+
+// No call answers this for a file that is in no set. With an empty mask the set reports nothing of
+// it but errors, and those only between the two calls.
+int epoll_port::check_pollable(int number) noexcept {
+    epoll_event request{};
+    request.events = EPOLLET;
+    request.data.u64 = none;
+    if (::epoll_ctl(set_.number(), EPOLL_CTL_ADD, number, &request) != 0)
+        return errno == EPERM ? -EPERM : 0;
+    ::epoll_ctl(set_.number(), EPOLL_CTL_DEL, number, &request);
+    return 0;
+}
+
+void epoll_port::report_again(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept {
+    change_set(EPOLL_CTL_MOD, number, poll_bits, tag);
 }
 
 void epoll_port::disarm(int number, std::uint64_t) noexcept {
@@ -138,10 +159,10 @@ int epoll_port::wait(std::span<edge> edges, const timespec* timeout) {
 }
 
 int epoll_port::release_control() noexcept {
-    const int duplicate = ::fcntl(set_.number(), F_DUPFD_CLOEXEC, 0);
-    if (duplicate < 0) return -errno;
+    hidden_fd duplicate = hidden_fd::duplicate(set_);
+    if (!duplicate) return -errno;
     const int released = set_.release();
-    set_.reset(duplicate);
+    set_ = std::move(duplicate);
     return released;
 }
 
@@ -166,7 +187,8 @@ void epoll_port::set_readable(bool is_readable) noexcept {
 
 int epoll_port::create_timer() noexcept {
     if (timer_fd_) return 0;
-    timer_fd_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    timer_fd_ = hidden_fd::open(
+        []() noexcept { return ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK); });
     if (!timer_fd_) return -errno;
     const int failure = arm(timer_fd_.number(), EPOLLIN, timer);
     if (failure != 0) timer_fd_.reset();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <kevring/kevent/ports/port.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
 
 #include <memory>
 
@@ -18,6 +19,7 @@ public:
 
     int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
     int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
+    int check_pollable(int number) noexcept override;
     void disarm(int number, std::uint64_t tag) noexcept override;
     void set_readable(bool is_readable) noexcept override;
     int create_timer() noexcept override;
@@ -25,6 +27,7 @@ public:
 
     int poll(std::span<edge> edges) noexcept override;
     int wait(std::span<edge> edges, const timespec* timeout) override;
+    void report_again(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
     void wake_one() noexcept override;
 
     fd_ref control() const noexcept override { return set_; }
@@ -33,10 +36,10 @@ public:
 private:
     int change_set(int operation, int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept;
 
-    fd set_;
-    fd wake_fd_;
-    fd readable_fd_;
-    fd timer_fd_;
+    hidden_fd set_;
+    hidden_fd wake_fd_;
+    hidden_fd readable_fd_;
+    hidden_fd timer_fd_;
     bool is_readable_ = false;
 };
 

@@ -47,6 +47,8 @@ public:
     virtual int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept = 0;
     /// Replaces the bits of an armed descriptor, and reports those that are set already.
     virtual int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept = 0;
+    /// 0, or -EPERM: the file of descriptor `number` has no poll operation.
+    virtual int check_pollable(int number) noexcept = 0;
     /// Ends it. A report that is in flight keeps its tag.
     virtual void disarm(int number, std::uint64_t tag) noexcept = 0;
     /// Last in every control call: passes on to the kernel what the calls above have queued.
@@ -69,6 +71,9 @@ public:
     /// A cancellation point (pthreads(7)). A cancelled wait does not return; edges that the kernel
     /// had reported by then are in `edges`. The caller sets each tag there to `none` before.
     virtual int wait(std::span<edge> edges, const timespec* timeout) = 0;
+    /// Reports the bits of an armed descriptor that are set already, once more. The descriptor
+    /// stays armed during the call.
+    virtual void report_again(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept = 0;
     /// Wakes one waiter.
     virtual void wake_one() noexcept = 0;
 

@@ -17,7 +17,7 @@ namespace {
 class aio_source final : public fd_source {
 public:
     aio_source(source_host& host, registration& target, std::shared_ptr<aio_ticket> ticket,
-               fd notice) noexcept
+               hidden_fd notice) noexcept
         : fd_source(host, target), ticket_(std::move(ticket)) {
         hold(std::move(notice));
     }
@@ -53,7 +53,8 @@ private:
 }  // namespace
 
 result<std::shared_ptr<aio_ticket>> aio_ticket::make() {
-    fd notice(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    hidden_fd notice =
+        hidden_fd::open([]() noexcept { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
     if (!notice) return error_from_errno();
     return std::make_shared<aio_ticket>(std::move(notice));
 }
@@ -68,7 +69,7 @@ void aio_ticket::finish(std::uint64_t byte_count, int error_number) noexcept {
 
 result<std::unique_ptr<source>> make_aio_source(source_host& host, registration& target,
                                                 std::shared_ptr<aio_ticket> ticket) {
-    fd notice(::fcntl(ticket->notice().number(), F_DUPFD_CLOEXEC, 0));
+    hidden_fd notice = hidden_fd::duplicate(ticket->notice());
     if (!notice) return error_from_errno();
     return std::make_unique<aio_source>(host, target, std::move(ticket), std::move(notice));
 }

@@ -4,15 +4,15 @@
 #include <kevring/runtime/kernel.hpp>
 
 #include <cerrno>
+#include <utility>
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 
 namespace kevring::detail {
 
 fd_source::~fd_source() {
-    among_.leave();
+    sharing_.leave();
     host_.unwatch(watch_);
 }
 
@@ -22,9 +22,9 @@ int fd_source::number() const noexcept {
 
 int fd_source::arm() {
     if (!held_) {
-        const int copy = ::fcntl(number(), F_DUPFD_CLOEXEC, 0);
-        if (copy < 0) return -errno;
-        hold(fd(copy));
+        hidden_fd duplicate = hidden_fd::duplicate(fd_ref(number()));
+        if (!duplicate) return -errno;
+        hold(std::move(duplicate));
     }
     // With an empty mask no activity counts, errors included, which the kernel would report.
     if (event() == KEVENT_MASK_EMPTY) {
@@ -33,12 +33,11 @@ int fd_source::arm() {
     }
     watch_.prefetch_hint = &registration_;
     // Second: what comes between is reported, and then taken for the answer.
-    was_ready_when_armed_ = among_.shares() && (bits_now() & wanted_bits()) != 0;
-    among_.narrow(event());  // first, as in disarm()
+    was_ready_when_armed_ = sharing_.is_shared() && (bits_now() & wanted_bits()) != 0;
+    sharing_.restrict_mask(event());  // first, as in disarm()
     const int answer = host_.watch(watch_, *this, wanted_bits());
-    if (answer != 0) return answer == -EPERM ? -EINVAL : answer;  // it cannot be polled
-    among_.set_armed(true, event());
-    return 0;
+    if (watch_.slot != 0) sharing_.set_armed(watch_, event());
+    return answer == -EPERM ? -EINVAL : answer;  // it cannot be polled
 }
 
 std::uint32_t fd_source::bits_now() const noexcept {
@@ -50,8 +49,16 @@ std::uint32_t fd_source::bits_now() const noexcept {
 readiness fd_source::test() { return judge(bits_now()); }
 
 void fd_source::disarm() noexcept {
-    among_.set_armed(false, KEVENT_MASK_EMPTY);  // first: who is not told must not take anything
+    sharing_.set_disarmed();  // first: a registration that is not notified must consume nothing
     host_.unwatch(watch_);
+}
+
+// A younger registration kept silent for this one. An event that is still in the kernel is fetched:
+// what it has delivered already is not reported again.
+void fd_source::on_removed() noexcept {
+    if (!sharing_.owes_event()) return;
+    host_.fetch_reports();
+    if (!registration_.ready()) sharing_.set_delivered();
 }
 
 void fd_source::on_ready(std::uint32_t poll_bits) noexcept {
@@ -59,7 +66,7 @@ void fd_source::on_ready(std::uint32_t poll_bits) noexcept {
     const bool is_answer = std::exchange(was_ready_when_armed_, false);
     const readiness state = judge(poll_bits);
     if (state == readiness::ready && !is_answer && !registration_.has(KEVENT_REQ_WAKEUP_ALL) &&
-        among_.older_takes(poll_bits)) {
+        sharing_.consumed_by_older(poll_bits)) {
         if (!registration_.ready()) set_results(0, 0);
         return;
     }

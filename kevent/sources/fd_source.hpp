@@ -1,8 +1,9 @@
 // fd_source.hpp: what the types that watch a descriptor have in common.
 #pragma once
 
-#include <kevring/kevent/detail/origin.hpp>
+#include <kevring/kevent/detail/shared_file.hpp>
 #include <kevring/kevent/detail/source.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/fd.hpp>
 
 #include <cstdint>
@@ -19,18 +20,19 @@ namespace kevring::detail {
 /// another file meanwhile.
 class fd_source : public source, private fd_handler {
 public:
+    fd_source(source_host& host, registration& target) noexcept
+        : source(host, target), sharing_(host) {}
     ~fd_source() override;
 
     int arm() override;
     readiness test() override;
     void disarm() noexcept override;
+    void on_removed() noexcept override;
     bool arm_reports_readiness() const noexcept override { return true; }
 
 protected:
-    using source::source;
-
     /// Watches `held` in place of the descriptor of the request.
-    void hold(fd held) noexcept {
+    void hold(hidden_fd held) noexcept {
         held_ = std::move(held);
         watch_.number = held_.number();
     }
@@ -47,18 +49,20 @@ protected:
     static result<struct stat> status_of(const registration& target) noexcept;
 
     /// From now on one activity of the file is for one registration of it (K-097).
-    void share(const struct stat& file, origin_member::ready_test is_ready,
+    void share(const file_identity& file, shared_file_entry::ready_test is_ready,
                std::uint32_t possible_bits) {
-        among_.join(file.st_dev, file.st_ino, is_ready, possible_bits);
+        sharing_.join(file, is_ready, possible_bits);
     }
+    /// The event of this registration is about to be delivered.
+    void set_delivered() noexcept { sharing_.set_delivered(); }
 
 private:
     std::uint32_t bits_now() const noexcept;
     void on_ready(std::uint32_t poll_bits) noexcept final;
 
-    fd held_;
+    hidden_fd held_;
     fd_watch watch_;
-    origin_member among_;
+    shared_file_entry sharing_;
     bool was_ready_when_armed_ = false;  // then the first report is the answer to arm()
 };
 

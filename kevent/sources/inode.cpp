@@ -1,8 +1,8 @@
 // inode.cpp: names that come and go in a directory, and changes of the files behind them.
 #include <kevring/kevent/sources/inode.hpp>
 
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
-#include <kevring/runtime/fd.hpp>
 
 #include <algorithm>
 #include <array>
@@ -67,6 +67,8 @@ public:
     /// A source of the inode has been made, or ends.
     void attach(int inode) noexcept { ++inodes_.find(inode)->second.source_count; }
     void detach(int inode) noexcept;
+    /// Ends the watch of an inode that has no source.
+    void remove_unused(int inode) noexcept;
     /// Result     -ENOENT if the inode is gone; else 0, and the source hears of it from now on.
     int join(inode_source& member, int inode) noexcept;
     /// Tells of what has happened so far.
@@ -83,7 +85,7 @@ private:
     void apply(const inotify_event& event, const char* name) noexcept;
 
     source_host& host_;
-    fd notifier_;
+    hidden_fd notifier_;
     fd_watch watch_;
     std::unordered_map<int, watched_inode> inodes_;
 };
@@ -190,7 +192,8 @@ result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host
     if (auto there = std::static_pointer_cast<inode_watches>(place.lock())) return there;
 
     auto made = std::make_shared<inode_watches>(host);
-    made->notifier_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    made->notifier_ =
+        hidden_fd::open([]() noexcept { return ::inotify_init1(IN_CLOEXEC | IN_NONBLOCK); });
     if (!made->notifier_) return error_from_errno();
     made->watch_.number = made->notifier_.number();
     if (const int failure = host.watch(made->watch_, *made, POLLIN); failure != 0)
@@ -209,15 +212,25 @@ int inode_watches::add(int number, std::uint32_t events) {
     if ((events & KEVENT_INODE_ATTRIBUTES) != 0) mask |= IN_ATTRIB;
     const int inode = ::inotify_add_watch(notifier_.number(), path.data(), mask);
     if (inode < 0) return -errno;
-    inodes_.try_emplace(inode);
+    try {
+        inodes_.try_emplace(inode);
+    } catch (const std::bad_alloc&) {
+        ::inotify_rm_watch(notifier_.number(), inode);  // it is new: others are in the table
+        throw;
+    }
     return inode;
 }
 
-void inode_watches::detach(int inode) noexcept {
+void inode_watches::remove_unused(int inode) noexcept {
     const auto at = inodes_.find(inode);
-    if (--at->second.source_count != 0) return;
+    if (at->second.source_count != 0) return;
     if (!at->second.gone) ::inotify_rm_watch(notifier_.number(), inode);
     inodes_.erase(at);
+}
+
+void inode_watches::detach(int inode) noexcept {
+    --inodes_.find(inode)->second.source_count;
+    remove_unused(inode);
 }
 
 int inode_watches::join(inode_source& member, int inode) noexcept {
@@ -276,7 +289,12 @@ result<std::unique_ptr<source>> make_inode_source(source_host& host, registratio
     const int inode =
         (*watches)->add(static_cast<int>(target.record.id.raw[0]), target.record.event);
     if (inode < 0) return error_from(inode);
-    return std::make_unique<inode_source>(host, target, std::move(*watches), inode);
+    try {
+        return std::make_unique<inode_source>(host, target, *watches, inode);
+    } catch (const std::bad_alloc&) {
+        (*watches)->remove_unused(inode);
+        throw;
+    }
 }
 
 int take_inode_changes(source& from, unsigned max_count, kevent_change* into) noexcept {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <unordered_map>
 #include <utility>
 
@@ -103,7 +104,7 @@ private:
         std::size_t budget = step_bytes_max;
         while (moved_ < buffer_.size) {
             if (budget == 0) {
-                const int failure = fd_source::arm();  // which reports what is ready still
+                const int failure = arm_nothrow();  // reports a socket that is ready still
                 return failure == 0 ? outcome_ : fail(failure);
             }
             const ssize_t count = move(std::min(buffer_.size - moved_, budget));
@@ -136,8 +137,15 @@ private:
 
     // What its socket reported while others were before it is forgotten: this asks for it again.
     void take_turn() noexcept {
-        if (const int failure = fd_source::arm(); failure != 0)
+        if (const int failure = arm_nothrow(); failure != 0)
             host_.report(registration_, fail(failure));
+    }
+    int arm_nothrow() noexcept {
+        try {
+            return fd_source::arm();
+        } catch (const std::bad_alloc&) {
+            return -ENOMEM;
+        }
     }
 
     const std::shared_ptr<naio_lines> lines_;
@@ -161,11 +169,11 @@ result<std::unique_ptr<source>> make_naio_source(source_host& host, registration
     if (::getsockopt(socket.number(), SOL_SOCKET, SO_TYPE, &type, &type_size) != 0)
         return error_from_errno();
     if (type != SOCK_STREAM) return error_from(-ESOCKTNOSUPPORT);
-    fd own(::fcntl(socket.number(), F_DUPFD_CLOEXEC, 0));
+    hidden_fd own = hidden_fd::duplicate(socket);
     if (!own) return error_from_errno();
     struct stat status{};
     if (::fstat(own.number(), &status) != 0) return error_from_errno();
-    const std::uint64_t line = std::uint64_t{status.st_ino} * 2 + (receives ? 1 : 0);
+    const std::uint64_t line = identify_file(own, status).number * 2 + (receives ? 1 : 0);
     auto made = std::make_unique<naio_source>(host, target, naio_lines::of_queue(host), line,
                                               buffer, flags);
     made->hold(std::move(own));

@@ -1,6 +1,8 @@
 // poll.cpp: any descriptor that poll(2) can wait for, with the bits of poll(2).
 #include <kevring/kevent/sources/fd_source.hpp>
 
+#include <kevring/runtime/kernel.hpp>
+
 #include <cerrno>
 
 #include <poll.h>
@@ -24,8 +26,14 @@ public:
         const auto file = status_of(target);
         if (!file) return error_from(-file.error().value());
         const auto type = file->st_mode & S_IFMT;
-        // poll(2) calls these always ready.
-        if (type == S_IFREG || type == S_IFDIR) return error_from(-EINVAL);
+        // poll(2) reports these ready at all times. So it does with a device or another file that
+        // has no poll operation, by all four bits.
+        if (type == S_IFREG || type == S_IFDIR || type == S_IFBLK) return error_from(-EINVAL);
+        constexpr short always = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
+        pollfd now{static_cast<int>(target.record.id.raw[0]), always, 0};
+        if (type != S_IFSOCK && type != S_IFIFO && kernel::real().poll_now(&now, 1) > 0 &&
+            (now.revents & always) == always && host.check_pollable(now.fd) != 0)
+            return error_from(-EINVAL);
         return std::make_unique<poll_source>(host, target);
     }
 

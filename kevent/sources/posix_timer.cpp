@@ -17,7 +17,7 @@ namespace {
 // ret_data[0]   expiries since the last record; more than one is what POSIX calls overrun
 class posix_timer_source final : public fd_source {
 public:
-    posix_timer_source(source_host& host, registration& target, fd timer) noexcept
+    posix_timer_source(source_host& host, registration& target, hidden_fd timer) noexcept
         : fd_source(host, target) {
         hold(std::move(timer));
     }
@@ -52,7 +52,8 @@ result<std::unique_ptr<source>> make_posix_timer_source(source_host& host, regis
                                                         int clock, const itimerspec& when,
                                                         int flags) {
     if (!expires(when)) return error_from(-EINVAL);
-    fd timer(::timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK));
+    hidden_fd timer = hidden_fd::open(
+        [&]() noexcept { return ::timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK); });
     if (!timer) return error_from_errno();
     if (::timerfd_settime(timer.number(), flags, &when, nullptr) != 0) return error_from_errno();
     return std::make_unique<posix_timer_source>(host, target, std::move(timer));

@@ -21,11 +21,13 @@ public:
     using fd_source::fd_source;
 
     static result<std::unique_ptr<source>> make(source_host& host, registration& target) {
-        const long number =
-            ::syscall(SYS_pidfd_open, static_cast<pid_t>(target.record.id.raw[0]), 0);
-        if (number < 0) return error_from_errno();
+        const auto process = static_cast<pid_t>(target.record.id.raw[0]);
+        hidden_fd handle = hidden_fd::open([&]() noexcept {  // close-on-exec in any case
+            return static_cast<int>(::syscall(SYS_pidfd_open, process, 0));
+        });
+        if (!handle) return error_from_errno();
         auto made = std::make_unique<process_source>(host, target);
-        made->hold(fd(static_cast<int>(number)));
+        made->hold(std::move(handle));
         return made;
     }
 

@@ -41,7 +41,8 @@ public:
             return error_from(-EINVAL);
         if ((id & KEVENT_SIGNAL_NOMASK) == 0) return error_from(-EOPNOTSUPP);
 
-        fd taker(::signalfd(-1, &only, SFD_CLOEXEC | SFD_NONBLOCK));
+        hidden_fd taker = hidden_fd::open(
+            [&]() noexcept { return ::signalfd(-1, &only, SFD_CLOEXEC | SFD_NONBLOCK); });
         if (!taker) return error_from_errno();
         auto made = std::make_unique<signal_source>(host, target);
         made->hold(std::move(taker));

@@ -37,12 +37,14 @@ public:
         const int flags = ::fcntl(static_cast<int>(target.record.id.raw[0]), F_GETFL);
         if (flags >= 0 && (flags & O_ACCMODE) == O_RDONLY) possible_bits &= ~output_bits;
         if (flags >= 0 && (flags & O_ACCMODE) == O_WRONLY) possible_bits &= ~input_bits;
-        made->share(*file, &satisfied_events, possible_bits);
+        const fd_ref number(static_cast<int>(target.record.id.raw[0]));
+        made->share(identify_file(number, *file), &satisfied_events, possible_bits);
         return made;
     }
 
     // At the last moment: more may have come since the activity.
     bool before_collect() noexcept override {
+        set_delivered();
         const std::uint32_t satisfied = registration_.record.ret_data[0];
         set_results(satisfied, Kind::count(number(), satisfied));
         return true;

@@ -72,8 +72,10 @@ private:
 result<std::unique_ptr<source>> make_timer_source(source_host& host, registration& target) {
     const kevent_id& period = target.record.id;
     if (period.raw_u64 == 0 || period.raw[1] >= ns_per_s) return error_from(-EINVAL);
+    auto made = std::make_unique<timer_source>(host, target);
+    // Last: what it opens stays with the queue.
     if (const int failure = host.prepare_timers(); failure != 0) return error_from(failure);
-    return std::make_unique<timer_source>(host, target);
+    return made;
 }
 
 }  // namespace kevring::detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kevring/kevent/detail/aio_ticket.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
@@ -25,8 +26,8 @@ namespace kevring::detail {
 struct aio_request : work {
     aio_request() noexcept : work(nullptr) {}
 
-    fd socket;
-    fd file;
+    hidden_fd socket;
+    hidden_fd file;
     std::uint64_t socket_identity = 0;  // the same for all descriptors of one socket
     file_range range;
     std::vector<std::span<const std::byte>> header;

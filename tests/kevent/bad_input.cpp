@@ -12,6 +12,7 @@
 #include <thread>
 
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 using namespace kevent_test;
 
@@ -80,6 +81,115 @@ TEST_CASE("an epoll set, and a duplicate of a control descriptor, are no queues"
         CHECK(kevent_get_events(number, 1, 1, no_time, &one, 0) == -EINVAL);
     }
     q.add(one);
+}
+
+TEST_CASE("a duplicate that gets the number of a closed queue does not reach the closed one",
+          "[kevent][bad_input][close][K-015]") {
+    const unsigned flags = GENERATE(0u, unsigned{KEVENT_INIT_NO_THREAD});
+    const int closed = kevent_init(nullptr, 0, flags);
+    const int other = kevent_init(nullptr, 0, flags);
+    REQUIRE((closed >= 0 && other >= 0));
+    auto peers = ends::sockets();
+    ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    REQUIRE(kevent_ctl(closed, KEVENT_CTL_ADD, 1, &request) == 0);
+    peers.close_near();
+
+    REQUIRE(::dup2(other, closed) == closed);
+
+    ukevent one = note(1);
+    CHECK(kevent_ctl(closed, KEVENT_CTL_ADD, 1, &one) == -EINVAL);
+    CHECK(kevent_get_events(closed, 1, 1, no_time, &one, 0) == -EINVAL);
+    CHECK(peers.far_sees_end());
+    CHECK(kevent_ctl(other, KEVENT_CTL_ADD, 1, &one) == 0);
+    ::close(closed);
+    CHECK(kevent_ctl(other, KEVENT_CTL_REMOVE, 1, &one) == 0);
+    ::close(other);
+}
+
+TEST_CASE("a queue is found whatever flags other threads set on its descriptor",
+          "[kevent][bad_input][K-061]") {
+    queue q;
+    q.add(note(1));
+    std::atomic<bool> over{false};
+    std::thread other([&] {
+        for (int flags = 0; !over; flags ^= O_NONBLOCK | O_APPEND)
+            ::fcntl(q.number(), F_SETFL, flags);
+    });
+    std::size_t failed_count = 0;
+    for (int round = 0; round < 20'000; ++round) {
+        ukevent one = note(1);
+        if (kevent_ctl(q.number(), KEVENT_CTL_READY, 1, &one) != 1) ++failed_count;
+        if (kevent_get_events(q.number(), 1, 1, long_time, &one, 0) != 1) ++failed_count;
+    }
+    over = true;
+    other.join();
+
+    CHECK(failed_count == 0);
+    // O_NONBLOCK is read at each call.
+    ukevent one{};
+    REQUIRE(::fcntl(q.number(), F_SETFL, O_NONBLOCK) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, for_ever, &one, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, {-2, 0}, &one, 0) == 0);
+    REQUIRE(::fcntl(q.number(), F_SETFL, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, {-2, 0}, &one, 0) == -EINVAL);
+}
+
+TEST_CASE("hidden descriptors leave the numbers 0, 1 and 2 alone", "[kevent][bad_input][low]") {
+    const auto is_so = [] {
+        auto peers = ends::sockets();
+        const auto pipe = ends::pipe();
+        const kevring::fd folder(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        ukevent timer = record(KEVENT_TIMER, 3600, KEVENT_TIMER_FIRED);
+        ukevent signal = record(KEVENT_SIGNAL, SIGUSR2, KEVENT_SIGNAL_DELIVERY);
+        signal.id.raw_u64 |= KEVENT_SIGNAL_NOMASK;
+        std::array<ukevent, 8> requests{record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV),
+                                        record(KEVENT_POLL, peers.near(), KEVENT_POLL_POLLIN),
+                                        record(KEVENT_PIPE, pipe.near(), KEVENT_SOCKET_RECV),
+                                        record(KEVENT_INODE, folder.number(), KEVENT_INODE_CREATE),
+                                        record(KEVENT_PROCESS, ::getpid(), KEVENT_PROCESS_EXIT),
+                                        timer,
+                                        signal,
+                                        note(1)};
+        std::array<char, 8> buffer{};
+        const itimerspec hour{{3600, 0}, {3600, 0}};
+        for (const int number : {0, 1, 2}) ::close(number);
+
+        const int q = kevent_init(nullptr, 0, 0);
+        if (q < 0) return 1;
+        if (kevent_ctl(q, KEVENT_CTL_ADD, requests.size(), requests.data()) != 0) return 2;
+        if (aio_recv(q, peers.near(), buffer.data(), buffer.size(), 0) <= 0) return 3;
+        if (kevent_timer_create(q, CLOCK_MONOTONIC, &hour, 0, nullptr) <= 0) return 4;
+        for (const int number : {0, 1, 2})
+            if (::fcntl(number, F_GETFD) >= 0) return 10 + number;
+        return 0;
+    };
+    CHECK(in_child(is_so) == 0);
+}
+
+TEST_CASE("a file without a poll operation is refused as POLL", "[kevent][bad_input][K-029]") {
+    queue q;
+    for (const char* const path :
+         {"/dev/null", "/dev/zero", "/dev/full", "/tmp", "/proc/self/exe"}) {
+        CAPTURE(path);
+        const kevring::fd file(::open(path, O_RDONLY | O_CLOEXEC));
+        REQUIRE(file);
+        for (const std::uint32_t req_flags :
+             {0u, KEVENT_REQ_ALWAYS_QUEUE, KEVENT_REQ_READY, KEVENT_REQ_ONESHOT}) {
+            for (const std::uint32_t event : {KEVENT_POLL_POLLIN, KEVENT_POLL_POLLPRI}) {
+                const ukevent request = record(KEVENT_POLL, file.number(), event, req_flags);
+                CHECK(add_error(q, request) == -EINVAL);
+            }
+        }
+    }
+    // All four bits are set of these, too, and they have a poll operation.
+    const auto peers = ends::sockets();
+    peers.far_sends();
+    const kevring::fd counter(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
+    for (const int number : {peers.near(), counter.number()}) {
+        ukevent one = record(KEVENT_POLL, number, KEVENT_POLL_POLLIN | KEVENT_POLL_POLLOUT);
+        CHECK(q.ctl(KEVENT_CTL_ADD, one) == 1);
+        CHECK(is_done(one));
+    }
 }
 
 TEST_CASE("a descriptor that is closed behind a registration does not mislead it",

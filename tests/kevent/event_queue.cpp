@@ -246,6 +246,126 @@ TEST_CASE("a look may be made while a task waits at the same queue", "[kevent][e
     CHECK(got_it);
 }
 
+TEST_CASE("one queue is awaited on one loop after another", "[kevent][event_queue]") {
+    event_queue queue;
+    REQUIRE(queue.add(note(1), 1));
+    const auto take_one = [&]() -> kevring::task<int> {
+        queue.notify(note(1));
+        const auto first = co_await queue.next();
+        if (!first) co_return -first.error().value();
+        kevring::task_scope scope(*ring::current());
+        const auto notify_later = [&]() -> task<void> {
+            co_await kevring::yield();
+            queue.notify(note(1));
+        };
+        scope.spawn(notify_later());
+        const auto second = co_await queue.next();  // the poll is in flight
+        co_await scope.join();
+        co_return second ? second->user<int>() : -second.error().value();
+    };
+    SECTION("of loops that end") {
+        for (int round = 0; round < 3; ++round) CHECK(kevring::run(take_one()) == 1);
+    }
+    SECTION("of two loops of one thread, in turn") {
+        ring first;
+        ring second;
+        for (int round = 0; round < 3; ++round) {
+            CHECK(run_on(first, take_one) == 1);
+            CHECK(run_on(second, take_one) == 1);
+        }
+    }
+    SECTION("of threads that end") {
+        for (int round = 0; round < 3; ++round) {
+            int result = 0;
+            std::thread other([&] { result = kevring::run(take_one()); });
+            other.join();
+            CHECK(result == 1);
+        }
+    }
+}
+
+TEST_CASE("a stream of signals or changes is awaited on one loop after another",
+          "[kevent][event_queue]") {
+    auto signals = kevring::signal_stream::open({SIGUSR2});
+    REQUIRE(signals);
+    const auto take_signal = [&]() -> task<int> {
+        kevring::task_scope scope(*ring::current());
+        const auto send_later = [&]() -> task<void> {
+            co_await kevring::yield();
+            ::pthread_kill(::pthread_self(), SIGUSR2);
+        };
+        scope.spawn(send_later());
+        const auto received = co_await signals->next();
+        co_await scope.join();
+        co_return received ? received->number : -received.error().value();
+    };
+    for (int round = 0; round < 3; ++round) CHECK(kevring::run(take_signal()) == SIGUSR2);
+    ring first;
+    ring second;
+    for (int round = 0; round < 2; ++round) {
+        CHECK(run_on(first, take_signal) == SIGUSR2);
+        CHECK(run_on(second, take_signal) == SIGUSR2);
+    }
+}
+
+TEST_CASE("a queue object is busy while tasks of another loop wait for it",
+          "[kevent][event_queue]") {
+    event_queue queue;
+    REQUIRE(queue.add(note(1), 1));
+    std::atomic<bool> waits{false};
+    int received = 0;
+    std::thread other([&] {
+        const auto body = [&]() -> task<void> {
+            kevring::task_scope scope(*ring::current());
+            const auto wait = [&]() -> task<void> {
+                const auto got = co_await queue.next();
+                received = got ? got->user<int>() : -got.error().value();
+            };
+            scope.spawn(wait());
+            co_await kevring::yield();
+            waits = true;
+            co_await scope.join();
+        };
+        kevring::run(body());
+    });
+    while (!waits) std::this_thread::yield();
+
+    const auto refused = [&]() -> task<std::error_code> {
+        const auto got = co_await queue.next();
+        co_return got ? std::error_code() : got.error();
+    };
+    CHECK(kevring::run(refused()) == std::errc::device_or_resource_busy);
+    auto shared = queue.share();
+    CHECK(queue.notify(note(1)));
+    other.join();
+    CHECK(received == 1);
+}
+
+TEST_CASE("tasks that wait at one queue each get one of its events", "[kevent][event_queue]") {
+    constexpr int task_count = 5;
+    ring on;
+    event_queue queue;
+    for (int i = 0; i < task_count; ++i) REQUIRE(queue.add(note(static_cast<unsigned>(i)), i));
+    std::multiset<int> received;
+    const auto wait = [&]() -> task<void> {
+        const auto got = co_await queue.next();
+        received.insert(got ? got->user<int>() : -got.error().value());
+    };
+    const auto body = [&]() -> task<void> {
+        kevring::task_scope scope(on);
+        for (int i = 0; i < task_count; ++i) scope.spawn(wait());
+        const auto stopped = co_await kevring::with_timeout(queue.next(), 1ms);
+        CHECK(stopped.error() == std::errc::timed_out);
+        for (int i = 0; i < task_count; ++i) {
+            CHECK(queue.notify(note(static_cast<unsigned>(i))));
+            if (i % 2 == 0) co_await kevring::yield();
+        }
+        co_await scope.join();
+    };
+    run_on(on, body);
+    CHECK(received == std::multiset<int>{0, 1, 2, 3, 4});
+}
+
 TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
     event_queue queue;
     CHECK(queue.add(timer(0s)).error() == std::errc::invalid_argument);

@@ -17,3 +17,12 @@ public:
     /// Whether it has failed.
     bool has_failed() const noexcept;
 };
+
+/// While it lives, every allocation of all other threads fails.
+class failing_threads {
+public:
+    failing_threads() noexcept;
+    failing_threads(const failing_threads&) = delete;
+    failing_threads& operator=(const failing_threads&) = delete;
+    ~failing_threads();
+};

@@ -67,6 +67,17 @@ public:
         list();
         allow_one_more();
     }
+    // Younger ones that kept silent for this one are tested again. Bytes that it has delivered, and
+    // that were not read, may then be reported once more.
+    void removed() override {
+        if (request.type == KEVENT_POLL) return;
+        in_.each<stream>([&](stream& other) {
+            if (other.of != of || other.age <= age || other.request.type == KEVENT_POLL) return;
+            if (other.dead || other.has(KEVENT_REQ_WAKEUP_ALL)) return;
+            other.raise(expected::may);
+            other.allow_one_more();
+        });
+    }
 
     void modified(const ukevent&) override {
         masks |= request.event;

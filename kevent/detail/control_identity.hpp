@@ -1,0 +1,32 @@
+// control_identity.hpp: whether a descriptor number refers to the control file of a queue.
+#pragma once
+
+#include <kevring/runtime/fd.hpp>
+
+#include <cerrno>
+#include <cstdint>
+
+#include <sys/epoll.h>
+
+namespace kevring::detail {
+
+enum class control_identity : std::uint8_t { closed, other, same };
+
+/// Compares the file of `number` with `own`, the queue's own descriptor of its control file, which
+/// is an epoll set. A change of a set within itself is refused with EINVAL before the kernel
+/// searches the set; any other file is not found in it (ENOENT), or cannot be polled (EPERM).
+///
+/// Lifetime   A descriptor that the queue watches in `own` never has the number of its control
+///            descriptor (queue_core::watch()), so that this call changes no watch.
+/// Thread     Any.
+inline control_identity identify_control(int number, fd_ref own) noexcept {
+    const int caller_errno = errno;
+    epoll_event unused{};
+    const int changed = ::epoll_ctl(own.number(), EPOLL_CTL_MOD, number, &unused);
+    const int error = changed == 0 ? 0 : errno;
+    errno = caller_errno;
+    if (error == EINVAL) return control_identity::same;
+    return error == EBADF ? control_identity::closed : control_identity::other;
+}
+
+}  // namespace kevring::detail

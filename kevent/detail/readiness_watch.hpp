@@ -1,0 +1,95 @@
+// readiness_watch.hpp: edges of one descriptor, for any number of tasks, on one loop after another.
+#pragma once
+
+#include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/operation.hpp>
+#include <kevring/runtime/result.hpp>
+#include <kevring/runtime/work.hpp>
+
+#include <coroutine>
+#include <memory>
+
+namespace kevring {
+class ring;
+}
+
+namespace kevring::detail {
+
+/// One multishot poll for POLLIN, on the loop that waits. It stays armed between waits. A loop that
+/// ends, ends the request; the next wait, on whatever loop, arms it again.
+///
+/// A wait may end without an edge that is meant for it: each edge ends all waits. So a task checks
+/// its condition first, waits, and checks again.
+///
+/// Lifetime   The descriptor stays open. Destroyed while no task waits.
+/// Thread     The thread of the loop that waits, or, while no request is armed, any.
+class readiness_watch {
+public:
+    explicit readiness_watch(fd_ref file) noexcept : file_(file) {}
+    readiness_watch(const readiness_watch&) = delete;
+    readiness_watch& operator=(const readiness_watch&) = delete;
+    ~readiness_watch();
+
+    class [[nodiscard]] wait_operation;
+    /// Waits for the next edge; the first wait on a loop ends also if the descriptor is readable.
+    ///
+    /// Errors     operation_canceled and timed_out, by the scope; device_or_resource_busy: tasks
+    ///            wait on another loop, or the other loop belongs to another thread; errors of
+    ///            poll_operation.
+    wait_operation wait(ring& loop) noexcept;
+    /// Ends all waits, as an edge does.
+    void wake() noexcept { on_edge(0); }
+
+private:
+    class request;
+
+    int start(ring& loop) noexcept;  // 0, or a negative error number
+    void on_edge(int error_number) noexcept;
+
+    const fd_ref file_;
+    request* request_ = nullptr;
+    list_link waits_;
+};
+
+class readiness_watch::wait_operation : private cancel_hook, private work {
+public:
+    wait_operation(readiness_watch& watch, ring& loop) noexcept
+        : cancel_hook(stopped), work(resumed), watch_(watch), loop_(loop), entry_(*this) {}
+    wait_operation(const wait_operation&) = delete;
+    wait_operation& operator=(const wait_operation&) = delete;
+
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
+        return start(waiter, scope_of(waiter));
+    }
+    result<void> await_resume() const noexcept;
+
+private:
+    friend class readiness_watch;
+    bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
+    void finish() noexcept;
+    static void stopped(cancel_hook& hook, stop_cause cause) noexcept;
+    static void resumed(work& item) noexcept;
+
+    struct entry : list_link {  // in the list of waits
+        explicit entry(wait_operation& operation) noexcept : operation(operation) {}
+        wait_operation& operation;
+    };
+
+    readiness_watch& watch_;
+    ring& loop_;
+    entry entry_;
+    std::coroutine_handle<> waiter_;
+    int error_number_ = 0;
+    stop_cause cause_ = stop_cause::none;
+    bool finished_ = false;
+};
+
+inline readiness_watch::wait_operation readiness_watch::wait(ring& loop) noexcept {
+    return {*this, loop};
+}
+
+}  // namespace kevring::detail
