@@ -2,9 +2,9 @@
 """Compiles each header of the library alone, and twice in a row: with every compiler given what
 users include, with the first one what only the library's own files do.
 
-  headers.py ROOT INCLUDE CACHE COMPILER...
+  headers.py ROOT CACHE COMPILER...
 
-INCLUDE is the folder with kevring/. A header whose text, and that of all headers of ours below it,
+The include path is ROOT/include, without any build folder. A header whose text, and that of all headers of ours below it,
 has passed before is not compiled again: CACHE remembers.
 """
 import concurrent.futures
@@ -62,9 +62,10 @@ def version_of(compiler):
                           check=True).stdout
 
 
-def check(root, include, cache_path, compilers):
+def check(root, cache_path, compilers):
     """The (header, compiler, message) of each failure, and how many were compiled."""
     tree = Tree(root)
+    include = str(tree.root / 'include')
     names = [n for n in tree.files
              if n.split('/')[0] in LIBRARY and n.endswith(('.hpp', '.h'))]
     cache_path = pathlib.Path(cache_path)
@@ -87,9 +88,9 @@ def check(root, include, cache_path, compilers):
     return failures, len(todo)
 
 
-def main(root, include, cache_path, *wanted):
+def main(root, cache_path, *wanted):
     compilers = [c for c in wanted if shutil.which(c)]
-    failures, compiled = check(root, include, cache_path, compilers)
+    failures, compiled = check(root, cache_path, compilers)
     for name, compiler, message in failures:
         print(f'{name}: not self-contained under {compiler}:\n{message}')
     print(f'{compiled} compiled, {len(failures)} failed, under', *compilers)

@@ -9,6 +9,7 @@ MAY_INCLUDE = {
     'net': {'runtime', 'net'},
     'kevent': {'runtime', 'kevent'},
     'sendfile': {'runtime', 'kevent', 'sendfile'},
+    'include': set(LIBRARY),
     'examples': set(LIBRARY),
     'tests': set(LIBRARY),
     'bench': set(LIBRARY),

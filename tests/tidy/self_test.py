@@ -12,6 +12,8 @@ import commits
 import headers
 import language
 import tidy
+import tree
+import umbrella
 
 GOOD = {
     'runtime/meson.build': "files('ring.cpp')\ninstall_headers('ring.hpp')\n",
@@ -22,13 +24,26 @@ GOOD = {
 
 @contextlib.contextmanager
 def tree_of(files):
-    """A folder with GOOD and `files`; None takes one of GOOD away."""
+    """A folder with GOOD and `files`, and the include/kevring/ that belongs to them.
+
+    None removes a file of GOOD.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        links = pathlib.Path(folder, 'include/kevring')
+        links.mkdir(parents=True)
+        for name in tree.LIBRARY:
+            pathlib.Path(folder, name).mkdir()
+            (links / name).symlink_to(f'../../{name}')
         for name, text in {**GOOD, **files}.items():
             if text is not None:
                 path = pathlib.Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
+        if 'include/kevring/kevring.hpp' not in files:
+            (links / 'kevring.hpp').write_text('#pragma once\n' + ''.join(
+                line + '\n' for line in umbrella.lines_of(tree.Tree(folder))))
+            with pathlib.Path(folder, 'meson.build').open('a') as build:
+                build.write("install_headers('include/kevring/kevring.hpp')\n")
         yield folder
 
 
@@ -271,7 +286,7 @@ class Orphans(Rules):
                                                       "install_headers('ring.hpp')\n"})
 
     def test_a_public_header_that_is_not_installed(self):
-        self.finds('orphans', {'runtime/more.hpp': 'int more;\n'})
+        self.finds('orphans', {'runtime/more.hpp': 'int more;\n'}, times=2)
 
     def test_a_private_header_that_nobody_includes(self):
         self.finds('orphans', {'runtime/detail/more.hpp': 'int more;\n'})
@@ -289,6 +304,68 @@ class Orphans(Rules):
             'runtime/ring.cpp': '#include <kevring/runtime/detail/more.hpp>\n',
             'runtime/meson.build':
                 "files('ring.cpp')\ninstall_headers('ring.hpp', 'detail/more.hpp')\n"})
+
+
+class Umbrella(Rules):
+    INSTALL = {'meson.build': "install_headers('include/kevring/kevring.hpp')\n"}
+
+    def kevring(self, *lines):
+        return {**self.INSTALL,
+                'include/kevring/kevring.hpp': ''.join(f'{line}\n' for line in lines)}
+
+    def finds_in_folder(self, change):
+        with tree_of({}) as folder:
+            change(pathlib.Path(folder, 'include/kevring'))
+            return [f for f in tidy.findings(folder) if f[0] == 'umbrella']
+
+    def test_every_public_header_is_included(self):
+        self.passes(self.kevring('#pragma once', '#include <kevring/runtime/ring.hpp>'))
+        self.finds('umbrella', self.kevring('#pragma once'))
+        self.finds('umbrella', self.kevring('// #include <kevring/runtime/ring.hpp>'))
+
+    def test_a_public_header_of_a_sub_folder_is_included(self):
+        more = {'runtime/operations/more.hpp': 'int more;\n', 'runtime/meson.build':
+                "files('ring.cpp')\ninstall_headers('ring.hpp', 'operations/more.hpp')\n"}
+        self.passes(more)
+        self.finds('umbrella', {**more, **self.kevring('#include <kevring/runtime/ring.hpp>')})
+
+    def test_a_private_header_is_not(self):
+        private = {'runtime/detail/part.hpp': 'int part;\n',
+                   'runtime/ring.hpp': '#include <kevring/runtime/detail/part.hpp>\n',
+                   'runtime/meson.build':
+                   "files('ring.cpp')\ninstall_headers('ring.hpp', 'detail/part.hpp')\n"}
+        self.passes(private)
+        self.finds('umbrella', {**private, **self.kevring(
+            '#include <kevring/runtime/detail/part.hpp>', '#include <kevring/runtime/ring.hpp>')})
+
+    def test_the_includes_are_sorted_and_each_is_written_once(self):
+        more = {'runtime/more.hpp': 'int more;\n',
+                'runtime/meson.build': "files('ring.cpp')\ninstall_headers('ring.hpp', 'more.hpp')\n"}
+        ring, other = ('#include <kevring/runtime/ring.hpp>', '#include <kevring/runtime/more.hpp>')
+        self.passes({**more, **self.kevring(other, ring)})
+        self.finds('umbrella', {**more, **self.kevring(ring, other)})
+        self.finds('umbrella', {**more, **self.kevring(other, ring, ring)})
+
+    def test_the_links_are_present(self):
+        self.assertEqual(self.finds_in_folder(lambda links: None), [])
+        self.assertEqual(len(self.finds_in_folder(lambda links: (links / 'net').unlink())), 1)
+
+    def test_a_link_points_at_its_folder(self):
+        def change(links):
+            (links / 'net').unlink()
+            (links / 'net').symlink_to('../../runtime')
+        self.assertEqual(len(self.finds_in_folder(change)), 1)
+
+    def test_a_link_works_in_every_checkout(self):
+        def change(links):
+            (links / 'net').unlink()
+            (links / 'net').symlink_to(links.parent.parent / 'net')
+        self.assertEqual(len(self.finds_in_folder(change)), 1)
+
+    def test_a_tree_without_the_header(self):
+        def change(links):
+            (links / 'kevring.hpp').unlink()
+        self.assertEqual(len(self.finds_in_folder(change)), 1)
 
 
 class Words(Rules):
@@ -499,11 +576,8 @@ class Headers(unittest.TestCase):
     def compile(self, files, times=1):
         compiler = shutil.which('c++')
         with tree_of(files) as folder:
-            pathlib.Path(folder, 'include').mkdir()
-            pathlib.Path(folder, 'include/kevring').symlink_to(folder)
             for _ in range(times):
-                failures, compiled = headers.check(folder, f'{folder}/include', f'{folder}/cache',
-                                                   [compiler])
+                failures, compiled = headers.check(folder, f'{folder}/cache', [compiler])
             return len(failures), compiled
 
     def test_a_header_that_needs_another_first(self):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Tests the tree itself: layers, texts of assertions, forms of co_await, orphan files, stray words, the
-language of comments, subjects of commits, documents.
+"""Tests the tree itself: layers, texts of assertions, forms of co_await, orphan files, the public
+include folder, stray words, the language of comments, subjects of commits, documents.
 
   tidy.py ROOT
 
@@ -16,9 +16,10 @@ from language import language
 from layers import layers
 from orphans import orphans
 from tree import Tree
+from umbrella import umbrella
 from words import words
 
-RULES = (layers, assertions, awaits, orphans, words, language, commits,
+RULES = (layers, assertions, awaits, orphans, umbrella, words, language, commits,
          documents)
 
 
