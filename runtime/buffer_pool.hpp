@@ -88,10 +88,9 @@ private:
 /// with what happens, not with what is connected. Where all are out, those whose bytes nobody has
 /// taken yet are copied elsewhere, so that peers that send ahead starve no other.
 ///
-/// Lifetime   Within that of its ring. Buffers that are out, and streams that receive from the
-/// pool,
-///            may outlive it: its memory goes with the last of them; a stream whose pool has gone
-///            gets no_buffer_space.
+/// Lifetime   Within that of its ring. Borrowed buffers, and streams that receive from the pool, may
+///            outlive it: the last of them releases its memory. A stream whose pool was destroyed
+///            fails with no_buffer_space.
 /// Thread     The ring's own.
 /// Errors     The constructor throws std::system_error, or std::invalid_argument for sizes out of
 ///            range.

@@ -58,8 +58,7 @@ struct commit_decision {
 ///
 /// Result     The slots that it frees; 0 where all of them are free already.
 /// Errors     -EINVAL: `new_uidx` is no slot, or the position is not filled yet. -EOVERFLOW: `over`
-/// is
-///            more than one lap away from the consumer's.
+///            is more than one lap away from the consumer's.
 constexpr commit_decision decide_commit(const ring_positions& at, std::uint32_t new_uidx,
                                         std::uint32_t over) noexcept {
     if (new_uidx >= at.slot_count) return {-EINVAL, at.consumer};

@@ -76,10 +76,9 @@ enum class parse_state : std::uint8_t { incomplete, complete, refused };
 
 /// Reads one head; reset() makes it ready for the next one.
 ///
-/// Use        parser.parse(receive buffer). When complete, head().size() bytes are its head; what
-/// is
-///            behind them is the body or the next request. When incomplete, keep all bytes, and
-///            call again with these and more. An error response ends the connection.
+/// Use        parser.parse(receive buffer). When complete, the first head().size() bytes are its
+///            head; the body or the next request follows. When incomplete, keep all bytes, and call
+///            again with these and more. An error response ends the connection.
 class request_parser {
 public:
     explicit request_parser(head_limits limits = {}) noexcept
