@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/ring_service.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -95,12 +96,12 @@ private:
 /// Errors     The constructor throws std::system_error, or std::invalid_argument for sizes out of
 ///            range.
 /// Kernel     IORING_REGISTER_PBUF_RING, Linux 5.19.
-class buffer_pool {
+class buffer_pool final : public ring_service {
 public:
     explicit buffer_pool(ring& on, const buffer_pool_options& options = {});
     buffer_pool(const buffer_pool&) = delete;
     buffer_pool& operator=(const buffer_pool&) = delete;
-    ~buffer_pool();
+    ~buffer_pool() override;
 
     /// Buffers made so far, and how many of them are out with the program.
     unsigned buffer_count() const noexcept;

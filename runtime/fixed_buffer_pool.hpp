@@ -1,6 +1,8 @@
 // fixed_buffer_pool.hpp: memory that the kernel has looked up once, and knows by a number.
 #pragma once
 
+#include <kevring/runtime/ring_service.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -74,16 +76,16 @@ private:
 ///            the last of them. A pool that ends while some are out leaves its table to the ring,
 ///            which accepts no other one then.
 /// Thread     The ring's own.
-/// In flight  One pool for each ring: the kernel has one table. ring::fixed_buffers() is it, for
-///            all who do not need a size of their own.
+/// In flight  One pool for each ring: the kernel has one table. ring::service<fixed_buffer_pool>()
+///            is the shared pool of all callers that need no other size.
 /// Errors     The constructor throws std::invalid_argument for sizes out of range.
 /// Kernel     IORING_REGISTER_BUFFERS2 with IORING_RSRC_REGISTER_SPARSE, Linux 5.19.
-class fixed_buffer_pool {
+class fixed_buffer_pool final : public ring_service {
 public:
     explicit fixed_buffer_pool(ring& on, const fixed_buffer_pool_options& options = {});
     fixed_buffer_pool(const fixed_buffer_pool&) = delete;
     fixed_buffer_pool& operator=(const fixed_buffer_pool&) = delete;
-    ~fixed_buffer_pool();
+    ~fixed_buffer_pool() override;
 
     /// A buffer that nobody else has; an empty one where all are out, or the kernel registers no
     /// more. A refusal is remembered for a second, so that to ask is cheap.

@@ -1,11 +1,9 @@
 #include <kevring/runtime/ring.hpp>
 
 #include <kevring/runtime/assert.hpp>
-#include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/features.hpp>
-#include <kevring/runtime/fixed_buffer_pool.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -559,14 +557,20 @@ bool ring::is_of_another_process() const noexcept {
     entry.user_data = detail::user_data_ignored;
 }
 
-[[gnu::cold]] buffer_pool& ring::buffers() {
-    if (!buffers_) buffers_ = std::make_unique<buffer_pool>(*this);
-    return *buffers_;
+[[gnu::cold]] void ring::store_service(std::unique_ptr<ring_service> created,
+                                       const void* key) noexcept {
+    created->key_ = key;
+    created->next_ = std::move(services_);
+    services_ = std::move(created);
 }
 
-[[gnu::cold]] fixed_buffer_pool& ring::fixed_buffers() {
-    if (!fixed_buffers_) fixed_buffers_ = std::make_unique<fixed_buffer_pool>(*this);
-    return *fixed_buffers_;
+// The newest first: a service may use those that its constructor found. One that is being destroyed
+// is found no longer.
+[[gnu::cold]] void ring::destroy_services() noexcept {
+    while (services_) {
+        const std::unique_ptr<ring_service> newest = std::move(services_);
+        services_ = std::move(newest->next_);
+    }
 }
 
 [[gnu::cold]] std::uint16_t ring::take_buffer_group() {
@@ -641,8 +645,7 @@ ring::~ring() {
     if (late_.linked()) leave_late_ones();
     if (current_ring == this) current_ring = nullptr;
     if (queuing_ring == this) queuing_ring = nullptr;
-    buffers_.reset();  // first: both are unregistered from the ring
-    fixed_buffers_.reset();
+    destroy_services();  // first: the pools unregister their buffers from the kernel's ring
     system_.ring_exit(*uring_);
     if (wake_fd_ >= 0) ::close(wake_fd_);
 }

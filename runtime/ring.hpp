@@ -6,13 +6,16 @@
 #include <kevring/runtime/detail/intrusive_list.hpp>
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/ring_options.hpp>
+#include <kevring/runtime/ring_service.hpp>
 #include <kevring/runtime/timer_queue.hpp>
 #include <kevring/runtime/work.hpp>
 
 #include <atomic>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 struct io_uring;
@@ -20,9 +23,6 @@ struct io_uring_cqe;
 struct io_uring_sqe;
 
 namespace kevring {
-
-class buffer_pool;
-class fixed_buffer_pool;
 
 /// What the kernel answers to: a request in flight, once or (multishot) many times.
 class completion {
@@ -38,15 +38,6 @@ protected:
     completion(const completion&) = default;
     completion& operator=(const completion&) = default;
     ~completion() = default;
-};
-
-/// What a layer above the runtime keeps with a ring, for as long as the ring lives.
-class ring_companion {
-public:
-    ring_companion() noexcept = default;
-    ring_companion(const ring_companion&) = delete;
-    ring_companion& operator=(const ring_companion&) = delete;
-    virtual ~ring_companion() = default;
 };
 
 /// What a ring has done since it was made. Plain numbers: read them on the ring's thread.
@@ -166,17 +157,27 @@ public:
         return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) < stack_limit_;
     }
 
-    /// The pool that streams receive from unless they are given another; made at the first use.
+    /// The ring's object of type `Service`, created by `Service(ring&)` at the first use. A ring
+    /// has one object of each type, so that all who run on it share it: service<buffer_pool>() is
+    /// the pool that streams receive from by default.
     ///
-    /// Errors     Those of the constructor of buffer_pool.
-    buffer_pool& buffers();
-    /// The buffers that are registered with the ring, for who sends without a copy; made at the
-    /// first use.
-    fixed_buffer_pool& fixed_buffers();
-    /// The place for what transfers of files share on a ring; null until the first needs it.
-    ///
-    /// Lifetime   What is there goes with the ring, when all of its requests have ended.
-    std::unique_ptr<ring_companion>& companion() noexcept { return companion_; }
+    /// Errors     Those of the constructor; the next call tries again.
+    /// Lifetime   See ring_service.
+    template <std::derived_from<ring_service> Service>
+    Service& service() {
+        if (Service* const existing = find_service<Service>()) return *existing;
+        auto created = std::make_unique<Service>(*this);
+        Service& result = *created;
+        store_service(std::move(created), &detail::service_key<Service>);
+        return result;
+    }
+    /// The same object, or null before the first service<Service>().
+    template <std::derived_from<ring_service> Service>
+    Service* find_service() const noexcept {
+        for (ring_service* entry = services_.get(); entry != nullptr; entry = entry->next_.get())
+            if (entry->key_ == &detail::service_key<Service>) return static_cast<Service*>(entry);
+        return nullptr;
+    }
     /// A number for a group of buffers that no other pool of this ring has.
     ///
     /// Errors     std::length_error when all 65536 are in use.
@@ -217,6 +218,8 @@ private:
     void save_completions() noexcept;
     void cancel_everything() noexcept;
     void refuse(completion& request) noexcept;
+    void store_service(std::unique_ptr<ring_service> created, const void* key) noexcept;
+    void destroy_services() noexcept;
     void drain() noexcept;
     void leave_late_ones() noexcept;
     unsigned unsubmitted() const noexcept;
@@ -257,9 +260,7 @@ private:
     std::vector<saved_completion> saved_;
     std::vector<std::uint16_t> free_buffer_groups_;
     unsigned buffer_groups_made_ = 0;
-    std::unique_ptr<buffer_pool> buffers_;
-    std::unique_ptr<fixed_buffer_pool> fixed_buffers_;
-    std::unique_ptr<ring_companion> companion_;
+    std::unique_ptr<ring_service> services_;  // the newest first
     timer_queue timers_;
     cancel_scope root_scope_{*this};
     ring_counters counters_;

@@ -5,26 +5,18 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
 
 namespace kevring {
 
 // What the transfers of one ring have moved in this turn of its loop, and those that wait for a
 // turn in which something is left to move, in the order in which they came.
-class line_of_turns final : public ring_companion, private work {
+class line_of_turns final : public ring_service, private work {
 public:
     // Some 250 us of sendfile(2), so that nobody waits for long.
     static constexpr std::size_t turn_bytes_max = 2 * 1024 * 1024;
 
     explicit line_of_turns(ring& on) noexcept : work(turn_has_come), on_(on) {}
-
-    static line_of_turns& of(ring& on) {
-        std::unique_ptr<ring_companion>& place = on.companion();
-        if (place == nullptr) [[unlikely]]
-            place = std::make_unique<line_of_turns>(on);
-        return static_cast<line_of_turns&>(*place);
-    }
 
     bool is_free() noexcept { return (first_ == nullptr || called_) && left(); }
 
@@ -79,10 +71,11 @@ private:
 };
 
 bool send_turn::is_free(ring& on) noexcept {
-    return on.companion() == nullptr || line_of_turns::of(on).is_free();
+    line_of_turns* const line = on.find_service<line_of_turns>();
+    return line == nullptr || line->is_free();
 }
 
-send_turn::send_turn(ring& on) : line_(line_of_turns::of(on)) {}
+send_turn::send_turn(ring& on) : line_(on.service<line_of_turns>()) {}
 
 void send_turn::await_suspend(std::coroutine_handle<> waiter) noexcept {
     waiter_ = waiter;
@@ -91,7 +84,9 @@ void send_turn::await_suspend(std::coroutine_handle<> waiter) noexcept {
 
 namespace detail {
 
-void count_in_turn(ring& on, std::size_t byte_count) { line_of_turns::of(on).use(byte_count); }
+void count_in_turn(ring& on, std::size_t byte_count) {
+    on.service<line_of_turns>().use(byte_count);
+}
 
 }  // namespace detail
 }  // namespace kevring

@@ -50,6 +50,7 @@
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/ring_options.hpp>
+#include <kevring/runtime/ring_service.hpp>
 #include <kevring/runtime/run.hpp>
 #include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task.hpp>

@@ -139,7 +139,7 @@ receive_stream::receive_stream(ring& on, fd_ref socket, buffer_pool& pool)
     : multishot_stream(new state(on, socket, pool.state())) {}
 
 receive_stream::receive_stream(ring& on, fd_ref socket)
-    : receive_stream(on, socket, on.buffers()) {}
+    : receive_stream(on, socket, on.service<buffer_pool>()) {}
 
 result<borrowed_buffer> receive_stream::next_operation::await_resume() noexcept {
     if (!has_item()) return failure();

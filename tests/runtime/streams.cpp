@@ -166,7 +166,7 @@ TEST_CASE("a stream may go while its request is in flight", "[runtime][receive][
         }
     };
     run_on(on, body);
-    CHECK(on.buffers().borrowed_count() == 0);
+    CHECK(on.service<kevring::buffer_pool>().borrowed_count() == 0);
 }
 
 TEST_CASE("an accept stream gives every connection", "[runtime][accept][multishot]") {

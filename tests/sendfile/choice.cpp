@@ -323,8 +323,8 @@ TEST_CASE("a client that does not read holds one window of memory at most", "[se
     on_ring([&](ring& on) -> task<void> {
         const auto looking = [](ring& on) -> task<std::pair<std::size_t, std::size_t>> {
             co_await sleep_for(100ms);
-            const std::size_t windows =
-                detail::window_buffer::out_count() + on.fixed_buffers().out_count();
+            const std::size_t windows = detail::window_buffer::out_count() +
+                                        on.service<kevring::fixed_buffer_pool>().out_count();
             co_return std::pair(windows, detail::pooled_pipe::out_count());
         };
         send_options options;

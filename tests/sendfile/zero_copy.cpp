@@ -83,7 +83,8 @@ task<void> until_all_wait(const scripted_kernel& system, std::size_t transfer_co
 }
 
 task<void> until_all_are_home(ring& on) {
-    while (on.fixed_buffers().out_count() > 0 || detail::window_buffer::out_count() > 0) {
+    while (on.service<kevring::fixed_buffer_pool>().out_count() > 0 ||
+           detail::window_buffer::out_count() > 0) {
         const auto slept = co_await sleep_for(1ms);
         CHECK(slept);
         if (!slept) co_return;
@@ -194,7 +195,7 @@ TEST_CASE("a limit on locked memory costs no transfer", "[sendfile][choice][zero
             co_await transfers.join();
         };
         run(on, with_timeout(send_all(), 60s));
-        refusal = on.fixed_buffers().refusal();
+        refusal = on.service<kevring::fixed_buffer_pool>().refusal();
     }).join();
 
     for (const exchange& each : all.got) {
@@ -219,13 +220,13 @@ TEST_CASE("transfers beyond the registered buffers go from plain memory",
             task_scope transfers(on, &outer);
             for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(on, i));
             co_await until_all_wait(system, all.ends.size());
-            CHECK(on.fixed_buffers().out_count() == slot_count);
+            CHECK(on.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
             CHECK(detail::window_buffer::out_count() == plain_count);
 
             system.release();
             co_await transfers.join();
             co_await until_all_are_home(on);
-            CHECK(on.fixed_buffers().buffer_count() == slot_count);
+            CHECK(on.service<kevring::fixed_buffer_pool>().buffer_count() == slot_count);
             CHECK(detail::window_buffer::out_count() == 0);
         },
         system);
@@ -298,10 +299,10 @@ TEST_CASE("a registered buffer goes to no other transfer before its notices have
             co_await until_all_wait(system, slot_count);
             stop.request_stop();
             co_await transfers.join();
-            CHECK(on.fixed_buffers().out_count() == slot_count);
+            CHECK(on.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
 
             co_await others.send(on, 0);
-            CHECK(on.fixed_buffers().out_count() == slot_count);
+            CHECK(on.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
 
             system.release();
             for (stream_pair& each : stopped.ends) each.close();
@@ -332,7 +333,7 @@ TEST_CASE("a zero-copy send is charged for its own bytes, not for those before i
 
     on_ring([&](ring& loop) -> task<void> {
         std::vector<std::shared_ptr<detail::zero_copy_window>> windows;
-        while (loop.fixed_buffers().out_count() < slot_count)
+        while (loop.service<kevring::fixed_buffer_pool>().out_count() < slot_count)
             windows.push_back(std::make_shared<detail::zero_copy_window>(loop));
         // Fills what the peer takes, so that the kernel's queue holds what follows.
         const std::string filling = pattern(1 << 20);

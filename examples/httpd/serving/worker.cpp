@@ -181,7 +181,7 @@ void worker::report() noexcept {
     worker_report now;
     now.counted = counters_;
     now.loop = loop_.counters();
-    now.starved = loop_.buffers().starved_count();
+    now.starved = loop_.service<kevring::buffer_pool>().starved_count();
     now.log_lines_dropped = log_.dropped_count();
     now.open_connections = connections_.size();
     now.cached_files = cache_->open_count();
