@@ -4,13 +4,13 @@
 #include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/features.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -628,11 +628,11 @@ bool ring::is_of_another_process() const noexcept {
 // that leak checkers see that it is kept and not lost.
 [[gnu::cold]] void ring::leave_late_ones() noexcept {
     struct kept_list {
-        std::mutex mutex;
-        detail::list_link head;
+        thread_mutex guard;
+        detail::list_link head KEVRING_GUARDED_BY(guard);
     };
     static kept_list& kept = *new kept_list;
-    const std::lock_guard lock(kept.mutex);
+    const thread_lock lock(kept.guard);
     while (late_.linked()) {
         detail::list_link& first = *late_.next;
         first.unlink();

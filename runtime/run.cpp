@@ -1,7 +1,8 @@
 #include <kevring/runtime/run.hpp>
 
+#include <kevring/runtime/thread_mutex.hpp>
+
 #include <deque>
-#include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -28,14 +29,15 @@ public:
     }
 
     void fail(std::exception_ptr failure) noexcept {
-        const std::lock_guard lock(mutex_);
+        const thread_lock lock(mutex_);
         if (failure_) return;
         failure_ = std::move(failure);
         for (member& each : members_)
             if (each.reachable) each.own->post(each);
     }
 
-    void rethrow() const {
+    void rethrow() {
+        const thread_lock lock(mutex_);
         if (failure_) std::rethrow_exception(failure_);
     }
 
@@ -46,13 +48,13 @@ private:
                   static_cast<member&>(self).own->root_scope().request_stop();
               }) {}
         ring* own = nullptr;     // written by the member's thread before anything is posted
-        bool reachable = false;  // guarded by mutex_
+        bool reachable = false;
     };
 
     class membership {
     public:
         membership(crew& of, member& who, ring& on) : of_(of), who_(who) {
-            const std::lock_guard lock(of_.mutex_);
+            const thread_lock lock(of_.mutex_);
             who_.own = &on;
             who_.reachable = true;
             if (of_.failure_) on.post(who_);  // another has failed before this one began
@@ -62,7 +64,7 @@ private:
         ~membership() {
             // Nothing is posted after this; what has been posted already is run by ~ring(), which
             // stops its root scope anyhow.
-            const std::lock_guard lock(of_.mutex_);
+            const thread_lock lock(of_.mutex_);
             who_.reachable = false;
         }
 
@@ -71,9 +73,9 @@ private:
         member& who_;
     };
 
-    std::mutex mutex_;
-    std::exception_ptr failure_;
-    std::deque<member> members_;
+    thread_mutex mutex_;
+    std::exception_ptr failure_ KEVRING_GUARDED_BY(mutex_);
+    std::deque<member> members_;  // each one's `reachable` is guarded by mutex_
 };
 
 }  // namespace
