@@ -10,7 +10,8 @@
 namespace kevring {
 
 void fd::reset(int number) noexcept {
-    // Linux frees the number even where close() reports EINTR or EIO: it is never tried again.
+    // Linux releases the number even if close() reports EINTR or EIO. A second close() could close
+    // a descriptor that another thread has opened in the meantime.
     const int saved_errno = errno;
     if (number_ >= 0) {
         ring::submit_entries_naming(number_);

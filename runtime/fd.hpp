@@ -6,10 +6,10 @@
 
 namespace kevring {
 
-/// A descriptor that someone else owns.
+/// A descriptor that another object owns.
 ///
-/// Lifetime   The number means the same file only as long as its owner keeps it open: a number
-///            is given to the next open() as soon as it is closed.
+/// Lifetime   The number refers to the same file only while its owner keeps it open: the kernel
+///            reuses a closed number for the next open().
 class fd_ref {
 public:
     constexpr fd_ref() noexcept = default;
@@ -24,19 +24,19 @@ private:
     int number_ = -1;
 };
 
-/// The owner of a descriptor; closes it with close(2) when it goes.
+/// Owns a descriptor; the destructor closes it with close(2).
 ///
-/// Closing does not end a request that is in flight on the descriptor: the request holds the file.
-/// Stop the request first. A request that the calling thread has queued, and not yet submitted, is
-/// submitted before the descriptor is closed or given away, so that it cannot reach the next file
-/// that gets the number.
+/// Closing does not cancel a request in flight on the descriptor, because the request references
+/// the file. Stop the request first. A request that the calling thread has queued and not yet
+/// submitted is submitted before the descriptor is closed or given away, so that it cannot reach the
+/// next file with the same number.
 class fd {
 public:
     fd() noexcept = default;
     explicit fd(int number) noexcept : number_(number) {}
-    fd(fd&& from) noexcept : number_(std::exchange(from.number_, -1)) {}
-    fd& operator=(fd&& from) noexcept {
-        if (this != &from) reset(std::exchange(from.number_, -1));
+    fd(fd&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+    fd& operator=(fd&& other) noexcept {
+        if (this != &other) reset(std::exchange(other.number_, -1));
         return *this;
     }
     ~fd() { reset(); }
@@ -45,11 +45,11 @@ public:
     bool valid() const noexcept { return number_ >= 0; }
     explicit operator bool() const noexcept { return valid(); }
     operator fd_ref() const& noexcept { return fd_ref(number_); }
-    operator fd_ref() && = delete;  // it would be closed before it is used
+    operator fd_ref() && = delete;  // the descriptor would be closed before its use
 
-    /// Gives the number away; the caller closes it.
+    /// Transfers the ownership of the number to the caller.
     [[nodiscard]] int release() noexcept;
-    /// Closes what is owned and takes `number` instead.
+    /// Closes the descriptor and takes ownership of `number`. Keeps errno.
     void reset(int number = -1) noexcept;
 
 private:

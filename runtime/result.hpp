@@ -11,17 +11,17 @@
 
 namespace kevring {
 
-/// What an operation answers: a T, or why there is none. Compare errors with conditions
+/// The result of an operation: a T, or the error. Compare errors with conditions
 /// (`r.error() == std::errc::timed_out`), never with numbers.
 template <class T>
 using result = tl::expected<T, std::error_code>;
 
-/// The error that the kernel's answer `res`, a negated errno, stands for.
+/// The error of the kernel's result `res`, a negated errno.
 inline tl::unexpected<std::error_code> error_from(std::int32_t res) noexcept {
     return tl::unexpected<std::error_code>(std::error_code(-res, std::system_category()));
 }
 
-/// The error that the last failed call of this thread left in errno.
+/// The error of this thread's last failed call, from errno.
 inline tl::unexpected<std::error_code> error_from_errno() noexcept { return error_from(-errno); }
 
 /// A portable error as the failure of any result.
@@ -29,11 +29,12 @@ inline tl::unexpected<std::error_code> error_from(std::errc code) noexcept {
     return tl::unexpected<std::error_code>(std::make_error_code(code));
 }
 
-/// The value, or its error thrown as std::system_error: for programs that end at the first failure.
+/// Returns the value, or throws the error as std::system_error: for programs that end at the first
+/// failure. `what` names the failed action in the exception.
 template <class T>
-T value_or_throw(result<T>&& from, const char* what) {
-    if (!from) throw std::system_error(from.error(), what);
-    if constexpr (!std::is_void_v<T>) return std::move(*from);
+T value_or_throw(result<T>&& outcome, const char* what) {
+    if (!outcome) throw std::system_error(outcome.error(), what);
+    if constexpr (!std::is_void_v<T>) return std::move(*outcome);
 }
 
 }  // namespace kevring

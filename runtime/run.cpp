@@ -47,7 +47,7 @@ private:
             : work([](work& self) noexcept {
                   static_cast<member&>(self).own->root_scope().request_stop();
               }) {}
-        ring* own = nullptr;     // written by the member's thread before anything is posted
+        ring* own = nullptr;  // written by the member's thread before anything is posted
         bool reachable = false;
     };
 

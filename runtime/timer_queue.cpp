@@ -11,7 +11,7 @@ timer_queue::timer_queue(std::int64_t now_ns) noexcept : now_ns_(now_ns), cursor
 
 // Hot path: no allocation, no system call.
 
-// Time as a number that sorts without a sign.
+// Maps a time to an unsigned number with the same order.
 inline std::uint64_t timer_queue::key_of(std::int64_t time_ns) noexcept {
     return static_cast<std::uint64_t>(time_ns) ^ (std::uint64_t{1} << 63);
 }
@@ -30,17 +30,18 @@ inline std::size_t timer_queue::lowest_index() const noexcept {
     return level * slots_per_level + position;
 }
 
-inline void timer_queue::append(slot& to, std::size_t index, timer_node& node) noexcept {
+inline void timer_queue::append(slot& target, std::size_t index, timer_node& node) noexcept {
     const std::size_t level = index / slots_per_level;
     const std::uint64_t bit = std::uint64_t{1} << (index % slots_per_level);
-    to.earliest_ns = occupied_slots_[level] & bit ? std::min(to.earliest_ns, node.deadline_ns_)
-                                                  : node.deadline_ns_;
+    target.earliest_ns = occupied_slots_[level] & bit
+                             ? std::min(target.earliest_ns, node.deadline_ns_)
+                             : node.deadline_ns_;
     occupied_slots_[level] |= bit;
     occupied_levels_ |= std::uint64_t{1} << level;
-    node.next = &to;
-    node.prev = to.prev;
-    to.prev->next = &node;
-    to.prev = &node;
+    node.next = &target;
+    node.prev = target.prev;
+    target.prev->next = &node;
+    target.prev = &node;
 }
 
 inline void timer_queue::mark_empty(std::size_t index) noexcept {
@@ -55,7 +56,7 @@ inline void timer_queue::unlink(timer_node& node) noexcept {
     next->prev = prev;
     prev->next = next;
     node.next = nullptr;
-    // Only the slot itself can be both neighbours.
+    // Only the slot itself can be both the next and the previous link.
     if (next == prev) mark_empty(static_cast<std::size_t>(static_cast<slot*>(next) - &slots_[0]));
 }
 
@@ -77,7 +78,7 @@ bool timer_queue::disarm(timer_node& node) noexcept {
 std::size_t timer_queue::expire(std::int64_t now_ns, std::size_t count_max) noexcept {
     now_ns_ = std::max(now_ns_, now_ns);
     std::size_t move_budget = move_count_max;
-    if (spreading_index_ != no_index && !spread(spreading_index_, move_budget)) return 0;
+    if (cascading_index_ != no_index && !cascade(cascading_index_, move_budget)) return 0;
 
     for (std::size_t count = 0; count < count_max; ++count) {
         timer_node* due = nullptr;
@@ -94,28 +95,29 @@ std::size_t timer_queue::expire(std::int64_t now_ns, std::size_t count_max) noex
             }
             auto* const first = static_cast<timer_node*>(lowest.next);
             if (index < slots_per_level || first->next == &lowest) {
-                // The first of this slot is the first of all. A hint was all that was due, perhaps.
+                // The first timer of this slot is the first of all. Perhaps only `earliest_ns` was due.
                 lowest.earliest_ns = first->deadline_ns_;
                 if (first->deadline_ns_ <= now_ns_) due = first;
-            } else if (!spread(index, move_budget)) {
+            } else if (!cascade(index, move_budget)) {
                 return count;
             }
         }
         cursor_ns_ = due->deadline_ns_;
         unlink(*due);
         --size_;
-        due->fire_(*due);  // last: `due` may be gone
+        due->fire_(*due);  // last: the function may destroy `due`
     }
     return count_max;
 }
 
-// Moves the timers of a slot to lower levels, and the cursor into it. False if the budget ended it.
-bool timer_queue::spread(std::size_t index, std::size_t& move_budget) noexcept {
+// Moves the timers of a slot to lower levels, and the cursor into the slot. Returns false if the
+// budget was exhausted before the slot was empty.
+bool timer_queue::cascade(std::size_t index, std::size_t& move_budget) noexcept {
     slot& from = slots_[index];
-    if (spreading_index_ == no_index) {
-        spreading_index_ = index;
-        // As far into the slot as all its timers allow: the earliest goes down to level 0 at once.
-        spreading_cursor_ns_ = from.earliest_ns;
+    if (cascading_index_ == no_index) {
+        cascading_index_ = index;
+        // As far into the slot as all its timers allow: the earliest moves to level 0 directly.
+        cascading_cursor_ns_ = from.earliest_ns;
     }
     while (from.next != &from) {
         if (move_budget == 0) return false;
@@ -123,16 +125,16 @@ bool timer_queue::spread(std::size_t index, std::size_t& move_budget) noexcept {
         auto& node = *static_cast<timer_node*>(from.next);
         from.next = node.next;
         node.next->prev = &from;
-        const std::size_t target = index_for(node.deadline_ns_, spreading_cursor_ns_);
+        const std::size_t target = index_for(node.deadline_ns_, cascading_cursor_ns_);
         append(slots_[target], target, node);
     }
     mark_empty(index);
-    cursor_ns_ = spreading_cursor_ns_;
-    spreading_index_ = no_index;
+    cursor_ns_ = cascading_cursor_ns_;
+    cascading_index_ = no_index;
     return true;
 }
 
-// To now, or as near as the lowest slot allows without being spread. Nothing may be due.
+// Moves the cursor to now, or to the last time before the lowest slot. No timer may be due.
 void timer_queue::advance_cursor() noexcept {
     const std::size_t index = lowest_index();
     const auto shift = static_cast<unsigned>(index / slots_per_level) * level_bits;
@@ -143,7 +145,8 @@ void timer_queue::advance_cursor() noexcept {
 }
 
 std::int64_t timer_queue::next_deadline_ns() const noexcept {
-    if (spreading_index_ != no_index) return spreading_cursor_ns_;  // before all, and past
+    if (cascading_index_ != no_index)
+        return cascading_cursor_ns_;  // due already, and before all others
     if (occupied_levels_ == 0) return never;
     return slots_[lowest_index()].earliest_ns;
 }

@@ -1,13 +1,14 @@
-// timer_queue.hpp: the timers of one loop, kept in user space.
+// timer_queue.hpp: the timers of one loop, in user space.
 //
-// The kernel's own timeouts cost 1.6 ms to cancel when 100 000 are active, so a loop keeps its
-// timers here and tells the kernel only the earliest one, as the timeout of its wait.
+// Cancelling a kernel timeout costs 1.6 ms when 100 000 are active. So a loop keeps its timers here
+// and passes only the earliest one to the kernel, as the timeout of its wait.
 //
-// The structure is a wheel of wheels over the 64 bits of the time in nanoseconds: 11 levels of 64
-// slots, six bits each. A timer stands on the level of the highest six bits in which its deadline
-// differs from the cursor, the time up to which all has been dealt with, and moves down when the
-// cursor comes near. So arm and disarm are a list insertion and removal, however many are active,
-// and yet the order is exact to the nanosecond. Why this one: docs/design/0030-timer-queue.md.
+// The structure is a hierarchical timer wheel over the 64 bits of the time in nanoseconds: 11 levels
+// of 64 slots, six bits each. The cursor is the time up to which all timers have expired. A timer is
+// stored on the level of the highest six bits in which its deadline differs from the cursor, and
+// cascades to a lower level when the cursor approaches. So arm and disarm are one list insertion and
+// removal for any number of timers, and the order is exact to the nanosecond. The reasons for this
+// structure are in docs/design/0030-timer-queue.md.
 #pragma once
 
 #include <kevring/runtime/assert.hpp>
@@ -23,7 +24,7 @@ class timer_queue;
 
 namespace detail {
 
-// A circular list that is its own end. Null in a node that is not armed.
+// A link of a circular list; the list's head is a link too. Null in a node that is not armed.
 struct timer_links {
     timer_links* next = nullptr;
     timer_links* prev = nullptr;
@@ -31,13 +32,13 @@ struct timer_links {
 
 }  // namespace detail
 
-/// One timer, a link in the queue it is armed in.
+/// One timer. While armed, it is a link of its queue.
 ///
-/// Lifetime   Lives in the waiter's frame and never moves. Must not be armed when it is destroyed.
+/// Lifetime   Usually a member of the waiter's frame; never moves. Disarm it before it is destroyed.
 /// Thread     That of its queue.
 struct timer_node : private detail::timer_links {
-    /// Called once for each arm() that is not undone by disarm(). The node is not armed any more
-    /// when this is called, and may be armed again or destroyed in it.
+    /// Called once for each arm() that no disarm() cancels. The node is no longer armed when the
+    /// function is called; the function may arm or destroy it.
     using fire_function = void (*)(timer_node&) noexcept;
 
     explicit timer_node(fire_function fire) noexcept : fire_(fire) {}
@@ -49,8 +50,8 @@ struct timer_node : private detail::timer_links {
 
     bool armed() const noexcept { return next != nullptr; }
 
-    /// The deadline of the last arm(), on the steady clock's epoch. One that was past already
-    /// reads as the time at which the queue stood then.
+    /// The deadline of the last arm(), in nanoseconds on the steady clock. A deadline in the past
+    /// was replaced by the queue's time of that call.
     std::int64_t deadline_ns() const noexcept { return deadline_ns_; }
 
 private:
@@ -63,12 +64,12 @@ private:
 /// The armed timers of one loop. Reads no clock and allocates nothing.
 ///
 /// Time       Nanoseconds of the steady clock, passed in. "Now" is the latest time passed to
-///            expire(), at first that of the constructor; an earlier one than before is taken as no
-///            progress.
-/// Order      By deadline, exact to the nanosecond, and for the same deadline in the order of
-///            arming. A deadline that is past when armed counts as now, so that a timer that is
-///            armed again and again in the past cannot hold back others that are due.
-/// Thread     One at a time: the loop's.
+///            expire(), initially that of the constructor. An earlier time than before counts as the
+///            latest one.
+/// Order      By deadline, exact to the nanosecond; equal deadlines in the order of arming. A
+///            deadline in the past counts as now, so that a timer that is repeatedly armed in the
+///            past cannot delay others that are due.
+/// Thread     The loop's thread.
 /// Lifetime   Never moves. All timers are disarmed before it is destroyed.
 class timer_queue {
 public:
@@ -81,35 +82,34 @@ public:
             "ring destroyed while a timer is armed; end the task that waits for the timer first");
     }
 
-    /// Lets `node` fire in the first expire() at or after the deadline. To change the deadline of
-    /// an armed node, disarm it first. INT64_MAX is as good as never.
+    /// Makes the first expire() at or after the deadline fire `node`. To change the deadline of an
+    /// armed node, disarm it first. INT64_MAX never expires.
     void arm(timer_node& node, std::int64_t deadline_ns) noexcept;
 
-    /// Returns true if `node` was armed: it will not fire now.
+    /// Returns true if `node` was armed; it does not fire then.
     bool disarm(timer_node& node) noexcept;
 
     /// Fires the timers that are due at `now_ns`, at most `count_max`, and returns their number.
     ///
-    /// Work       Bounded: beside firing, it moves at most `move_count_max` timers to other slots
-    ///            and then returns with fewer fired than were due. What is due is left when
-    ///            next_deadline_ns() is not later than now; so a loop that computes its timeout
-    ///            from that needs no test for it.
-    /// Re-entry   A fire function may arm and disarm any timer, also one that is due in the same
-    ///            call. A timer that it arms for now or the past fires in the same call, after all
-    ///            others that are due, if `count_max` allows.
+    /// Work       Bounded: in addition to firing, it moves at most `move_count_max` timers to other
+    ///            slots, then returns although more are due. next_deadline_ns() is not later than
+    ///            now in that case, so a loop that computes its timeout from it needs no test.
+    /// Re-entry   A fire function may arm and disarm any timer, including one that is due in the
+    ///            same call. A timer that it arms for now or the past fires in the same call, after
+    ///            all others that are due, if `count_max` allows.
     std::size_t expire(std::int64_t now_ns, std::size_t count_max) noexcept;
 
-    /// When to call expire() next; INT64_MAX if no timer is armed.
+    /// The time of the next necessary expire(); INT64_MAX if no timer is armed.
     ///
-    /// Never later than the earliest deadline, and mostly the same. It is earlier when the first
-    /// timer of a slot was disarmed while others stay in the slot: then expire() is called once for
-    /// nothing, spreads that slot out and knows better.
+    /// Never later than the earliest deadline, and usually equal. It is earlier after the first
+    /// timer of a slot was disarmed while others remain in the slot: one expire() then fires no
+    /// timer, but cascades that slot and corrects the value.
     std::int64_t next_deadline_ns() const noexcept;
 
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
 
-    /// About 40 us of work if every timer has to come from memory.
+    /// About 40 us of work if no timer is in the CPU caches.
     static constexpr std::size_t move_count_max = 512;
 
 private:
@@ -118,8 +118,8 @@ private:
     static constexpr std::size_t level_count = (64 + level_bits - 1) / level_bits;
     static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
 
-    // `earliest_ns` is not later than any deadline in the slot, and not before the slot begins.
-    // It means nothing in an empty slot.
+    // `earliest_ns` is not later than any deadline in the slot, and not before the slot's begin. It
+    // is undefined in an empty slot.
     struct slot : detail::timer_links {
         std::int64_t earliest_ns = never;
     };
@@ -127,25 +127,25 @@ private:
     static std::uint64_t key_of(std::int64_t time_ns) noexcept;
     std::size_t index_for(std::int64_t deadline_ns, std::int64_t cursor_ns) const noexcept;
     std::size_t lowest_index() const noexcept;
-    void append(slot& to, std::size_t index, timer_node& node) noexcept;
+    void append(slot& target, std::size_t index, timer_node& node) noexcept;
     void unlink(timer_node& node) noexcept;
     void mark_empty(std::size_t index) noexcept;
-    bool spread(std::size_t index, std::size_t& move_budget) noexcept;
+    bool cascade(std::size_t index, std::size_t& move_budget) noexcept;
     void advance_cursor() noexcept;
 
-    // All deadlines are at or after now_ns_ when armed, and now_ns_ at or after cursor_ns_. The
-    // cursor is in no slot that has timers, but for its own nanosecond on level 0: so the lowest
-    // occupied slot of the lowest occupied level is the earliest, and timers with the same
-    // deadline always stand in the same slot.
+    // All deadlines are at or after now_ns_ when armed, and now_ns_ is at or after cursor_ns_. The
+    // cursor is in no occupied slot, except for its own nanosecond on level 0. So the lowest
+    // occupied slot of the lowest occupied level is the earliest, and timers with the same deadline
+    // are always in the same slot.
     std::int64_t now_ns_;
     std::int64_t cursor_ns_;
     std::size_t size_ = 0;
 
-    // A slot that expire() began to spread and could not finish: until it is empty, the cursor
-    // stays, new timers still go to its end, and nothing fires.
+    // A slot that expire() has begun to cascade and could not finish. Until it is empty, the cursor
+    // does not move, new timers are still appended to the slot, and no timer fires.
     static constexpr std::size_t no_index = ~std::size_t{0};
-    std::size_t spreading_index_ = no_index;
-    std::int64_t spreading_cursor_ns_ = 0;
+    std::size_t cascading_index_ = no_index;
+    std::int64_t cascading_cursor_ns_ = 0;
 
     std::uint64_t occupied_levels_ = 0;
     std::array<std::uint64_t, level_count> occupied_slots_{};

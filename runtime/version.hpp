@@ -1,9 +1,9 @@
-// version.hpp: which kevring this is.
+// version.hpp: the version of the library.
 #pragma once
 
 namespace kevring {
 
-/// The version of the library that the program runs with, as "MAJOR.MINOR.PATCH".
+/// The version of the library that the program uses, as "MAJOR.MINOR.PATCH".
 ///
 /// Lifetime   The string is static.
 /// Thread     Any.

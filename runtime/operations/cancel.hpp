@@ -1,4 +1,4 @@
-// cancel.hpp: an end to all that is in flight on a descriptor.
+// cancel.hpp: cancels every request in flight on a descriptor.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
@@ -8,14 +8,18 @@
 
 namespace kevring {
 
-/// Asks the kernel to end every request of this ring on `file`; needed before a descriptor is
-/// closed that others may still wait on. Their awaits end by themselves, with operation_canceled.
+/// Asks the kernel to cancel every request of this ring on `file`. Await it before closing a
+/// descriptor that other coroutines may await: closing cancels nothing.
 ///
-/// Result     How many requests it found; 0 is no error.
+/// Result     Number of requests that the kernel found; 0 is not an error. Each of them completes
+///            separately, with operation_canceled unless its result was already known.
+/// Errors     As for IORING_OP_ASYNC_CANCEL, without ENOENT.
+/// Lifetime   `file` stays open until the await completes.
+/// Thread     The loop's thread.
 /// Kernel     IORING_OP_ASYNC_CANCEL with IORING_ASYNC_CANCEL_FD, Linux 5.19.
 class [[nodiscard]] cancel_operation final : public operation {
 public:
-    cancel_operation(ring& on, fd_ref file) noexcept : operation(on, {}), file_(file) {}
+    cancel_operation(ring& loop, fd_ref file) noexcept : operation(loop, {}), file_(file) {}
 
     [[nodiscard]] result<std::size_t> await_resume() const noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;

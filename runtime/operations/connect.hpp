@@ -1,4 +1,4 @@
-// connect.hpp: a connection to an address.
+// connect.hpp: connects a socket to an address.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
@@ -8,16 +8,16 @@ struct sockaddr;
 
 namespace kevring {
 
-/// Connects a socket. After a failure the socket is of no more use: close it and make another.
+/// Connects a socket. After a failure the socket is unusable: close it and create another.
 ///
-/// Errors     operation_canceled, timed_out; connection_refused; else those of connect(2).
-/// Lifetime   `socket` stays open and `address` stays valid until the await ends.
+/// Errors     operation_canceled, timed_out; connection_refused; otherwise as for connect(2).
+/// Lifetime   `socket` stays open and `address` stays valid until the await completes.
 /// Kernel     IORING_OP_CONNECT, Linux 5.5.
 class [[nodiscard]] connect_operation final : public operation {
 public:
-    connect_operation(ring& on, fd_ref socket, const sockaddr* address, unsigned address_bytes,
+    connect_operation(ring& loop, fd_ref socket, const sockaddr* address, unsigned address_bytes,
                       std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)),
+        : operation(loop, std::move(stop)),
           socket_(socket),
           address_(address),
           address_bytes_(address_bytes) {}

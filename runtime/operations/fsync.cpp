@@ -6,7 +6,7 @@ namespace kevring {
 
 void fsync_operation::prepare(io_uring_sqe& sqe) noexcept {
     io_uring_prep_fsync(&sqe, file_.number(),
-                        what_ == sync_scope::data ? IORING_FSYNC_DATASYNC : 0U);
+                        scope_ == sync_scope::data ? IORING_FSYNC_DATASYNC : 0U);
 }
 
 }  // namespace kevring

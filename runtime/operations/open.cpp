@@ -9,9 +9,9 @@
 
 namespace kevring {
 
-open_operation::open_operation(ring& on, fd_ref directory, const char* path, int flags, mode_t mode,
-                               std::uint64_t resolve, std::stop_token stop) noexcept
-    : operation(on, std::move(stop)),
+open_operation::open_operation(ring& loop, fd_ref directory, const char* path, int flags,
+                               mode_t mode, std::uint64_t resolve, std::stop_token stop) noexcept
+    : operation(loop, std::move(stop)),
       directory_(directory),
       path_(path),
       how_{static_cast<std::uint64_t>(flags | O_CLOEXEC), mode, resolve} {
@@ -28,14 +28,13 @@ void open_operation::prepare(io_uring_sqe& sqe) noexcept {
     io_uring_prep_openat2(&sqe, directory_.number(), path_, reinterpret_cast<open_how*>(&how_));
 }
 
-close_operation::close_operation(ring& on, fd file) noexcept
-    : operation(on, {}), file_(std::move(file)) {
+close_operation::close_operation(ring& loop, fd file) noexcept
+    : operation(loop, {}), file_(std::move(file)) {
     KEVRING_ASSERT(file_.valid(), "close of an invalid descriptor; pass a descriptor that is open");
 }
 
 void close_operation::prepare(io_uring_sqe& sqe) noexcept {
-    // From the submission on the number belongs to the kernel, also where close(2) reports an
-    // error.
+    // The kernel owns the number from the submission, also if close(2) reports an error.
     io_uring_prep_close(&sqe, std::exchange(file_.number_, -1));
 }
 

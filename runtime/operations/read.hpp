@@ -1,4 +1,4 @@
-// read.hpp: bytes out of a file, a pipe or anything else with read(2), into one buffer or several.
+// read.hpp: reads from a file, a pipe or any other descriptor into one or several buffers.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
@@ -13,22 +13,26 @@ struct iovec;
 
 namespace kevring {
 
-/// The file's own position, which reads and writes move on; the only choice for pipes and the like.
+/// The current position of the file description, which reads and writes advance. Pipes, sockets and
+/// terminals accept no other value.
 inline constexpr std::uint64_t file_position = ~std::uint64_t{0};
 
 /// Reads at most `buffer.size()` bytes.
 ///
-/// Result     The bytes read, which may be fewer than asked for; 0 at the end of the file, or once
-///            nobody can write to the pipe any more.
-/// Errors     operation_canceled, timed_out; else those of read(2).
-/// Lifetime   `file` stays open and `buffer` stays valid until the await ends.
-/// Kernel     IORING_OP_READ, Linux 5.6. A file that is not in the page cache is read by a worker
-///            thread of the kernel, and the loop goes on.
+/// Result     Number of bytes read, possibly fewer than requested; 0 at the end of the file, or for
+///            a pipe after its last writer has closed it.
+/// Errors     operation_canceled, timed_out; otherwise as for read(2).
+/// Lifetime   `file` stays open and `buffer` stays valid until the await completes.
+/// Kernel     IORING_OP_READ, Linux 5.6. An io-wq thread of the kernel reads a file that is not
+///            in the page cache; the loop does not block.
 class [[nodiscard]] read_operation final : public operation {
 public:
-    read_operation(ring& on, fd_ref file, std::span<std::byte> buffer,
+    read_operation(ring& loop, fd_ref file, std::span<std::byte> buffer,
                    std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)), file_(file), buffer_(buffer), file_offset_(file_offset) {
+        : operation(loop, std::move(stop)),
+          file_(file),
+          buffer_(buffer),
+          file_offset_(file_offset) {
         KEVRING_ASSERT(!buffer.empty(), "read into an empty buffer; pass at least one byte");
     }
 
@@ -43,14 +47,14 @@ private:
 
 /// Reads into `part` of a registered buffer; see read_operation.
 ///
-/// Lifetime   `buffer` is kept until the await ends.
+/// Lifetime   The caller keeps `buffer` until the await completes.
 /// Kernel     IORING_OP_READ_FIXED, Linux 5.1.
 class [[nodiscard]] read_fixed_operation final : public operation {
 public:
-    read_fixed_operation(ring& on, fd_ref file, const fixed_buffer& buffer,
+    read_fixed_operation(ring& loop, fd_ref file, const fixed_buffer& buffer,
                          std::span<std::byte> part, std::uint64_t file_offset = file_position,
                          std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)),
+        : operation(loop, std::move(stop)),
           file_(file),
           buffer_index_(buffer.index()),
           part_(part),
@@ -74,13 +78,13 @@ private:
 
 /// Reads into several buffers, in order; see read_operation.
 ///
-/// Lifetime   `parts` and the buffers that it names stay valid until the await ends.
+/// Lifetime   `parts` and the buffers in it stay valid until the await completes.
 /// Kernel     IORING_OP_READV, Linux 5.1; at most IOV_MAX parts.
 class [[nodiscard]] readv_operation final : public operation {
 public:
-    readv_operation(ring& on, fd_ref file, std::span<const iovec> parts,
+    readv_operation(ring& loop, fd_ref file, std::span<const iovec> parts,
                     std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)), file_(file), parts_(parts), file_offset_(file_offset) {}
+        : operation(loop, std::move(stop)), file_(file), parts_(parts), file_offset_(file_offset) {}
 
     [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;

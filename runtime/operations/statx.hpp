@@ -1,4 +1,4 @@
-// statx.hpp: what the file system knows of a file.
+// statx.hpp: the status of a file.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
@@ -9,19 +9,18 @@ struct stat;
 
 namespace kevring {
 
-/// Asks for the status of a path.
+/// Queries the status of a path.
 ///
-/// Errors     operation_canceled, timed_out; else those of statx(2).
-/// Lifetime   `path` and `status` stay valid until the await ends.
-/// Kernel     IORING_OP_STATX, Linux 5.6; always done by a worker thread of the kernel, at about 5
-/// us.
-///            For a file that is open already, file_status() is the cheaper twin.
+/// Errors     operation_canceled, timed_out; otherwise as for statx(2).
+/// Lifetime   `path` and `status` stay valid until the await completes.
+/// Kernel     IORING_OP_STATX, Linux 5.6; an io-wq thread of the kernel always executes it, which
+///            costs about 5 us. For an open file, file_status() is cheaper.
 class [[nodiscard]] statx_operation final : public operation {
 public:
     /// `flags` and `mask` as for statx(2).
-    statx_operation(ring& on, fd_ref directory, const char* path, int flags, unsigned mask,
+    statx_operation(ring& loop, fd_ref directory, const char* path, int flags, unsigned mask,
                     struct statx& status, std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)),
+        : operation(loop, std::move(stop)),
           directory_(directory),
           path_(path),
           flags_(flags),
@@ -41,9 +40,10 @@ private:
     struct statx* status_;
 };
 
-/// The status of an open file, by a direct fstat(2): the inode is in memory, nothing waits.
+/// Queries the status of an open file by a direct fstat(2), which does not block: the inode is in
+/// memory.
 ///
-/// Errors     Those of fstat(2).
-result<void> file_status(ring& on, fd_ref file, struct stat& status) noexcept;
+/// Errors     As for fstat(2).
+result<void> file_status(ring& loop, fd_ref file, struct stat& status) noexcept;
 
 }  // namespace kevring

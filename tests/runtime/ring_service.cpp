@@ -32,8 +32,7 @@ private:
 // Uses another service of its ring from its construction to its destruction.
 class second_service final : public ring_service {
 public:
-    explicit second_service(ring& loop)
-        : loop_(loop), first_(loop.service<first_service>()) {}
+    explicit second_service(ring& loop) : loop_(loop), first_(loop.service<first_service>()) {}
     ~second_service() override {
         destroyed.push_back(loop_.find_service<first_service>() == &first_ ? "second" : "alone");
     }
