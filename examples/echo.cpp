@@ -1,22 +1,22 @@
-// echo.cpp: sends back what it receives. Try: build/examples/echo & nc 127.0.0.1 7000
+// echo.cpp: sends received bytes back. Try: build/examples/echo & nc 127.0.0.1 7000
 #include <kevring/kevring.hpp>
 
 #include <CLI/CLI.hpp>
 
 kevring::task<void> echo(kevring::socket client) {
     while (true) {
-        const auto got = co_await client.receive();
-        if (!got || got->empty()) co_return;  // the peer has gone, or has said all
-        if (const auto sent = co_await client.send(got->bytes()); !sent) co_return;
+        const auto received = co_await client.receive();
+        if (!received || received->empty()) co_return;  // an error, or the peer has closed
+        if (const auto sent = co_await client.send(received->bytes()); !sent) co_return;
     }
 }
 
-kevring::task<void> serve(kevring::endpoint where) {
-    auto listening = kevring::listener::bind(where, {.reuse_port = true});
-    auto doors = kevring::value_or_throw(std::move(listening), "listen");
+kevring::task<void> serve(kevring::endpoint local) {
+    auto bound = kevring::listener::bind(local, {.reuse_port = true});
+    auto listener = kevring::value_or_throw(std::move(bound), "listen");
     auto accept_all = [&](kevring::supervisor_scope& clients) -> kevring::task<void> {
         while (true) {
-            auto client = co_await doors.accept();
+            auto client = co_await listener.accept();
             if (!client) co_return;
             clients.spawn(echo(std::move(*client)));
         }
@@ -25,15 +25,16 @@ kevring::task<void> serve(kevring::endpoint where) {
 }
 
 int main(int argc, char** argv) try {
-    CLI::App options("Sends back what it receives.");
+    CLI::App options("Sends received bytes back.");
     std::string address = "127.0.0.1:7000";
     unsigned thread_count = 1;
     options.add_option("--listen", address, "HOST:PORT or unix:PATH")->capture_default_str();
-    options.add_option("--threads", thread_count, "one loop on each")->capture_default_str();
+    options.add_option("--threads", thread_count, "number of loops, one per thread")
+        ->capture_default_str();
     CLI11_PARSE(options, argc, argv);
 
-    const auto where = kevring::value_or_throw(kevring::endpoint::parse(address), address.c_str());
-    kevring::run(thread_count, [&](unsigned) { return serve(where); });
+    const auto local = kevring::value_or_throw(kevring::endpoint::parse(address), address.c_str());
+    kevring::run(thread_count, [&](unsigned) { return serve(local); });
 } catch (const std::exception& failure) {
     std::fprintf(stderr, "echo: %s\n", failure.what());
     return 1;
