@@ -68,12 +68,12 @@ kevring::task<void> answer(kevring::socket client) {
     }
 }
 
-kevring::task<void> serve(kevring::endpoint where) {
-    auto listening = kevring::listener::bind(where, {.reuse_port = true});
-    auto doors = kevring::value_or_throw(std::move(listening), "listen");
+kevring::task<void> serve(kevring::endpoint local) {
+    auto bound = kevring::listener::bind(local, {.reuse_port = true});
+    auto listener = kevring::value_or_throw(std::move(bound), "listen");
     auto accept_all = [&](kevring::supervisor_scope& clients) -> kevring::task<void> {
         while (true) {
-            auto client = co_await doors.accept();
+            auto client = co_await listener.accept();
             if (!client) co_return;
             clients.spawn(answer(std::move(*client)));
         }
@@ -91,8 +91,8 @@ int main(int argc, char** argv) try {
     options.add_option("--threads", thread_count, "one loop on each")->capture_default_str();
     CLI11_PARSE(options, argc, argv);
 
-    const auto where = kevring::value_or_throw(kevring::endpoint::parse(address), address.c_str());
-    kevring::run(thread_count, [&](unsigned) { return serve(where); });
+    const auto local = kevring::value_or_throw(kevring::endpoint::parse(address), address.c_str());
+    kevring::run(thread_count, [&](unsigned) { return serve(local); });
 } catch (const std::exception& failure) {
     std::fprintf(stderr, "hello: %s\n", failure.what());
     return 1;

@@ -20,7 +20,7 @@ void load(const char* path) {
 kevring::task<void> serve(const char* path) {
     const kevring::signal_set wanted{SIGHUP, SIGINT, SIGTERM};
     auto control = kevring::value_or_throw(kevring::signal_stream::open(wanted), "signals");
-    load(path);  // after open(): a signal that comes meanwhile waits
+    load(path);  // after open(): a signal that arrives during the load is pending
     while (true) {
         auto got = co_await control.next();
         const auto signal = kevring::value_or_throw(std::move(got), "signals");

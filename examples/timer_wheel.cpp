@@ -24,7 +24,7 @@ kevring::task<void> tick() {
     while (counts[static_cast<int>(beat::slow)] < 2) {
         auto got = co_await queue.next();
         const auto event = kevring::value_or_throw(std::move(got), "queue");
-        // A program that is late hears of all periods in one event.
+        // A late program receives all missed periods in one event.
         counts[static_cast<int>(event.user<beat>())] += event.expirations();
     }
     for (int i = 0; i < 4; ++i) std::printf("%s: %u\n", names[i], counts[i]);

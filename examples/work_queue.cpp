@@ -1,5 +1,5 @@
 // work_queue.cpp: two threads, each with a loop of its own, take notes from one queue: each is done
-// once, by whoever is free.
+// once, by a free thread.
 #include <kevring/kevent/event_queue.hpp>
 #include <kevring/runtime/run.hpp>
 

@@ -113,7 +113,7 @@ def rendered_code(page, built):
 
 
 def warnings(page):
-    """What groff says of a built page."""
+    """The messages of groff for a built page."""
     run = subprocess.run(['groff', '-t', '-man', '-ww', '-Tutf8', '-z', page], stdout=subprocess.DEVNULL,
                          stderr=subprocess.PIPE, text=True, check=False, timeout=SECONDS_MAX)
     for line in run.stderr.splitlines():

@@ -85,7 +85,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check(whole.taken <= limit && whole.data_bytes <= whole.taken, "within the limit");
     check(whole.state != body_state::incomplete || whole.taken == body.size(), "all was taken");
     if (whole.state == body_state::complete && chunked) {
-        check(end_of_chunked(body) == whole.taken, "the second reader says so, too");
+        check(end_of_chunked(body) == whole.taken, "the second reader agrees");
     }
     return 0;
 }

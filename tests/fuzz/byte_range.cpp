@@ -11,7 +11,7 @@ using fuzz::check;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size < 2) return 0;
-    // Files of all sizes: so many low bits of a number.
+    // Files of all sizes: a random number of low bits.
     const std::uint64_t file_bytes =
         (0x5a5a5a5a5a5a5a00ULL + data[0]) & ((1ULL << (data[1] % 63)) - 1);
     const fuzz::exact_copy rest(fuzz::text_of(data + 2, size - 2));

@@ -39,7 +39,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fields.if_none_match = text;
     const bool listed = evaluate(fields, file, true, 0) == condition_outcome::not_modified;
     check(!listed || text.find('*') != text.npos || text.find("\"x\"") != text.npos,
-          "a tag that is listed stands in the list");
+          "a listed tag is in the list");
     fields = {};
     fields.if_match = text;
     evaluate(fields, file, true, 0);

@@ -1,4 +1,4 @@
-// fuzz.hpp: what the fuzz targets share.
+// fuzz.hpp: common parts of the fuzz targets.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace fuzz {
 
-/// Ends the program, which is what libFuzzer takes for a finding.
+/// Aborts the program if the check fails; libFuzzer reports an abort as a finding.
 inline void check(bool holds, const char* what) {
     if (holds) return;
     std::fprintf(stderr, "does not hold: %s\n", what);
@@ -21,7 +21,7 @@ inline std::string_view text_of(const std::uint8_t* data, std::size_t size) {
     return {reinterpret_cast<const char*>(data), size};
 }
 
-/// A copy in memory that ends where it ends, so that a read behind it is seen.
+/// A copy in an allocation of its exact size, so that a sanitizer reports a read past its end.
 class exact_copy {
 public:
     explicit exact_copy(std::string_view text)
@@ -35,7 +35,7 @@ private:
     std::size_t size_;
 };
 
-/// A number that differs with the input, but is the same each time.
+/// A number that depends only on the input.
 inline std::size_t pick(std::string_view text, std::size_t below) {
     std::uint64_t hash = 0xcbf29ce484222325;
     for (const char byte : text) {

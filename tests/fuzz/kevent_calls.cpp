@@ -1,10 +1,10 @@
-// kevent_calls.cpp: any sequence of calls of the C interface, with any arguments, keeps its word.
+// kevent_calls.cpp: the C interface keeps its promises for any sequence of calls and arguments.
 //
-// The input is a program of calls on two queues, a few descriptors that come and go, notes, timers,
-// whole buffers, and transfers of a file. What is checked: nothing crashes or hangs; no call gives
-// more than it was asked for; counts of REMOVE, MODIFY and READY are as specified; nothing is
-// delivered that is not registered; and a ring's indexes agree with what commit and wait said. At
-// its end the program says how many calls it made.
+// The input is a program of calls on two queues, a few descriptors that are opened and closed, user
+// events, timers, complete buffers, and transfers of a file. Checks: no crash and no hang; no call
+// returns more than requested; counts of REMOVE, MODIFY and READY are as specified; each event
+// belongs to a registration; and the indexes of a ring agree with the results of commit and wait. At
+// its end the program prints the number of calls.
 #include <kevring/kevent/kevent.h>
 
 #include <algorithm>
@@ -58,7 +58,7 @@ constexpr timespec bad_time{0, -1};
 constexpr unsigned slot_count = 4;
 constexpr std::size_t file_bytes = 40'000;
 
-// What transfers send: the same file for all inputs.
+// The file that transfers send, the same for all inputs.
 int file() {
     static const int number = [] {
         const int made = ::memfd_create("file", MFD_CLOEXEC);
@@ -72,7 +72,7 @@ class calls {
 public:
     calls() : memory_(1 + slot_count * 5) {
         ring_ = reinterpret_cast<kevent_ring*>(memory_.data());
-        // Without a thread, the queues of the input before are released by now, on any machine.
+        // Without a thread, the queues of the previous input are released already, on any machine.
         queues_ = {counted(kevent_init, nullptr, 0u, unsigned{KEVENT_INIT_NO_THREAD}),
                    counted(kevent_init, ring_, slot_count, unsigned{KEVENT_INIT_NO_THREAD})};
         check(queues_[0] >= 0 && queues_[1] >= 0, "there is a queue");
@@ -255,14 +255,16 @@ private:
 
     void activity(bytes& from) {
         const std::size_t which = from.below(3);
-        pair& of = pairs_[which];
+        pair& ends = pairs_[which];
         std::array<char, 64> some{};
         switch (from.below(4)) {
-            case 0: static_cast<void>(!::write(of[from.below(2)], some.data(), 1)); break;
-            case 1: static_cast<void>(!::read(of[from.below(2)], some.data(), some.size())); break;
-            case 2: ::shutdown(of[from.below(2)], static_cast<int>(from.below(3))); break;
-            case 3:  // the numbers come to mean other sockets
-                close(of);
+            case 0: static_cast<void>(!::write(ends[from.below(2)], some.data(), 1)); break;
+            case 1:
+                static_cast<void>(!::read(ends[from.below(2)], some.data(), some.size()));
+                break;
+            case 2: ::shutdown(ends[from.below(2)], static_cast<int>(from.below(3))); break;
+            case 3:  // the numbers refer to other sockets afterwards
+                close(ends);
                 open(which);
                 break;
         }
@@ -347,7 +349,7 @@ private:
               "changes are those of a registration");
     }
 
-    // What is refused changes nothing.
+    // A rejected call changes nothing.
     void wild(unsigned which, bytes& from) {
         ukevent some = record(from);
         switch (from.below(7)) {

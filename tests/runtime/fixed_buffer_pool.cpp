@@ -92,13 +92,13 @@ TEST_CASE("as many fixed buffers go out as the pool may have, and no two are one
         CHECK(begins.size() == 3);
         CHECK(indexes.size() == 3);
         CHECK_FALSE(pool.take());
-        CHECK_FALSE(pool.refusal());  // a bound that is reached is no refusal
+        CHECK_FALSE(pool.refusal());  // to reach the limit is no error
         co_return;
     };
     run_on(on, body);
 }
 
-TEST_CASE("a fixed buffer that comes home goes out again without the kernel",
+TEST_CASE("a returned fixed buffer is lent again without a call of the kernel",
           "[runtime][fixed_buffer]") {
     scripted_kernel system;
     ring on({}, system);
@@ -168,7 +168,7 @@ TEST_CASE("a pool without any buffer left out gives its table back", "[runtime][
     run_on(on, body);
 }
 
-// Whoever holds one may have it in a request that the kernel has not done with.
+// The holder of a buffer may have it in a request that the kernel has not completed.
 TEST_CASE("a fixed buffer outlives its pool, and its ring", "[runtime][fixed_buffer]") {
     fixed_buffer last;
     {
@@ -191,7 +191,7 @@ TEST_CASE("a fixed buffer outlives its pool, and its ring", "[runtime][fixed_buf
           static_cast<std::ptrdiff_t>(last.bytes().size()));
 }
 
-TEST_CASE("a pool of no or too many fixed buffers cannot be made", "[runtime][fixed_buffer]") {
+TEST_CASE("a pool of no or too many fixed buffers cannot be created", "[runtime][fixed_buffer]") {
     ring on;
     const fixed_buffer_pool_options wrong =
         GENERATE(fixed_buffer_pool_options{0, 1}, fixed_buffer_pool_options{4096, 0},

@@ -1,4 +1,4 @@
-// What the hot path promises in its first line: no allocation, and few system calls.
+// The hot path of ring.cpp: no allocation, and few system calls.
 #include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
@@ -34,7 +34,7 @@ task<void> echo(ring& on, kevring::fd_ref socket) {
     }
 }
 
-task<void> ask(ring& on, kevring::fd_ref socket, totals& all) {
+task<void> send_messages(ring& on, kevring::fd_ref socket, totals& all) {
     kevring::receive_stream bytes(on, socket);
     const std::vector<std::byte> message(64);
     while (all.message_count < all.goal) {
@@ -49,7 +49,7 @@ task<void> ask(ring& on, kevring::fd_ref socket, totals& all) {
 
 }  // namespace
 
-// Both ends are on this ring and take turns: it handles each message twice, once at each end.
+// Both ends run on this loop, which handles each message twice, once at each end.
 TEST_CASE("echo at 64 connections allocates nothing and enters at most 0.05 times a message",
           "[runtime][steady]") {
     ring on;
@@ -64,13 +64,13 @@ TEST_CASE("echo at 64 connections allocates nothing and enters at most 0.05 time
         {
             all.goal = 20'000;  // warms the pools
             kevring::task_scope clients(on);
-            for (socket_pair& each : pairs) clients.spawn(ask(on, each.near(), all));
+            for (socket_pair& each : pairs) clients.spawn(send_messages(on, each.near(), all));
             co_await clients.join();
         }
         {
             all.goal = 60'000;
             kevring::task_scope clients(on);
-            for (socket_pair& each : pairs) clients.spawn(ask(on, each.near(), all));
+            for (socket_pair& each : pairs) clients.spawn(send_messages(on, each.near(), all));
             co_await kevring::yield();
             const std::uint64_t allocations_before = allocation_count();
             const std::uint64_t enters_before = on.counters().enters;

@@ -1,4 +1,4 @@
-// Tasks beside each other: scopes, deadlines, stops, and who hears of a failure.
+// Concurrent tasks: scopes, deadlines, stops, and the propagation of failures.
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
@@ -57,7 +57,8 @@ TEST_CASE("a scope ends after its tasks, and the first failure stops the others"
     CHECK(said == std::vector<std::string>{"sleeper stopped"});
 }
 
-TEST_CASE("a body that throws stops what it spawned, and is heard", "[runtime][task_scope]") {
+TEST_CASE("a body that throws stops its tasks, and its exception reaches the awaiting caller",
+          "[runtime][task_scope]") {
     ring on;
     std::vector<std::string> said;
     auto body = [&]() -> task<void> {
@@ -78,8 +79,8 @@ TEST_CASE("a body that throws stops what it spawned, and is heard", "[runtime][t
     CHECK(said == std::vector<std::string>{"sleeper stopped"});
 }
 
-// The body waits for ever: nobody would hear of the failure if it were not stopped too.
-TEST_CASE("a task that fails stops the body beside it", "[runtime][task_scope]") {
+// The body waits forever: without a stop of the body the failure would reach no caller.
+TEST_CASE("a task that fails stops the body of its scope", "[runtime][task_scope]") {
     ring on;
     std::error_code body_error;
     auto body = [&]() -> task<void> {
@@ -102,7 +103,7 @@ TEST_CASE("a task that fails stops the body beside it", "[runtime][task_scope]")
     CHECK(body_error == std::errc::operation_canceled);
 }
 
-TEST_CASE("the end of time is no deadline", "[runtime][deadline]") {
+TEST_CASE("the latest representable time is no deadline", "[runtime][deadline]") {
     ring on;
     auto body = [&]() -> task<void> {
         const auto limit = co_await kevring::until(kevring::steady_time::max());

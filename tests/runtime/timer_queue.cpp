@@ -181,7 +181,7 @@ TEST_CASE("a fire function may disarm a timer that is due in the same call", "[r
     CHECK(queue.empty());
 }
 
-TEST_CASE("a timer that arms itself in the past leaves the others their turn", "[runtime][timer]") {
+TEST_CASE("a timer that arms itself in the past does not starve the others", "[runtime][timer]") {
     timer_queue queue(0);
     std::vector<char> fired;
     test_timer* self = nullptr;
@@ -211,15 +211,15 @@ TEST_CASE("a fire function may destroy its own timer", "[runtime][timer]") {
     CHECK(queue.expire(1, unlimited) == 2);
 }
 
-TEST_CASE("a crowd of timers is dealt with in bounded turns and in order", "[runtime][timer]") {
+TEST_CASE("many timers of one slot expire in bounded calls and in order", "[runtime][timer]") {
     constexpr int count = 3 * static_cast<int>(timer_queue::move_count_max) + 7;
     numbered_timers set(0);
     for (int i = 0; i < count; ++i) set.add(30 * second + i / 2);
 
-    // One turn is not enough to find out who is first.
+    // One call does not move enough timers to find the first one.
     CHECK(set.queue.expire(31 * second, unlimited) == 0);
     CHECK(set.queue.next_deadline_ns() <= 31 * second);
-    // Meanwhile timers come and go as always.
+    // Between the calls, timers can be armed and disarmed.
     CHECK(set.queue.disarm(set.timers[0]));
     CHECK(set.queue.disarm(set.timers[count - 1]));
     set.add(30 * second);
@@ -235,7 +235,7 @@ TEST_CASE("a crowd of timers is dealt with in bounded turns and in order", "[run
     CHECK(set.queue.next_deadline_ns() == 90 * second);
 }
 
-TEST_CASE("timers that join a crowd while it is being spread come after their equals",
+TEST_CASE("timers that are armed while their slot cascades expire after those with equal deadlines",
           "[runtime][timer]") {
     constexpr int count = 2 * static_cast<int>(timer_queue::move_count_max);
     constexpr std::int64_t late = 30 * second + 1'000'000;

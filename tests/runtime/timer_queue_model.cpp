@@ -27,7 +27,8 @@ constexpr std::int64_t second = 1'000'000'000;
 constexpr std::int64_t time_limit = never - (std::int64_t{1} << 60);  // above every start
 constexpr std::size_t unlimited = ~std::size_t{0};
 
-// Everything is done to both. Checks are counted by hand: there are millions of them.
+// Applies every operation to both queues. It does not use CHECK, which is too slow for millions of
+// checks.
 class checked_queue {
 public:
     explicit checked_queue(std::uint64_t seed)
@@ -78,7 +79,7 @@ private:
         std::multimap<std::int64_t, checked_timer*>::iterator in_model;
     };
 
-    static constexpr int level_count = 11;  // a timer moves down through at most so many
+    static constexpr int level_count = 11;  // a timer cascades through at most this many
 
     std::uint64_t below(std::uint64_t bound) { return random_() % bound; }
     void require(bool condition, int line = __builtin_LINE()) {
@@ -128,8 +129,8 @@ private:
         if (!model_.empty()) change(*model_.begin()->second);
     }
 
-    // A place in time where many timers meet: in one coarse slot, so that one turn is too short to
-    // spread it out, and with equal deadlines where it is narrow.
+    // A short interval with many timers: in one coarse slot, so that one call cannot cascade it
+    // completely, and with equal deadlines if the interval is narrow.
     void change_crowd() {
         crowd_begin_ns_ = now_ns_ + static_cast<std::int64_t>(below(std::uint64_t{1} << below(40)));
         crowd_width_ns_ = std::uint64_t{1} << below(40);

@@ -19,7 +19,7 @@ DEADLINE_SECONDS = 60
 
 
 def reserved_port():
-    """A socket, and its port: until it is closed nobody is given that, and our servers may bind it."""
+    """A socket, and its port: until the socket is closed, the kernel assigns the port to no other process, and the server may bind it."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(('127.0.0.1', 0))

@@ -18,7 +18,7 @@
 
 namespace {
 std::atomic<std::uint64_t> count{0};
-thread_local std::uint64_t good_ones = 0;  // that come before one that fails
+thread_local std::uint64_t good_count = 0;  // allocations before the one that fails
 thread_local bool fails = false;
 std::atomic<bool> others_fail{false};
 thread_local bool is_exempt = false;  // from others_fail
@@ -28,7 +28,7 @@ bool allocations_are_counted() noexcept { return COUNTED != 0; }
 std::uint64_t allocation_count() noexcept { return count.load(std::memory_order_relaxed); }
 
 failing_allocation::failing_allocation(std::uint64_t count) noexcept {
-    good_ones = count;
+    good_count = count;
     fails = true;
 }
 failing_allocation::~failing_allocation() { fails = false; }
@@ -46,7 +46,7 @@ failing_threads::~failing_threads() {
 #if COUNTED
 void* operator new(std::size_t bytes) {
     count.fetch_add(1, std::memory_order_relaxed);
-    if (fails && good_ones-- == 0) {
+    if (fails && good_count-- == 0) {
         fails = false;
         throw std::bad_alloc();
     }

@@ -1,20 +1,20 @@
-// allocations.hpp: how often this program has called operator new, and calls that fail.
+// allocations.hpp: the number of calls of operator new, and calls that fail.
 #pragma once
 
 #include <cstdint>
 
-/// False under sanitizers, which bring an operator new of their own.
+/// False under sanitizers, which have their own operator new.
 bool allocations_are_counted() noexcept;
 std::uint64_t allocation_count() noexcept;
 
-/// While it lives, one allocation of this thread fails: the first one after `count` others.
+/// During its lifetime one allocation of this thread fails: the first one after `count` others.
 class failing_allocation {
 public:
     explicit failing_allocation(std::uint64_t count) noexcept;
     failing_allocation(const failing_allocation&) = delete;
     failing_allocation& operator=(const failing_allocation&) = delete;
     ~failing_allocation();
-    /// Whether it has failed.
+    /// Whether the allocation has failed.
     bool has_failed() const noexcept;
 };
 

@@ -1,24 +1,23 @@
-// interleavings.hpp: runs a few threads in every order that they can have, and with every value
-// that their loads can return.
+// interleavings.hpp: runs a few threads in every possible order, and with every value that their
+// loads can return.
 //
-// Code that takes its atomics and its sleeping from a type (as kevring::detail::native_threads) is
-// given model_threads instead. Its threads then are coroutines of one thread, and before each
-// atomic operation the explorer decides who goes on. A run is repeated from the start with another
-// decision, depth first, until there is none left.
+// Code that takes its atomics and its sleeping from a type (as kevring::detail::native_threads) gets
+// model_threads instead. Its threads are then contexts of one thread, and before each atomic
+// operation the explorer selects the thread that continues. It repeats the run from the start with
+// another selection, depth first, until it has tried all.
 //
-// Memory      Each location keeps the stores it had, in order. A load may return an old one, as
-//             long as nothing that happened before the load says that there is a newer one:
-//             release, acquire, relaxed and seq_cst are told apart. Not modelled: a store that
-//             becomes visible before an operation that its thread does earlier, stores to one
-//             location in another order than they were executed in, and compare_exchange_weak
-//             failing for no reason.
-// Reduction   What a thread does next follows from what it has read. Two runs that come to the same
-//             memory and have read the same go on in the same way, and only one of them does.
-//             States are compared by a hash of 64 bits.
-// Bounds      Old values returned in a run, and switches away from a thread that could go on.
+// Memory      Each location keeps its stores, in order. A load may return an old one unless an
+//             operation that happens before the load makes a newer one visible. The model
+//             distinguishes release, acquire, relaxed and seq_cst. Not modelled: a store that
+//             becomes visible before an earlier operation of its thread, stores to one location
+//             out of the order of execution, and spurious failures of compare_exchange_weak.
+// Reduction   The next step of a thread depends only on the values that it has read. Two runs with
+//             equal memory and equal values read continue equally, so only one of them continues.
+//             States are compared by a 64-bit hash.
+// Bounds      Old values returned in a run, and switches away from a thread that could continue.
 //             With no old values the memory is sequentially consistent.
-// Thread      One. Code under test allocates and throws nothing between two atomic operations: a
-//             run that is given up leaves its stacks as they are.
+// Thread      One. Code under test allocates and throws nothing between two atomic operations,
+//             because an abandoned run does not unwind its stacks.
 #pragma once
 
 #include <kevring/kevent/detail/futex.hpp>
@@ -46,15 +45,16 @@ inline std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) noexcept {
     return hash ^ (hash >> 32);
 }
 
-/// What is done to a location.
+/// An operation on a location.
 enum class access : std::uint8_t { load, store, exchange, failed_exchange };
 
-/// A bug to plant: asked at each operation of a location, in the order of their construction.
+/// A planted defect. The explorer queries it at each operation; locations are numbered in the order
+/// of their construction.
 struct mutation {
     std::string name;
     /// The order to use instead.
     std::function<std::memory_order(std::size_t location, access, std::memory_order)> order;
-    /// Whether a compare-and-swap is a load and a store, and others can come between.
+    /// Whether a compare-and-swap is a separate load and store, between which others can run.
     std::function<bool(std::size_t location)> torn;
     bool wakes_nobody = false;
     bool sleeps_unseen = false;  ///< goes to sleep without comparing the word
@@ -63,35 +63,35 @@ struct mutation {
 struct limits {
     int old_values_max = 0;
     int switches_max = -1;  ///< -1: no limit
-    /// Whether states differ by what threads know, also where no old value can be read any more:
-    /// for scenarios that ask known().
+    /// Whether the knowledge of threads is part of a state even if no old value is readable any
+    /// more: for scenarios that call known().
     bool knowledge = false;
     std::uint64_t runs_max = 20'000'000;
 };
 
-/// What was tried, and what was found.
+/// The extent of an exploration, and its finding.
 struct coverage {
     std::uint64_t runs = 0;
-    std::uint64_t states = 0;  ///< at which somebody else could have gone on
+    std::uint64_t states = 0;  ///< in which another thread could have continued
     std::uint64_t steps = 0;
-    std::uint64_t ends = 0;  ///< runs that went to the end, and did not come to a known state
+    std::uint64_t ends = 0;  ///< runs that reached the end without reaching a known state
     std::size_t steps_longest = 0;
     bool complete = false;  ///< within the limits
     std::string failure;    ///< empty: none
 };
 
-/// A few threads and what must hold. One object for each run.
+/// A few threads and the property to check. One object per run.
 class scenario {
 public:
     virtual ~scenario() = default;
     virtual std::size_t thread_count() const = 0;
-    /// What a thread does.
+    /// The body of a thread.
     virtual void run(std::size_t thread) = 0;
-    /// Once every thread has ended, or sleeps without anybody left to wake it: what is wrong.
+    /// Called when every thread has ended or sleeps forever. Returns the violation, or an empty text.
     virtual std::string verdict(const std::vector<bool>& asleep) = 0;
-    /// Before the running thread stores to a location; what is wrong with that, or null.
+    /// Called before the running thread stores to a location. Returns the violation, or null.
     virtual const char* before_store(std::size_t) { return nullptr; }
-    /// What the verdict depends on, apart from memory and from what the threads do next.
+    /// Hash of everything that the verdict depends on, except memory and the next steps of the threads.
     virtual std::uint64_t state() const = 0;
 };
 
@@ -289,8 +289,9 @@ private:
         return mutation_.order ? mutation_.order(at, kind, order) : order;
     }
 
-    void join(view& into, const view& from) const {
-        for (std::size_t i = 0; i < location_count_; ++i) into[i] = std::max(into[i], from[i]);
+    void join(view& target, const view& source) const {
+        for (std::size_t i = 0; i < location_count_; ++i)
+            target[i] = std::max(target[i], source[i]);
     }
 
     template <class May>
@@ -364,21 +365,21 @@ private:
         }
     }
 
-    bool can_go_on(std::size_t i) const {
+    bool can_continue(std::size_t i) const {
         const thread& t = threads_[i];
         return !t.ended && (t.sleeps_on == awake || t.has_deadline);
     }
 
-    // Decides who goes on, and returns when that is the running thread.
+    // Selects the thread that continues, and returns when that is the running thread.
     void schedule() {
         std::array<std::size_t, thread_count_max> options{};
         std::size_t option_count = 0;
         // The running thread first: the first run is the one without switches.
-        const bool self_can = can_go_on(self_) && threads_[self_].sleeps_on == awake;
+        const bool self_can = can_continue(self_) && threads_[self_].sleeps_on == awake;
         if (self_can) options[option_count++] = self_;
         if (!self_can || switches_left_ != 0) {
             for (std::size_t i = 0; i < thread_count_; ++i) {
-                if ((i != self_ || !self_can) && can_go_on(i)) options[option_count++] = i;
+                if ((i != self_ || !self_can) && can_continue(i)) options[option_count++] = i;
             }
         }
         if (option_count == 0) {  // all have ended, or sleep
@@ -421,7 +422,7 @@ private:
             }
             return hash;
         }
-        // Stores that nobody can read any more do not count, and of the others only their order.
+        // Stores that no thread can read any more do not count, and of the others only their order.
         view oldest{};
         for (std::size_t at = 0; at < location_count_; ++at) {
             oldest[at] = static_cast<std::uint16_t>(locations_[at].stores.size() - 1);
@@ -474,11 +475,11 @@ private:
     }
 
     static void enter_thread() {
-        explorer& on = current();
-        on.scenario_->run(on.self_);
-        on.threads_[on.self_].ended = true;
-        if (on.starting_) _longjmp(on.explorer_place_, 1);
-        on.schedule();
+        explorer& self = current();
+        self.scenario_->run(self.self_);
+        self.threads_[self.self_].ended = true;
+        if (self.starting_) _longjmp(self.explorer_place_, 1);
+        self.schedule();
         fatal("an ended thread was chosen");
     }
 
@@ -500,7 +501,7 @@ private:
             t.ended = false;
             t.started = false;
         }
-        // Each thread comes to its first operation; nobody else can see how.
+        // Runs each thread up to its first operation, which no other thread can observe.
         running_ = true;
         starting_ = true;
         for (starting_index_ = 0; starting_index_ < thread_count_; ++starting_index_) {

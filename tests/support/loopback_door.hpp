@@ -18,7 +18,7 @@ struct loopback_connection {
     kevring::fd accepted;
 };
 
-/// Throws std::system_error where something fails.
+/// Throws std::system_error if a system call fails.
 class loopback_door {
 public:
     /// Connections inherit `congestion`, a congestion control algorithm; null: the system's.

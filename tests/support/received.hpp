@@ -1,4 +1,4 @@
-// received.hpp: what has been received, as text.
+// received.hpp: received bytes as text.
 #pragma once
 
 #include <kevring/runtime/buffer_pool.hpp>
@@ -11,13 +11,13 @@ inline std::string text_of(const kevring::borrowed_buffer& buffer) {
     return {reinterpret_cast<const char*>(buffer.data()), buffer.size()};
 }
 
-/// Until the peer has ended, or a receive fails.
+/// Receives until the peer closes its sending side, or a receive fails.
 inline kevring::task<std::string> all_of(kevring::receive_stream& stream) {
     std::string all;
     while (true) {
-        const auto got = co_await stream.next();
-        if (!got || got->empty()) break;
-        all += text_of(*got);
+        const auto received = co_await stream.next();
+        if (!received || received->empty()) break;
+        all += text_of(*received);
     }
     co_return all;
 }

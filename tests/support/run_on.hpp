@@ -1,4 +1,4 @@
-// run_on.hpp: runs a test's coroutine on a ring, with an end in time.
+// run_on.hpp: runs a test's coroutine on a loop, with a deadline.
 #pragma once
 
 #include <kevring/runtime/deadline.hpp>
@@ -12,30 +12,30 @@
 #include <type_traits>
 #include <utility>
 
-/// What an await that never ends turns into a failure: it ends with timed_out after this long. The
-/// slowest test takes some seconds, with a sanitizer on a busy machine.
+/// An await that never completes fails with timed_out after this time. The slowest test takes some
+/// seconds, with a sanitizer on a busy machine.
 inline constexpr std::chrono::seconds test_deadline{60};
 
-/// Runs `body()` on `on`; without an end in time its awaits end with timed_out.
+/// Runs `body()` on `on`; after the deadline its awaits fail with timed_out.
 template <class Body>
 auto run_on(kevring::ring& on, Body&& body) {
     return kevring::run(on, kevring::with_timeout(body(), test_deadline));
 }
 
-/// Awaits `request`, and calls `during` once it is in flight: after the kernel has been told of it.
+/// Awaits `request`, and calls `during` when it is in flight, after its submission.
 template <class Request, class During>
 auto finish(kevring::ring& on, Request& request, During& during) {
     return [](kevring::ring& ring, Request& awaited,
               During& act) -> kevring::task<decltype(awaited.await_resume())> {
         auto acting = [&]() -> kevring::task<void> {
-            co_await kevring::yield();  // two turns: in the first the request is submitted
+            co_await kevring::yield();  // two iterations: the first submits the request
             co_await kevring::yield();
             act();
         };
         kevring::task_scope side(ring);
         side.spawn(acting());
-        auto answer = co_await awaited;
+        auto outcome = co_await awaited;
         co_await side.join();
-        co_return answer;
+        co_return outcome;
     }(on, request, during);
 }

@@ -1,7 +1,8 @@
-// scripted_kernel.hpp: Linux with a script: requests fail, come short, late or once as a test says.
+// scripted_kernel.hpp: the kernel with scripted faults: requests fail, return short counts, complete
+// late or end after one completion.
 //
-// It stands between a ring and the real kernel: entries are changed on their way in, and answers on
-// their way out, so that everything else stays as it is in production.
+// It is a layer between a ring and the real kernel. It changes submission entries before the kernel
+// receives them, and completions before the ring receives them; everything else is as in production.
 #pragma once
 
 #include <kevring/runtime/detail/uring.hpp>
@@ -18,48 +19,48 @@
 
 class scripted_kernel final : public kevring::kernel {
 public:
-    // What the next requests of a kind get.
+    // The results of the next requests with an opcode.
 
-    /// The next `count` requests with this opcode are not carried out, and answer `-error`.
+    /// The next `count` requests with this opcode are not executed, and complete with `-error`.
     void fail(std::uint8_t opcode, int error, unsigned count = 1) {
         for (unsigned i = 0; i < count; ++i) failures_[opcode].push_back(error);
     }
-    /// Requests with this opcode move at most so many bytes.
+    /// Requests with this opcode transfer at most `byte_count` bytes.
     void shorten(std::uint8_t opcode, std::uint32_t byte_count) { lengths_[opcode] = byte_count; }
-    /// Multishot requests with this opcode end after their first answer, without notice.
+    /// Multishot requests with this opcode end after their first completion, without an error.
     void end_after_first(std::uint8_t opcode) { single_[opcode] = true; }
-    /// Requests with this opcode that are cancelled answer `-error`, as older kernels do.
+    /// Cancelled requests with this opcode complete with `-error`, as in older kernels.
     void answer_cancelled(std::uint8_t opcode, int error) { cancelled_[opcode] = error; }
-    /// Answers to this opcode are held back until release().
+    /// Delays completions of this opcode until release().
     void hold(std::uint8_t opcode) { held_opcode_ = opcode; }
-    /// Notices of zero-copy sends, that their memory is free, are held back until release().
+    /// Delays notifications of zero-copy sends until release().
     void hold_notices() { holds_notices_ = true; }
-    /// Lets what was held back go, the last first.
+    /// Delivers the delayed completions, the last first.
     void release() {
         held_opcode_.reset();
         holds_notices_ = false;
     }
     std::size_t held_count() const noexcept { return held_.size(); }
 
-    // What the calls themselves answer.
+    // The results of the calls themselves.
 
-    std::deque<int> enter_answers;  // of the next enters, which do not happen
+    std::deque<int> enter_answers;  // of the next enters, which do not reach the kernel
     int setup_error = 0;
-    std::map<unsigned, int> register_errors;  // by operation of io_uring_register(2), while there
-    std::optional<std::int64_t> clock_ns;     // set: time stands still, and sleeping moves it on
+    std::map<unsigned, int> register_errors;  // by operation of io_uring_register(2); while present
+    std::optional<std::int64_t> clock_ns;     // if set: the time, which only sleeping advances
 
     unsigned submitted(std::uint8_t opcode) const {
         const auto found = submitted_.find(opcode);
         return found == submitted_.end() ? 0 : found->second;
     }
 
-    /// How often this operation of io_uring_register(2) was asked for.
+    /// Number of calls with this operation of io_uring_register(2).
     unsigned registered(unsigned opcode) const {
         const auto found = registered_.find(opcode);
         return found == registered_.end() ? 0 : found->second;
     }
 
-    // The ring gets a completion queue of this object's own, into which answers are carried.
+    // The ring gets this object's own completion queue, to which completions are copied.
     int ring_setup(unsigned entries, io_uring_params& params, io_uring& ring) noexcept override {
         if (setup_error != 0) return -setup_error;
         const int made = kernel::ring_setup(entries, params, ring);
@@ -91,7 +92,7 @@ public:
         }
         if (!holds() && !held_.empty()) wait_count = 0;
         const int answer = kernel::ring_enter(ring, submit_count, wait_count, flags, timeout);
-        carry_answers();
+        copy_completions();
         return answer;
     }
 
@@ -126,7 +127,7 @@ private:
                 next.pop_front();
                 const std::uint64_t user_data = entry.user_data;
                 entry = {};
-                entry.user_data = user_data;  // a NOP, whose answer is changed on its way back
+                entry.user_data = user_data;  // a NOP, whose completion is changed later
                 continue;
             }
             if (const auto limit = lengths_.find(entry.opcode);
@@ -159,7 +160,7 @@ private:
         return held_opcode_ && opcode_of_[one.user_data] == *held_opcode_;
     }
 
-    void carry_answers() {
+    void copy_completions() {
         unsigned from = *real_.khead;
         const unsigned end = __atomic_load_n(real_.ktail, __ATOMIC_ACQUIRE);
         for (; from != end; ++from) {
@@ -173,7 +174,7 @@ private:
             if (is_held(one))
                 held_.push_back(one);
             else if (!put(one))
-                break;  // the rest waits where it is
+                break;  // the rest stays in the kernel's queue
             results_.erase(one.user_data);
         }
         __atomic_store_n(real_.khead, from, __ATOMIC_RELEASE);

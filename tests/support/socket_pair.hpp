@@ -1,4 +1,4 @@
-// socket_pair.hpp: two connected stream sockets; the test holds both ends.
+// socket_pair.hpp: two connected stream sockets; the test owns both ends.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
@@ -31,14 +31,14 @@ public:
             static_cast<ssize_t>(text.size()))
             throw std::system_error(errno, std::system_category(), "send");
     }
-    // What is there for the far end, without waiting.
+    // Receives the bytes that are available at the peer, without waiting.
     std::string far_hears() const {
         std::string text(1 << 16, '\0');
         const ssize_t count = ::recv(far_.number(), text.data(), text.size(), MSG_DONTWAIT);
         text.resize(count < 0 ? 0 : static_cast<std::size_t>(count));
         return text;
     }
-    // Fills the way from the near end to the far one, so that a send must wait.
+    // Fills the buffers in the direction to the peer, so that the next send must wait.
     std::size_t fill() const {
         const std::string block(4096, 'f');
         std::size_t byte_count = 0;
@@ -49,9 +49,9 @@ public:
     }
     void drain_far(std::size_t byte_count) const {
         while (byte_count > 0) {
-            const std::size_t heard = far_hears().size();
-            if (heard == 0) return;
-            byte_count -= heard < byte_count ? heard : byte_count;
+            const std::size_t received = far_hears().size();
+            if (received == 0) return;
+            byte_count -= received < byte_count ? received : byte_count;
         }
     }
 

@@ -1,5 +1,5 @@
-"""What documents show and link to is there: code that stands in examples/, and files. Each design
-note has a number of its own, and its line in the index."""
+"""Documents show the current code of examples/, and their links lead to files. Each design note has
+a unique number and a line in the index."""
 import posixpath
 import re
 

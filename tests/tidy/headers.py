@@ -39,7 +39,7 @@ def fingerprint(tree, name, version):
 
 
 def try_header(compiler, include, name):
-    """Nothing, or what the compiler said of a source that has the header's include, twice."""
+    """None, or the compiler's messages for a source that includes the header twice."""
     languages = [['-x', 'c++', '-std=c++20']]
     if name.endswith('.h'):
         languages.append(['-x', 'c', '-std=c11'])

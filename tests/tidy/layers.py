@@ -1,4 +1,4 @@
-"""Which folder may include what: the folders of ours, and the one door of each foreign library."""
+"""The includes that each folder may have, and the one file that includes a third-party library."""
 import posixpath
 import re
 
@@ -84,7 +84,7 @@ def httpd_include(tree, name, line, target):
 
 
 def layers(tree):
-    """Includes point down the layers, and foreign libraries come in by their door."""
+    """Includes point down the layers, and one file includes each third-party library."""
     for name in tree.code():
         folder = name.split('/')[0]
         for line, target in tree.includes(name):

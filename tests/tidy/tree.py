@@ -82,5 +82,5 @@ class Tree:
 
 
 def line_of(text, offset):
-    """The number of the line that `offset` stands on."""
+    """The number of the line that contains `offset`."""
     return text.count('\n', 0, offset) + 1

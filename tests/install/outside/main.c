@@ -1,4 +1,4 @@
-/* main.c: a C program of somebody else; C11, and nothing but the C header. Waits for a timer, and
+/* main.c: a C program of a user; C11, and only the C header. Waits for a timer, and
  * prints how many events came. */
 #include <kevring/kevent/kevent.h>
 
