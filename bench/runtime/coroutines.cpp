@@ -1,6 +1,6 @@
-// bench/runtime/coroutines.cpp: what do the steps of a coroutine cost that need no kernel?
+// bench/runtime/coroutines.cpp: CPU time of coroutine steps without the kernel.
 //
-// Targets: 2 ns for an await that need not wait, 8 ns to suspend and be resumed by the loop, 12 ns
+// Targets: 2 ns for an await that is ready, 8 ns to suspend and be resumed by the loop, 12 ns
 // for a child task whose frame is recycled. The baselines, in the same process, are a call that is
 // not inlined, and the same child with a frame from malloc().
 #include <kevring/runtime/operations/nop.hpp>
@@ -34,7 +34,7 @@ void function_call(benchmark::State& state) {
 }
 BENCHMARK(function_call);
 
-// What a stream with something to give does: it asks for leave to go on, and goes on.
+// The await of a stream with a buffered item: it spends inline budget and does not suspend.
 class ready_item {
 public:
     explicit ready_item(kevring::ring& on) noexcept : on_(on) {}
@@ -70,7 +70,7 @@ task<void> yield_often(kevring::ring& on, benchmark::State& state) {
     for (auto _ : state) co_await kevring::yield();
     done = true;
     co_await others.join();
-    // One iteration is a turn of the loop, in which each of the coroutines is resumed once.
+    // One benchmark iteration is one loop iteration, which resumes each coroutine once.
     state.counters["per_resume"] =
         benchmark::Counter(static_cast<double>(state.iterations() * state.range(0)),
                            benchmark::Counter::kIsRate | benchmark::Counter::kInvert);

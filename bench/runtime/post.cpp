@@ -1,9 +1,9 @@
-// bench/runtime/post.cpp: what does it cost to hand work to another thread's loop?
+// bench/runtime/post.cpp: CPU time of a post to another thread's loop.
 //
-// Target: 30 ns for each item while the loop is busy, when a post needs no wake-up. That figure is
-// the CPU time of the thread that posts. To a loop that has nothing else to do, the figure is the
-// CPU time of both, wake-ups and all. The baseline, in the same process, is what programs write by
-// hand: a deque under a mutex, with a condition variable.
+// Target: 30 ns per item while the loop is busy, when a post needs no wake-up. That figure is the CPU
+// time of the posting thread. For an idle loop, the figure is the CPU time of both threads,
+// including wake-ups. The baseline, in the same process, is the usual common solution: a deque
+// under a mutex, with a condition variable.
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/run.hpp>
 #include <kevring/runtime/sleep.hpp>
@@ -24,7 +24,7 @@
 
 namespace {
 
-constexpr std::int64_t batch_count = 1024;  // items on the way at a time
+constexpr std::int64_t batch_count = 1024;  // items in flight at a time
 
 struct item : kevring::work {
     item() noexcept : work(done) {}
@@ -49,12 +49,12 @@ void post_to_loop(benchmark::State& state, bool busy) {
     std::atomic<kevring::ring*> loop{nullptr};
     bool ended = false;
     std::jthread consumer([&] {
-        kevring::ring on;
-        loop.store(&on);
+        kevring::ring driven;
+        loop.store(&driven);
         if (busy)
-            kevring::run(on, keep_busy(ended));
+            kevring::run(driven, keep_busy(ended));
         else
-            on.run_until(ended);
+            driven.run_until(ended);
     });
     while (loop.load() == nullptr) std::this_thread::yield();
 

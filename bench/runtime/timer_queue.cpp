@@ -1,9 +1,9 @@
-// bench/runtime/timer_queue.cpp: what does a timer cost when 100 000 others are active?
+// bench/runtime/timer_queue.cpp: CPU time of a timer while 100 000 others are active.
 //
-// Most timers of a server are timeouts that never come: armed with a request, disarmed with its
-// answer. So the figure to quote is arm_and_disarm; its target is 30 ns. The baselines, in the same
-// process and with the same timers, are what else one would take: std::multimap, which allocates,
-// a binary heap whose timers know their place, as Asio has it, and timeouts of the kernel.
+// Most timers of a server are timeouts that never expire: armed with a request, disarmed with its
+// response. So the figure to quote is arm_and_disarm; its target is 30 ns. The baselines, in the same
+// process and with the same timers, are the alternatives: std::multimap, which allocates, a binary
+// heap whose timers store their index, as in Asio, and kernel timeouts.
 #include <kevring/runtime/timer_queue.hpp>
 
 #include <benchmark/benchmark.h>
@@ -27,9 +27,9 @@ constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t millisecond = 1'000'000;
 constexpr std::int64_t second = 1'000 * millisecond;
 constexpr std::int64_t start = 86'400 * second;  // a machine that is up for a day
-constexpr std::size_t fire_count_max = 1024;     // as many as the loop fires in one turn
+constexpr std::size_t fire_count_max = 1024;     // timers that the loop fires per iteration at most
 
-// What all contestants do when a timer fires: count it and, if told so, arm it again.
+// The action of all candidates when a timer fires: count it and, if configured, arm it again.
 struct fire_policy {
     std::int64_t now_ns = start;
     std::int64_t again_after_ns = 0;  // 0: not at all
@@ -164,8 +164,8 @@ private:
 
 // As many timers, armed in no order, with deadlines all over the next `width_ns`.
 template <class Timers>
-struct crowd {
-    crowd(std::int64_t count, std::int64_t width_ns)
+struct timer_batch {
+    timer_batch(std::int64_t count, std::int64_t width_ns)
         : timers(static_cast<std::size_t>(count)), order(timers.size()) {
         std::iota(order.begin(), order.end(), std::size_t{0});
         std::shuffle(order.begin(), order.end(), std::mt19937_64(1));
@@ -174,7 +174,7 @@ struct crowd {
             queue.arm(timers[each],
                       start + 1 + static_cast<std::int64_t>(random() % std::uint64_t(width_ns)));
     }
-    ~crowd() {
+    ~timer_batch() {
         if constexpr (requires { timers[0].armed(); })
             for (auto& each : timers) queue.disarm(each);
     }
@@ -189,7 +189,7 @@ struct crowd {
 // it is anywhere among them.
 template <class Timers>
 void arm_and_disarm(benchmark::State& state) {
-    crowd<Timers> others(state.range(0), 30 * second);
+    timer_batch<Timers> others(state.range(0), 30 * second);
     const bool first = state.range(1) != 0;
     typename Timers::timer one;
     std::int64_t delay_ns = 0;
@@ -242,11 +242,12 @@ void arm_and_disarm_in_kernel(benchmark::State& state) {
     io_uring_queue_exit(&ring);
 }
 
-// Idle timeouts: every 10 us a message comes on one of the connections and gives it 30 s more. Time
-// goes on, and the loop looks after what is due. Each timer comes from memory, not from the cache.
+// Idle timeouts: every 10 us a message arrives on one of the connections and extends its timeout by
+// 30 s. The time advances, and the loop expires due timers. Each timer is loaded from memory, not
+// from the CPU caches.
 template <class Timers>
 void message_moves_idle_timeout(benchmark::State& state) {
-    crowd<Timers> idle(state.range(0), 30 * second);
+    timer_batch<Timers> idle(state.range(0), 30 * second);
     idle.queue.policy.again_after_ns = 30 * second;
     std::size_t next = 0;
     std::int64_t expire_count = 0;
@@ -272,10 +273,10 @@ void message_moves_idle_timeout(benchmark::State& state) {
 }
 
 // Sleeps: every timer fires, and is armed again for 0.3 ms to 10 s later. The loop sleeps exactly
-// until next_deadline_ns(), the worst case for the number of its turns. Time is for one timer.
+// until next_deadline_ns(), the worst case for the number of its iterations. The time is per timer.
 template <class Timers>
 void arm_and_fire(benchmark::State& state) {
-    crowd<Timers> sleepers(state.range(0), 10 * second);
+    timer_batch<Timers> sleepers(state.range(0), 10 * second);
     fire_policy& policy = sleepers.queue.policy;
     std::int64_t expire_count = 0;
 
@@ -295,24 +296,24 @@ void arm_and_fire(benchmark::State& state) {
         Counter(static_cast<double>(expire_count), Counter::kAvgIterations);
 }
 
-// The processor's time, so that a neighbour on the machine does not count.
+// CPU time, so that other processes do not count.
 std::int64_t thread_cpu_ns() {
     timespec now{};
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return now.tv_sec * second + now.tv_nsec;
 }
 
-// All deadlines within one millisecond, 30 s away: how long may one turn of the loop take, and is
-// it worth it? Time is for all timers.
+// All deadlines within one millisecond, 30 s away: the longest loop iteration. The time is for all
+// timers.
 template <class Timers>
-void crowd_fires(benchmark::State& state) {
+void batch_expires(benchmark::State& state) {
     std::int64_t longest_ns = 0;
     std::int64_t expire_count = 0;
 
     for (auto _ : state) {
         state.PauseTiming();
         {
-            crowd<Timers> all(state.range(0), millisecond);
+            timer_batch<Timers> all(state.range(0), millisecond);
             all.queue.policy.now_ns = start + second;
             state.ResumeTiming();
             while (all.queue.next_deadline_ns() != never_ns) {
@@ -347,9 +348,9 @@ BENCHMARK(message_moves_idle_timeout<binary_heap>)->Apply(many);
 BENCHMARK(arm_and_fire<wheel>)->Apply(many);
 BENCHMARK(arm_and_fire<multimap>)->Apply(many);
 BENCHMARK(arm_and_fire<binary_heap>)->Apply(many);
-BENCHMARK(crowd_fires<wheel>)->Apply(many)->Unit(benchmark::kMillisecond);
-BENCHMARK(crowd_fires<multimap>)->Apply(many)->Unit(benchmark::kMillisecond);
-BENCHMARK(crowd_fires<binary_heap>)->Apply(many)->Unit(benchmark::kMillisecond);
+BENCHMARK(batch_expires<wheel>)->Apply(many)->Unit(benchmark::kMillisecond);
+BENCHMARK(batch_expires<multimap>)->Apply(many)->Unit(benchmark::kMillisecond);
+BENCHMARK(batch_expires<binary_heap>)->Apply(many)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 

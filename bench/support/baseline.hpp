@@ -3,13 +3,13 @@
 // All of them take the same options:
 //   --listen HOST:PORT     an IPv4 address of this machine; port 0 takes a free one; default
 //                          127.0.0.1:8080
-//   --threads N            N loops (1 to 64), each with a listening socket of its own, among which
-//                          the kernel spreads the connections (SO_REUSEPORT); default 1
+//   --threads N            N loops (1 to 64), each with its own listening socket; the kernel distributes
+//                          the connections (SO_REUSEPORT); default 1
 //   --congestion NAME      TCP congestion control of accepted connections; default: the system's
 //   --seconds N            end by itself after N seconds (1 to 86400); default 3600
 //   --root DIR             for the file servers; default: the current folder
-// The first line of output says the address. SIGTERM and SIGINT end the program with 0; a wrong
-// option ends it with 2, a socket that cannot be had with 1.
+// The first line of output is the address. SIGTERM and SIGINT end the program with 0; a wrong
+// option ends it with 2, a socket that is unavailable with 1.
 #pragma once
 
 #include <arpa/inet.h>
@@ -32,7 +32,7 @@
 
 namespace kevring::bench {
 
-// What the servers size their tables of connections by: no descriptor is above it.
+// Size of the connection tables of the servers: no descriptor is larger.
 inline constexpr unsigned baseline_fd_count_max = 65536;
 
 struct baseline_options {
@@ -122,7 +122,7 @@ inline int baseline_listen(const baseline_options& options, unsigned short& port
     return fd;
 }
 
-// Listens, says where, and calls serve(listening socket) once in each thread. `serve` never
+// Listens, prints the address, and calls serve(listening socket) once in each thread. `serve` never
 // returns: a signal ends the program.
 template <class Serve>
 void baseline_serve(const baseline_options& options, Serve serve) {

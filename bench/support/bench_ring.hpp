@@ -1,12 +1,12 @@
 // bench/support/bench_ring.hpp: a bare io_uring with provided receive buffers, for the baselines.
 //
-// The baselines and the load generator measure the library, so nothing of it is in here: this is
-// liburing as a careful program would use it by hand, in the set-up that was found cheapest
-// (SINGLE_ISSUER, DEFER_TASKRUN, registered ring descriptor, one enter a turn).
+// The baselines and the load generator measure the library and do not use it: this is a careful
+// use of liburing, with the cheapest set-up that was found (SINGLE_ISSUER,
+// DEFER_TASKRUN, registered ring descriptor, one enter per loop iteration).
 //
-// Thread      The one that made it, for every member.
-// Errors      std::system_error from the constructor; a failing enter ends the program, since a
-//             figure measured past it would mean nothing.
+// Thread      The thread that created it, for every member.
+// Errors      std::system_error from the constructor; a failing enter ends the program, because the
+//             figures measured after it would be meaningless.
 #pragma once
 
 #include <liburing.h>
@@ -29,31 +29,33 @@ public:
         unsigned completion_count = 4096;
         unsigned buffer_count = 256;  // a power of two, at most 32768
         unsigned buffer_bytes = 4096;
-        bool discard = false;  // all buffers are one, for bytes that nobody looks at
+        bool discard = false;  // all buffers share one memory, for bytes that are not read
     };
 
     static constexpr std::uint16_t buffer_group = 0;
 
-    explicit bench_ring(const sizes& of) : sizes_(of) {
+    explicit bench_ring(const sizes& limits) : sizes_(limits) {
         io_uring_params params{};
         params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                        IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-        params.cq_entries = of.completion_count;
-        check(io_uring_queue_init_params(of.submission_count, &ring_, &params), "io_uring_setup");
+        params.cq_entries = limits.completion_count;
+        check(io_uring_queue_init_params(limits.submission_count, &ring_, &params),
+              "io_uring_setup");
         io_uring_register_ring_fd(&ring_);  // saves a lookup for each enter; fine without
 
-        // By hand: io_uring_setup_buf_ring() is not in liburing 2.3.
-        ring_bytes_ = of.buffer_count * sizeof(io_uring_buf);
-        data_bytes_ = of.buffer_bytes * (of.discard ? 1 : std::size_t{of.buffer_count});
+        // liburing 2.3 has no io_uring_setup_buf_ring().
+        ring_bytes_ = limits.buffer_count * sizeof(io_uring_buf);
+        data_bytes_ = limits.buffer_bytes * (limits.discard ? 1 : std::size_t{limits.buffer_count});
         buffers_ = static_cast<io_uring_buf_ring*>(map(ring_bytes_));
         data_ = static_cast<char*>(map(data_bytes_));
         io_uring_buf_reg registration{};
         registration.ring_addr = reinterpret_cast<std::uint64_t>(buffers_);
-        registration.ring_entries = of.buffer_count;
+        registration.ring_entries = limits.buffer_count;
         registration.bgid = buffer_group;
         check(io_uring_register_buf_ring(&ring_, &registration, 0), "io_uring_register_buf_ring");
         io_uring_buf_ring_init(buffers_);
-        for (unsigned id = 0; id < of.buffer_count; ++id) give_back(static_cast<std::uint16_t>(id));
+        for (unsigned id = 0; id < limits.buffer_count; ++id)
+            give_back(static_cast<std::uint16_t>(id));
         publish_buffers();
     }
 
@@ -83,7 +85,7 @@ public:
         sqe.user_data = user_data;
     }
 
-    // What comes, in the ring's buffers, until a completion without F_MORE.
+    // Receives into the ring's buffers until a completion without F_MORE.
     void receive_all(int fd, std::uint64_t user_data) {
         io_uring_sqe& sqe = next();
         io_uring_prep_recv_multishot(&sqe, fd, nullptr, 0, 0);
@@ -100,7 +102,7 @@ public:
         if (got < 0 && got != -EINTR && got != -EBUSY && got != -EAGAIN) die("submit", got);
     }
 
-    // Submits what is queued, waits for a completion, and hands each that is there to `handle`.
+    // Submits what is queued, waits for a completion, and passes each available one to `handle`.
     template <class Handle>
     void turn(Handle&& handle) {
         publish_buffers();
@@ -128,7 +130,7 @@ public:
         return data_ + (sizes_.discard ? 0 : std::size_t{id} * sizes_.buffer_bytes);
     }
 
-    // The kernel sees it from the next turn on.
+    // The kernel can use it from the next iteration.
     void give_back(std::uint16_t id) noexcept {
         io_uring_buf_ring_add(buffers_, buffer(id), sizes_.buffer_bytes, id,
                               static_cast<int>(sizes_.buffer_count - 1), unpublished_++);

@@ -1,7 +1,7 @@
-// bench/support/echo_asio.cpp: the echo server as Asio coroutines, the baseline people know.
+// bench/support/echo_asio.cpp: the echo server as Asio coroutines, the well-known baseline.
 //
-// Standalone Asio on its default back end (epoll), with the concurrency hint that leaves out
-// what only several threads need: each thread has a context of its own.
+// Standalone Asio on its default back end (epoll), with the concurrency hint for one thread: each
+// thread has its own context.
 #include "bench/support/baseline.hpp"
 
 #include <array>
@@ -27,10 +27,10 @@ asio::awaitable<void> echo(tcp::socket socket) {
 }
 
 asio::awaitable<void> serve(tcp::acceptor acceptor) {
-    const auto on = acceptor.get_executor();
+    const auto executor = acceptor.get_executor();
     for (;;) {
         tcp::socket socket = co_await acceptor.async_accept(asio::use_awaitable);
-        asio::co_spawn(on, echo(std::move(socket)), asio::detached);
+        asio::co_spawn(executor, echo(std::move(socket)), asio::detached);
     }
 }
 

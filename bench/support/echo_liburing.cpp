@@ -1,10 +1,10 @@
-// bench/support/echo_liburing.cpp: the echo server, by hand on bare liburing, as fast as we can.
+// bench/support/echo_liburing.cpp: the echo server on liburing, as fast as possible.
 //
-// The baseline for examples/echo: multishot receive into provided buffers, and the bytes sent back
-// out of the very buffer they came in, with no copy. A send must complete before its buffer goes
-// home, so sends have completions here (CQE_SKIP_SUCCESS would lose them). One send is in flight
-// for each connection, since a second could overtake a first that waits for room; what comes
-// meanwhile is queued by the buffers' numbers.
+// The baseline for examples/echo: multishot receive into provided buffers, and the bytes are sent
+// from the buffer that received them, without a copy. A send must complete before its buffer is
+// recycled, so sends have completions here (CQE_SKIP_SUCCESS would suppress them). One send per
+// connection is in flight, because a second one could overtake a first that waits for buffer space;
+// further buffers are queued by their numbers.
 #include "bench/support/baseline.hpp"
 #include "bench/support/bench_ring.hpp"
 
@@ -46,7 +46,7 @@ public:
     void run() {
         for (;;) {
             ring_.turn([this](const io_uring_cqe& cqe) { complete(cqe); });
-            // Only once a buffer came home, or this would spin.
+            // Only after a buffer was recycled, otherwise this would spin.
             if (returned_ && !starved_.empty()) {
                 for (const int fd : starved_) {
                     connections_[static_cast<unsigned>(fd)].starved = false;

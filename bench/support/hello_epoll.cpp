@@ -1,6 +1,6 @@
 // bench/support/hello_epoll.cpp: a fixed response to every request, on edge-triggered epoll.
 //
-// The loop a good epoll server runs: one wait, then recv(2) and send(2) for each ready connection.
+// The loop of a good epoll server: one wait, then recv(2) and send(2) for each ready connection.
 // A client that lets its responses pile up past the socket's buffer is closed.
 #include "bench/support/baseline.hpp"
 #include "bench/support/hello_response.hpp"
@@ -35,7 +35,7 @@ bool answer(int fd, head_counter& heads) {
                 send(fd, hello_response.data(), hello_response.size(), MSG_NOSIGNAL);
             if (sent != static_cast<ssize_t>(hello_response.size())) return false;
         }
-        // A short read emptied the socket; the next edge tells of more.
+        // A short read emptied the socket; the next edge reports more bytes.
         if (count < static_cast<ssize_t>(bytes.size())) return true;
     }
 }

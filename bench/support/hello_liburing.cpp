@@ -64,7 +64,7 @@ private:
             if (due > 0) answer(fd, std::min(due, repeat_max));
         }
         if (cqe.flags & IORING_CQE_F_MORE) return;
-        if (cqe.res > 0 || cqe.res == -ENOBUFS) return receive(fd);  // all buffers are home again
+        if (cqe.res > 0 || cqe.res == -ENOBUFS) return receive(fd);  // all buffers were recycled
         ::close(fd);
     }
 

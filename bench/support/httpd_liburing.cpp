@@ -1,15 +1,14 @@
-// bench/support/httpd_liburing.cpp: the smallest honest file server on bare liburing.
+// bench/support/httpd_liburing.cpp: a minimal file server on liburing.
 //
-// The baseline for the HTTP server: what a file costs when nothing but the work is done. A table of
-// open files by path; each request reads its file anew, by pread(2) straight behind the head in the
-// connection's buffer, and head and body leave in one ring SEND with no completion. pread(2) and a
-// ring READ were measured equal here (4.84 and 4.86 us for 1 KiB all told), and pread is less code.
-// A file above 32 KiB goes by sendfile(2) behind its head, and a full socket is waited for by a
-// poll of the ring.
+// The baseline for the HTTP server: the cost of a file without any further checks. A table holds
+// open files by path; each request reads its file again, by pread(2) directly after the head in the
+// connection's buffer, and one ring SEND without a completion sends head and body. pread(2) and a
+// ring READ cost the same here (4.84 and 4.86 us for 1 KiB in total), and pread is less code. A file
+// above 32 KiB is sent by sendfile(2) after its head; a poll request waits for a full socket.
 //
-// What it leaves out, on purpose: files that change size or name while it runs, files that are not
-// in memory, conditions, ranges, types, timeouts, fairness, and clients that pipeline without
-// reading (see hello_liburing.cpp).
+// Deliberate omissions: files that change size or name while it runs, files that are not in the page
+// cache, conditions, ranges, types, timeouts, fairness, and clients that pipeline without reading
+// (see hello_liburing.cpp).
 #include "bench/support/baseline.hpp"
 #include "bench/support/bench_ring.hpp"
 
@@ -45,7 +44,7 @@ constexpr std::uint64_t label(tag what, int fd) {
 struct open_file {
     int fd = -1;
     std::size_t bytes = 0;
-    std::string head;  // whole but for the date, which stands at date_offset
+    std::string head;  // complete except for the date, which is at date_offset
 };
 
 constexpr std::string_view head_start = "HTTP/1.1 200 OK\r\nDate: ";
@@ -118,7 +117,7 @@ struct connection {
     std::size_t output_end = 0;
     std::uint64_t turn = 0;            // in which the output was begun
     bool last = false;                 // close once the output has left
-    const open_file* large = nullptr;  // on its way; requests wait in `partial` meanwhile
+    const open_file* large = nullptr;  // being sent; later requests wait in `partial`
     off_t large_sent = 0;
 };
 
@@ -169,7 +168,7 @@ private:
             ring_.give_back(id);
         }
         if (cqe.flags & IORING_CQE_F_MORE) return;
-        if (cqe.res > 0 || cqe.res == -ENOBUFS) return receive(fd);  // all buffers are home again
+        if (cqe.res > 0 || cqe.res == -ENOBUFS) return receive(fd);  // all buffers were recycled
         ::close(fd);
     }
 
@@ -282,8 +281,8 @@ private:
         to.last = true;
     }
 
-    // Where the next response goes. The kernel copies a send's bytes when the turn's entries are
-    // submitted: until then they stay, and a later turn begins anew.
+    // The memory for the next response. The kernel copies the bytes of a send when the entries of
+    // this iteration are submitted; a later iteration starts at the begin of the block again.
     char* room(int fd, connection& to, std::size_t bytes) {
         if (!to.output) to.output.reset(new char[response_bytes_max]);  // not zeroed
         if (to.turn != turn_) {

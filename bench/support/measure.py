@@ -143,7 +143,7 @@ def cpu_ticks(pids):
 
 
 def memory_kib(pids):
-    """Proportional set size: what is shared between several of the processes counts once."""
+    """Proportional set size: memory that several of the processes share counts once."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError), \
@@ -306,7 +306,7 @@ def machine():
 
 
 def split_cpus(workers):
-    """CPUs for a server of so many workers, and for the load; None, None where both share all."""
+    """CPUs for a server with this number of workers, and for the load; None, None if both share all."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < workers + 1:
         return None, None

@@ -1,9 +1,9 @@
-// What does it cost to read a request's head?
+// CPU time of parsing a request head.
 //
-// Baseline: Debian's http-parser, which was Node's, on the same bytes in the same process; the
-// figure to quote is httpd over http_parser. Its callbacks are empty but for those without which it
-// would not say what a server has to know: our times include method, path, host and framing as
-// values, its times the reports of where they stand.
+// Baseline: Debian's http-parser, formerly of Node, on the same bytes in the same process; the figure
+// to quote is httpd over http_parser. Its callbacks are empty except for those that a server needs:
+// the times of httpd include method, path, host and framing as values, those of http-parser the
+// positions of the pieces.
 #include <benchmark/benchmark.h>
 
 #include <array>
