@@ -103,7 +103,7 @@ public:
     };
     struct entry {
         std::int64_t deadline_ns;
-        timer* of;
+        timer* node;
     };
     static constexpr std::size_t bytes_per_timer = sizeof(timer) + sizeof(entry);
 
@@ -118,12 +118,12 @@ public:
         if (hole == entries_.size()) return;
         put(hole, last);
         up(hole);
-        down(last.of->index);
+        down(last.node->index);
     }
     void expire() {
         for (std::size_t count = 0; count < fire_count_max && next_deadline_ns() <= policy.now_ns;
              ++count) {
-            timer& first = *entries_.front().of;
+            timer& first = *entries_.front().node;
             disarm(first);
             ++policy.fired_count;
             if (policy.again_after_ns != 0) arm(first, policy.now_ns + policy.again_after_ns);
@@ -138,7 +138,7 @@ public:
 private:
     void put(std::size_t index, entry what) {
         entries_[index] = what;
-        what.of->index = index;
+        what.node->index = index;
     }
     void up(std::size_t index) {
         const entry moving = entries_[index];

@@ -105,10 +105,10 @@ inline int baseline_listen(const baseline_options& options, unsigned short& port
         baseline_usage("--listen wants an IPv4 address");
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) baseline_failed("socket");
-    const int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (options.threads > 1) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    const int enabled = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &enabled, sizeof enabled);
+    if (options.threads > 1) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &enabled, sizeof enabled);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &enabled, sizeof enabled);
     if (!options.congestion.empty() &&
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options.congestion.data(),
                    static_cast<socklen_t>(options.congestion.size())) != 0)

@@ -123,8 +123,8 @@ private:
         if (!to.receiving && !to.starved) close_when_done(fd, to);
     }
 
-    void close_when_done(int fd, const connection& of) {
-        if (of.first == no_buffer) ::close(fd);
+    void close_when_done(int fd, const connection& client) {
+        if (client.first == no_buffer) ::close(fd);
     }
 
     int listener_;
