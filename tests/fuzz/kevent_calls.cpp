@@ -109,15 +109,15 @@ private:
 
     // Sockets, and a pipe.
     void open(std::size_t which) {
-        pair& of = pairs_[which];
+        pair& ends = pairs_[which];
         const int result =
             which == 0
-                ? ::pipe2(of.data(), O_NONBLOCK | O_CLOEXEC)
-                : ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, of.data());
+                ? ::pipe2(ends.data(), O_NONBLOCK | O_CLOEXEC)
+                : ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data());
         check(result == 0, "there are descriptors");
     }
-    static void close(pair& of) {
-        for (const int number : of) ::close(number);
+    static void close(pair& ends) {
+        for (const int number : ends) ::close(number);
     }
 
     ukevent record(bytes& from) {
@@ -158,7 +158,7 @@ private:
         for (ukevent& each : made) each = record(from);
         return made;
     }
-    static key key_of(const ukevent& of) { return {of.id.raw_u64, of.type}; }
+    static key key_of(const ukevent& record) { return {record.id.raw_u64, record.type}; }
 
     void add(unsigned which, bytes& from) {
         std::vector<ukevent> asked = records(from);

@@ -1,5 +1,5 @@
-// request_parser.cpp: however a head is split, the outcome is that of the whole; and what is said
-// of a head that was taken is true.
+// request_parser.cpp: the outcome of a head does not depend on how it is split, and the properties
+// of an accepted head are correct.
 #include "examples/httpd/http/request_parser.hpp"
 
 #include <array>

@@ -231,7 +231,8 @@ std::vector<std::uint64_t> seeds(std::size_t count) {
 
 }  // namespace
 
-TEST_CASE("whatever happens, timers fire exactly as a sorted map says", "[runtime][timer]") {
+TEST_CASE("timers fire exactly in the order of a sorted map for random operations",
+          "[runtime][timer]") {
     for (const std::uint64_t seed : seeds(60)) {
         checked_queue checked(seed);
         INFO("KEVRING_TEST_SEED=" << seed << ", " << checked.timer_count() << " timers");

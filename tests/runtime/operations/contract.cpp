@@ -1,5 +1,5 @@
-// What every operation promises, tried with each of them: errors pass unchanged, a stop before,
-// during and after has one outcome, and a deadline says that it was one.
+// Promises of every operation, tested with each: errors pass unchanged, a stop before, during and
+// after has one outcome, and an expired deadline is reported as timed_out.
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
@@ -40,11 +40,11 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// There are hundreds of rings, one after another. Linux takes its time to free those that have
-// gone, and newer ones count them as memory that their user has locked.
+// The test creates hundreds of rings, one after another. Linux frees closed rings with a delay, and
+// newer kernels count their memory as locked by the user in the meantime.
 constexpr kevring::ring_options small{.submission_entries = 8, .completion_entries = 16};
 
-// Everything that the requests below need; lives until they have ended.
+// Everything that the requests below need. It outlives them.
 struct things {
     socket_pair sockets;
     kevring::fd pipe_out;
@@ -209,8 +209,8 @@ TEST_CASE("in a scope that was stopped before, no request is made", "[runtime][o
     }
 }
 
-// Those that the kernel can hold up: the rest has ended by the time that anyone could stop it. A
-// splice waits in a worker thread of the kernel, which is interrupted and says so in its own way.
+// Only the requests that can wait in the kernel: the others complete before a stop is possible. A
+// splice waits in an io-wq thread of the kernel, which is interrupted and fails with its own error.
 TEST_CASE("a stop ends a request that waits, from this thread and from another",
           "[runtime][operations][threads]") {
     for (const kind& each : kinds()) {
@@ -265,8 +265,9 @@ TEST_CASE("a deadline around a request that waits reads timed_out", "[runtime][o
     }
 }
 
-// The answer is on its way when the stop is made: it wins, and nothing is thrown away.
-TEST_CASE("a stop that comes after the answer changes nothing", "[runtime][operations]") {
+// The completion is already posted when the stop is requested. The completion wins, and no result is
+// lost.
+TEST_CASE("a stop after the completion changes nothing", "[runtime][operations]") {
     for (const kind& each : kinds()) {
         const std::string name = each.name;
         if (name == "connect") continue;  // fails by itself: a Unix socket has no such address

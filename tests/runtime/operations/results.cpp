@@ -1,4 +1,4 @@
-// What operations give when all is well, and when it comes short.
+// Results of operations: complete and short.
 #include "tests/support/catch.hpp"
 #include "tests/support/loopback_door.hpp"
 #include "tests/support/run_on.hpp"
@@ -41,7 +41,7 @@ kevring::fd temporary_file() {
 
 }  // namespace
 
-TEST_CASE("what is written at an offset is read there", "[runtime][read][write]") {
+TEST_CASE("bytes written at an offset are read at that offset", "[runtime][read][write]") {
     ring on;
     const kevring::fd file = temporary_file();
     auto body = [&]() -> task<void> {
@@ -72,8 +72,8 @@ TEST_CASE("parts are written and read in order", "[runtime][read][write]") {
         CHECK(written.value() == 7);
         std::string head(2, ' ');
         std::string tail(9, ' ');
-        std::array<iovec, 2> into{iovec{head.data(), 2}, iovec{tail.data(), 9}};
-        kevring::readv_operation read(on, file, into, 0);
+        std::array<iovec, 2> target{iovec{head.data(), 2}, iovec{tail.data(), 9}};
+        kevring::readv_operation read(on, file, target, 0);
         const auto got = co_await read;
         CHECK(got.value() == 7);
         CHECK(head + tail.substr(0, 5) == "abcdefg");
@@ -132,8 +132,9 @@ TEST_CASE("a send waits until all has been taken", "[runtime][send]") {
     CHECK(heard == filled + text.size());
 }
 
-// Bytes that are on their way cannot be taken back: the count says how far it came.
-TEST_CASE("a send that is stopped half-way says how much went", "[runtime][send]") {
+// Bytes that the kernel has accepted cannot be revoked: the result is their number.
+TEST_CASE("a send that is stopped half-way returns the number of accepted bytes",
+          "[runtime][send]") {
     ring on;
     socket_pair sockets;
     const int small = 65'536;  // less than the text, on any machine
@@ -217,7 +218,7 @@ TEST_CASE("open gives a descriptor that is closed on exec, and close ends it", "
     run_on(on, body);
 }
 
-TEST_CASE("open keeps below its directory when it is told to", "[runtime][open]") {
+TEST_CASE("open with RESOLVE_BENEATH rejects a path outside its directory", "[runtime][open]") {
     ring on;
     const kevring::fd root(::open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC));
     auto body = [&]() -> task<void> {
@@ -228,7 +229,7 @@ TEST_CASE("open keeps below its directory when it is told to", "[runtime][open]"
     run_on(on, body);
 }
 
-TEST_CASE("statx and its cheaper twin agree", "[runtime][statx]") {
+TEST_CASE("statx and file_status agree", "[runtime][statx]") {
     ring on;
     const kevring::fd file = temporary_file();
     REQUIRE(::ftruncate(file.number(), 12345) == 0);
@@ -238,9 +239,9 @@ TEST_CASE("statx and its cheaper twin agree", "[runtime][statx]") {
         const auto done = co_await ask;
         CHECK(done.has_value());
         CHECK(asked.stx_size == 12345);
-        struct stat twin{};
-        CHECK(kevring::file_status(on, file, twin).has_value());
-        CHECK(twin.st_size == 12345);
+        struct stat direct{};
+        CHECK(kevring::file_status(on, file, direct).has_value());
+        CHECK(direct.st_size == 12345);
     };
     run_on(on, body);
 }
