@@ -32,7 +32,7 @@ namespace kevring {
 /// Result     As of sleep_for().
 class [[nodiscard]] timer {
 public:
-    [[nodiscard]] constexpr explicit timer(nanoseconds period) noexcept : period_(period) {}
+    [[nodiscard]] constexpr explicit timer(clamped_duration period) noexcept : period_(period) {}
     constexpr nanoseconds period() const noexcept { return period_; }
     sleep_operation operator co_await() const noexcept { return sleep_for(period_); }
 

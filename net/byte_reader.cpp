@@ -13,7 +13,9 @@ task<result<std::string_view>> byte_reader::line(std::size_t byte_count_max,
             consumed_ = found + delimiter.size();
             co_return std::string_view(bytes_).substr(0, found);
         }
-        if (bytes_.size() >= byte_count_max + delimiter.size() || found != std::string::npos)
+        const bool is_too_long =
+            bytes_.size() >= delimiter.size() && bytes_.size() - delimiter.size() >= byte_count_max;
+        if (is_too_long || found != std::string::npos)
             co_return error_from(std::errc::message_size);
         // A delimiter may be cut by the border of what has come.
         searched = bytes_.size() < delimiter.size() ? 0 : bytes_.size() - delimiter.size() + 1;

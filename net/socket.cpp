@@ -8,7 +8,7 @@ namespace kevring {
 
 shutdown_operation socket::shutdown_send() noexcept { return {*on_, fd_, SHUT_WR}; }
 
-task<void> socket::close(std::chrono::nanoseconds patience) { return end(SHUT_WR, patience); }
+task<void> socket::close(clamped_duration patience) { return end(SHUT_WR, patience); }
 
 // Nobody is waited for, but a buffer may be, where others have them all. The request in flight ends
 // by the shutdown; it would have to be cancelled otherwise.

@@ -88,7 +88,7 @@ public:
     /// still sends for at most `patience`, then closes. A close() with unread bytes would be a
     /// reset, which throws away what the peer has not read yet. A receive that is pending ends with
     /// operation_canceled.
-    task<void> close(std::chrono::nanoseconds patience = std::chrono::seconds(2));
+    task<void> close(clamped_duration patience = std::chrono::seconds(2));
     /// The same for a peer that is known to send nothing more: does not wait for its end. It gets
     /// all that was sent; but if it does send something, that may be answered by a reset.
     task<void> hang_up();

@@ -1,6 +1,7 @@
 #include <kevring/net/socket_options.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 
 #include <netinet/in.h>
@@ -36,6 +37,9 @@ private:
     result<void> answer_;
 };
 
+// Of TCP_KEEPIDLE, in seconds (MAX_TCP_KEEPIDLE of the kernel).
+constexpr int keep_alive_max = 32767;
+
 template <class Number>
 int as_int(Number wanted) noexcept {
     return static_cast<int>(std::min<std::uintmax_t>(static_cast<std::uintmax_t>(wanted),
@@ -52,15 +56,21 @@ result<void> set_options(fd_ref socket, const socket_options& options) noexcept 
         to.set(SOL_SOCKET, SO_RCVBUF, as_int(*options.receive_buffer_bytes));
     if (!to.is_tcp()) return to.answer();
 
+    const auto is_negative = [](const std::optional<clamped_duration>& duration) {
+        return duration && nanoseconds(*duration) < nanoseconds::zero();
+    };
+    if (is_negative(options.keep_alive) || is_negative(options.user_timeout))
+        return error_from(std::errc::invalid_argument);
     if (options.no_delay) to.set(IPPROTO_TCP, TCP_NODELAY, *options.no_delay ? 1 : 0);
     if (options.keep_alive) {
-        const bool on = options.keep_alive->count() > 0;
+        const auto idle = std::chrono::ceil<std::chrono::seconds>(nanoseconds(*options.keep_alive));
+        const bool on = idle.count() > 0;
         to.set(SOL_SOCKET, SO_KEEPALIVE, on ? 1 : 0);
         if (on) {
-            to.set(IPPROTO_TCP, TCP_KEEPIDLE, as_int(options.keep_alive->count()));
+            const int idle_seconds = std::min(as_int(idle.count()), keep_alive_max);
+            to.set(IPPROTO_TCP, TCP_KEEPIDLE, idle_seconds);
             // A silent peer is given up after three probes in the time that the first one waited.
-            to.set(IPPROTO_TCP, TCP_KEEPINTVL,
-                   std::max(1, as_int(options.keep_alive->count()) / 3));
+            to.set(IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle_seconds / 3));
             to.set(IPPROTO_TCP, TCP_KEEPCNT, 3);
         }
     }
@@ -68,7 +78,10 @@ result<void> set_options(fd_ref socket, const socket_options& options) noexcept 
         to.set(IPPROTO_TCP, TCP_CONGESTION, options.congestion_control->data(),
                options.congestion_control->size());
     if (options.user_timeout)
-        to.set(IPPROTO_TCP, TCP_USER_TIMEOUT, as_int(options.user_timeout->count()));
+        to.set(
+            IPPROTO_TCP, TCP_USER_TIMEOUT,
+            as_int(std::chrono::ceil<std::chrono::milliseconds>(nanoseconds(*options.user_timeout))
+                       .count()));
     return to.answer();
 }
 

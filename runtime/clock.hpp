@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <ratio>
+#include <type_traits>
 
 namespace kevring {
 
@@ -17,6 +19,34 @@ inline constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max(
 inline std::int64_t to_ns(steady_time time) noexcept {
     return std::chrono::duration_cast<nanoseconds>(time.time_since_epoch()).count();
 }
+
+/// A duration of any unit, converted to nanoseconds. A value outside their range of 292 years
+/// becomes the nearest limit, as hours::max() does; NaN becomes 0. A plain conversion to nanoseconds
+/// would overflow and turn "never" into "now".
+class clamped_duration {
+public:
+    template <class Number, class Period>
+    constexpr clamped_duration(std::chrono::duration<Number, Period> duration) noexcept
+        : nanoseconds_(clamp(duration)) {}
+    constexpr operator nanoseconds() const noexcept { return nanoseconds_; }
+
+private:
+    template <class Number, class Period>
+    static constexpr nanoseconds clamp(std::chrono::duration<Number, Period> duration) noexcept {
+        if constexpr (std::is_same_v<decltype(duration), nanoseconds>) return duration;
+        constexpr double limit_ns = 9.2e18;  // below the limits, and exact enough in any unit
+        const double wanted_ns =
+            std::chrono::duration<double, std::nano>(
+                std::chrono::duration<double, Period>(static_cast<double>(duration.count())))
+                .count();
+        if (wanted_ns != wanted_ns) return nanoseconds::zero();
+        if (wanted_ns >= limit_ns) return nanoseconds::max();
+        if (wanted_ns <= -limit_ns) return nanoseconds::min();
+        return std::chrono::duration_cast<nanoseconds>(duration);
+    }
+
+    nanoseconds nanoseconds_;
+};
 
 /// Adds a duration to `now_ns`. A sum that overflows is `never_ns`; a negative duration counts as 0.
 inline std::int64_t add_ns(std::int64_t now_ns, nanoseconds duration) noexcept {

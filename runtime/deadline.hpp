@@ -90,7 +90,7 @@ public:
     }
 
     /// Sets another deadline from now on: for progress that earns more time.
-    void expires_after(nanoseconds from_now) noexcept {
+    void expires_after(clamped_duration from_now) noexcept {
         scope_.set_deadline(add_ns(scope_.on().now_ns(), from_now));
     }
     bool expired() const noexcept { return scope_.cause() == stop_cause::deadline; }
@@ -132,7 +132,9 @@ private:
 };
 
 /// Limits the rest of the block to `from_now`; see deadline_guard.
-inline deadline_awaiter within(nanoseconds from_now) noexcept { return deadline_awaiter(from_now); }
+inline deadline_awaiter within(clamped_duration from_now) noexcept {
+    return deadline_awaiter(nanoseconds(from_now));
+}
 /// Limits the rest of the block to the time `deadline`.
 inline deadline_awaiter until(steady_time deadline) noexcept { return deadline_awaiter(deadline); }
 
@@ -192,14 +194,14 @@ private:
 ///             by the next one.
 template <awaitable Awaitable>
     requires(!std::is_reference_v<Awaitable> && !detail::leaves_items<Awaitable>)
-task<detail::await_result<Awaitable>> with_timeout(Awaitable awaitable, nanoseconds from_now) {
+task<detail::await_result<Awaitable>> with_timeout(Awaitable awaitable, clamped_duration from_now) {
     const auto limit = co_await within(from_now);
     co_return co_await std::move(awaitable);
 }
 template <detail::leaves_items Awaitable>
     requires(!std::is_reference_v<Awaitable>)
-detail::limited_item<Awaitable> with_timeout(Awaitable awaitable, nanoseconds from_now) {
-    return {std::move(awaitable), from_now};
+detail::limited_item<Awaitable> with_timeout(Awaitable awaitable, clamped_duration from_now) {
+    return {std::move(awaitable), nanoseconds(from_now)};
 }
 
 /// Awaits `awaitable` until `deadline` at most.

@@ -257,7 +257,7 @@ void ring::enter(bool may_wait, std::int64_t timeout_ns) noexcept {
 bool ring::look_for_work(std::int64_t timeout_ns) noexcept {
     const std::int64_t begin = now_ns();
     const std::int64_t spin_ns =
-        std::min<std::int64_t>(std::chrono::nanoseconds(options_.spin).count(), timeout_ns);
+        std::min<std::int64_t>(nanoseconds(clamped_duration(options_.spin)).count(), timeout_ns);
     do {
         for (int i = 0; i < 16; ++i) {
             if (completions_ready() || kernel_has_work() ||

@@ -36,7 +36,7 @@ void sleep_operation::resumed(work& item) noexcept {
     self.waiter_.resume();  // last: the frame may be gone on return
 }
 
-sleep_operation sleep_for(nanoseconds duration) noexcept {
+sleep_operation sleep_for(clamped_duration duration) noexcept {
     KEVRING_ASSERT(ring::current() != nullptr,
                    "sleep_for() called on a thread that drives no ring; call it in a task that "
                    "run() or spawn() started");

@@ -60,7 +60,7 @@ private:
 };
 
 /// Waits for `duration` on this thread's ring; a negative one is over at once.
-sleep_operation sleep_for(nanoseconds duration) noexcept;
+sleep_operation sleep_for(clamped_duration duration) noexcept;
 /// Waits until `deadline`.
 sleep_operation sleep_until(steady_time deadline) noexcept;
 

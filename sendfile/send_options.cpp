@@ -16,8 +16,11 @@ std::uint32_t ms_of(std::int64_t now_ns) noexcept {
 }  // namespace
 
 file_version file_version::of(const struct stat& status) noexcept {
-    return {static_cast<std::uint64_t>(status.st_size),
-            std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+    // A time after the year 2262 wraps round: it still differs from any other by as much.
+    const std::uint64_t modified_ns =
+        static_cast<std::uint64_t>(status.st_mtim.tv_sec) * 1'000'000'000 +
+        static_cast<std::uint64_t>(status.st_mtim.tv_nsec);
+    return {static_cast<std::uint64_t>(status.st_size), static_cast<std::int64_t>(modified_ns)};
 }
 
 bool file_memo::holds(std::uint64_t file_offset, std::int64_t now_ns) const noexcept {

@@ -16,7 +16,7 @@ void read_fixed_operation::prepare(io_uring_sqe& sqe) noexcept {
 }
 
 void readv_operation::prepare(io_uring_sqe& sqe) noexcept {
-    io_uring_prep_readv(&sqe, file_.number(), parts_.data(), static_cast<unsigned>(parts_.size()),
+    io_uring_prep_readv(&sqe, file_.number(), parts_.data(), detail::part_count(parts_.size()),
                         file_offset_);
 }
 

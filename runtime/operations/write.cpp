@@ -11,7 +11,7 @@ void write_operation::prepare(io_uring_sqe& sqe) noexcept {
 }
 
 void writev_operation::prepare(io_uring_sqe& sqe) noexcept {
-    io_uring_prep_writev(&sqe, file_.number(), parts_.data(), static_cast<unsigned>(parts_.size()),
+    io_uring_prep_writev(&sqe, file_.number(), parts_.data(), detail::part_count(parts_.size()),
                          file_offset_);
 }
 
