@@ -20,9 +20,10 @@ task<void> socket::end(int directions, std::chrono::nanoseconds patience) {
     // From here on other tasks find a closed socket.
     const fd connected = std::move(fd_);
     if (!connected) co_return;
-    if (receiving_.taken()) {
+    if (receiving_.taken() || sending_.taken()) {
         receiving_.cancel();
-        on_->submit();  // first: after the shutdown it would read as the peer's end
+        sending_.cancel();  // no further step of it uses the number of the descriptor
+        on_->submit();      // first: after the shutdown it would read as the peer's end
     }
     receive_stream bytes =
         bytes_ ? *std::exchange(bytes_, std::nullopt) : receive_stream(*on_, connected);
@@ -39,12 +40,13 @@ task<void> socket::end(int directions, std::chrono::nanoseconds patience) {
 }
 
 fd socket::release() noexcept {
-    const bool receives = bytes_.has_value() || receiving_.taken();
+    const bool has_requests = bytes_.has_value() || receiving_.taken() || sending_.taken();
     receiving_.cancel();
+    sending_.cancel();
     if (bytes_) bytes_->stop_next();
     bytes_.reset();
-    // A request takes bytes until the kernel has been told to end it.
-    if (receives) on_->submit();
+    // A request moves bytes until the kernel has been told to end it.
+    if (has_requests) on_->submit();
     return std::move(fd_);
 }
 

@@ -25,7 +25,7 @@ namespace kevring {
 /// Lifetime   Outlives every await on it; within the life of its ring. The destructor closes the
 ///            connection; close() does it so that the peer surely gets what was sent.
 /// Thread     The ring's own.
-/// In flight  One receive and one send at a time. A second receive ends with
+/// In flight  One receive and one send at a time. A second receive or send ends with
 ///            connection_already_in_progress.
 ///
 /// On a socket that was moved from, released or closed every await gives bad_file_descriptor.
@@ -36,11 +36,13 @@ public:
         : on_(other.on_),
           fd_(std::move(other.fd_)),
           receiving_(std::move(other.receiving_)),
+          sending_(std::move(other.sending_)),
           bytes_(std::exchange(other.bytes_, std::nullopt)) {}
     socket& operator=(socket&& other) noexcept {
         // first: a stream ends before its descriptor is closed
         bytes_ = std::exchange(other.bytes_, std::nullopt);
         receiving_ = std::move(other.receiving_);
+        sending_ = std::move(other.sending_);
         fd_ = std::move(other.fd_);
         on_ = other.on_;
         return *this;
@@ -68,17 +70,18 @@ public:
         return {*on_, fd_, buffer, receiving_, std::move(stop)};
     }
 
-    /// Sends all of `bytes`; see send_operation.
+    /// Sends all of `bytes`; see send_operation. A second send while one is pending sends nothing:
+    /// their bytes would mix.
     [[nodiscard]] send_operation send(std::span<const std::byte> bytes, int flags = 0,
                                       std::stop_token stop = {}) noexcept {
-        return {*on_, fd_, bytes, flags, std::move(stop)};
+        return {*on_, fd_, bytes, flags, sending_, std::move(stop)};
     }
     [[nodiscard]] send_operation send(std::string_view text, int flags = 0) noexcept {
         return send(std::as_bytes(std::span(text)), flags);
     }
     /// Sends several buffers; see send_message_operation.
     [[nodiscard]] send_message_operation send(const msghdr& message, int flags = 0) noexcept {
-        return {*on_, fd_, message, flags};
+        return {*on_, fd_, message, flags, sending_};
     }
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
@@ -86,8 +89,8 @@ public:
 
     /// Ends the connection so that the peer gets all that was sent: shuts down, takes what the peer
     /// still sends for at most `patience`, then closes. A close() with unread bytes would be a
-    /// reset, which throws away what the peer has not read yet. A receive that is pending ends with
-    /// operation_canceled.
+    /// reset, which throws away what the peer has not read yet. A receive or send that is pending ends
+    /// with operation_canceled.
     task<void> close(clamped_duration patience = std::chrono::seconds(2));
     /// The same for a peer that is known to send nothing more: does not wait for its end. It gets
     /// all that was sent; but if it does send something, that may be answered by a reset.
@@ -100,7 +103,8 @@ public:
     ring& on() const noexcept { return *on_; }
     fd_ref native() const noexcept { return fd_; }
     /// Gives the descriptor away. The ring takes no more bytes from it; those that have been
-    /// received and not taken are lost. A receive that is pending ends with operation_canceled.
+    /// received and not taken are lost. A receive or send that is pending ends
+    /// with operation_canceled.
     [[nodiscard]] fd release() noexcept;
 
 private:
@@ -108,7 +112,8 @@ private:
 
     ring* on_;
     fd fd_;
-    detail::pending_slot receiving_;       // receive(buffer)
+    detail::pending_slot receiving_;  // receive(buffer)
+    detail::pending_slot sending_;
     std::optional<receive_stream> bytes_;  // last: ends before the descriptor is closed
 };
 

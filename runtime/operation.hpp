@@ -67,7 +67,9 @@ public:
         return start(waiter, scope_of(waiter), site);
     }
 
-    void complete(std::int32_t res, std::uint32_t flags) noexcept final;
+    /// Resumes the waiter. A request of several steps overrides it: it calls queue_again() until
+    /// the last step, and this then.
+    void complete(std::int32_t res, std::uint32_t flags) noexcept override;
 
 protected:
     operation(ring& on, std::stop_token stop) noexcept
@@ -102,6 +104,10 @@ protected:
         return error_from(cause_ == stop_cause::deadline ? std::errc::timed_out
                                                          : std::errc::operation_canceled);
     }
+    /// True once a stop or a deadline has asked for the end: no further step begins.
+    bool stop_requested() const noexcept { return cause_ != stop_cause::none; }
+    /// Queues the next step of a request whose last one has completed.
+    void queue_again() noexcept { ring_.queue(*this); }
     /// `res()` as a count of bytes or the like, or failure().
     result<std::size_t> count_or_failure() const noexcept {
         if (res_ < 0) return failure();

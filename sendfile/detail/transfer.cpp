@@ -122,8 +122,10 @@ std::error_code transfer::end_with_file() noexcept {
     if (const int asked = on.system().stat_file(file.number(), status); asked < 0)
         return {-asked, std::system_category()};
     const file_version now = file_version::of(status);
-    // As long as before: it was cut, and then written to.
-    if (now.byte_count >= plan.file_end()) return send_errc::file_changed;
+    // As long as before: it was cut, and then written to; or its size is not that of its content.
+    if (now.byte_count >= plan.file_end())
+        return now == version_ ? std::make_error_code(std::errc::invalid_argument)
+                               : make_error_code(send_errc::file_changed);
     plan.end_file_at(now.byte_count);
     expect(now, true);
     forget_window();
@@ -189,7 +191,7 @@ task<std::error_code> send_from_memory(transfer& of, send_path path, send_step s
         message_parts message(of, now, rest);
         const bool more = step.more || message.byte_count() < end - of.plan.bytes_sent();
         const int flags = more ? MSG_MORE : 0;
-        result<std::size_t> sent;
+        send_result sent;
         if (message.parts().size() == 1) {
             const iovec& part = message.parts().front();
             const std::span bytes(static_cast<const std::byte*>(part.iov_base), part.iov_len);
@@ -202,8 +204,8 @@ task<std::error_code> send_from_memory(transfer& of, send_path path, send_step s
             send_message_operation send(of.on, of.socket, header, flags);
             sent = co_await send;
         }
+        of.taken(path, sent.bytes_sent());
         if (!sent) co_return sent.error();
-        of.taken(path, *sent);
     }
     co_return std::error_code{};
 }

@@ -62,13 +62,10 @@ task<std::error_code> carry_by_send(transfer& of) {
             continue;
         }
         const std::byte* const end = append(body + step.file_bytes, of.options.trailer);
-        for (const std::byte* at = begin; at != end;) {
-            send_operation send(of.on, of.socket, std::span<const std::byte>(at, end));
-            const result<std::size_t> sent = co_await send;
-            if (!sent) co_return sent.error();
-            of.taken(path, *sent);
-            at += *sent;
-        }
+        send_operation send(of.on, of.socket, std::span<const std::byte>(begin, end));
+        const send_result sent = co_await send;
+        of.taken(path, sent.bytes_sent());
+        if (!sent) co_return sent.error();
     }
     co_return std::error_code{};
 }

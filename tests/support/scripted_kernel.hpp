@@ -8,7 +8,9 @@
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/kernel.hpp>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 class scripted_kernel final : public kevring::kernel {
 public:
@@ -109,6 +112,12 @@ public:
     }
 
 private:
+    struct short_message {
+        msghdr header;
+        std::vector<iovec> parts;
+    };
+    std::deque<short_message> messages_;  // the kernel may read them until the ring ends
+
     struct answer {
         std::uint64_t user_data;
         std::int32_t res;
@@ -131,7 +140,9 @@ private:
                 continue;
             }
             if (const auto limit = lengths_.find(entry.opcode);
-                limit != lengths_.end() && entry.len > limit->second) {
+                limit != lengths_.end() && entry.opcode == IORING_OP_SENDMSG) {
+                shorten_message(entry, limit->second);
+            } else if (limit != lengths_.end() && entry.len > limit->second) {
                 entry.len = limit->second;
                 entry.msg_flags &= ~static_cast<std::uint32_t>(MSG_WAITALL);
             }
@@ -141,6 +152,23 @@ private:
                 if (entry.opcode == IORING_OP_ACCEPT) entry.ioprio &= ~IORING_ACCEPT_MULTISHOT;
             }
         }
+    }
+
+    // Replaces a message by its first `byte_count` bytes.
+    void shorten_message(io_uring_sqe& entry, std::size_t byte_count) {
+        const auto& whole = *reinterpret_cast<const msghdr*>(entry.addr);
+        short_message& message = messages_.emplace_back();
+        message.header = whole;
+        for (std::size_t i = 0; i < whole.msg_iovlen && byte_count > 0; ++i) {
+            iovec part = whole.msg_iov[i];
+            part.iov_len = std::min(part.iov_len, byte_count);
+            byte_count -= part.iov_len;
+            message.parts.push_back(part);
+        }
+        message.header.msg_iov = message.parts.data();
+        message.header.msg_iovlen = message.parts.size();
+        entry.addr = reinterpret_cast<std::uintptr_t>(&message.header);
+        entry.msg_flags &= ~static_cast<std::uint32_t>(MSG_WAITALL);
     }
 
     bool put(const answer& one) {

@@ -107,7 +107,7 @@ kevring::task<connection::outcome> connection::handle_request(kevring::borrowed_
             if (!out.empty()) {
                 const auto sent =
                     co_await client_.send(out.bytes());  // as flush(), without a frame
-                if (!sent || *sent != out.size()) co_return outcome::close;
+                if (!sent) co_return outcome::close;
                 out.clear();
             }
             if (input.empty()) co_return last_ ? outcome::close : outcome::keep;
@@ -426,9 +426,8 @@ void connection::count_large(const kevring::send_report& report) noexcept {
 kevring::task<bool> connection::flush(output_buffer& out) {
     if (out.empty()) co_return true;
     const auto sent = co_await client_.send(out.bytes());
-    const bool all = sent && *sent == out.bytes().size();
     out.clear();
-    co_return all;
+    co_return sent.has_value();
 }
 
 // What follows is the end of the connection, at once: the kernel is told to wait for it (MSG_MORE),
