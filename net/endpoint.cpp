@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -18,7 +19,7 @@ template <class Address>
 Address read_as(const endpoint& from) noexcept {
     Address address{};
     std::memcpy(&address, from.address(),
-                std::min<std::size_t>(sizeof address, endpoint::capacity()));
+                std::min<std::size_t>(sizeof address, from.address_bytes()));
     return address;
 }
 
@@ -27,9 +28,65 @@ endpoint make(const Address& address, std::size_t bytes = sizeof(Address)) noexc
     return {reinterpret_cast<const sockaddr*>(&address), bytes};
 }
 
-bool read_port(std::string_view text, std::uint16_t& port) noexcept {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+class endpoint_category final : public std::error_category {
+public:
+    const char* name() const noexcept override { return "kevring.endpoint"; }
+    std::string message(int code) const override {
+        switch (static_cast<endpoint_errc>(code)) {
+            case endpoint_errc::no_port: return "port missing; write HOST:PORT or unix:PATH";
+            case endpoint_errc::bad_port: return "port is not a number from 0 to 65535";
+            case endpoint_errc::no_host:
+                return "host missing; write *:PORT or [::]:PORT for every address of this host";
+            case endpoint_errc::url: return "a URL is not an endpoint; write HOST:PORT";
+            case endpoint_errc::host_name:
+                return "host is a name, and names are not resolved here; write an address, or "
+                       "resolve the name first (getaddrinfo(3))";
+            case endpoint_errc::bad_ipv4: return "host is not an IPv4 address, as 127.0.0.1";
+            case endpoint_errc::bad_ipv6: return "host is not an IPv6 address, as [::1]";
+            case endpoint_errc::no_brackets:
+                return "an IPv6 address needs brackets; write [ADDRESS]:PORT";
+            case endpoint_errc::open_bracket:
+                return "closing bracket missing; write [ADDRESS]:PORT";
+            case endpoint_errc::bad_scope:
+                return "IPv6 scope is not an interface; write its name or number behind the %";
+            case endpoint_errc::no_interface:
+                return "IPv6 scope names no network interface of this host";
+            case endpoint_errc::no_path: return "path missing; write unix:PATH or unix:@NAME";
+            case endpoint_errc::zero_in_path: return "Unix path contains a zero byte";
+            case endpoint_errc::path_too_long: return "Unix path has more than 107 bytes";
+        }
+        return "unknown error";
+    }
+    std::error_condition default_error_condition(int code) const noexcept override {
+        return static_cast<endpoint_errc>(code) == endpoint_errc::path_too_long
+                   ? std::errc::filename_too_long
+                   : std::errc::invalid_argument;
+    }
+};
+
+tl::unexpected<std::error_code> failure(endpoint_errc code) noexcept {
+    return tl::unexpected<std::error_code>(make_error_code(code));
+}
+
+template <class Number>
+bool read_number(std::string_view text, Number& number) noexcept {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     return !text.empty() && error == std::errc{} && end == text.data() + text.size();
+}
+
+// The zone of RFC 4007: the name of an interface, or its number.
+result<std::uint32_t> parse_scope(std::string_view text) noexcept {
+    std::array<char, IF_NAMESIZE> name{};
+    if (text.empty()) return failure(endpoint_errc::bad_scope);
+    if (text.size() < name.size()) {
+        std::copy(text.begin(), text.end(), name.begin());
+        if (const unsigned index = ::if_nametoindex(name.data()); index != 0) return index;
+    }
+    std::uint32_t number = 0;
+    if (read_number(text, number)) return number;
+    const bool is_number = text.find_first_not_of("0123456789") == std::string_view::npos;
+    return failure(is_number || text.size() >= name.size() ? endpoint_errc::bad_scope
+                                                           : endpoint_errc::no_interface);
 }
 
 result<endpoint> parse_ipv6(std::string_view host, std::uint16_t port) noexcept {
@@ -37,10 +94,18 @@ result<endpoint> parse_ipv6(std::string_view host, std::uint16_t port) noexcept 
     sockaddr_in6 address{};
     address.sin6_family = AF_INET6;
     address.sin6_port = htons(port);
-    if (host.size() >= text.size()) return error_from(std::errc::invalid_argument);
-    std::copy(host.begin(), host.end(), text.begin());
+    const std::size_t percent = host.find('%');
+    const std::string_view bare = host.substr(0, percent);
+    if (bare.empty()) return failure(endpoint_errc::no_host);
+    if (bare.size() >= text.size()) return failure(endpoint_errc::bad_ipv6);
+    std::copy(bare.begin(), bare.end(), text.begin());
     if (::inet_pton(AF_INET6, text.data(), &address.sin6_addr) != 1)
-        return error_from(std::errc::invalid_argument);
+        return failure(endpoint_errc::bad_ipv6);
+    if (percent != std::string_view::npos) {
+        const result<std::uint32_t> scope = parse_scope(host.substr(percent + 1));
+        if (!scope) return tl::unexpected(scope.error());
+        address.sin6_scope_id = *scope;
+    }
     return make(address);
 }
 
@@ -49,31 +114,54 @@ result<endpoint> parse_ipv4(std::string_view host, std::uint16_t port) noexcept 
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
+    if (host.empty()) return failure(endpoint_errc::no_host);
     if (host == "*") return make(address);
     if (host == "localhost") return endpoint::loopback(port);
-    if (host.size() >= text.size()) return error_from(std::errc::invalid_argument);
+    if (host.find(':') != std::string_view::npos) return failure(endpoint_errc::no_brackets);
+    if (host.find_first_not_of("0123456789.") != std::string_view::npos)
+        return failure(endpoint_errc::host_name);
+    if (host.size() >= text.size()) return failure(endpoint_errc::bad_ipv4);
     std::copy(host.begin(), host.end(), text.begin());
     if (::inet_pton(AF_INET, text.data(), &address.sin_addr) != 1)
-        return error_from(std::errc::invalid_argument);
+        return failure(endpoint_errc::bad_ipv4);
     return make(address);
+}
+
+// The name of a Unix socket: a path up to its zero byte, or an abstract name, which begins with one
+// and has any other bytes (unix(7)). Empty for an unnamed socket.
+std::string_view unix_name(const endpoint& from) noexcept {
+    constexpr std::size_t begin = offsetof(sockaddr_un, sun_path);
+    if (from.family() != AF_UNIX || from.address_bytes() <= begin) return {};
+    const char* const text = reinterpret_cast<const char*>(from.address()) + begin;
+    const std::size_t byte_count = from.address_bytes() - begin;
+    return {text, text[0] == '\0' ? byte_count : ::strnlen(text, byte_count)};
 }
 
 }  // namespace
 
 endpoint::endpoint(const sockaddr* address, std::size_t address_bytes) noexcept
     : byte_count_(static_cast<unsigned>(std::min<std::size_t>(address_bytes, capacity_bytes))) {
-    std::memcpy(storage_.data(), address, byte_count_);
+    if (byte_count_ > 0) std::memcpy(storage_.data(), address, byte_count_);
 }
 
 result<endpoint> endpoint::parse(std::string_view text) noexcept {
     if (text.starts_with("unix:")) return unix_path(text.substr(5));
-    const std::size_t colon = text.rfind(':');
+    if (text.find("://") != std::string_view::npos) return failure(endpoint_errc::url);
+    const bool has_bracket = text.starts_with('[');
+    std::size_t host_end = text.rfind(':');
+    if (has_bracket) {
+        const std::size_t bracket = text.find(']');
+        if (bracket == std::string_view::npos) return failure(endpoint_errc::open_bracket);
+        host_end = bracket + 1;
+    }
+    if (host_end >= text.size() || text[host_end] != ':') return failure(endpoint_errc::no_port);
+    const std::string_view host = text.substr(0, host_end);
     std::uint16_t port = 0;
-    if (colon == std::string_view::npos || !read_port(text.substr(colon + 1), port))
-        return error_from(std::errc::invalid_argument);
-    const std::string_view host = text.substr(0, colon);
-    if (host.size() >= 2 && host.front() == '[' && host.back() == ']')
-        return parse_ipv6(host.substr(1, host.size() - 2), port);
+    if (!read_number(text.substr(host_end + 1), port))
+        return failure(!has_bracket && host.find(':') != std::string_view::npos
+                           ? endpoint_errc::no_brackets
+                           : endpoint_errc::bad_port);
+    if (has_bracket) return parse_ipv6(host.substr(1, host.size() - 2), port);
     return parse_ipv4(host, port);
 }
 
@@ -88,12 +176,13 @@ endpoint endpoint::loopback(std::uint16_t port) noexcept {
 result<endpoint> endpoint::unix_path(std::string_view path) noexcept {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    if (path.empty() || path.find('\0') != std::string_view::npos)
-        return error_from(std::errc::invalid_argument);
-    if (path.size() >= sizeof address.sun_path) return error_from(std::errc::filename_too_long);
-    std::copy(path.begin(), path.end(), address.sun_path);
+    if (path.empty()) return failure(endpoint_errc::no_path);
     // An abstract name begins with a zero byte and has no zero at its end (unix(7)).
     const bool abstract = path.front() == '@';
+    if (!abstract && path.find('\0') != std::string_view::npos)
+        return failure(endpoint_errc::zero_in_path);
+    if (path.size() >= sizeof address.sun_path) return failure(endpoint_errc::path_too_long);
+    std::copy(path.begin(), path.end(), address.sun_path);
     if (abstract) address.sun_path[0] = '\0';
     return make(address, offsetof(sockaddr_un, sun_path) + path.size() + (abstract ? 0 : 1));
 }
@@ -128,10 +217,8 @@ void endpoint::set_port(std::uint16_t port) noexcept {
 }
 
 std::string_view endpoint::path() const noexcept {
-    constexpr std::size_t begin = offsetof(sockaddr_un, sun_path);
-    if (family() != AF_UNIX || byte_count_ <= begin) return {};
-    const char* const text = reinterpret_cast<const char*>(storage_.data()) + begin;
-    return {text, ::strnlen(text, byte_count_ - begin)};
+    const std::string_view name = unix_name(*this);
+    return name.starts_with('\0') ? std::string_view() : name;
 }
 
 std::string endpoint::host() const {
@@ -143,14 +230,15 @@ std::string endpoint::host() const {
         }
         case AF_INET6: {
             const auto address = read_as<sockaddr_in6>(*this);
-            return ::inet_ntop(AF_INET6, &address.sin6_addr, text.data(), text.size());
+            const char* const bare =
+                ::inet_ntop(AF_INET6, &address.sin6_addr, text.data(), text.size());
+            if (address.sin6_scope_id == 0) return bare;
+            return std::string(bare) + '%' + std::to_string(address.sin6_scope_id);
         }
         case AF_UNIX: {
-            constexpr std::size_t begin = offsetof(sockaddr_un, sun_path);
-            if (byte_count_ <= begin) return "unix:";
-            const char* const name = reinterpret_cast<const char*>(storage_.data()) + begin;
-            if (name[0] != '\0') return "unix:" + std::string(path());
-            return "unix:@" + std::string(name + 1, byte_count_ - begin - 1);
+            const std::string_view name = unix_name(*this);
+            if (name.starts_with('\0')) return "unix:@" + std::string(name.substr(1));
+            return (name.starts_with('@') ? "unix:./" : "unix:") + std::string(name);
         }
         default: return "none";
     }
@@ -165,8 +253,31 @@ std::string endpoint::to_string() const {
 }
 
 bool operator==(const endpoint& a, const endpoint& b) noexcept {
-    return a.byte_count_ == b.byte_count_ &&
-           std::equal(a.storage_.begin(), a.storage_.begin() + a.byte_count_, b.storage_.begin());
+    if (a.family() != b.family()) return false;
+    switch (a.family()) {
+        case AF_INET: {
+            const auto x = read_as<sockaddr_in>(a);
+            const auto y = read_as<sockaddr_in>(b);
+            return x.sin_port == y.sin_port && x.sin_addr.s_addr == y.sin_addr.s_addr;
+        }
+        case AF_INET6: {
+            const auto x = read_as<sockaddr_in6>(a);
+            const auto y = read_as<sockaddr_in6>(b);
+            return x.sin6_port == y.sin6_port && x.sin6_scope_id == y.sin6_scope_id &&
+                   std::memcmp(&x.sin6_addr, &y.sin6_addr, sizeof x.sin6_addr) == 0;
+        }
+        case AF_UNIX: return unix_name(a) == unix_name(b);
+        case AF_UNSPEC: return true;
+        default:
+            return a.byte_count_ == b.byte_count_ &&
+                   std::equal(a.storage_.begin(), a.storage_.begin() + a.byte_count_,
+                              b.storage_.begin());
+    }
+}
+
+std::error_code make_error_code(endpoint_errc code) noexcept {
+    static const endpoint_category category;
+    return {static_cast<int>(code), category};
 }
 
 }  // namespace kevring
