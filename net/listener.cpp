@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <utility>
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -79,7 +80,10 @@ result<listener> listener::bind(ring& on, const endpoint& where, const listener_
     auto made = open_listening_socket(where, options);
     if (!made) return tl::unexpected(made.error());
     listener bound(on, std::move(*made));
-    bound.unlink_path_ = where.path();
+    struct stat status{};
+    std::string path(where.path());
+    if (!path.empty() && ::lstat(path.c_str(), &status) == 0)
+        bound.bound_path_ = {std::move(path), status.st_dev, status.st_ino, ::getpid()};
     return bound;
 }
 
@@ -89,7 +93,12 @@ listener::listener(ring& on, fd listening) : on_(&on), fd_(std::move(listening))
 }
 
 listener::~listener() {
-    if (fd_ && !unlink_path_.empty()) ::unlink(unlink_path_.c_str());
+    if (!fd_ || bound_path_.name.empty() || bound_path_.process != ::getpid()) return;
+    // The open socket keeps its inode from being used again, so equal numbers mean the same file.
+    struct stat status{};
+    if (::lstat(bound_path_.name.c_str(), &status) == 0 && status.st_dev == bound_path_.device &&
+        status.st_ino == bound_path_.inode)
+        ::unlink(bound_path_.name.c_str());
 }
 
 task<result<void>> listener::fetch() {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace kevring {
 
@@ -30,7 +31,10 @@ struct listener_options {
 /// Errors     As listener::bind(). A Unix path is the caller's to remove.
 result<fd> open_listening_socket(const endpoint& where, const listener_options& options = {});
 
-/// Lifetime   Within the life of its ring. A Unix path is removed with the listener that made it.
+/// Lifetime   Within the life of its ring. The destructor removes the Unix path that bind()
+/// created,
+///            if the path still is that file: not one that another server has created since, and
+///            not in a child process.
 /// Thread     The ring's own.
 class listener {
 public:
@@ -50,7 +54,7 @@ public:
     }
     /// Takes over a socket that listens already, as from systemd or a predecessor.
     listener(ring& on, fd listening);
-    listener(listener&&) noexcept = default;
+    listener(listener&& other) noexcept = default;
     listener& operator=(listener&&) = delete;
     ~listener();
 
@@ -77,11 +81,19 @@ public:
     std::uint64_t exhausted_count() const noexcept { return exhausted_count_; }
 
 private:
+    /// The file of a Unix socket, and the process that created it.
+    struct bound_path {
+        std::string name;
+        std::uint64_t device = 0;
+        std::uint64_t inode = 0;
+        int process = 0;
+    };
+
     task<result<void>> fetch();
 
     ring* on_;
     fd fd_;
-    std::string unlink_path_;
+    bound_path bound_path_;
     std::optional<accept_stream> connections_;
     std::optional<socket> accepted_;  // by an accept() that was left before it took it
     std::uint64_t exhausted_count_ = 0;
