@@ -31,7 +31,7 @@ class readiness_watch;
 /// A signal, delivered through the queue only: add() blocks it in the calling thread. Signals for
 /// the process arrive where all threads block them; see signal_set::block().
 struct signal {
-    explicit constexpr signal(int number) noexcept : number(number) {}
+    explicit constexpr signal(int signal_number) noexcept : number(signal_number) {}
     int number;
 };
 
@@ -42,10 +42,10 @@ enum class inode_names : std::uint8_t { dropped, kept };
 /// files that change: any of `created`, `removed`, `moved_from`, `moved_to`, `modified` and
 /// `attributes`. Of a file by itself the last two.
 struct inode {
-    explicit inode(std::string path,
-                   change_kind kinds = change_kind::created | change_kind::removed,
-                   inode_names names = inode_names::dropped)
-        : path(std::move(path)), kinds(kinds), names(names) {}
+    explicit inode(std::string watched_path,
+                   change_kind wanted_kinds = change_kind::created | change_kind::removed,
+                   inode_names wanted_names = inode_names::dropped)
+        : path(std::move(watched_path)), kinds(wanted_kinds), names(wanted_names) {}
     std::string path;
     change_kind kinds;
     inode_names names;
@@ -56,27 +56,28 @@ inline constexpr change_kind removed = change_kind::removed;
 /// What a socket is ready for, and failed() when none of it can be any more; see readable() for
 /// bits of poll(2) instead. The connection stays open until the request is removed.
 struct socket_events {
-    socket_events(fd_ref file, socket_kind kinds) noexcept : file(file), kinds(kinds) {}
+    socket_events(fd_ref socket, socket_kind wanted_kinds) noexcept
+        : file(socket), kinds(wanted_kinds) {}
     fd_ref file;
     socket_kind kinds;
 };
 
 /// What one end of a pipe is ready for: `receive` or `send`; failed() when the other is gone.
 struct pipe_events {
-    pipe_events(fd_ref file, socket_kind kinds) noexcept : file(file), kinds(kinds) {}
+    pipe_events(fd_ref pipe, socket_kind wanted_kinds) noexcept : file(pipe), kinds(wanted_kinds) {}
     fd_ref file;
     socket_kind kinds;
 };
 
 /// The end of a process. A child is not reaped by it.
 struct process {
-    explicit constexpr process(pid_t number) noexcept : number(number) {}
+    explicit constexpr process(pid_t process_number) noexcept : number(process_number) {}
     pid_t number;
 };
 
 /// An event of the program's own, fired by event_queue::notify(); its number is its name.
 struct note {
-    explicit constexpr note(std::uint64_t number) noexcept : number(number) {}
+    explicit constexpr note(std::uint64_t note_number) noexcept : number(note_number) {}
     std::uint64_t number;
 };
 

@@ -1,6 +1,8 @@
 // event_type.hpp: the types of events, by their numbers of 2006.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cstddef>
 #include <cstdint>
 

@@ -9,6 +9,8 @@
 // library.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 namespace kevring::detail {
 
 /// A place in the caller's source: the default argument of a call is the place of that call.

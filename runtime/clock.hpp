@@ -1,6 +1,8 @@
 // clock.hpp: time on std::chrono::steady_clock; the names of raw numbers end with `_ns`.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <chrono>
 #include <cstdint>
 #include <limits>

@@ -1,6 +1,8 @@
 // fd.hpp: fd owns a descriptor, fd_ref borrows one.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <compare>
 #include <utility>
 

@@ -1,6 +1,8 @@
 // features.hpp: what the running kernel offers, and which way the library goes because of it.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cstdint>
 #include <string>
 

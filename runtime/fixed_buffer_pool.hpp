@@ -1,6 +1,7 @@
 // fixed_buffer_pool.hpp: memory that the kernel has looked up once, and knows by a number.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
 #include <kevring/runtime/ring_service.hpp>
 
 #include <cstddef>

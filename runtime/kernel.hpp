@@ -5,6 +5,8 @@
 // makes any request fail with any errno, come back short, late or out of order.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>

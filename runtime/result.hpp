@@ -1,6 +1,8 @@
 // result.hpp: a value or a std::error_code.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <tl/expected.hpp>
 
 #include <cerrno>

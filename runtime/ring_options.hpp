@@ -1,6 +1,8 @@
 // ring_options.hpp: the sizes and habits of a ring, fixed when it is made.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <chrono>
 
 namespace kevring {

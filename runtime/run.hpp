@@ -19,7 +19,8 @@ namespace detail {
 
 /// Starts a runner from within the loop, where this thread owns the ring.
 struct first_work : work {
-    first_work(runner of, cancel_scope& in) noexcept : work(begin), of(of), in(in) {}
+    first_work(runner first_runner, cancel_scope& outer) noexcept
+        : work(begin), of(first_runner), in(outer) {}
     static void begin(work& self) noexcept {
         auto& first = static_cast<first_work&>(self);
         first.of.start(first.in);

@@ -1,6 +1,8 @@
 // version.hpp: the version of the library.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 namespace kevring {
 
 /// The version of the library that the program uses, as "MAJOR.MINOR.PATCH".

@@ -1,6 +1,8 @@
 // work.hpp: something to do on a ring's thread, linked into its queue without an allocation.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 namespace kevring {
 
 /// One entry of a ring's run queue.

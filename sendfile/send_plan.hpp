@@ -1,6 +1,8 @@
 // send_plan.hpp: which bytes go in which step; computes, does no I/O.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

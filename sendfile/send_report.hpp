@@ -1,6 +1,8 @@
 // send_report.hpp: what became of a transfer: bytes, paths, reasons, and the error that ended it.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>

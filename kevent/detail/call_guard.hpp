@@ -1,6 +1,8 @@
 // call_guard.hpp: what all calls of the C interface have in common.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cerrno>
 
 #include <pthread.h>

@@ -5,6 +5,8 @@
 // atomics of its own and try every interleaving. No member is called on a path where nobody sleeps.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>

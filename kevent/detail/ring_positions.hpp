@@ -11,6 +11,8 @@
 // Pure functions. Spec: 6.1, 6.4; K-078 to K-084, K-087.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cerrno>
 #include <cstdint>
 

@@ -8,6 +8,8 @@
 // and the compiler moves no other access across them. Sanitizers see the words.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>

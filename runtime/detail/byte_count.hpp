@@ -1,6 +1,8 @@
 // byte_count.hpp: limits of the bytes and parts of one request.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cstddef>
 
 namespace kevring::detail {

@@ -1,6 +1,8 @@
 // frame_pool.hpp: memory for coroutine frames, kept warm for the next one of the same size.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cstddef>
 
 namespace kevring::detail {

@@ -1,6 +1,8 @@
 // intrusive_list.hpp: a doubly linked list whose links live in its members; it never allocates.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 namespace kevring::detail {
 
 /// One place in a list. A link that is in no list points at itself.

@@ -6,6 +6,8 @@
 // EINTR in either case. Who has to tell the two apart waits by ppoll(2), on such a thread.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 namespace kevring::detail {
 
 /// True if this thread has made requests of an io_uring, of this library's or its own; from then on

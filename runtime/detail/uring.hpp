@@ -5,6 +5,8 @@
 // distribution and asks only the running kernel what it can do.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <liburing.h>
 
 #include <cstdint>

@@ -1,6 +1,8 @@
 // window_pool.hpp: big buffers for file bytes on their way, recycled by the thread.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cstddef>
 #include <span>
 #include <utility>

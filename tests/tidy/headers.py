@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Compiles each header of the library alone, and twice in a row: with every compiler given what
-users include, with the first one what only the library's own files do.
+users include, with the first one what only the library's own files do. Headers that users include
+cause none of the warnings that their projects may turn into errors, and report a language older than
+C++20 by one #error. The oldest clang that README names compiles the sources of the library as well.
 
   headers.py ROOT CACHE COMPILER...
 
@@ -19,6 +21,9 @@ import sys
 from tree import LIBRARY, Tree
 
 WARNINGS = ['-Wall', '-Wextra', '-Wpedantic', '-Werror']
+USER_WARNINGS = ['-Wshadow', '-Wconversion', '-Wsign-conversion']
+OLDEST_CLANG = 'clang++-14'
+LANGUAGE = 'runtime/detail/language.hpp'
 
 
 def below(tree, name, seen=None):
@@ -38,17 +43,41 @@ def fingerprint(tree, name, version):
     return digest.hexdigest()
 
 
-def try_header(compiler, include, name):
-    """None, or the compiler's messages for a source that includes the header twice."""
+def run(compiler, include, text, *arguments):
+    return subprocess.run([compiler, *arguments, '-fsyntax-only', '-I', include, '-'], input=text,
+                          capture_output=True, text=True, check=False)
+
+
+def try_source(compiler, include, root, name):
+    """Nothing, or what the compiler said of a source of the library."""
+    said = subprocess.run(
+        [compiler, '-std=c++20', *WARNINGS, '-D_GNU_SOURCE', '-DKEVRING_VERSION="0"', '-fsyntax-only',
+         '-I', include, pathlib.Path(root) / name],
+        capture_output=True, text=True, check=False)
+    return said.stderr if said.returncode != 0 else None
+
+
+def try_older_language(compiler, include, name):
+    """Nothing, or what is wrong with the report of a compiler in C++17 mode."""
+    said = run(compiler, include, f'#include <kevring/{name}>\n', '-x', 'c++', '-std=c++17')
+    errors = [line for line in said.stderr.splitlines() if 'error:' in line]
+    if said.returncode != 0 and len(errors) == 2 and 'kevring needs C++20; compile' in errors[0]:
+        return None
+    return 'in C++17, does not begin with the one #error of language.hpp:\n' + said.stderr[:2000]
+
+
+def try_header(compiler, include, name, checks_language):
+    """Nothing, or what the compiler said of a source that has the header's include, twice."""
     languages = [['-x', 'c++', '-std=c++20']]
     if name.endswith('.h'):
         languages.append(['-x', 'c', '-std=c11'])
     for language in languages:
-        said = subprocess.run(
-            [compiler, *language, *WARNINGS, '-fsyntax-only', '-I', include, '-'],
-            input=f'#include <kevring/{name}>\n' * 2, capture_output=True, text=True, check=False)
+        strict = USER_WARNINGS if is_public(name) else []
+        said = run(compiler, include, f'#include <kevring/{name}>\n' * 2, *language, *WARNINGS, *strict)
         if said.returncode != 0:
             return said.stderr
+    if checks_language and is_public(name) and name.endswith('.hpp'):
+        return try_older_language(compiler, include, name)
     return None
 
 
@@ -75,11 +104,16 @@ def check(root, cache_path, compilers):
         version = compiler + version_of(compiler)
         work += [(name, compiler, fingerprint(tree, name, version)) for name in names
                  if compiler == compilers[0] or is_public(name)]
+    if OLDEST_CLANG in compilers:
+        version = 'source' + version_of(OLDEST_CLANG)
+        work += [(name, OLDEST_CLANG, fingerprint(tree, name, version)) for name in tree.files
+                 if name.split('/')[0] in LIBRARY and name.endswith('.cpp')]
     todo = [job for job in work if job[2] not in passed]
     failures = []
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for job, message in zip(todo, pool.map(
-                lambda job: try_header(job[1], include, job[0]), todo)):
+                lambda job: try_source(job[1], include, root, job[0]) if job[0].endswith('.cpp')
+                else try_header(job[1], include, job[0], LANGUAGE in tree.files), todo)):
             if message is None:
                 passed.add(job[2])
             else:
@@ -92,7 +126,7 @@ def main(root, cache_path, *wanted):
     compilers = [c for c in wanted if shutil.which(c)]
     failures, compiled = check(root, cache_path, compilers)
     for name, compiler, message in failures:
-        print(f'{name}: not self-contained under {compiler}:\n{message}')
+        print(f'{name}: under {compiler}:\n{message}')
     print(f'{compiled} compiled, {len(failures)} failed, under', *compilers)
     return 1 if failures or not compilers else 0
 

@@ -593,6 +593,20 @@ class Headers(unittest.TestCase):
     def test_what_failed_is_compiled_again(self):
         self.assertEqual(self.compile({'runtime/part.hpp': 'struct part {};\n'}, times=2), (1, 1))
 
+    def test_a_header_that_warns_users(self):
+        shadows = '#pragma once\nstruct part { part(int n) : n(n) {} int n; };\n'
+        self.assertEqual(self.compile({'runtime/part.hpp': shadows})[0], 1)
+        self.assertEqual(self.compile({'runtime/detail/part.hpp': shadows})[0], 0)
+        self.assertEqual(self.compile({'net/part.hpp': '#pragma once\ninline int f(long n) { return n; }\n'})[0], 1)
+
+    def test_a_header_that_older_languages_misread(self):
+        path = 'runtime/detail/language.hpp'
+        text = pathlib.Path(__file__).parents[2].joinpath(path).read_text()
+        checked = f'#pragma once\n#include <kevring/{path}>\n'
+        tree = {path: text, 'runtime/ring.hpp': checked}
+        self.assertEqual(self.compile({**tree, 'net/part.hpp': '#pragma once\nint part();\n'})[0], 1)
+        self.assertEqual(self.compile({**tree, 'net/part.hpp': checked})[0], 0)
+
     def test_c_headers_are_c(self):
         self.assertEqual(self.compile({'kevent/part.h': '#pragma once\nint f(bool);\n'})[0], 1)
 
