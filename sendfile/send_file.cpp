@@ -2,6 +2,7 @@
 
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/operations/advise.hpp>
+#include <kevring/runtime/operations/read.hpp>
 #include <kevring/runtime/task_scope.hpp>
 #include <kevring/sendfile/detail/transfer.hpp>
 #include <kevring/sendfile/detail/window_pool.hpp>
@@ -9,10 +10,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
+#include <limits>
+#include <span>
 #include <utility>
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 namespace kevring {
 namespace {
@@ -21,35 +26,79 @@ std::error_code error_of(int negated_errno) noexcept {
     return {-negated_errno, std::system_category()};
 }
 
-// What has to be known of the file before the first byte: where the range ends, and, for transfers
-// of several steps, which version it is.
+send_report failed_report(std::errc error) noexcept {
+    send_report report;
+    report.error = std::make_error_code(error);
+    return report;
+}
+
+// The largest offset of a file (off_t).
+constexpr std::uint64_t offset_max = std::numeric_limits<std::int64_t>::max();
+
+// A range that no file can have, or a header and trailer that no memory can hold.
+bool is_out_of_bounds(file_range range, const send_options& options) noexcept {
+    if (range.offset > offset_max) return true;
+    const bool is_bounded = range.count != file_range::to_end && !options.stop_at_end;
+    if (is_bounded && range.count > offset_max - range.offset) return true;
+    const std::size_t header_bytes = options.header.byte_count();
+    return header_bytes > SSIZE_MAX || options.trailer.byte_count() > SSIZE_MAX - header_bytes;
+}
+
+// The state of the file before the first byte: the end of the range and, for transfers of several
+// steps, the version.
 struct opening {
     file_range range;
     std::error_code error;
     std::optional<file_version> found;
+    bool may_have_wrong_size = false;  // no block of a disk is behind the size
 };
 
-opening look_at_file(ring& on, fd_ref file, file_range range, const send_options& options) {
-    opening seen{range, {}, {}};
+opening failed_opening(file_range range, std::error_code error) { return {range, error, {}}; }
+
+// Files of proc(5) report a size of 0 and have content; those of sysfs report 4096 and have less. A
+// read of one byte tells them from empty and sparse files. A worker thread of the kernel waits for
+// it, not the loop.
+task<std::error_code> reject_wrong_size(ring& loop, fd_ref file, std::uint64_t size) {
+    std::byte byte{};
+    const iovec part{&byte, 1};
+    const std::uint64_t offset = size == 0 ? 0 : size - 1;
+    ssize_t count = loop.system().read_nowait(file.number(), &part, 1, static_cast<off_t>(offset));
+    if (count == -EOPNOTSUPP || count == -EAGAIN) {
+        read_operation read(loop, file, std::span(&byte, 1), offset);
+        const result<std::size_t> received = co_await read;
+        if (!received) co_return received.error();
+        count = static_cast<ssize_t>(*received);
+    }
+    if (count < 0) co_return error_of(static_cast<int>(count));
+    if ((count > 0) == (size > 0)) co_return std::error_code{};
+    struct stat status{};  // again: the file may have grown or shrunk in the meantime
+    if (const int asked = loop.system().stat_file(file.number(), status); asked < 0)
+        co_return error_of(asked);
+    const bool is_as_before = static_cast<std::uint64_t>(status.st_size) == size;
+    co_return is_as_before ? error_of(-EINVAL) : std::error_code{};
+}
+
+// True where nothing more has to be known of the file.
+bool is_known(file_range range, const send_options& options) noexcept {
     const bool open_ended = range.count == file_range::to_end || options.stop_at_end;
-    // A small file with a known length is read in one go: a shorter one shows by itself.
-    if (!open_ended && (options.expected || range.count <= detail::small_file_bytes)) return seen;
+    return options.expected && !open_ended &&
+           range.offset + range.count <= options.expected->byte_count;
+}
+
+opening open_range(ring& loop, fd_ref file, file_range range, const send_options& options) {
     struct stat status{};
-    if (const int asked = on.system().stat_file(file.number(), status); asked < 0) {
-        seen.error = error_of(asked);
-        return seen;
-    }
+    if (const int asked = loop.system().stat_file(file.number(), status); asked < 0)
+        return failed_opening(range, error_of(asked));
+    if (!S_ISREG(status.st_mode))
+        return failed_opening(range, error_of(S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL));
+    opening opened{range, {}, file_version::of(status), status.st_blocks == 0 && range.count > 0};
     const auto size = static_cast<std::uint64_t>(status.st_size);
-    seen.found = file_version::of(status);
-    if (!S_ISREG(status.st_mode)) {
-        seen.error = error_of(S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL);
-    } else if (open_ended) {
-        const std::uint64_t there = size > range.offset ? size - range.offset : 0;
-        seen.range.count = std::min(range.count, there);
-    } else if (range.offset + range.count > size) {
-        seen.error = send_errc::file_shrank;
-    }
-    return seen;
+    const std::uint64_t rest = size > range.offset ? size - range.offset : 0;
+    if (range.count == file_range::to_end || options.stop_at_end)
+        opened.range.count = std::min(range.count, rest);
+    else if (range.count > rest)
+        opened.error = send_errc::file_shrank;
+    return opened;
 }
 
 task<void> give_hint(ring& on, fd_ref file, file_range range, int advice) {
@@ -99,6 +148,7 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
     KEVRING_ASSERT(on.on_ring_thread(),
                    "send_file() called on a thread that does not drive the ring; call it in a task "
                    "of that ring");
+    if (is_out_of_bounds(range, options)) co_return failed_report(std::errc::invalid_argument);
     if (options.order != nullptr) {
         const result<void> entered = co_await options.order->enter(on);
         if (!entered) {
@@ -118,7 +168,13 @@ task<send_report> send_file(ring& on, fd_ref socket, fd_ref file, file_range ran
         std::error_code error = std::make_error_code(std::errc::operation_canceled);
     } held(options.order);
 
-    const opening seen = look_at_file(on, file, range, options);
+    opening seen =
+        is_known(range, options) ? opening{range, {}, {}} : open_range(on, file, range, options);
+    if (seen.may_have_wrong_size) {
+        const std::error_code wrong_size =
+            co_await reject_wrong_size(on, file, seen.found->byte_count);
+        if (wrong_size) seen.error = wrong_size;
+    }
     cancel_scope& scope = co_await current_scope();
     const send_plan plan(options.header.byte_count(), seen.range, options.trailer.byte_count());
     detail::transfer transfer(on, socket, file, plan, options, &scope);
@@ -157,11 +213,9 @@ send_report try_send_file(ring& on, fd_ref socket, fd_ref file, file_range range
                           options.hint != cache_hint::none;
     const bool fits = range.count > detail::small_file_bytes && range.count <= at_once_bytes_max;
     static_assert(at_once_bytes_max <= detail::window_bytes);
-    if (may_wait || !fits || !options.expected) {
-        send_report nothing;
-        nothing.error = std::make_error_code(std::errc::operation_would_block);
-        return nothing;
-    }
+    if (is_out_of_bounds(range, options)) return failed_report(std::errc::invalid_argument);
+    if (may_wait || !fits || !is_known(range, options))
+        return failed_report(std::errc::operation_would_block);
     const send_plan plan(options.header.byte_count(), range, options.trailer.byte_count());
     detail::transfer transfer(on, socket, file, plan, options, nullptr);
     transfer.expect(*options.expected, false);

@@ -28,7 +28,10 @@ namespace kevring {
 /// Result     What was sent, on which path and why. `error` is none when all was sent.
 /// Errors     In the report: operation_canceled, timed_out by the scope around it (with_stop(),
 ///            with_deadline(), within()); file_shrank, file_changed; broken_pipe, connection_reset;
-///            those of read(2) and send(2). std::bad_alloc is thrown.
+///            those of read(2) and send(2). Before the first byte, whatever the range:
+///            invalid_argument for a range that ends beyond INT64_MAX, and for a file whose size is
+///            not that of its content (a pipe, a device, a file of proc(5)); is_a_directory.
+///            std::bad_alloc is thrown.
 /// Lifetime   `socket` and `file` stay open, and what `options` refers to stays valid, until the
 ///            await ends.
 /// Thread     The ring's own. On first use of sendfile(2), SIGPIPE is blocked in this thread unless

@@ -30,9 +30,14 @@ public:
     std::span<const std::byte> operator[](std::size_t index) const noexcept {
         return several_.empty() ? one_ : several_[index];
     }
+    /// The bytes of all buffers; SIZE_MAX where no number can hold the sum.
     std::size_t byte_count() const noexcept {
         std::size_t bytes = 0;
-        for (std::size_t i = 0; i < size(); ++i) bytes += (*this)[i].size();
+        for (std::size_t i = 0; i < size(); ++i) {
+            const std::size_t more = (*this)[i].size();
+            if (more > SIZE_MAX - bytes) return SIZE_MAX;
+            bytes += more;
+        }
         return bytes;
     }
 

@@ -45,7 +45,7 @@ void send_plan::end_file_at(std::uint64_t file_offset) noexcept {
 }
 
 std::size_t send_pace::step_bytes_max(std::size_t unlimited) const noexcept {
-    if (!limited()) return unlimited;
+    if (!limited() || unlimited == 0) return unlimited;
     return static_cast<std::size_t>(
         std::clamp<std::uint64_t>(bytes_per_second_ / 20, 1, unlimited));
 }

@@ -6,11 +6,26 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 
 namespace kevring {
 
-/// A part of a file.
+namespace detail {
+
+/// The sum of all, or the largest number of the type where that is too small.
+template <class Number>
+constexpr Number saturating_sum(std::initializer_list<Number> numbers) noexcept {
+    Number sum = 0;
+    for (const Number number : numbers)
+        sum = number > std::numeric_limits<Number>::max() - sum ? std::numeric_limits<Number>::max()
+                                                                : sum + number;
+    return sum;
+}
+
+}  // namespace detail
+
+/// A part of a file. The end, offset + count, is at most INT64_MAX; send_file() rejects others.
 struct file_range {
     /// As `count`: all that is there when the transfer begins.
     static constexpr std::uint64_t to_end = std::numeric_limits<std::uint64_t>::max();
@@ -28,7 +43,10 @@ struct send_step {
     bool more = false;       // other steps follow (MSG_MORE)
     bool ends_file = false;  // the last byte of the file is in this step
 
-    std::size_t byte_count() const noexcept { return header_bytes + file_bytes + trailer_bytes; }
+    /// At most SIZE_MAX.
+    std::size_t byte_count() const noexcept {
+        return detail::saturating_sum<std::size_t>({header_bytes, file_bytes, trailer_bytes});
+    }
 };
 
 /// A position in header, file and trailer, and the steps from there. The kernel may take any part
@@ -63,16 +81,21 @@ public:
     std::size_t header_left() const noexcept { return header_bytes_ - header_sent(); }
     std::uint64_t file_left() const noexcept { return file_.count - file_sent(); }
     std::size_t trailer_left() const noexcept { return trailer_bytes_ - trailer_sent(); }
+    /// At most UINT64_MAX.
     std::uint64_t bytes_left() const noexcept {
-        return header_left() + file_left() + trailer_left();
+        return detail::saturating_sum<std::uint64_t>({header_left(), file_left(), trailer_left()});
     }
     bool done() const noexcept { return bytes_left() == 0; }
     /// What comes next, if anything, is of the header or the trailer.
     bool in_frame() const noexcept { return header_left() > 0 || file_left() == 0; }
 
-    /// The next byte of the file to send, and the one after the last.
-    std::uint64_t file_offset() const noexcept { return file_.offset + file_sent(); }
-    std::uint64_t file_end() const noexcept { return file_.offset + file_.count; }
+    /// The next byte of the file to send, and the one after the last; at most UINT64_MAX.
+    std::uint64_t file_offset() const noexcept {
+        return detail::saturating_sum<std::uint64_t>({file_.offset, file_sent()});
+    }
+    std::uint64_t file_end() const noexcept {
+        return detail::saturating_sum<std::uint64_t>({file_.offset, file_.count});
+    }
 
 private:
     std::size_t header_bytes_;
