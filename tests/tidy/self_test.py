@@ -93,6 +93,16 @@ class Layers(Rules):
         self.finds('layers', {**self.header('net'),
                               **self.header('kevent', 'kevring/net/part.hpp')})
 
+    def test_only_the_calls_of_a_queue_include_it_in_sendfile(self):
+        queue = self.header('kevent')
+        include = '#include <kevring/kevent/part.hpp>\n'
+        calls = {'sendfile/meson.build': "files('aio/calls.cpp', 'plan.cpp')\n", 'sendfile/plan.cpp': '',
+                 'sendfile/aio/calls.cpp': include, **queue}
+        self.passes(calls)
+        self.finds('layers', {**calls, 'sendfile/plan.cpp': include})
+        self.finds('layers', {**calls, 'sendfile/aio/calls.hpp': '#pragma once\n',
+                              'sendfile/plan.cpp': '#include <kevring/sendfile/aio/calls.hpp>\n'})
+
     def test_the_library_does_not_include_all_of_itself(self):
         self.finds('layers', self.header('net', 'kevring/kevring.hpp'))
 

@@ -6,7 +6,7 @@ import subprocess
 
 CODE = ('.cpp', '.hpp', '.c', '.h')
 LIBRARY = ('runtime', 'net', 'kevent', 'sendfile')
-PRIVATE = ('detail', 'sources', 'ports', 'paths')  # folders that are not installed
+PRIVATE = ('detail', 'sources', 'ports', 'paths', 'aio')  # folders that are not installed
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 COMMENT_OR_LITERAL = re.compile(

@@ -1,4 +1,4 @@
-#include <kevring/sendfile/detail/aio_loop.hpp>
+#include <kevring/sendfile/aio/aio_loop.hpp>
 
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/sendfile/send_file.hpp>

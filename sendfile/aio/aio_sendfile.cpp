@@ -10,7 +10,7 @@
 #include <kevring/kevent/detail/shared_file.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/kernel.hpp>
-#include <kevring/sendfile/detail/aio_loop.hpp>
+#include <kevring/sendfile/aio/aio_loop.hpp>
 
 #include <cerrno>
 #include <climits>
@@ -21,8 +21,10 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 namespace {
@@ -55,7 +57,13 @@ int take_file(int number, aio_request& request) {
     struct stat status{};
     if (::fstat(request.file.number(), &status) != 0) return -errno;
     if (S_ISDIR(status.st_mode)) return -EISDIR;
-    return S_ISREG(status.st_mode) ? 0 : -EINVAL;
+    if (!S_ISREG(status.st_mode)) return -EINVAL;
+    // Files of proc(5) report a size of 0, and have content. send_file() finds the others like
+    // them.
+    struct statfs system{};
+    const bool is_proc =
+        ::fstatfs(request.file.number(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
+    return is_proc ? -EINVAL : 0;
 }
 
 int take_vector(const iovec* parts, unsigned count, std::vector<std::span<const std::byte>>& into) {
