@@ -13,6 +13,7 @@ from measure import say
 IDLE_RATE = 200  # requests a second while the idle connections are held
 COLD_RATE = 500  # requests a second, for a small cached file, while cold files are sent
 COLD_CONNECTIONS = 16
+BESIDE_CONNECTIONS = 16
 
 
 def measure_idle(context, count, server, port):
@@ -86,6 +87,32 @@ def measure_cold(context, document, server, port):
             "cpu_seconds": run["server_cpu_seconds"],
             "busy": run["server_cpu_seconds"] / run["seconds"],
             "megabytes_per_second": run["bytes"] / run["seconds"] / 1e6}
+
+
+def measure_beside(context, document, server, port):
+    """Downloads of one large file in memory; the latencies are those of a small request beside them."""
+    tree, program = context.documents, context.programs["load"]
+    with subprocess.Popen(
+            [program, "--target", f"{measure.HOST}:{port}", "--path", tree.paths["1KiB"][0],
+             "--connections", "1", "--duration", str(context.seconds_max()), "--json", "-"],
+            stdout=subprocess.PIPE, text=True) as probe:
+        try:
+            run = measure.kevring_load(
+                program, port,
+                ["--paths", tree.request_files[document], "--connections", BESIDE_CONNECTIONS,
+                 "--duration", context.seconds, "--warm-up", context.seconds / 5],
+                server.pids(), context.seconds_max(), context.cpus)
+            probe.send_signal(signal.SIGTERM)
+            seen = json.loads(probe.communicate(timeout=10)[0])
+        finally:
+            if probe.poll() is None:
+                probe.kill()
+    return {"requests": run["responses"], "requests_per_second": run["requests_per_second"],
+            "p50_us": seen["latency_us"]["p50"], "p99_us": seen["latency_us"]["p99"],
+            "max_us": seen["latency_us"]["max"], "probe_requests": seen["responses"],
+            "errors": run["errors"]["total"] + seen["errors"]["total"],
+            "cpu_seconds": run["server_cpu_seconds"],
+            "busy": run["server_cpu_seconds"] / run["seconds"]}
 
 
 def print_idle(results):

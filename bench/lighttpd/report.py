@@ -52,12 +52,13 @@ def number(value, form):
 
 
 def print_measures(results):
-    say(f"{'row':18} {'w':>1} {'server':9} {'req/s':>9} {'CPU us/req':>10} {'best':>8} "
+    say(f"{'row':18} {'control':7} {'w':>1} {'server':9} {'req/s':>9} {'CPU us/req':>10} {'best':>8} "
         f"{'spread':>6} "
         f"{'busy':>5} {'p50 us':>8} {'p99 us':>8} {'MiB':>6}  remarks")
     for result in results:
         for name, of in result["servers"].items():
-            start = f"{result['row']:18} {result['workers']:>1} {name:9} "
+            start = (f"{result['row']:18} {result['congestion_control']:7} {result['workers']:>1} "
+                     f"{name:9} ")
             if of["median"] is None:
                 reason = of["runs"][-1]["failed"] if of["runs"] else "not measured"
                 say(start + "failed: " + reason.replace("\n", " ")[:90])
@@ -99,14 +100,15 @@ def add_ratios(results):
 
 
 def print_ratios(results):
-    say(f"{'ours / theirs':18} {'w':>1} {'server':9} {'CPU/req':>8} {'target':>7} {'':6} "
+    say(f"{'ours / theirs':18} {'control':7} {'w':>1} {'server':9} {'CPU/req':>8} {'target':>7} {'':6} "
         f"{'best':>6} {'req/s':>6} {'p50':>6} {'p99':>6} {'memory':>7}")
     for result in results:
         for name, of in result["ratios"].items():
             if of["cpu_us"] is None:
                 continue
             verdict = {None: "", True: "met", False: "missed"}[of["met"]]
-            say(f"{result['row']:18} {result['workers']:>1} {name:9} {of['cpu_us']:8.2f} "
+            say(f"{result['row']:18} {result['congestion_control']:7} {result['workers']:>1} "
+                f"{name:9} {of['cpu_us']:8.2f} "
                 f"{number(of['cpu_target'], '7.2f'):>7} {verdict:6} "
                 f"{number(of['cpu_us_best'], '6.2f'):>6} "
                 f"{number(of['requests_per_second'], '6.2f'):>6} {number(of['p50_us'], '6.2f'):>6} "
@@ -132,7 +134,8 @@ def plot(results, path, title):
             if not others:
                 continue
             base = max(others) if key == "requests_per_second" else min(others)
-            lines.append(f'"{result["row"]}, {result["workers"]}w" ' + " ".join(
+            lines.append(f'"{result["row"]}, {result["congestion_control"]}, '
+                         f'{result["workers"]}w" ' + " ".join(
                 f"{values[name] / base:.4f}" if name in values else "NaN" for name in names))
         return lines or None
 

@@ -8,6 +8,7 @@
 // the call. Printed for each: the throughput, the CPU time of the process with the kernel's workers
 // and the clients, the probe's times, and how many of the loop's direct calls went to sleep, and
 // for how long at most: calls that had to wait for something, not those that lost the CPU.
+#include "bench/sendfile/congestion.hpp"
 #include "bench/sendfile/scratch_file.hpp"
 #include "tests/support/loopback_door.hpp"
 
@@ -184,9 +185,9 @@ std::int64_t cpu_time_ns() {
     return std::int64_t{used.tv_sec} * 1'000'000'000 + used.tv_nsec;
 }
 
-figures measure(const cold_files& files, way how) {
+figures measure(const cold_files& files, way how, const char* control) {
     files.make_cold();
-    const loopback_door door;
+    const loopback_door door(control);
     std::vector<loopback_connection> clients;
     for (std::size_t i = 0; i < client_count; ++i) clients.push_back(door.connect(SOCK_NONBLOCK));
     const loopback_connection probe = door.connect(SOCK_NONBLOCK);
@@ -236,13 +237,13 @@ double microseconds_at(const figures& of, double part) {
     return static_cast<double>(of.probe_ns[at]) / 1e3;
 }
 
-void report(const char* name, const cold_files& files, const figures& of) {
+void report(const char* control, const char* name, const cold_files& files, const figures& of) {
     const double mebibytes =
         static_cast<double>(files.size() * files.byte_count()) / (1024.0 * 1024.0);
     std::printf(
-        "%-16s%6zu KiB%6.0f MiB/s%6.0f us/MiB   probe p50%8.0f  p99%8.0f  max%8.0f us   "
+        "%-6s%-16s%6zu KiB%6.0f MiB/s%6.0f us/MiB   probe p50%8.0f  p99%8.0f  max%8.0f us   "
         "%5zu calls slept, %6.0f us at most\n",
-        name, files.byte_count() / 1024, mebibytes / of.seconds,
+        control, name, files.byte_count() / 1024, mebibytes / of.seconds,
         static_cast<double>(of.cpu_ns) / 1e3 / mebibytes, microseconds_at(of, 0.5),
         microseconds_at(of, 0.99), microseconds_at(of, 1.0), of.sleep_count,
         static_cast<double>(of.longest_sleep_ns) / 1e3);
@@ -262,10 +263,16 @@ int main(int argc, char* argv[]) {
     for (const load& each : loads) {
         const cold_files files(each.file_count, each.byte_count);
         for (int round = 0; round < round_count; ++round) {
-            report("inline sendfile", files, measure(files, way::inline_sendfile));
-            report("send_file", files, measure(files, way::chosen));
-            report("  read_send", files, measure(files, way::read_send));
-            report("  splice", files, measure(files, way::splice));
+            for (const char* control : congestion_controls) {
+                if (!is_available(control)) continue;
+                const auto run = [&](const char* name, way how) {
+                    report(control, name, files, measure(files, how, control));
+                };
+                run("inline sendfile", way::inline_sendfile);
+                run("send_file", way::chosen);
+                run("  read_send", way::read_send);
+                run("  splice", way::splice);
+            }
         }
     }
 }

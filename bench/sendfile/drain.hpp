@@ -1,4 +1,4 @@
-// drain.hpp: a connection whose far side throws away what comes.
+// drain.hpp: a connection whose peer discards the bytes that it receives.
 #pragma once
 
 #include "tests/support/loopback_door.hpp"
@@ -13,9 +13,8 @@
 /// Thread     One of its own receives; near() is for any other.
 class drain {
 public:
-    drain() {
-        // The same for all, and no pacing timers: see bench/README.md.
-        auto [far, near] = loopback_door("reno").connect(SOCK_NONBLOCK);
+    explicit drain(const char* congestion_control) {
+        auto [far, near] = loopback_door(congestion_control).connect(SOCK_NONBLOCK);
         far_ = std::move(far);
         near_ = std::move(near);
         reader_ = std::thread([this] {

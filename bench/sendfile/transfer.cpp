@@ -3,8 +3,9 @@
 // Baseline: a header by send(2) with MSG_MORE and the file by sendfile(2) on a non-blocking socket,
 // by hand, on the same connection, in the same process. A thread on the other side throws away
 // what arrives. The figure to quote is the ratio of the CPU times of a row and of `by_hand` at the
-// same size; the time of the discarding side is not in either, but for what loopback charges to
-// the sender.
+// same size and congestion control; the time of the discarding side is not in either, but for what
+// loopback charges to the sender.
+#include "bench/sendfile/congestion.hpp"
 #include "bench/sendfile/drain.hpp"
 #include "bench/sendfile/scratch_file.hpp"
 
@@ -38,9 +39,19 @@ void wait_writable(fd_ref socket) {
     ::poll(&ready, 1, -1);
 }
 
+// The congestion control of a row; null, and the row skipped, where the kernel does not have it.
+const char* congestion_control(benchmark::State& state) {
+    const char* const name = congestion_controls.at(static_cast<std::size_t>(state.range(1)));
+    if (is_available(name)) return name;
+    state.SkipWithError("this congestion control is not available");
+    return nullptr;
+}
+
 void by_hand(benchmark::State& state) {
     const auto byte_count = static_cast<std::size_t>(state.range(0));
-    const drain to;
+    const char* const control = congestion_control(state);
+    if (control == nullptr) return;
+    const drain to(control);
     const scratch_file file(byte_count);
     for (auto _ : state) {
         std::string_view rest = header;
@@ -60,6 +71,7 @@ void by_hand(benchmark::State& state) {
         }
     }
     state.SetBytesProcessed(state.iterations() * state.range(0));
+    state.SetLabel(control);
 }
 
 task<void> send_all(benchmark::State& state, ring& on, const drain& to, const scratch_file& file,
@@ -71,11 +83,14 @@ task<void> send_all(benchmark::State& state, ring& on, const drain& to, const sc
         last = co_await send_file(on, to.near(), file.native(), range, options);
         if (last.error) state.SkipWithError(last.error.message().c_str());
     }
-    state.SetLabel(std::string(name_of(last.path())));
+    state.SetLabel(std::string(congestion_controls.at(static_cast<std::size_t>(state.range(1)))) +
+                   ", " + std::string(name_of(last.path())));
 }
 
 void library(benchmark::State& state, std::optional<send_path> path) {
-    const drain to;
+    const char* const control = congestion_control(state);
+    if (control == nullptr) return;
+    const drain to(control);
     const scratch_file file(static_cast<std::size_t>(state.range(0)));
     // As a server with a cache of open files: the range is known, which version it is, and what was
     // seen of it a moment ago.
@@ -97,9 +112,8 @@ void library(benchmark::State& state, std::optional<send_path> path) {
 }
 
 void sizes(benchmark::internal::Benchmark* of) {
-    of->ArgName("bytes")->Unit(benchmark::kMicrosecond);
-    for (const int bytes : {1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20})
-        of->Arg(bytes);
+    of->ArgNames({"bytes", "control"})->Unit(benchmark::kMicrosecond);
+    of->ArgsProduct({{1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20}, {0, 1, 2}});
 }
 
 }  // namespace

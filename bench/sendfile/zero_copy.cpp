@@ -5,12 +5,14 @@
 // One hot file goes over a loopback connection again and again: by zero_copy with registered
 // buffers, and by zero_copy where the ring's kernel registers none: the baseline. For scale,
 // read_send does the same with copies. The three take turns, in one process; a thread on the other
-// side throws away what arrives. Printed: the median of the CPU time of the loop's thread for each
-// GiB, its quartiles, and the median of the ratios to the baseline of the same round.
+// side throws away what arrives. Printed, for each congestion control: the median of the CPU time
+// of the loop's thread for each GiB, its quartiles, and the median of the ratios to the baseline of
+// the same round.
 //
 // Loopback copies what it is asked not to copy, so that this is the price of zero copy with its
 // gain taken away: the difference between the two rows holds on every network, the ratio is
 // smaller here than where nothing is copied.
+#include "bench/sendfile/congestion.hpp"
 #include "bench/sendfile/drain.hpp"
 #include "bench/sendfile/scratch_file.hpp"
 
@@ -84,13 +86,7 @@ task<void> send_often(ring& on, fd_ref socket, fd_ref file, const contender& how
     }
 }
 
-}  // namespace
-
-int main(int argc, char* argv[]) {
-    const bool quick = argc > 1 && std::string_view(argv[1]) == "--quick";
-    const int round_count = quick ? 1 : 61;
-    const int times = quick ? 1 : 8;
-    const scratch_file file(file_bytes);
+void measure(const char* control, const scratch_file& file, int round_count, int times) {
     kernel_without_registration without;
     std::array contenders{
         contender{"plain", send_path::zero_copy, false, {}, {}},
@@ -99,7 +95,7 @@ int main(int argc, char* argv[]) {
     };
     for (int round = 0; round < round_count; ++round) {
         for (contender& each : contenders) {
-            const drain to;
+            const drain to(control);
             ring on({}, each.registered ? kernel::real() : without);
             run(on, send_often(on, to.near(), file.native(), each, 1));  // registers, and warms up
             const std::int64_t begin_ns = thread_cpu_ns();
@@ -110,7 +106,16 @@ int main(int argc, char* argv[]) {
         }
     }
     for (contender& each : contenders)
-        std::printf("%-12s%8.1f ms/GiB  (%.1f to %.1f)   %.3f\n", each.name,
+        std::printf("%-6s%-12s%8.1f ms/GiB  (%.1f to %.1f)   %.3f\n", control, each.name,
                     at_part(each.ms_per_gib, 0.5), at_part(each.ms_per_gib, 0.25),
                     at_part(each.ms_per_gib, 0.75), at_part(each.ratios, 0.5));
+}
+
+}  // namespace
+
+int main(int argc, char* argv[]) {
+    const bool quick = argc > 1 && std::string_view(argv[1]) == "--quick";
+    const scratch_file file(file_bytes);
+    for (const char* control : congestion_controls)
+        if (is_available(control)) measure(control, file, quick ? 1 : 31, quick ? 1 : 8);
 }

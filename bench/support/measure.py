@@ -75,14 +75,22 @@ def _loopback_up():
         fcntl.ioctl(any_socket, set_flags, struct.pack("16sH14s", b"lo", flags | up, b""))
 
 
-def set_congestion_control(name="reno"):
-    """Sets it for all sockets of a private network, and returns what is in force."""
-    path = "/proc/sys/net/ipv4/tcp_congestion_control"
-    if network_is_private:
-        with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
-            file.write(name)
-    with open(path, encoding="ascii") as file:
+CONGESTION_CONTROLS = ("reno", "cubic", "bbr")
+_CONTROL_PATH = "/proc/sys/net/ipv4/tcp_congestion_control"
+
+
+def congestion_control():
+    """The algorithm that new sockets get."""
+    with open(_CONTROL_PATH, encoding="ascii") as file:
         return file.read().strip()
+
+
+def set_congestion_control(name="reno"):
+    """Sets it for new sockets of a private network, and returns the one in force."""
+    if network_is_private:
+        with contextlib.suppress(OSError), open(_CONTROL_PATH, "w", encoding="ascii") as file:
+            file.write(name)
+    return congestion_control()
 
 
 def free_port():
