@@ -66,13 +66,17 @@ bool transfer::window_is_resident(std::uint64_t file_offset) noexcept {
     if (file_offset >= window_begin_ && file_offset < window_end_) return window_resident_;
     if (file_offset >= plan.file_end()) return true;  // no byte that could be absent
     window_begin_ = file_offset;
-    window_end_ = std::min<std::uint64_t>(plan.file_end(), file_offset + window_bytes);
+    window_end_ = std::min<std::uint64_t>(plan.file_end(), file_offset + sendfile_window_bytes);
     // The memo speaks of windows as a transfer of a whole file has them.
     file_memo* const known = memo();
     const std::int64_t now_ns = known != nullptr ? on.recent_ns() : 0;
     if (known != nullptr && known->holds(window_begin_, now_ns)) return window_resident_ = true;
     window_resident_ = is_resident(on, file, window_begin_, window_end_);
-    const bool all_of_it = window_end_ - window_begin_ == window_bytes ||
+    if (!window_resident_ && window_end_ - window_begin_ > window_bytes) {
+        window_end_ = window_begin_ + window_bytes;  // the part before a page that is absent
+        window_resident_ = is_resident(on, file, window_begin_, window_end_);
+    }
+    const bool all_of_it = window_end_ - window_begin_ == sendfile_window_bytes ||
                            (options.expected && window_end_ == options.expected->byte_count);
     if (known != nullptr && window_resident_ && all_of_it) known->note(window_begin_, now_ns);
     return window_resident_;

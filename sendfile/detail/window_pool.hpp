@@ -11,6 +11,11 @@ namespace kevring::detail {
 
 /// The most that a transfer has in memory, or asks the page cache about, at a time.
 inline constexpr std::size_t window_bytes = 256 * 1024;
+/// The part of a file in the page cache that one call of sendfile(2) sends, and one transfer in one
+/// loop iteration. Smaller parts cost more: each call ends a TCP segment early, and each iteration
+/// polls the socket. Larger parts gain nothing, and delay the other connections of the loop
+/// (docs/design/0050-sendfile.md).
+inline constexpr std::size_t sendfile_window_bytes = 1024 * 1024;
 /// Up to so much file goes out together with its header, in one send.
 inline constexpr std::size_t small_file_bytes = 32 * 1024;
 /// The room of a small buffer beside the file, for header and trailer.

@@ -51,7 +51,7 @@ push_result push(transfer& of, bool has_turn) {
 
         const std::uint64_t window_left = of.window_end() - of.plan.file_offset();
         const send_step step = of.plan.single(std::min<std::size_t>(
-            static_cast<std::size_t>(window_left), of.step_bytes_max(window_bytes)));
+            static_cast<std::size_t>(window_left), of.step_bytes_max(sendfile_window_bytes)));
         if (step.ends_file)
             if (const std::error_code changed = of.check_version())
                 return {push_end::failed, changed};

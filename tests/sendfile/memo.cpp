@@ -27,7 +27,7 @@ send_options expecting(const test_file& file, file_memo& memo) {
 TEST_CASE("a file that was seen in memory a moment ago is not asked about again",
           "[sendfile][choice]") {
     stream_pair ends = stream_pair::tcp();
-    const std::string bytes = pattern(300'000);
+    const std::string bytes = pattern(1'300'000);
     const test_file file(bytes);
     watching_kernel system;
     system.clock_ns = system.steady_ns();  // a moment is not long
@@ -45,7 +45,7 @@ TEST_CASE("a file that was seen in memory a moment ago is not asked about again"
             CHECK(asked == 2);
 
             memo.note(0, on.now_ns());
-            memo.note(window, on.now_ns());
+            memo.note(sendfile_window, on.now_ns());
             ends = stream_pair::tcp();
             const exchange second =
                 co_await send_and_receive(on, ends, file.native(), all, options, bytes.size());

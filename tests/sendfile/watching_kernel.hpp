@@ -18,6 +18,7 @@
 namespace kevring::testing {
 
 inline constexpr std::uint64_t window = 256 * 1024;
+inline constexpr std::uint64_t sendfile_window = 1024 * 1024;
 
 /// Passes on to Linux, and says of a part of every file that it is not in memory.
 class watching_kernel : public kernel {
