@@ -37,7 +37,6 @@
 #include <kevring/runtime/latch.hpp>
 #include <kevring/runtime/multishot.hpp>
 #include <kevring/runtime/mutex.hpp>
-#include <kevring/runtime/mutex.hpp>
 #include <kevring/runtime/once.hpp>
 #include <kevring/runtime/operation.hpp>
 #include <kevring/runtime/operations/accept.hpp>

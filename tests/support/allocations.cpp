@@ -56,7 +56,7 @@ void* operator new(std::size_t bytes) {
 }
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
     count.fetch_add(1, std::memory_order_relaxed);
-    if (fails && good_ones-- == 0) {
+    if (fails && good_count-- == 0) {
         fails = false;
         throw std::bad_alloc();
     }
