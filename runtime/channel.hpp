@@ -53,7 +53,7 @@ class basic_channel {
                   "an item is moved where no exception can be reported; make its move noexcept");
 
     struct sender : detail::wait_entry {
-        explicit sender(T&& item) noexcept : item(std::move(item)) {}
+        explicit sender(T&& sent) noexcept : item(std::move(sent)) {}
         sender(sender&& other) noexcept : item(std::move(other.item)) {}
         T item;
         bool refused = false;  // the channel was closed

@@ -50,11 +50,11 @@ public:
     task<result<void>> wait(guard_type& held) {
         KEVRING_ASSERT(held.owns_lock(),
                        "condition awaited without its mutex; pass a guard that holds the mutex");
-        mutex_type& mutex = *held.mutex_;
+        mutex_type& held_mutex = *held.mutex_;
         wait_operation notified(*this, held);
         const result<void> outcome = co_await notified;
         if (held.owns_lock()) co_return outcome;  // the scope was stopped before the wait began
-        auto lock = mutex.lock();
+        auto lock = held_mutex.lock();
         lock.ignore_stops();
         result<guard_type> again = co_await lock;
         held = std::move(*again);

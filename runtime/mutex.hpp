@@ -140,7 +140,7 @@ private:
 template <class Domain>
 class basic_shared_mutex {
     struct entry_type : detail::wait_entry {
-        explicit entry_type(bool shared) noexcept : shared(shared) {}
+        explicit entry_type(bool is_shared) noexcept : shared(is_shared) {}
         entry_type(entry_type&& other) noexcept : shared(other.shared) {}
         bool shared;
     };

@@ -106,9 +106,9 @@ private:
     }
     void enqueue(detail::wait_entry& entry) noexcept { waiters_.push_back(entry); }
     void withdrawn(detail::wait_entry&) const noexcept {}
-    void finish(bool succeeded) noexcept {
+    void finish(bool has_succeeded) noexcept {
         const std::lock_guard inside(domain_);
-        if (succeeded) {
+        if (has_succeeded) {
             state_ = state::done;
             waiters_.grant_all(domain_);
         } else if (waiters_.empty()) {

@@ -1,6 +1,8 @@
 // ring_service.hpp: objects of which each ring has at most one, such as its default buffer pool.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <memory>
 
 namespace kevring {

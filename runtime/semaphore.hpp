@@ -29,7 +29,7 @@ namespace kevring {
 template <class Domain>
 class basic_semaphore {
     struct entry_type : detail::wait_entry {
-        explicit entry_type(std::size_t count) noexcept : count(count) {}
+        explicit entry_type(std::size_t wanted_count) noexcept : count(wanted_count) {}
         entry_type(entry_type&& other) noexcept : count(other.count) {}
         std::size_t count;
     };

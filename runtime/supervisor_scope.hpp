@@ -158,7 +158,7 @@ public:
 private:
     task<void> run(task<void> child) {
         struct place {
-            explicit place(semaphore& places) noexcept : places(places) {}
+            explicit place(semaphore& free_places) noexcept : places(free_places) {}
             place(const place&) = delete;
             place& operator=(const place&) = delete;
             ~place() { places.release(); }

@@ -9,6 +9,8 @@
 //     void append(std::string_view more) KEVRING_REQUIRES(mutex_);
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <chrono>
 #include <condition_variable>
 #include <mutex>

@@ -12,8 +12,8 @@ class pending_slot;
 /// An await that holds a slot while it is pending.
 struct slot_holder {
     using cancel_function = void (*)(slot_holder&) noexcept;
-    explicit slot_holder(cancel_function cancel, pending_slot* slot = nullptr) noexcept
-        : cancel(cancel), slot(slot) {}
+    explicit slot_holder(cancel_function cancel_await, pending_slot* held_slot = nullptr) noexcept
+        : cancel(cancel_await), slot(held_slot) {}
 
     /// False: another await holds the slot.
     bool acquire_slot() noexcept;

@@ -30,9 +30,9 @@ public:
     }
     /// The same where one await may be pending; see detail::pending_slot.
     receive_operation(ring& on, fd_ref socket, std::span<std::byte> buffer,
-                      detail::pending_slot& slot, std::stop_token stop) noexcept
+                      detail::pending_slot& receiving, std::stop_token stop) noexcept
         : receive_operation(on, socket, buffer, 0, std::move(stop)) {
-        hold(slot);
+        hold(receiving);
     }
 
     [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }

@@ -87,9 +87,9 @@ public:
         : send_steps(loop, socket, flags, std::move(stop)), bytes_(bytes) {}
     /// The same where one await may be pending; see detail::pending_slot.
     send_operation(ring& loop, fd_ref socket, std::span<const std::byte> bytes, int flags,
-                   detail::pending_slot& slot, std::stop_token stop) noexcept
+                   detail::pending_slot& sending, std::stop_token stop) noexcept
         : send_operation(loop, socket, bytes, flags, std::move(stop)) {
-        hold(slot);
+        hold(sending);
     }
 
     void prepare(io_uring_sqe& sqe) noexcept override;
@@ -113,9 +113,9 @@ public:
         : send_steps(loop, socket, flags, std::move(stop)), message_(&message) {}
     /// The same where one await may be pending; see detail::pending_slot.
     send_message_operation(ring& loop, fd_ref socket, const msghdr& message, int flags,
-                           detail::pending_slot& slot) noexcept
+                           detail::pending_slot& sending) noexcept
         : send_message_operation(loop, socket, message, flags) {
-        hold(slot);
+        hold(sending);
     }
 
     void prepare(io_uring_sqe& sqe) noexcept override;
