@@ -77,7 +77,8 @@ private:
 /// Thread     The thread that created it.
 class KEVRING_SCOPED_CAPABILITY thread_lock {
 public:
-    explicit thread_lock(thread_mutex& guarding) KEVRING_ACQUIRE(guarding) : native_(guarding.native_) {}
+    explicit thread_lock(thread_mutex& guarding) KEVRING_ACQUIRE(guarding)
+        : native_(guarding.native_) {}
     thread_lock(const thread_lock&) = delete;
     thread_lock& operator=(const thread_lock&) = delete;
     ~thread_lock() KEVRING_RELEASE() {}

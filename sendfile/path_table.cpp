@@ -1,4 +1,4 @@
-// path_table.cpp: which path is taken when, in one place.
+// path_table.cpp: the preference order of the paths.
 #include <kevring/runtime/assert.hpp>
 #include <kevring/sendfile/detail/window_pool.hpp>
 #include <kevring/sendfile/paths/paths.hpp>
@@ -11,35 +11,38 @@ namespace kevring {
 namespace detail {
 namespace {
 
-// The figures behind the order are in docs/design/0050-sendfile.md.
+// The measurements behind the order are in docs/design/0050-sendfile.md.
 //
-//   small       One send of header and body costs 0.7 of sendfile(2) at 1 KiB, and as much at
+//   small       One send of header and body costs 0.7 of sendfile(2) at 1 KiB, and the same at
 //               32 KiB.
-//   sendfile    From there on nothing is cheaper, but it waits for the disk inside the call: only
-//               for bytes that are in the page cache.
-//   splice      For what is not: a worker of the kernel waits for the disk, and nothing is copied.
-//               Needs a pipe; there are few.
-//   read_send   Never waits in the loop, and works on everything: last, and fits always.
-//   zero_copy   First where it is asked for, and never by itself.
+//   sendfile    The cheapest path above that, but the call waits for the disk: only for bytes in
+//               the page cache.
+//   splice      For other bytes: a worker thread of the kernel waits for the disk, and no byte is
+//               copied. Needs one of a few pipes.
+//   read_send   Never waits in the loop, and works with every file and socket: the last row.
+//   zero_copy   The first row where the options request it; never selected otherwise.
 constexpr std::array path_table{
-    path_row{send_path::zero_copy, "zero_copy", send_reason::asked_for,
-             [](transfer& of) noexcept {
-                 const std::uint64_t min = of.options.zero_copy_bytes_min;
-                 return min > 0 && of.plan.file_sent() + of.plan.file_left() >= min;
+    path_row{send_path::zero_copy, "zero_copy", send_reason::requested,
+             [](transfer& transfer) noexcept {
+                 const std::uint64_t min = transfer.options.zero_copy_bytes_min;
+                 return min > 0 && transfer.plan.file_sent() + transfer.plan.file_left() >= min;
              },
-             carry_by_zero_copy},
+             run_zero_copy_path},
     path_row{send_path::send, "send", send_reason::small,
-             [](transfer& of) noexcept { return of.all_in_one_send(); }, carry_by_send},
+             [](transfer& transfer) noexcept { return transfer.all_in_one_send(); }, run_send_path},
     path_row{send_path::sendfile, "sendfile", send_reason::resident,
-             [](transfer& of) noexcept { return !of.options.by_copy && of.window_is_resident(); },
-             carry_by_sendfile},
-    path_row{send_path::splice, "splice", send_reason::not_resident,
-             [](transfer& of) noexcept {
-                 return !of.options.by_copy && of.plan.file_left() > small_file_bytes;
+             [](transfer& transfer) noexcept {
+                 return !transfer.options.force_copy && transfer.window_is_resident();
              },
-             carry_by_splice},
+             run_sendfile_path},
+    path_row{send_path::splice, "splice", send_reason::not_resident,
+             [](transfer& transfer) noexcept {
+                 return !transfer.options.force_copy &&
+                        transfer.plan.file_left() > small_file_bytes;
+             },
+             run_splice_path},
     path_row{send_path::read_send, "read_send", send_reason::not_resident,
-             [](transfer&) noexcept { return true; }, carry_by_read_send},
+             [](transfer&) noexcept { return true; }, run_read_send_path},
 };
 
 const path_row* row_of(send_path path) noexcept {
@@ -62,27 +65,27 @@ std::optional<send_path> forced_by_environment() noexcept {
     return forced;
 }
 
-path_choice choose_path(transfer& of) noexcept {
+path_choice choose_path(transfer& transfer) noexcept {
     const std::optional<send_path> forced =
-        of.options.path ? of.options.path : forced_by_environment();
-    if (forced && !of.refused(*forced))
+        transfer.options.path ? transfer.options.path : forced_by_environment();
+    if (forced && !transfer.is_unsupported(*forced))
         if (const path_row* const row = row_of(*forced)) return {row, send_reason::forced};
     for (const path_row& row : path_table) {
-        if (of.refused(row.path) || !row.fits(of)) continue;
+        if (transfer.is_unsupported(row.path) || !row.fits(transfer)) continue;
         send_reason reason = row.reason;
         if (row.path == send_path::read_send) {
-            if (of.any_refused())
-                reason = send_reason::refused;
-            else if (of.options.by_copy)
-                reason = send_reason::copy_wanted;
+            if (transfer.any_unsupported())
+                reason = send_reason::fallback;
+            else if (transfer.options.force_copy)
+                reason = send_reason::copy_required;
         }
         return {&row, reason};
     }
-    // Reading and sending was refused: it is the last, and its error ends the transfer.
+    // read_send is the last row, and its error ends the transfer.
     KEVRING_ASSERT(
         false,
         "internal error: no path is left for a transfer; report it with the call that led to it");
-    return {&path_table.back(), send_reason::refused};
+    return {&path_table.back(), send_reason::fallback};
 }
 
 }  // namespace detail

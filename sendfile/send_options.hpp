@@ -1,4 +1,4 @@
-// send_options.hpp: what goes with a file, and how it is to be sent.
+// send_options.hpp: options of a transfer: header and trailer, rate, version, path.
 #pragma once
 
 #include <kevring/sendfile/send_report.hpp>
@@ -14,9 +14,9 @@ struct stat;
 
 namespace kevring {
 
-class send_order;
+class send_queue;
 
-/// A sequence of buffers that someone else owns: one, or a list of them.
+/// Refers to one buffer or to a list of buffers that the caller owns.
 class send_buffers {
 public:
     send_buffers() noexcept = default;
@@ -30,7 +30,7 @@ public:
     std::span<const std::byte> operator[](std::size_t index) const noexcept {
         return several_.empty() ? one_ : several_[index];
     }
-    /// The bytes of all buffers; SIZE_MAX where no number can hold the sum.
+    /// The number of bytes in all buffers; SIZE_MAX if the sum is larger.
     std::size_t byte_count() const noexcept {
         std::size_t bytes = 0;
         for (std::size_t i = 0; i < size(); ++i) {
@@ -46,87 +46,89 @@ private:
     std::span<const std::span<const std::byte>> several_;
 };
 
-/// Size and time of a file: what tells one version of it from another.
+/// Size and modification time of a file: distinguishes versions of it.
 struct file_version {
     std::uint64_t byte_count = 0;
-    std::int64_t modified_ns = 0;  // since 1970
+    std::int64_t modified_ns = 0;  // since the epoch
 
-    static file_version of(const struct stat& status) noexcept;
+    static file_version from_stat(const struct stat& status) noexcept;
     friend bool operator==(const file_version&, const file_version&) noexcept = default;
 };
 
-/// What was lately seen of a file: to ask about one that is sent all the time would cost as much as
-/// 16 KiB of it. Kept beside an open file and its expected version by who sends it often.
+/// Recent state of a file: which parts are in the page cache, and whether its version is unchanged.
+/// Queries for a file that is sent often would cost as much as sending 16 KiB of it. The caller
+/// stores one with each open file and its expected version.
 ///
-/// Thread     That of one ring.
-class file_memo {
+/// Thread     The thread of one loop.
+class file_state_cache {
 public:
-    /// Whether the window at `file_offset` was seen in the page cache a moment ago.
-    bool holds(std::uint64_t file_offset, std::int64_t now_ns) const noexcept;
-    /// The window at `file_offset` was seen: a whole one, or the last of the file.
-    void note(std::uint64_t file_offset, std::int64_t now_ns) noexcept;
+    /// True if the window at `file_offset` was in the page cache at most 10 ms before `now_ns`.
+    bool is_resident(std::uint64_t file_offset, std::int64_t now_ns) const noexcept;
+    /// Records that the window at `file_offset`, of full size or up to the end of the file, is in
+    /// the page cache.
+    void record_resident(std::uint64_t file_offset, std::int64_t now_ns) noexcept;
 
-    /// Whether the file was seen in its expected version at this moment of the loop, as transfers
-    /// count them: it has heard of nothing since.
-    bool unchanged_at(std::uint64_t moment) const noexcept { return seen_at_ == moment; }
-    void note_unchanged(std::uint64_t moment) noexcept { seen_at_ = moment; }
+    /// True if the file had its expected version in this generation of the loop (ring::moment()):
+    /// the loop has observed no event since.
+    bool unchanged_since(std::uint64_t moment) const noexcept { return seen_at_ == moment; }
+    void record_unchanged(std::uint64_t moment) noexcept { seen_at_ = moment; }
 
 private:
     std::uint64_t seen_at_ = ~std::uint64_t{0};
-    // By window, for the first 16 MiB; milliseconds, which may wrap round.
+    // By 256 KiB, for the first 16 MiB; milliseconds, which may wrap around.
     std::array<std::uint32_t, 64> seen_ms_{};
 };
 
-/// What the page cache should expect of a transfer (posix_fadvise(2)).
+/// Advice to the page cache (posix_fadvise(2)).
 enum class cache_hint : std::uint8_t {
     none,
     sequential,  // the whole range will be read, in order: read further ahead
     will_need,   // begin to read the range from the disk now
-    drop_after,  // nobody will ask again: forget the range when it has been sent
+    drop_after,  // no further read is expected: drop the range after it was sent
 };
 
-/// Lifetime   Copied by the transfer; the bytes of header and trailer stay valid, and `order`
-///            lives, until its await ends.
+/// Lifetime   The transfer copies the options. The bytes of header and trailer, `state_cache` and
+///            `queue` stay valid until its await completes.
 struct send_options {
     /// Sent before and after the file, contiguous with it.
     send_buffers header;
     send_buffers trailer;
 
-    /// Bytes a second that the transfer keeps below, on average; 0: as fast as it goes.
+    /// Limit of the average rate since the begin of the transfer, in bytes per second; 0: no limit.
     std::uint64_t bytes_per_second_max = 0;
     cache_hint hint = cache_hint::none;
 
-    /// The version of the file that the header describes: another one is file_changed, found before
-    /// the last byte is sent. Without it, the version that is there at the beginning, for files
-    /// that need more than one step.
+    /// The version of the file that the header describes. Another version ends the transfer with
+    /// file_changed before the last byte is sent. Without it, a transfer of several steps expects
+    /// the version at its begin.
     std::optional<file_version> expected;
-    /// Used and kept up to date, for transfers with an expected version.
-    file_memo* memo = nullptr;
-    /// A file that has grown is in order as long as the range was there: for logs.
-    bool may_grow = false;
-    /// A range that goes beyond the end of the file ends there, also when the file becomes shorter
-    /// on the way and none is `expected`; otherwise it is file_shrank.
-    bool stop_at_end = false;
+    /// Read and updated by transfers with an expected version; null: every transfer queries.
+    file_state_cache* state_cache = nullptr;
+    /// Accepts a file that has grown, as logs do.
+    bool allow_growth = false;
+    /// Ends the range at the end of the file, also if the file becomes shorter in the meantime and
+    /// no version is `expected`; otherwise such a transfer ends with file_shrank.
+    bool stop_at_eof = false;
 
-    /// The socket has O_NONBLOCK, and keeps it: it is not asked. Where that is not so, the loop
+    /// The socket has O_NONBLOCK, and keeps it: saves a system call. If that is wrong, the loop
     /// waits for the peer.
     bool is_nonblocking = false;
-    /// A socket that is blocking stays so: sendfile and splice are for others then. For sockets
-    /// whose owner writes to them by write(2) as well.
+    /// Leaves a blocking socket blocking, which excludes sendfile and splice: for sockets to which
+    /// their owner also writes by write(2).
     bool keep_blocking = false;
-    /// Never by reference to the page cache: what is written to the file once its last bytes have
-    /// been read cannot reach the peer. Excludes sendfile and splice.
-    bool by_copy = false;
-    /// From how many bytes on zero_copy is tried; 0: never. It pays from about a mebibyte, and with
-    /// a network device that can do it.
-    /// It locks memory: up to 4 MiB for each ring, for good (see ring::fixed_buffers()).
+    /// Reads the bytes into memory before it sends them, so that a later write to the file cannot
+    /// reach the peer. Excludes sendfile and splice.
+    bool force_copy = false;
+    /// The smallest range for which zero_copy is tried; 0: never. It saves time from about 1 MiB
+    /// on, and only with a network device that supports it. It locks up to 4 MiB of memory per ring,
+    /// until the ring ends (see ring::fixed_buffers()).
     std::uint64_t zero_copy_bytes_min = 0;
-    /// Takes this path wherever it works, whatever the page cache holds. KEVRING_SEND_PATH in the
-    /// environment does the same for a whole program.
+    /// Selects this path wherever it works, regardless of the page cache. The environment variable
+    /// KEVRING_SEND_PATH does the same for a whole program.
     std::optional<send_path> path;
 
-    /// Keeps transfers on one socket one after another.
-    send_order* order = nullptr;
+    /// Serializes the transfers on one socket; null: the caller does.
+    send_queue* queue = nullptr;
 };
 
 }  // namespace kevring

@@ -52,7 +52,7 @@ std::size_t send_pace::step_bytes_max(std::size_t unlimited) const noexcept {
 
 std::int64_t send_pace::due_ns(std::uint64_t bytes_sent) const noexcept {
     if (!limited()) return begin_ns_;
-    // In two parts: the product of a long transfer and a second in nanoseconds needs 65 bits.
+    // In two parts: the bytes of a long transfer times 10^9 do not fit into 64 bits.
     const std::uint64_t seconds = bytes_sent / bytes_per_second_;
     const std::uint64_t rest = bytes_sent % bytes_per_second_;
     const auto rest_ns = static_cast<std::uint64_t>(static_cast<double>(rest) * 1e9 /

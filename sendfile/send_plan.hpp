@@ -1,4 +1,4 @@
-// send_plan.hpp: which bytes go in which step; computes, does no I/O.
+// send_plan.hpp: the byte ranges of each step of a transfer. Computes only, no I/O.
 #pragma once
 
 #include <kevring/runtime/detail/language.hpp>
@@ -27,7 +27,7 @@ constexpr Number saturating_sum(std::initializer_list<Number> numbers) noexcept 
 
 /// A part of a file. The end, offset + count, is at most INT64_MAX; send_file() rejects others.
 struct file_range {
-    /// As `count`: all that is there when the transfer begins.
+    /// As `count`: up to the end of the file when the transfer begins.
     static constexpr std::uint64_t to_end = std::numeric_limits<std::uint64_t>::max();
 
     std::uint64_t offset = 0;
@@ -49,22 +49,22 @@ struct send_step {
     }
 };
 
-/// A position in header, file and trailer, and the steps from there. The kernel may take any part
-/// of a step; the plan goes on from the byte after it.
+/// A position in header, file and trailer, and the steps from there. The kernel may accept any part
+/// of a step; the plan continues at the next byte.
 class send_plan {
 public:
     send_plan(std::size_t header_bytes, file_range file, std::size_t trailer_bytes) noexcept
         : header_bytes_(header_bytes), file_(file), trailer_bytes_(trailer_bytes) {}
 
-    /// A step through memory: what is left of the header, at most `file_bytes_max` of the file, and
-    /// the trailer if the file ends in this step.
+    /// A step through memory: the rest of the header, at most `file_bytes_max` bytes of the file,
+    /// and the trailer if the file ends in this step.
     send_step gathered(std::size_t file_bytes_max) const noexcept;
-    /// A step in which the kernel takes the bytes where they are: one of the three parts alone.
+    /// A step without a copy to memory: bytes of header, file or trailer alone.
     send_step single(std::size_t file_bytes_max) const noexcept;
 
-    /// `count` more bytes have been taken, at most all.
+    /// The kernel has accepted `count` more bytes, at most all.
     void advance(std::uint64_t count) noexcept;
-    /// The file ends at `file_offset`, or where it has been sent to, if that is more.
+    /// The file ends at `file_offset`, or after the bytes that were sent, whichever is later.
     void end_file_at(std::uint64_t file_offset) noexcept;
 
     std::size_t header_sent() const noexcept {
@@ -86,8 +86,8 @@ public:
         return detail::saturating_sum<std::uint64_t>({header_left(), file_left(), trailer_left()});
     }
     bool done() const noexcept { return bytes_left() == 0; }
-    /// What comes next, if anything, is of the header or the trailer.
-    bool in_frame() const noexcept { return header_left() > 0 || file_left() == 0; }
+    /// The next byte, if any, belongs to the header or the trailer.
+    bool in_header_or_trailer() const noexcept { return header_left() > 0 || file_left() == 0; }
 
     /// The next byte of the file to send, and the one after the last; at most UINT64_MAX.
     std::uint64_t file_offset() const noexcept {
@@ -104,7 +104,8 @@ private:
     std::uint64_t sent_ = 0;
 };
 
-/// When the next bytes may go so that the average since the beginning never exceeds a rate.
+/// The time at which the next bytes may be sent so that the average rate since the begin stays
+/// within a limit.
 class send_pace {
 public:
     /// `bytes_per_second` of 0: no limit.
@@ -112,9 +113,9 @@ public:
         : bytes_per_second_(bytes_per_second), begin_ns_(begin_ns) {}
 
     bool limited() const noexcept { return bytes_per_second_ != 0; }
-    /// The largest step: what the rate lets through in a twentieth of a second, at least one byte.
+    /// The largest step: the bytes of 50 ms at this rate, at least one.
     std::size_t step_bytes_max(std::size_t unlimited) const noexcept;
-    /// The time at which a step may begin when `bytes_sent` have gone.
+    /// The time at which the step after `bytes_sent` bytes may begin.
     std::int64_t due_ns(std::uint64_t bytes_sent) const noexcept;
 
 private:

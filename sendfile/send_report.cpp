@@ -34,10 +34,10 @@ std::string_view name_of(send_reason reason) noexcept {
         case send_reason::small: return "small";
         case send_reason::resident: return "resident";
         case send_reason::not_resident: return "not_resident";
-        case send_reason::copy_wanted: return "copy_wanted";
-        case send_reason::asked_for: return "asked_for";
+        case send_reason::copy_required: return "copy_required";
+        case send_reason::requested: return "requested";
         case send_reason::forced: return "forced";
-        case send_reason::refused: return "refused";
+        case send_reason::fallback: return "fallback";
     }
     return "unknown";
 }

@@ -1,4 +1,4 @@
-// send_report.hpp: what became of a transfer: bytes, paths, reasons, and the error that ended it.
+// send_report.hpp: the result of a transfer: bytes, paths, reasons, and the error that ended it.
 #pragma once
 
 #include <kevring/runtime/detail/language.hpp>
@@ -12,67 +12,67 @@
 
 namespace kevring {
 
-/// The ways that file bytes take into a socket.
+/// The paths of file bytes to a socket.
 enum class send_path : std::uint8_t {
-    send,       // read behind the header, all in one send
-    sendfile,   // sendfile(2) in bounded turns, while the bytes are in the page cache
-    read_send,  // read by the ring into a buffer, the next part while this one is sent
-    splice,     // through a pipe, filled by a worker thread of the kernel
-    zero_copy,  // read by the ring, sent without a copy where the network device can
+    send,       // read into memory after the header, all in one send
+    sendfile,   // sendfile(2) in bounded steps, while the bytes are in the page cache
+    read_send,  // the ring reads the next part into a buffer while it sends this one
+    splice,     // through a pipe that a worker thread of the kernel fills
+    zero_copy,  // read by the ring, sent without a copy if the network device supports it
 };
 inline constexpr std::size_t send_path_count = 5;
 
-/// Why a path was taken.
+/// Why a path was selected.
 enum class send_reason : std::uint8_t {
-    none,          // no byte of the file has been sent
-    small,         // header, body and trailer fit one send
-    resident,      // the bytes are in the page cache
-    not_resident,  // a disk would have to be waited for, or nobody can tell
-    copy_wanted,   // send_options::by_copy
-    asked_for,     // send_options::zero_copy_bytes_min
-    forced,        // send_options::path, or KEVRING_SEND_PATH in the environment
-    refused,       // a path that comes first does not work on these descriptors, or here
+    none,           // no byte of the file has been sent
+    small,          // header, body and trailer fit one send
+    resident,       // the bytes are in the page cache
+    not_resident,   // the kernel would wait for a disk, or does not report residency
+    copy_required,  // send_options::force_copy
+    requested,      // send_options::zero_copy_bytes_min
+    forced,         // send_options::path, or KEVRING_SEND_PATH in the environment
+    fallback,       // a preferred path does not work with these descriptors or this kernel
 };
 
-/// The name of a path, as KEVRING_SEND_PATH has it.
+/// The name of a path, as in KEVRING_SEND_PATH.
 std::string_view name_of(send_path path) noexcept;
 std::string_view name_of(send_reason reason) noexcept;
 
-/// What a file can do to a transfer that no errno stands for.
+/// Failures of a file that have no errno.
 enum class send_errc {
-    file_shrank = 1,  // the file ends before the last byte that was asked for
-    file_changed,     // the file was written while it was sent, or is not the one expected
+    file_shrank = 1,  // the file ends before the last byte of the range
+    file_changed,     // the file was written while it was sent, or is not the expected version
 };
 std::error_code make_error_code(send_errc code) noexcept;
 
-/// What a transfer has done.
+/// The result of a transfer.
 ///
-/// After an error the stream has stopped in the middle of the `bytes_sent`-th byte's message: close
-/// the connection, as whatever follows would be taken for the rest of the file.
+/// After an error with `bytes_sent` above 0 the stream contains a truncated message: close the
+/// connection, because the peer would read further bytes as the rest of the file.
 struct send_report {
-    std::uint64_t bytes_sent = 0;  // header, file and trailer, as far as the kernel took them
-    std::uint64_t file_bytes = 0;  // of them, those of the file
-    std::error_code error;         // none: all was sent
+    std::uint64_t bytes_sent = 0;  // of header, file and trailer, accepted by the kernel
+    std::uint64_t file_bytes = 0;  // of the file alone
+    std::error_code error;         // none: all bytes were sent
 
-    /// File bytes by path, and the reason of each path's last use.
+    /// File bytes per path, and the reason of its last use.
     std::array<std::uint64_t, send_path_count> path_bytes{};
     std::array<send_reason, send_path_count> path_reasons{};
-    /// How often the path changed between the first byte and the last.
+    /// Changes of the path between the first and the last byte.
     std::uint32_t path_changes = 0;
-    /// The kernel copied what zero_copy asked it not to copy, as it does on loopback.
+    /// The kernel copied bytes that zero_copy sent, as it does on loopback.
     bool kernel_copied = false;
-    /// File bytes that zero_copy has sent from buffers registered with the ring. Where they are
-    /// fewer than its `path_bytes`, the rest came from plain memory: all those buffers were in use,
-    /// or the kernel has refused them, by RLIMIT_MEMLOCK as a rule (ring::fixed_buffers() says).
+    /// File bytes that zero_copy sent from buffers registered with the ring. If they are fewer than
+    /// its `path_bytes`, the rest was in plain memory: all buffers were in use, or the kernel refused
+    /// to register them, in general because of RLIMIT_MEMLOCK (see ring::fixed_buffers()).
     std::uint64_t registered_bytes = 0;
 
     std::uint64_t bytes_by(send_path path) const noexcept {
         return path_bytes[static_cast<std::size_t>(path)];
     }
-    /// The path that carried most of the file.
+    /// The path of most bytes of the file.
     send_path path() const noexcept;
     send_reason reason() const noexcept { return path_reasons[static_cast<std::size_t>(path())]; }
-    /// True when all was sent.
+    /// True if all bytes were sent.
     explicit operator bool() const noexcept { return !error; }
 };
 

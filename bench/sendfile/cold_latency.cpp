@@ -1,4 +1,4 @@
-// cold_latency.cpp: how long does a tiny request wait while others are sent files from the disk?
+// cold_latency.cpp: latency of a small request while the loop sends files from the disk.
 //
 //   bench_sendfile_cold_latency [--quick]
 //
@@ -112,66 +112,66 @@ private:
 
 enum class way { inline_sendfile, chosen, read_send, splice };
 
-task<bool> send_inline(ring& on, fd_ref socket, fd_ref file, std::size_t byte_count) {
+task<bool> send_inline(ring& loop, fd_ref socket, fd_ref file, std::size_t byte_count) {
     off_t offset = 0;
     while (offset < static_cast<off_t>(byte_count)) {
-        const ssize_t sent = on.system().send_file(socket.number(), file.number(), &offset,
-                                                   byte_count - static_cast<std::size_t>(offset));
+        const ssize_t sent = loop.system().send_file(socket.number(), file.number(), &offset,
+                                                     byte_count - static_cast<std::size_t>(offset));
         if (sent > 0) continue;
         if (sent != -EAGAIN) co_return false;
-        poll_operation poll(on, socket, POLLOUT);
+        poll_operation poll(loop, socket, POLLOUT);
         const auto ready = co_await poll;
         if (!ready) co_return false;
     }
     co_return true;
 }
 
-task<void> serve_files(ring& on, fd_ref socket, const cold_files& files, std::size_t& next,
+task<void> serve_files(ring& loop, fd_ref socket, const cold_files& files, std::size_t& next,
                        way how) {
     while (next < files.size()) {
         const fd_ref file = files[next++];
         bool sent = false;
         if (how == way::inline_sendfile) {
-            sent = co_await send_inline(on, socket, file, files.byte_count());
+            sent = co_await send_inline(loop, socket, file, files.byte_count());
         } else {
             send_options options;
             if (how == way::read_send) options.path = send_path::read_send;
             if (how == way::splice) options.path = send_path::splice;
             const file_range range{0, files.byte_count()};
-            const send_report report = co_await send_file(on, socket, file, range, options);
+            const send_report report = co_await send_file(loop, socket, file, range, options);
             sent = !report.error;
         }
         if (!sent) fail("send");
     }
 }
 
-task<void> answer_probe(ring& on, fd_ref socket) {
+task<void> answer_probe(ring& loop, fd_ref socket) {
     std::array<std::byte, 1> byte{};
     for (;;) {
-        receive_operation receive(on, socket, byte);
+        receive_operation receive(loop, socket, byte);
         const auto got = co_await receive;
         if (!got || *got == 0) break;
-        send_operation send(on, socket, byte);
+        send_operation send(loop, socket, byte);
         const auto sent = co_await send;
         if (!sent) break;
     }
 }
 
-task<void> serve(ring& on, const std::vector<loopback_connection>& clients,
+task<void> serve(ring& loop, const std::vector<loopback_connection>& clients,
                  const loopback_connection& probe, const cold_files& files, way how,
                  std::atomic<bool>& over) {
-    task_scope probing(on);
-    probing.spawn(answer_probe(on, probe.accepted));
-    task_scope sending(on);
+    task_scope probing(loop);
+    probing.spawn(answer_probe(loop, probe.accepted));
+    task_scope sending(loop);
     std::size_t next = 0;
     for (const loopback_connection& client : clients)
-        sending.spawn(serve_files(on, client.accepted, files, next, how));
+        sending.spawn(serve_files(loop, client.accepted, files, next, how));
     co_await sending.join();
     over = true;
     co_await probing.join();
 }
 
-struct figures {
+struct measurements {
     double seconds = 0;
     std::vector<std::int64_t> probe_ns;
     std::int64_t cpu_ns = 0;
@@ -185,13 +185,13 @@ std::int64_t cpu_time_ns() {
     return std::int64_t{used.tv_sec} * 1'000'000'000 + used.tv_nsec;
 }
 
-figures measure(const cold_files& files, way how, const char* control) {
+measurements measure(const cold_files& files, way how, const char* control) {
     files.make_cold();
     const loopback_door door(control);
     std::vector<loopback_connection> clients;
     for (std::size_t i = 0; i < client_count; ++i) clients.push_back(door.connect(SOCK_NONBLOCK));
     const loopback_connection probe = door.connect(SOCK_NONBLOCK);
-    figures out;
+    measurements out;
     std::atomic<bool> over{false};
     std::thread reader([&] {
         std::vector<pollfd> waits;
@@ -218,8 +218,8 @@ figures measure(const cold_files& files, way how, const char* control) {
     const std::int64_t cpu_begin_ns = cpu_time_ns();
     const auto begin = std::chrono::steady_clock::now();
     {
-        ring on({}, system);
-        run(on, serve(on, clients, probe, files, how, over));
+        ring loop({}, system);
+        run(loop, serve(loop, clients, probe, files, how, over));
     }
     out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     reader.join();
@@ -231,22 +231,24 @@ figures measure(const cold_files& files, way how, const char* control) {
     return out;
 }
 
-double microseconds_at(const figures& of, double part) {
-    if (of.probe_ns.empty()) return 0;
-    const auto at = static_cast<std::size_t>(part * static_cast<double>(of.probe_ns.size() - 1));
-    return static_cast<double>(of.probe_ns[at]) / 1e3;
+double microseconds_at(const measurements& result, double part) {
+    if (result.probe_ns.empty()) return 0;
+    const auto at =
+        static_cast<std::size_t>(part * static_cast<double>(result.probe_ns.size() - 1));
+    return static_cast<double>(result.probe_ns[at]) / 1e3;
 }
 
-void report(const char* control, const char* name, const cold_files& files, const figures& of) {
+void report(const char* control, const char* name, const cold_files& files,
+            const measurements& result) {
     const double mebibytes =
         static_cast<double>(files.size() * files.byte_count()) / (1024.0 * 1024.0);
     std::printf(
         "%-6s%-16s%6zu KiB%6.0f MiB/s%6.0f us/MiB   probe p50%8.0f  p99%8.0f  max%8.0f us   "
         "%5zu calls slept, %6.0f us at most\n",
-        control, name, files.byte_count() / 1024, mebibytes / of.seconds,
-        static_cast<double>(of.cpu_ns) / 1e3 / mebibytes, microseconds_at(of, 0.5),
-        microseconds_at(of, 0.99), microseconds_at(of, 1.0), of.sleep_count,
-        static_cast<double>(of.longest_sleep_ns) / 1e3);
+        control, name, files.byte_count() / 1024, mebibytes / result.seconds,
+        static_cast<double>(result.cpu_ns) / 1e3 / mebibytes, microseconds_at(result, 0.5),
+        microseconds_at(result, 0.99), microseconds_at(result, 1.0), result.sleep_count,
+        static_cast<double>(result.longest_sleep_ns) / 1e3);
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
-// transfer.cpp: what does send_file() add to the system calls that it makes?
+// transfer.cpp: CPU time that send_file() adds to its system calls.
 //
-// Baseline: a header by send(2) with MSG_MORE and the file by sendfile(2) on a non-blocking socket,
-// by hand, on the same connection, in the same process. A thread on the other side throws away
-// what arrives. The figure to quote is the ratio of the CPU times of a row and of `by_hand` at the
-// same size and congestion control; the time of the discarding side is not in either, but for what
-// loopback charges to the sender.
+// Baseline (`direct_calls`): send(2) of the header with MSG_MORE and sendfile(2) of the file on a
+// non-blocking socket, on the same connection, in the same process. A thread of the peer discards
+// the bytes. Quote the ratio of the CPU times of a row and of `direct_calls` at the same size and
+// congestion control. The time of the peer is in neither, except for the part that loopback charges
+// to the sender.
 #include "bench/sendfile/congestion.hpp"
 #include "bench/sendfile/drain.hpp"
 #include "bench/sendfile/scratch_file.hpp"
@@ -47,7 +47,7 @@ const char* congestion_control(benchmark::State& state) {
     return nullptr;
 }
 
-void by_hand(benchmark::State& state) {
+void direct_calls(benchmark::State& state) {
     const auto byte_count = static_cast<std::size_t>(state.range(0));
     const char* const control = congestion_control(state);
     if (control == nullptr) return;
@@ -74,13 +74,13 @@ void by_hand(benchmark::State& state) {
     state.SetLabel(control);
 }
 
-task<void> send_all(benchmark::State& state, ring& on, const drain& to, const scratch_file& file,
+task<void> send_all(benchmark::State& state, ring& loop, const drain& to, const scratch_file& file,
                     send_options options) {
     file_range range;
     range.count = static_cast<std::uint64_t>(state.range(0));
     send_report last;
     for (auto _ : state) {
-        last = co_await send_file(on, to.near(), file.native(), range, options);
+        last = co_await send_file(loop, to.near(), file.native(), range, options);
         if (last.error) state.SkipWithError(last.error.message().c_str());
     }
     state.SetLabel(std::string(congestion_controls.at(static_cast<std::size_t>(state.range(1)))) +
@@ -96,29 +96,30 @@ void library(benchmark::State& state, std::optional<send_path> path) {
     // seen of it a moment ago.
     struct stat status{};
     if (::fstat(file.native().number(), &status) != 0) return state.SkipWithError("fstat");
-    file_memo memo;
+    file_state_cache cache;
     send_options options;
     options.header = header;
     options.path = path;
-    options.expected = file_version::of(status);
-    options.memo = &memo;
+    options.expected = file_version::from_stat(status);
+    options.state_cache = &cache;
     options.is_nonblocking = true;
-    ring on;
-    const std::uint64_t enters = on.counters().enters;
-    run(on, send_all(state, on, to, file, options));
+    ring loop;
+    const std::uint64_t enters = loop.counters().enters;
+    run(loop, send_all(state, loop, to, file, options));
     state.SetBytesProcessed(state.iterations() * state.range(0));
     state.counters["enters"] = benchmark::Counter(
-        static_cast<double>(on.counters().enters - enters), benchmark::Counter::kAvgIterations);
+        static_cast<double>(loop.counters().enters - enters), benchmark::Counter::kAvgIterations);
 }
 
-void sizes(benchmark::internal::Benchmark* of) {
-    of->ArgNames({"bytes", "control"})->Unit(benchmark::kMicrosecond);
-    of->ArgsProduct({{1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20}, {0, 1, 2}});
+void sizes(benchmark::internal::Benchmark* benchmark) {
+    benchmark->ArgNames({"bytes", "control"})->Unit(benchmark::kMicrosecond);
+    benchmark->ArgsProduct(
+        {{1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20}, {0, 1, 2}});
 }
 
 }  // namespace
 
-BENCHMARK(by_hand)->Apply(sizes);
+BENCHMARK(direct_calls)->Apply(sizes);
 BENCHMARK_CAPTURE(library, as_it_chooses, std::nullopt)->Apply(sizes);
 BENCHMARK_CAPTURE(library, send, send_path::send)->Apply(sizes);
 BENCHMARK_CAPTURE(library, sendfile, send_path::sendfile)->Apply(sizes);

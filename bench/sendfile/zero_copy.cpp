@@ -1,4 +1,4 @@
-// zero_copy.cpp: what do registered buffers save a transfer without a copy?
+// zero_copy.cpp: CPU time that registered buffers save a transfer without a copy.
 //
 //   bench_sendfile_zero_copy [--quick]
 //
@@ -62,17 +62,17 @@ struct contender {
     std::vector<double> ratios;
 };
 
-double at_part(std::vector<double>& of, double part) {
-    std::sort(of.begin(), of.end());
-    return of[static_cast<std::size_t>(part * static_cast<double>(of.size() - 1))];
+double quantile(std::vector<double>& values, double part) {
+    std::sort(values.begin(), values.end());
+    return values[static_cast<std::size_t>(part * static_cast<double>(values.size() - 1))];
 }
 
-task<void> send_often(ring& on, fd_ref socket, fd_ref file, const contender& how, int times) {
+task<void> send_often(ring& loop, fd_ref socket, fd_ref file, const contender& how, int times) {
     for (int i = 0; i < times; ++i) {
         send_options options;
         options.path = how.path;
         const file_range range{0, file_bytes};
-        const send_report report = co_await send_file(on, socket, file, range, options);
+        const send_report report = co_await send_file(loop, socket, file, range, options);
         const std::uint64_t from_registered = how.registered ? file_bytes : 0;
         if (report.error) {
             std::fprintf(stderr, "%s: %s\n", how.name, report.error.message().c_str());
@@ -96,10 +96,11 @@ void measure(const char* control, const scratch_file& file, int round_count, int
     for (int round = 0; round < round_count; ++round) {
         for (contender& each : contenders) {
             const drain to(control);
-            ring on({}, each.registered ? kernel::real() : without);
-            run(on, send_often(on, to.near(), file.native(), each, 1));  // registers, and warms up
+            ring loop({}, each.registered ? kernel::real() : without);
+            run(loop,
+                send_often(loop, to.near(), file.native(), each, 1));  // registers, and warms up
             const std::int64_t begin_ns = thread_cpu_ns();
-            run(on, send_often(on, to.near(), file.native(), each, times));
+            run(loop, send_often(loop, to.near(), file.native(), each, times));
             each.ms_per_gib.push_back(static_cast<double>(thread_cpu_ns() - begin_ns) / 1e6 /
                                       (static_cast<double>(times) * file_bytes / gibibyte));
             each.ratios.push_back(each.ms_per_gib.back() / contenders[0].ms_per_gib.back());
@@ -107,8 +108,8 @@ void measure(const char* control, const scratch_file& file, int round_count, int
     }
     for (contender& each : contenders)
         std::printf("%-6s%-12s%8.1f ms/GiB  (%.1f to %.1f)   %.3f\n", control, each.name,
-                    at_part(each.ms_per_gib, 0.5), at_part(each.ms_per_gib, 0.25),
-                    at_part(each.ms_per_gib, 0.75), at_part(each.ratios, 0.5));
+                    quantile(each.ms_per_gib, 0.5), quantile(each.ms_per_gib, 0.25),
+                    quantile(each.ms_per_gib, 0.75), quantile(each.ratios, 0.5));
 }
 
 }  // namespace

@@ -71,9 +71,9 @@
 #include <kevring/runtime/version.hpp>
 #include <kevring/runtime/when.hpp>
 #include <kevring/runtime/work.hpp>
+#include <kevring/sendfile/send_budget.hpp>
 #include <kevring/sendfile/send_file.hpp>
 #include <kevring/sendfile/send_options.hpp>
-#include <kevring/sendfile/send_order.hpp>
 #include <kevring/sendfile/send_plan.hpp>
+#include <kevring/sendfile/send_queue.hpp>
 #include <kevring/sendfile/send_report.hpp>
-#include <kevring/sendfile/send_turn.hpp>

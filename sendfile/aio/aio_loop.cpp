@@ -18,8 +18,8 @@ namespace kevring::detail {
 namespace {
 
 std::atomic<aio_loop*>& current() noexcept {
-    // Never destroyed: its thread runs until the process is gone. The child of a fork has no such
-    // thread, and maybe a lock that nobody will give back: it starts anew.
+    // Never destroyed: its thread runs until the process ends. The child of a fork has no such thread,
+    // and may have a lock that no thread releases: it gets a new object.
     static std::atomic<aio_loop*> loop = [] {
         ::pthread_atfork(nullptr, nullptr, +[] { current().store(new aio_loop); });
         return new aio_loop;
@@ -47,7 +47,7 @@ int aio_loop::ensure_running() {
         sigset_t all;
         sigset_t before;
         ::sigfillset(&all);
-        ::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the program's threads
+        ::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals go to the threads of the program
         pthread_t thread;
         const int made = ::pthread_create(&thread, nullptr, &aio_loop::main, this);
         if (made == 0) ::pthread_detach(thread);
@@ -63,8 +63,8 @@ int aio_loop::ensure_running() {
     return failure_;
 }
 
-void aio_loop::begin(std::unique_ptr<aio_request> request) noexcept {
-    request->run = begin_on_loop;
+void aio_loop::start(std::unique_ptr<aio_request> request) noexcept {
+    request->run = start_on_loop;
     ring_->post(*request.release());  // ensure_running() has returned 0 before
 }
 
@@ -77,20 +77,20 @@ void* aio_loop::main(void* self) {
 void aio_loop::drive() {
     int failure = 0;
     try {
-        ring on;
-        task_scope transfers(on);
+        ring loop;
+        task_scope transfers(loop);
         scope_ = &transfers;
         {
             const std::lock_guard held(mutex_);
-            ring_ = &on;
+            ring_ = &loop;
             starting_ = false;
         }
         started_.notify_all();
         const bool never = false;
-        on.run_until(never);
+        loop.run_until(never);
     } catch (const std::system_error& error) {
         if (ring_ != nullptr) {
-            // A ring that has run and cannot go on: what it carries could only hang.
+            // The ring has failed while in use: its transfers could never complete.
             std::fprintf(stderr, "kevring: aio_sendfile: %s\n", error.what());
             std::terminate();
         }
@@ -104,31 +104,31 @@ void aio_loop::drive() {
     started_.notify_all();
 }
 
-void aio_loop::begin_on_loop(work& item) noexcept {
+void aio_loop::start_on_loop(work& item) noexcept {
     std::unique_ptr<aio_request> request(static_cast<aio_request*>(&item));
     const std::shared_ptr<aio_ticket> ticket = request->ticket;
     aio_loop& self = get();
     try {
-        self.scope_->spawn(self.carry(std::move(request)));
+        self.scope_->spawn(self.run_transfer(std::move(request)));
     } catch (const std::bad_alloc&) {
         ticket->finish(0, ENOMEM);
     }
 }
 
-task<void> aio_loop::carry(std::unique_ptr<aio_request> request) {
+task<void> aio_loop::run_transfer(std::unique_ptr<aio_request> request) {
     const std::shared_ptr<aio_ticket> ticket = request->ticket;
     send_report report;
     try {
-        line& mine = lines_[request->socket_identity];
+        socket_queue& mine = queues_[request->socket_identity];
         ++mine.transfer_count;
         send_options options;
         options.header = send_buffers(std::span<const std::span<const std::byte>>(request->header));
         options.trailer =
             send_buffers(std::span<const std::span<const std::byte>>(request->trailer));
-        options.stop_at_end = true;  // a short file is no failure (5.7)
-        options.may_grow = true;
+        options.stop_at_eof = true;  // a short file is not an error (5.7)
+        options.allow_growth = true;
         options.keep_blocking = true;
-        options.order = &mine.order;
+        options.queue = &mine.queue;
         std::exception_ptr thrown;
         try {
             task<send_report> send = send_file(*ring::current(), request->socket, request->file,
@@ -138,12 +138,12 @@ task<void> aio_loop::carry(std::unique_ptr<aio_request> request) {
         } catch (...) {
             thrown = std::current_exception();
         }
-        if (--mine.transfer_count == 0) lines_.erase(request->socket_identity);
+        if (--mine.transfer_count == 0) queues_.erase(request->socket_identity);
         if (thrown) std::rethrow_exception(thrown);
     } catch (const std::bad_alloc&) {
         report.error = std::make_error_code(std::errc::not_enough_memory);
     }
-    request.reset();  // first: who hears of the end may expect that the socket is closed
+    request.reset();  // first: a program that gets the event may expect that the socket is closed
     ticket->finish(report.bytes_sent, errno_of(report.error));
 }
 

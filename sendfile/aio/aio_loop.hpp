@@ -1,4 +1,4 @@
-// aio_loop.hpp: the thread and the ring that carry out the transfers of aio_sendfile().
+// aio_loop.hpp: the thread and the ring that run the transfers of aio_sendfile().
 #pragma once
 
 #include <kevring/kevent/detail/aio_ticket.hpp>
@@ -8,8 +8,8 @@
 #include <kevring/runtime/task.hpp>
 #include <kevring/runtime/task_scope.hpp>
 #include <kevring/runtime/work.hpp>
-#include <kevring/sendfile/send_order.hpp>
 #include <kevring/sendfile/send_plan.hpp>
+#include <kevring/sendfile/send_queue.hpp>
 
 #include <condition_variable>
 #include <cstddef>
@@ -22,7 +22,7 @@
 
 namespace kevring::detail {
 
-/// One transfer, with descriptors of its own: the caller may close its numbers.
+/// One transfer, with duplicates of its descriptors: the caller may close its own.
 struct aio_request : work {
     aio_request() noexcept : work(nullptr) {}
 
@@ -35,33 +35,33 @@ struct aio_request : work {
     std::shared_ptr<aio_ticket> ticket;
 };
 
-/// One thread for all queues of the process, whatever the number of transfers: it starts with the
-/// first, and stays.
+/// One thread for all queues and all transfers of the process. It starts with the first transfer, and
+/// runs until the process ends.
 ///
-/// A queue's waiters come and go with their threads, and a request of the kernel ends with the
-/// thread that made it; so a transfer needs a thread that stays.
+/// A transfer needs such a thread: the kernel ends requests with the thread that submitted them, and
+/// threads that wait in a queue may exit.
 ///
 /// Thread     Any.
 class aio_loop {
 public:
-    /// After fork() the child has one of its own.
+    /// The object of this process; the child of a fork has its own.
     static aio_loop& get() noexcept;
 
-    /// Makes the thread run where it does not; 0, or a negative error number.
+    /// Starts the thread unless it runs; 0, or a negative error number.
     int ensure_running();
-    /// Begins a transfer. Those on one socket follow one another in the order of these calls.
-    void begin(std::unique_ptr<aio_request> request) noexcept;
+    /// Starts a transfer. Transfers on one socket run in the order of these calls.
+    void start(std::unique_ptr<aio_request> request) noexcept;
 
 private:
-    struct line {
-        send_order order;
+    struct socket_queue {
+        send_queue queue;
         std::size_t transfer_count = 0;
     };
 
     static void* main(void* self);
     void drive();
-    static void begin_on_loop(work& item) noexcept;
-    task<void> carry(std::unique_ptr<aio_request> request);
+    static void start_on_loop(work& item) noexcept;
+    task<void> run_transfer(std::unique_ptr<aio_request> request);
 
     std::mutex mutex_;
     std::condition_variable started_;
@@ -69,9 +69,9 @@ private:
     int failure_ = 0;
     ring* ring_ = nullptr;  // set under mutex_, once
 
-    // The loop's thread's own.
+    // Used on the loop's thread only.
     task_scope* scope_ = nullptr;
-    std::map<std::uint64_t, line> lines_;  // by socket
+    std::map<std::uint64_t, socket_queue> queues_;  // by socket
 };
 
 }  // namespace kevring::detail

@@ -1,7 +1,7 @@
-// aio_sendfile.cpp: aio_sendfile() and its kin: a transfer that completes as an event of a queue.
+// aio_sendfile.cpp: aio_sendfile() and the related calls: transfers that complete as events of a queue.
 //
-// The calls are declared in kevent/kevent.h. They check their arguments, take descriptors of their
-// own, register the record, and hand the transfer to the loop that carries out all of them.
+// kevent/kevent.h declares the calls. They check their arguments, duplicate the descriptors, register
+// the record, and pass the transfer to the loop that runs all of them.
 #include <kevring/kevent/kevent.h>
 #include <kevring/kevent/detail/aio_ticket.hpp>
 #include <kevring/kevent/detail/call_guard.hpp>
@@ -58,15 +58,16 @@ int take_file(int number, aio_request& request) {
     if (::fstat(request.file.number(), &status) != 0) return -errno;
     if (S_ISDIR(status.st_mode)) return -EISDIR;
     if (!S_ISREG(status.st_mode)) return -EINVAL;
-    // Files of proc(5) report a size of 0, and have content. send_file() finds the others like
-    // them.
+    // Files of proc(5) report a size of 0 and have content. send_file() detects those of other file
+    // systems.
     struct statfs system{};
     const bool is_proc =
         ::fstatfs(request.file.number(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
     return is_proc ? -EINVAL : 0;
 }
 
-int take_vector(const iovec* parts, unsigned count, std::vector<std::span<const std::byte>>& into) {
+int take_vector(const iovec* parts, unsigned count,
+                std::vector<std::span<const std::byte>>& spans) {
     if (count > IOV_MAX) return -EINVAL;
     if (parts == nullptr && count > 0) return -EFAULT;
     std::size_t room = SSIZE_MAX;  // as of writev(2)
@@ -74,12 +75,12 @@ int take_vector(const iovec* parts, unsigned count, std::vector<std::span<const 
         if (part.iov_base == nullptr && part.iov_len > 0) return -EFAULT;
         if (part.iov_len > room) return -EINVAL;
         room -= part.iov_len;
-        into.emplace_back(static_cast<const std::byte*>(part.iov_base), part.iov_len);
+        spans.emplace_back(static_cast<const std::byte*>(part.iov_base), part.iov_len);
     }
     return 0;
 }
 
-// Starts what `request` says from here on; the cookie, or a negative error number.
+// Starts the transfer of `request`; the cookie, or a negative error number.
 long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> request, off_t offset,
            std::size_t count, void* user) {
     if (offset < 0) return -EINVAL;
@@ -104,11 +105,11 @@ long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> requ
             return kevring::detail::make_aio_source(host, target, *ticket);
         });
     if (failure != 0) return failure;
-    aio_loop::get().begin(std::move(request));  // last: nothing fails any more
+    aio_loop::get().start(std::move(request));  // last: no failure is possible after it
     return cookie;
 }
 
-// The body of all three calls.
+// The common part of the three calls.
 long send_by_event(int kevent_fd, int sock_fd, int in_fd, off_t offset, std::size_t count,
                    std::span<const iovec> header, std::span<const iovec> trailer, void* user) {
     const queue_ref found = kevring::detail::find_queue(kevent_fd);

@@ -7,8 +7,8 @@
 namespace kevring::detail {
 namespace {
 
-// Two descriptors and up to a window of pinned pages each: transfers beyond the bound read and
-// send. Some stay open for the next transfers.
+// Each pipe has two descriptors and up to a window of pinned pages: further transfers use read_send.
+// Some pipes stay open for later transfers.
 constexpr std::size_t out_max = 64;
 constexpr std::size_t idle_max = 8;
 
@@ -51,7 +51,7 @@ pooled_pipe::pooled_pipe(kernel& system) noexcept {
 pooled_pipe::~pooled_pipe() {
     if (!read_end_) return;
     --pipes.out_count;
-    if (held_bytes > 0 || !pipes.alive || pipes.idle_count == idle_max) return;
+    if (buffered_bytes > 0 || !pipes.alive || pipes.idle_count == idle_max) return;
     pipes.idle[pipes.idle_count++] = {std::move(read_end_), std::move(write_end_), capacity_};
 }
 

@@ -5,7 +5,7 @@
 #include <kevring/runtime/operations/send.hpp>
 #include <kevring/runtime/sleep.hpp>
 #include <kevring/sendfile/detail/window_pool.hpp>
-#include <kevring/sendfile/send_turn.hpp>
+#include <kevring/sendfile/send_budget.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -23,32 +23,32 @@
 namespace kevring::detail {
 namespace {
 
-// An answer about the page cache is good for so long: memory is not reclaimed that fast.
-constexpr std::int64_t answer_lasts_ns = 10'000'000;
+// Validity of an answer about the page cache: the kernel does not reclaim memory faster.
+constexpr std::int64_t residency_ttl_ns = 10'000'000;
 
 std::size_t page_bytes() noexcept {
     static const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     return bytes;
 }
 
-// Whether the bytes of a part of a file can be had without waiting.
+// True if a part of a file can be read without a wait for the disk.
 //
-// cachestat(2) is exact about holes, and counts pages that the disk is still filling; the last byte
-// of a window is the last of them to come, and a read that may not wait tells. Kernels before 6.5
-// have only such reads: then the window is sampled as densely as a disk is read ahead.
-bool is_resident(ring& on, fd_ref file, std::uint64_t begin, std::uint64_t end) noexcept {
+// cachestat(2) reports absent pages exactly, but counts pages that the disk still fills. The disk
+// fills the last byte of a window last, so a read of it with RWF_NOWAIT detects them. Kernels before
+// 6.5 have only such reads: they sample the window in steps of the usual read-ahead.
+bool is_resident(ring& loop, fd_ref file, std::uint64_t begin, std::uint64_t end) noexcept {
     const auto readable_now = [&](std::uint64_t offset) noexcept {
         std::byte one{};
         const iovec part{&one, 1};
-        return on.system().read_nowait(file.number(), &part, 1, static_cast<off_t>(offset));
+        return loop.system().read_nowait(file.number(), &part, 1, static_cast<off_t>(offset));
     };
     const ssize_t last = readable_now(end - 1);
     if (last == -EAGAIN || last == 0) return false;  // absent, or the file has shrunk
     const std::uint64_t first_page = begin / page_bytes();
     const std::uint64_t page_count = (end - 1) / page_bytes() - first_page + 1;
-    const ssize_t cached = on.system().resident_pages(file.number(), begin, end - begin);
+    const ssize_t cached = loop.system().resident_pages(file.number(), begin, end - begin);
     if (cached >= 0) return static_cast<std::uint64_t>(cached) >= page_count;
-    if (last < 0) return false;  // neither question is understood here: nobody can tell
+    if (last < 0) return false;  // this file system answers neither query
     constexpr std::uint64_t stride = 32 * 1024;
     for (std::uint64_t at = begin; at < end; at += stride)
         if (readable_now(at) <= 0) return false;
@@ -67,78 +67,80 @@ bool transfer::window_is_resident(std::uint64_t file_offset) noexcept {
     if (file_offset >= plan.file_end()) return true;  // no byte that could be absent
     window_begin_ = file_offset;
     window_end_ = std::min<std::uint64_t>(plan.file_end(), file_offset + sendfile_window_bytes);
-    // The memo speaks of windows as a transfer of a whole file has them.
-    file_memo* const known = memo();
-    const std::int64_t now_ns = known != nullptr ? on.recent_ns() : 0;
-    if (known != nullptr && known->holds(window_begin_, now_ns)) return window_resident_ = true;
-    window_resident_ = is_resident(on, file, window_begin_, window_end_);
+    // The cache records windows of full size, or up to the end of the file.
+    file_state_cache* const known = state_cache();
+    const std::int64_t now_ns = known != nullptr ? loop.recent_ns() : 0;
+    if (known != nullptr && known->is_resident(window_begin_, now_ns))
+        return window_resident_ = true;
+    window_resident_ = is_resident(loop, file, window_begin_, window_end_);
     if (!window_resident_ && window_end_ - window_begin_ > window_bytes) {
-        window_end_ = window_begin_ + window_bytes;  // the part before a page that is absent
-        window_resident_ = is_resident(on, file, window_begin_, window_end_);
+        window_end_ = window_begin_ + window_bytes;  // perhaps the part before an absent page
+        window_resident_ = is_resident(loop, file, window_begin_, window_end_);
     }
     const bool all_of_it = window_end_ - window_begin_ == sendfile_window_bytes ||
                            (options.expected && window_end_ == options.expected->byte_count);
-    if (known != nullptr && window_resident_ && all_of_it) known->note(window_begin_, now_ns);
+    if (known != nullptr && window_resident_ && all_of_it)
+        known->record_resident(window_begin_, now_ns);
     return window_resident_;
 }
 
-void transfer::taken(send_path path, std::uint64_t count) noexcept {
+void transfer::record_sent(send_path path, std::uint64_t count) noexcept {
     const std::uint64_t before = plan.file_sent();
     plan.advance(count);
     report.path_bytes[static_cast<std::size_t>(path)] += plan.file_sent() - before;
 }
 
-void transfer::uses(send_path path, send_reason reason) noexcept {
+void transfer::record_path(send_path path, send_reason reason) noexcept {
     if (path != last_path_ && plan.file_sent() > 0) ++report.path_changes;
     last_path_ = path;
     forced_ = reason == send_reason::forced;
     report.path_reasons[static_cast<std::size_t>(path)] = reason;
 }
 
-void transfer::expect(const file_version& version, bool seen_now) noexcept {
+void transfer::expect_version(const file_version& version, bool seen_now) noexcept {
     version_ = version;
     watched_ = true;
-    seen_at_ = seen_now ? on.moment() : 0;
+    seen_at_ = seen_now ? loop.moment() : 0;
 }
 
 std::error_code transfer::check_version() noexcept {
-    const std::uint64_t moment = on.moment();
+    const std::uint64_t moment = loop.moment();
     if (!watched_ || (seen_at_ != 0 && seen_at_ == moment)) return {};
-    file_memo* const known = memo();
-    if (known != nullptr && known->unchanged_at(moment)) return {};
+    file_state_cache* const known = state_cache();
+    if (known != nullptr && known->unchanged_since(moment)) return {};
     struct stat status{};
-    if (const int asked = on.system().stat_file(file.number(), status); asked < 0)
+    if (const int asked = loop.system().stat_file(file.number(), status); asked < 0)
         return {-asked, std::system_category()};
-    const file_version now = file_version::of(status);
+    const file_version now = file_version::from_stat(status);
     if (now == version_) {
-        if (known != nullptr) known->note_unchanged(moment);
+        if (known != nullptr) known->record_unchanged(moment);
         return {};
     }
     if (now.byte_count < plan.file_end()) return send_errc::file_shrank;
-    if (options.may_grow && now.byte_count > version_.byte_count) return {};
-    // Cut behind the range, for a transfer that bears to be cut in it.
-    if (options.stop_at_end && !options.expected && now.byte_count < version_.byte_count) return {};
+    if (options.allow_growth && now.byte_count > version_.byte_count) return {};
+    // Truncated after the range, for a transfer that accepts a truncation within it.
+    if (options.stop_at_eof && !options.expected && now.byte_count < version_.byte_count) return {};
     return send_errc::file_changed;
 }
 
-std::error_code transfer::end_with_file() noexcept {
+std::error_code transfer::end_at_eof() noexcept {
     struct stat status{};
-    if (const int asked = on.system().stat_file(file.number(), status); asked < 0)
+    if (const int asked = loop.system().stat_file(file.number(), status); asked < 0)
         return {-asked, std::system_category()};
-    const file_version now = file_version::of(status);
-    // As long as before: it was cut, and then written to; or its size is not that of its content.
+    const file_version now = file_version::from_stat(status);
+    // Not shorter: truncated and written again, or the size is not that of the content.
     if (now.byte_count >= plan.file_end())
         return now == version_ ? std::make_error_code(std::errc::invalid_argument)
                                : make_error_code(send_errc::file_changed);
     plan.end_file_at(now.byte_count);
-    expect(now, true);
-    forget_window();
+    expect_version(now, true);
+    invalidate_window();
     return {};
 }
 
 bool transfer::may_call_directly() noexcept {
     if (options.is_nonblocking) return true;
-    kernel& system = on.system();
+    kernel& system = loop.system();
     if (!options.keep_blocking) return system.make_nonblocking(socket.number()) >= 0;
     const int flags = system.status_flags(socket.number());
     return flags >= 0 && (flags & O_NONBLOCK) != 0;
@@ -153,12 +155,12 @@ std::error_code transfer::stopped() const noexcept {
     return {};
 }
 
-message_parts::message_parts(const transfer& of, const send_step& step,
+message_parts::message_parts(const transfer& transfer, const send_step& step,
                              std::span<const std::byte> file_bytes) noexcept {
-    add(of.options.header, of.plan.header_sent(), step.header_bytes);
-    if (byte_count_ < step.header_bytes) return;  // the rest goes with the next message
+    add(transfer.options.header, transfer.plan.header_sent(), step.header_bytes);
+    if (byte_count_ < step.header_bytes) return;  // the rest is in the next message
     add(file_bytes);
-    add(of.options.trailer, of.plan.trailer_sent(), step.trailer_bytes);
+    add(transfer.options.trailer, transfer.plan.trailer_sent(), step.trailer_bytes);
 }
 
 void message_parts::add(std::span<const std::byte> bytes) noexcept {
@@ -181,60 +183,61 @@ void message_parts::add(const send_buffers& buffers, std::size_t skip, std::size
     }
 }
 
-task<std::error_code> send_from_memory(transfer& of, send_path path, send_step step,
+task<std::error_code> send_from_memory(transfer& transfer, send_path path, send_step step,
                                        std::span<const std::byte> file_bytes) {
     KEVRING_ASSERT(file_bytes.size() == step.file_bytes,
                    "internal error: a step with other bytes than planned; report it with the call "
                    "that led to it");
-    const std::uint64_t begin_of_file = of.plan.file_sent();
-    const std::uint64_t end = of.plan.bytes_sent() + step.byte_count();
-    while (of.plan.bytes_sent() < end) {
-        const auto done = static_cast<std::size_t>(of.plan.file_sent() - begin_of_file);
+    const std::uint64_t begin_of_file = transfer.plan.file_sent();
+    const std::uint64_t end = transfer.plan.bytes_sent() + step.byte_count();
+    while (transfer.plan.bytes_sent() < end) {
+        const auto done = static_cast<std::size_t>(transfer.plan.file_sent() - begin_of_file);
         const std::span<const std::byte> rest = file_bytes.subspan(done);
-        const send_step now = of.plan.gathered(rest.size());
-        message_parts message(of, now, rest);
-        const bool more = step.more || message.byte_count() < end - of.plan.bytes_sent();
+        const send_step now = transfer.plan.gathered(rest.size());
+        message_parts message(transfer, now, rest);
+        const bool more = step.more || message.byte_count() < end - transfer.plan.bytes_sent();
         const int flags = more ? MSG_MORE : 0;
         send_result sent;
         if (message.parts().size() == 1) {
             const iovec& part = message.parts().front();
             const std::span bytes(static_cast<const std::byte*>(part.iov_base), part.iov_len);
-            send_operation send(of.on, of.socket, bytes, flags);
+            send_operation send(transfer.loop, transfer.socket, bytes, flags);
             sent = co_await send;
         } else {
             msghdr header{};
             header.msg_iov = message.parts().data();
             header.msg_iovlen = message.parts().size();
-            send_message_operation send(of.on, of.socket, header, flags);
+            send_message_operation send(transfer.loop, transfer.socket, header, flags);
             sent = co_await send;
         }
-        of.taken(path, sent.bytes_sent());
+        transfer.record_sent(path, sent.bytes_sent());
         if (!sent) co_return sent.error();
     }
     co_return std::error_code{};
 }
 
-ssize_t send_frame_part(transfer& of) noexcept {
-    const send_step step = of.plan.single(0);
-    message_parts message(of, step, {});
+ssize_t send_header_or_trailer_part(transfer& transfer) noexcept {
+    const send_step step = transfer.plan.single(0);
+    message_parts message(transfer, step, {});
     const bool more = step.more || message.byte_count() < step.byte_count();
     msghdr header{};
     header.msg_iov = message.parts().data();
     header.msg_iovlen = message.parts().size();
-    return of.on.system().send_now(of.socket.number(), header, more ? MSG_MORE : 0);
+    return transfer.loop.system().send_now(transfer.socket.number(), header, more ? MSG_MORE : 0);
 }
 
-task<std::error_code> send_frame_now(transfer& of, send_path path, send_step step) {
+task<std::error_code> send_header_or_trailer_nowait(transfer& transfer, send_path path,
+                                                    send_step step) {
     KEVRING_ASSERT(step.file_bytes == 0,
                    "internal error: a header step with bytes of the file; report it with the call "
                    "that led to it");
-    const std::uint64_t end = of.plan.bytes_sent() + step.byte_count();
-    while (of.plan.bytes_sent() < end) {
-        const ssize_t sent = send_frame_part(of);
+    const std::uint64_t end = transfer.plan.bytes_sent() + step.byte_count();
+    while (transfer.plan.bytes_sent() < end) {
+        const ssize_t sent = send_header_or_trailer_part(transfer);
         if (sent >= 0) {
-            of.taken(path, static_cast<std::uint64_t>(sent));
+            transfer.record_sent(path, static_cast<std::uint64_t>(sent));
         } else if (sent == -EAGAIN) {
-            const std::error_code error = co_await wait_writable(of);
+            const std::error_code error = co_await wait_writable(transfer);
             if (error) co_return error;
         } else if (sent != -EINTR) {
             co_return std::error_code(static_cast<int>(-sent), std::system_category());
@@ -243,15 +246,15 @@ task<std::error_code> send_frame_now(transfer& of, send_path path, send_step ste
     co_return std::error_code{};
 }
 
-task<std::error_code> read_all(transfer& of, std::span<std::byte> into, std::uint64_t file_offset,
-                               const fixed_buffer* fixed) {
-    while (!into.empty()) {
+task<std::error_code> read_all(transfer& transfer, std::span<std::byte> buffer,
+                               std::uint64_t file_offset, const fixed_buffer* fixed) {
+    while (!buffer.empty()) {
         result<std::size_t> got;
         if (fixed != nullptr) {
-            read_fixed_operation read(of.on, of.file, *fixed, into, file_offset);
+            read_fixed_operation read(transfer.loop, transfer.file, *fixed, buffer, file_offset);
             got = co_await read;
         } else {
-            read_operation read(of.on, of.file, into, file_offset);
+            read_operation read(transfer.loop, transfer.file, buffer, file_offset);
             got = co_await read;
         }
         if (!got) {
@@ -259,40 +262,42 @@ task<std::error_code> read_all(transfer& of, std::span<std::byte> into, std::uin
             co_return got.error();
         }
         if (*got == 0) co_return send_errc::file_shrank;
-        into = into.subspan(*got);
+        buffer = buffer.subspan(*got);
         file_offset += *got;
     }
     co_return std::error_code{};
 }
 
-task<std::error_code> wait_writable(transfer& of) {
-    const std::int64_t begin_ns = of.on.now_ns();
-    poll_operation poll(of.on, of.socket, POLLOUT);
+task<std::error_code> wait_writable(transfer& transfer) {
+    const std::int64_t begin_ns = transfer.loop.now_ns();
+    poll_operation poll(transfer.loop, transfer.socket, POLLOUT);
     const result<std::uint32_t> ready = co_await poll;
-    if (of.on.now_ns() - begin_ns > answer_lasts_ns) of.forget_window();
-    // A broken connection is "ready" as well: the next send says how it broke.
+    if (transfer.loop.now_ns() - begin_ns > residency_ttl_ns) transfer.invalidate_window();
+    // A broken connection is writable too: the next send returns its error.
     co_return ready ? std::error_code{} : ready.error();
 }
 
-task<std::error_code> wait_for_turn(transfer& of, bool has_moved) {
-    if (of.pace.limited()) {
-        const std::int64_t due_ns = of.pace.due_ns(of.plan.bytes_sent());
-        if (due_ns > of.on.now_ns()) {
-            sleep_operation sleep(of.on, due_ns);
+task<std::error_code> wait_for_budget(transfer& transfer, bool moved_this_iteration) {
+    if (transfer.pace.limited()) {
+        const std::int64_t due_ns = transfer.pace.due_ns(transfer.plan.bytes_sent());
+        if (due_ns > transfer.loop.now_ns()) {
+            sleep_operation sleep(transfer.loop, due_ns);
             const result<void> slept = co_await sleep;
             if (!slept) co_return slept.error();
-            of.forget_window();
+            transfer.invalidate_window();
         }
-    } else if (has_moved || !turn_is_free(of)) {
-        send_turn turn(of.on);
+    } else if (moved_this_iteration || !budget_available(transfer)) {
+        send_budget turn(transfer.loop);
         co_await turn;
     }
-    co_return of.stopped();
+    co_return transfer.stopped();
 }
 
-bool turn_is_free(const transfer& of) { return !of.pace.limited() && send_turn::is_free(of.on); }
+bool budget_available(const transfer& transfer) {
+    return !transfer.pace.limited() && send_budget::available(transfer.loop);
+}
 
-void quiet_broken_pipes() noexcept {
+void block_sigpipe() noexcept {
     thread_local bool quiet = false;
     if (quiet) [[likely]]
         return;
@@ -306,7 +311,7 @@ void quiet_broken_pipes() noexcept {
     ::pthread_sigmask(SIG_BLOCK, &only, nullptr);
 }
 
-void forget_broken_pipe() noexcept {
+void discard_pending_sigpipe() noexcept {
     struct sigaction now{};
     ::sigaction(SIGPIPE, nullptr, &now);
     if (now.sa_handler == SIG_IGN) return;

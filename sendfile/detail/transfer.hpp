@@ -1,4 +1,4 @@
-// transfer.hpp: one transfer on its way: where it is, what it may do, what it has done.
+// transfer.hpp: the state of one transfer: position, permitted paths, result.
 #pragma once
 
 #include <kevring/runtime/cancel_scope.hpp>
@@ -21,28 +21,29 @@
 
 namespace kevring::detail {
 
-/// What the paths share. A path moves the plan on, notes what it has sent, and comes back when all
-/// is sent, when another path is better for what follows, or with an error.
+/// The state that the paths share. A path advances the plan, records the bytes it has sent, and
+/// returns at the end of the transfer, at bytes for which another path is better, or with an error.
 ///
-/// Lifetime   Lives in send_file() or try_send_file().
-/// Thread     The ring's own.
+/// Lifetime   A local variable of send_file() or try_send_file().
+/// Thread     The loop's thread.
 class transfer {
 public:
-    /// `scope` is what stops it; null: nothing does.
-    transfer(ring& on, fd_ref socket, fd_ref file, const send_plan& plan,
+    /// A stop of `scope` ends the transfer; null: it cannot be stopped.
+    transfer(ring& loop, fd_ref socket, fd_ref file, const send_plan& plan,
              const send_options& options, const cancel_scope* scope) noexcept
-        : on(on),
+        : loop(loop),
           socket(socket),
           file(file),
           plan(plan),
           options(options),
           scope(scope),
-          pace(options.bytes_per_second_max, options.bytes_per_second_max == 0 ? 0 : on.now_ns()) {}
+          pace(options.bytes_per_second_max,
+               options.bytes_per_second_max == 0 ? 0 : loop.now_ns()) {}
     transfer(const transfer&) = delete;
     transfer& operator=(const transfer&) = delete;
 
     // Constant.
-    ring& on;
+    ring& loop;
     const fd_ref socket;
     const fd_ref file;
 
@@ -52,61 +53,65 @@ public:
     const send_pace pace;
     send_report report;
 
-    // Choosing.
+    // Selection of the path.
 
-    /// A path that has been tried and cannot work here is not tried again.
-    void refuse(send_path path) noexcept { refused_ |= 1U << static_cast<unsigned>(path); }
-    bool refused(send_path path) const noexcept {
-        return (refused_ >> static_cast<unsigned>(path) & 1U) != 0;
+    /// Excludes a path that does not work with these descriptors.
+    void mark_unsupported(send_path path) noexcept {
+        unsupported_ |= 1U << static_cast<unsigned>(path);
     }
-    bool any_refused() const noexcept { return refused_ != 0; }
+    bool is_unsupported(send_path path) const noexcept {
+        return (unsupported_ >> static_cast<unsigned>(path) & 1U) != 0;
+    }
+    bool any_unsupported() const noexcept { return unsupported_ != 0; }
     bool all_in_one_send() const noexcept;
-    /// True when a path is used because it is the one asked for, not because it is the best.
+    /// True if the options or the environment selected the path.
     bool forced() const noexcept { return forced_; }
-    /// True when the window at `file_offset` is in the page cache, so that nobody waits for a disk.
-    /// Asked once for each window; `window_end()` is how far the answer reaches.
+    /// True if the window at `file_offset` is in the page cache, so that a read does not wait for the
+    /// disk. Queried once per window; the answer is valid up to `window_end()`.
     bool window_is_resident(std::uint64_t file_offset) noexcept;
     bool window_is_resident() noexcept { return window_is_resident(plan.file_offset()); }
-    /// True when sendfile should take what follows `file_offset` from the path that is at work.
+    /// True if the current path should leave the bytes after `file_offset` to sendfile.
     bool suits_sendfile(std::uint64_t file_offset) noexcept {
-        return !forced_ && !options.by_copy && !refused(send_path::sendfile) &&
+        return !forced_ && !options.force_copy && !is_unsupported(send_path::sendfile) &&
                window_is_resident(file_offset);
     }
     std::uint64_t window_end() const noexcept { return window_end_; }
-    /// The answer is old: bytes may have left the page cache.
-    void forget_window() noexcept { window_begin_ = window_end_ = 0; }
+    /// Discards the answer about the window: the kernel may have reclaimed pages in the meantime.
+    void invalidate_window() noexcept { window_begin_ = window_end_ = 0; }
 
-    // Doing.
+    // Progress.
 
-    /// Whether direct calls on the socket say that it is full rather than wait; makes them so
-    /// unless the options forbid it. Requests of the ring wait in the kernel either way.
+    /// True if direct calls on a full socket fail with EAGAIN instead of waiting. Sets O_NONBLOCK unless
+    /// the options forbid it. Requests of the ring wait in the kernel in either case.
     bool may_call_directly() noexcept;
-    /// Bytes have gone by direct calls, and nobody else has run since.
-    bool has_moved = false;
-    /// The socket took no more when it was last asked.
-    bool is_full = false;
-    /// carry_at_once() has begun what carry_by_sendfile() is to carry on.
-    bool is_under_way = false;
+    /// Direct calls have sent bytes, and no other task has run since.
+    bool moved_this_iteration = false;
+    /// The last direct call found the socket full.
+    bool would_block = false;
+    /// try_run() has begun a transfer that run_sendfile_path() continues.
+    bool sendfile_started = false;
 
-    /// How many bytes of the file a step may have, of `unlimited`.
+    /// The largest step in bytes of the file, at most `unlimited`.
     std::size_t step_bytes_max(std::size_t unlimited) const noexcept {
         return pace.step_bytes_max(unlimited);
     }
-    /// Notes that the kernel has taken `count` bytes on a path.
-    void taken(send_path path, std::uint64_t count) noexcept;
-    /// Notes why a path is used from here on.
-    void uses(send_path path, send_reason reason) noexcept;
+    /// Records that the kernel has accepted `count` bytes on a path.
+    void record_sent(send_path path, std::uint64_t count) noexcept;
+    /// Records the path of the next bytes and its reason.
+    void record_path(send_path path, send_reason reason) noexcept;
 
-    /// The file as it must still be when its last byte goes out; `seen_now`: as it is.
-    void expect(const file_version& version, bool seen_now) noexcept;
-    /// Whether the file is still what it was, for a transfer that watches it.
+    /// The version that the file must have before its last byte is sent; `seen_now`: just read.
+    void expect_version(const file_version& version, bool seen_now) noexcept;
+    /// The error of a file that has changed since; none if the transfer expects no version.
     std::error_code check_version() noexcept;
-    /// The file has become shorter: its new end is that of the transfer.
-    std::error_code end_with_file() noexcept;
-    /// What is remembered of the file; null: nothing.
-    file_memo* memo() const noexcept { return options.expected ? options.memo : nullptr; }
+    /// Ends the transfer at the new end of a file that has become shorter.
+    std::error_code end_at_eof() noexcept;
+    /// The cached state of the file; null: none.
+    file_state_cache* state_cache() const noexcept {
+        return options.expected ? options.state_cache : nullptr;
+    }
 
-    /// The error that stands for a stop of the transfer's scope; none while it may run.
+    /// The error after a stop of the transfer's scope; none before.
     std::error_code stopped() const noexcept;
 
 private:
@@ -115,19 +120,19 @@ private:
     bool window_resident_ = false;
     bool forced_ = false;
     bool watched_ = false;
-    unsigned refused_ = 0;
+    unsigned unsupported_ = 0;
     std::uint64_t seen_at_ = 0;
     file_version version_;
     send_path last_path_ = send_path::send;
 };
 
-/// The parts of a message in memory: header, a piece of the file, trailer.
+/// The parts of a message in memory: header, part of the file, trailer.
 ///
 /// Lifetime   Refers to the options' buffers and to `file_bytes`.
 class message_parts {
 public:
-    /// `step` says how much of each; headers of very many parts may need several messages.
-    message_parts(const transfer& of, const send_step& step,
+    /// `step` has the bytes of each; headers with many parts may need several messages.
+    message_parts(const transfer& transfer, const send_step& step,
                   std::span<const std::byte> file_bytes) noexcept;
 
     std::span<iovec> parts() noexcept { return {parts_.data(), count_}; }
@@ -142,36 +147,37 @@ private:
     std::size_t byte_count_ = 0;
 };
 
-// Steps that several paths take. Each gives the error that ends the transfer, or none.
+// Steps that several paths have in common. Each returns the error that ends the transfer, or none.
 
-/// Sends all of `step`, whose file bytes are in `file_bytes`, through the ring.
-task<std::error_code> send_from_memory(transfer& of, send_path path, send_step step,
+/// Sends all bytes of `step` by requests of the ring; its file bytes are in `file_bytes`.
+task<std::error_code> send_from_memory(transfer& transfer, send_path path, send_step step,
                                        std::span<const std::byte> file_bytes);
-/// Sends what is left of the header, or of the trailer where the file has gone, as send_now()
-/// does; of very many parts, some.
-ssize_t send_frame_part(transfer& of) noexcept;
-/// Sends header or trailer bytes of `step` now, as much as the socket takes.
-task<std::error_code> send_frame_now(transfer& of, send_path path, send_step step);
-/// Reads `into.size()` bytes at `file_offset`, waiting for the disk in the kernel's workers;
-/// `fixed` is the registered buffer that `into` is part of, or null.
-task<std::error_code> read_all(transfer& of, std::span<std::byte> into, std::uint64_t file_offset,
-                               const fixed_buffer* fixed = nullptr);
-/// Waits until the socket takes bytes again.
-task<std::error_code> wait_writable(transfer& of);
-/// Waits until the rate allows the next step; gives way to others when this transfer `has_moved`
-/// its share, or when all of them have done enough in this turn of the loop: then they move on in
-/// the order in which they came, in as many turns as it takes. Fails when the transfer is stopped.
-task<std::error_code> wait_for_turn(transfer& of, bool has_moved);
+/// Sends bytes of the header, or of the trailer after the file, by send_now(): all that are left, or
+/// fewer if they have many parts.
+ssize_t send_header_or_trailer_part(transfer& transfer) noexcept;
+/// Sends the header or trailer bytes of `step` by direct calls; waits while the socket is full.
+task<std::error_code> send_header_or_trailer_nowait(transfer& transfer, send_path path,
+                                                    send_step step);
+/// Reads `buffer.size()` bytes at `file_offset`; worker threads of the kernel wait for the disk.
+/// `fixed` is the registered buffer that contains `buffer`, or null.
+task<std::error_code> read_all(transfer& transfer, std::span<std::byte> buffer,
+                               std::uint64_t file_offset, const fixed_buffer* fixed = nullptr);
+/// Waits until the socket is writable.
+task<std::error_code> wait_writable(transfer& transfer);
+/// Waits until the rate permits the next step. Yields to other tasks if this transfer has sent bytes
+/// (`moved_this_iteration`) or the budget of the iteration is used up; waiting transfers continue in
+/// FIFO order. Returns an error after a stop.
+task<std::error_code> wait_for_budget(transfer& transfer, bool moved_this_iteration);
 
-/// Accounts for bytes that were moved inside a turn of the loop.
-void count_in_turn(ring& on, std::size_t byte_count);
+/// Charges bytes to the budget of this loop iteration.
+void charge_budget(ring& loop, std::size_t byte_count);
 
-/// Whether wait_for_turn() has nothing to wait for, unless the transfer `has_moved`.
-bool turn_is_free(const transfer& of);
+/// True if wait_for_budget() would not wait, unless the transfer `moved_this_iteration`.
+bool budget_available(const transfer& transfer);
 
-/// Keeps SIGPIPE from this thread, which sendfile(2) and splice(2) raise and cannot be told not to.
-void quiet_broken_pipes() noexcept;
-/// Takes back a SIGPIPE that a call which gave EPIPE has left pending.
-void forget_broken_pipe() noexcept;
+/// Blocks SIGPIPE in this thread: sendfile(2) and splice(2) raise it, and know no MSG_NOSIGNAL.
+void block_sigpipe() noexcept;
+/// Discards the pending SIGPIPE of a call that failed with EPIPE.
+void discard_pending_sigpipe() noexcept;
 
 }  // namespace kevring::detail

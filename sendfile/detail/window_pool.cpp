@@ -16,7 +16,7 @@ struct free_list {
     unsigned count = 0;
 };
 
-// Few and hot: what is beyond goes back to the system, so that a burst leaves no memory behind.
+// Further buffers are returned to the system, so that a burst does not keep memory.
 constexpr std::array<unsigned, 2> kept_max{64, 16};
 
 struct pool {

@@ -1,4 +1,4 @@
-// window_pool.hpp: big buffers for file bytes on their way, recycled by the thread.
+// window_pool.hpp: large buffers for file bytes, recycled per thread.
 #pragma once
 
 #include <kevring/runtime/detail/language.hpp>
@@ -9,21 +9,21 @@
 
 namespace kevring::detail {
 
-/// The most that a transfer has in memory, or asks the page cache about, at a time.
+/// The largest part of a file that a transfer holds in memory.
 inline constexpr std::size_t window_bytes = 256 * 1024;
 /// The part of a file in the page cache that one call of sendfile(2) sends, and one transfer in one
 /// loop iteration. Smaller parts cost more: each call ends a TCP segment early, and each iteration
 /// polls the socket. Larger parts gain nothing, and delay the other connections of the loop
 /// (docs/design/0050-sendfile.md).
 inline constexpr std::size_t sendfile_window_bytes = 1024 * 1024;
-/// Up to so much file goes out together with its header, in one send.
+/// The largest file that is sent together with its header, in one send.
 inline constexpr std::size_t small_file_bytes = 32 * 1024;
-/// The room of a small buffer beside the file, for header and trailer.
-inline constexpr std::size_t small_frame_bytes = 4 * 1024;
+/// Bytes of a small buffer for header and trailer, in addition to the file.
+inline constexpr std::size_t header_trailer_bytes = 4 * 1024;
 
-/// A buffer of one of two sizes; goes back to its thread's free list when it is destroyed.
+/// A buffer of one of two sizes. Returns itself to the free list of its thread on destruction.
 ///
-/// Thread     The ring's own.
+/// Thread     The loop's thread.
 class window_buffer {
 public:
     enum class size_class : unsigned char { small, window };
@@ -41,12 +41,12 @@ public:
     ~window_buffer();
 
     static constexpr std::size_t bytes_of(size_class size) noexcept {
-        return size == size_class::small ? small_file_bytes + small_frame_bytes : window_bytes;
+        return size == size_class::small ? small_file_bytes + header_trailer_bytes : window_bytes;
     }
     std::span<std::byte> bytes() const noexcept { return {data_, bytes_of(size_)}; }
     explicit operator bool() const noexcept { return data_ != nullptr; }
 
-    /// Buffers of this thread that are out; for tests.
+    /// Buffers of this thread in use; for tests.
     static std::size_t out_count() noexcept;
 
 private:

@@ -12,11 +12,11 @@
 namespace kevring::detail {
 
 bool zero_copy_send::wait(std::coroutine_handle<> waiter, cancel_scope* scope,
-                          bool until_released) noexcept {
+                          bool wait_for_release) noexcept {
     KEVRING_ASSERT(!waiter_,
                    "internal error: zero-copy send awaited twice or detached while awaited; report "
                    "it with the call that led to it");
-    KEVRING_ASSERT(begun_ == until_released,
+    KEVRING_ASSERT(begun_ == wait_for_release,
                    "internal error: zero-copy send awaited out of order; report it with the call "
                    "that led to it");
     if (scope != nullptr) {
@@ -27,10 +27,10 @@ bool zero_copy_send::wait(std::coroutine_handle<> waiter, cancel_scope* scope,
         scope->add(*this);
     }
     waiter_ = waiter;
-    waits_for_release_ = until_released;
+    waits_for_release_ = wait_for_release;
     if (!begun_) {
         begun_ = true;
-        ring_.queue(*this);
+        loop_.queue(*this);
     }
     return true;
 }
@@ -55,17 +55,17 @@ void zero_copy_send::complete(std::int32_t res, std::uint32_t flags) noexcept {
     } else {
         sent_ = true;
         res_ = res;
-        if ((flags & IORING_CQE_F_MORE) == 0) released_ = true;  // nothing was taken
+        if ((flags & IORING_CQE_F_MORE) == 0) released_ = true;  // no byte was accepted
     }
     if (detached_) {
         if (!released_) return;
-        ring_.late_came(*this);
+        loop_.late_came(*this);
         delete this;
         return;
     }
     if (!waiter_ || scheduled_ || (waits_for_release_ && !released_)) return;
     unlink();
-    std::exchange(waiter_, {}).resume();  // last: this may be gone on return
+    std::exchange(waiter_, {}).resume();  // last: this may be destroyed on return
 }
 
 void zero_copy_send::stopped(cancel_hook& hook, stop_cause cause) noexcept {
@@ -73,28 +73,29 @@ void zero_copy_send::stopped(cancel_hook& hook, stop_cause cause) noexcept {
     if (self.scheduled_) return;
     self.cause_ = cause;
     if (!self.waits_for_release_) {
-        self.ring_.queue_cancel(self);
+        self.loop_.queue_cancel(self);
         return;
     }
-    // Nothing hurries an acknowledgement: the waiter goes, the memory stays with the kernel.
+    // No cancel speeds up an acknowledgement: the waiter resumes, and the kernel keeps the memory.
     self.scheduled_ = true;
-    self.ring_.schedule(self);
+    self.loop_.schedule(self);
 }
 
 void zero_copy_send::resumed(work& item) noexcept {
     auto& self = static_cast<zero_copy_send&>(item);
     self.scheduled_ = false;
     self.unlink();
-    std::exchange(self.waiter_, {}).resume();  // last: this may be gone on return
+    std::exchange(self.waiter_, {}).resume();  // last: this may be destroyed on return
 }
 
-result<std::size_t> zero_copy_send::step::await_resume() const noexcept {
-    const bool given_up = until_released_ ? !of_.released_ : !of_.sent_ || of_.res_ == -ECANCELED;
+result<std::size_t> zero_copy_send::awaiter::await_resume() const noexcept {
+    const bool given_up =
+        wait_for_release_ ? !send_.released_ : !send_.sent_ || send_.res_ == -ECANCELED;
     if (given_up)
-        return error_from(of_.cause_ == stop_cause::deadline ? std::errc::timed_out
-                                                             : std::errc::operation_canceled);
-    if (of_.res_ < 0) return error_from(of_.res_);
-    return static_cast<std::size_t>(of_.res_);
+        return error_from(send_.cause_ == stop_cause::deadline ? std::errc::timed_out
+                                                               : std::errc::operation_canceled);
+    if (send_.res_ < 0) return error_from(send_.res_);
+    return static_cast<std::size_t>(send_.res_);
 }
 
 void zero_copy_send::detach() noexcept {
@@ -106,7 +107,7 @@ void zero_copy_send::detach() noexcept {
         return;
     }
     detached_ = true;
-    ring_.expect_late(*this);
+    loop_.expect_late(*this);
 }
 
 }  // namespace kevring::detail

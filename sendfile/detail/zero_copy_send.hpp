@@ -1,4 +1,4 @@
-// zero_copy_send.hpp: a send whose memory belongs to the kernel until it says that it is done.
+// zero_copy_send.hpp: a send whose memory the kernel uses until its zero-copy notification.
 #pragma once
 
 #include <kevring/runtime/cancel_scope.hpp>
@@ -19,19 +19,19 @@
 
 namespace kevring::detail {
 
-/// The window of a transfer without a copy: a buffer that is registered with the ring, or plain
-/// memory where none is to be had.
+/// The window of a transfer without a copy: a buffer registered with the ring, or plain memory if
+/// none is available.
 ///
-/// Thread     The ring's own.
+/// Thread     The loop's thread.
 class zero_copy_window {
 public:
     /// Errors     Throws std::bad_alloc.
-    explicit zero_copy_window(ring& on)
-        : fixed_(on.service<fixed_buffer_pool>().take()),
+    explicit zero_copy_window(ring& loop)
+        : fixed_(loop.service<fixed_buffer_pool>().take()),
           plain_(fixed_ ? window_buffer() : window_buffer(window_buffer::size_class::window)) {}
 
     std::span<std::byte> bytes() const noexcept { return fixed_ ? fixed_.bytes() : plain_.bytes(); }
-    /// Null: it is plain memory.
+    /// Null: plain memory.
     const fixed_buffer* fixed() const noexcept { return fixed_ ? &fixed_ : nullptr; }
 
 private:
@@ -40,48 +40,50 @@ private:
     const window_buffer plain_;
 };
 
-/// One send without a copy. The kernel answers twice: how much it has taken, then, maybe much
-/// later, that the memory is free again: when the peer has acknowledged the bytes.
+/// One send without a copy. The kernel posts two completions: the number of bytes accepted, and later
+/// the notification that the memory is free, after the peer has acknowledged the bytes.
 ///
-/// Lifetime   Holds the window that the bytes are in. detach() at the end: what the kernel still
-///            needs lives on by itself, so that a transfer can end while a peer is silent.
-/// Thread     The ring's own.
+/// Lifetime   Shares the window that contains the bytes. After detach() it lives until the
+///            notification, so that a transfer can end while a peer is silent.
+/// Thread     The loop's thread.
 /// Kernel     IORING_OP_SEND_ZC, Linux 6.0; IORING_SEND_ZC_REPORT_USAGE, Linux 6.2.
 class zero_copy_send final : public completion, private cancel_hook, private work {
 public:
-    zero_copy_send(ring& on, fd_ref socket, std::shared_ptr<zero_copy_window> window,
+    zero_copy_send(ring& loop, fd_ref socket, std::shared_ptr<zero_copy_window> window,
                    std::span<const std::byte> bytes, bool more) noexcept
         : cancel_hook(stopped),
           work(resumed),
-          ring_(on),
+          loop_(loop),
           socket_(socket),
           window_(std::move(window)),
           bytes_(bytes),
           more_(more) {}
     void detach() noexcept;
 
-    class [[nodiscard]] step {
+    class [[nodiscard]] awaiter {
     public:
-        step(zero_copy_send& of, bool until_released) noexcept
-            : of_(of), until_released_(until_released) {}
-        bool await_ready() const noexcept { return until_released_ ? of_.released_ : of_.sent_; }
+        awaiter(zero_copy_send& send, bool wait_for_release) noexcept
+            : send_(send), wait_for_release_(wait_for_release) {}
+        bool await_ready() const noexcept {
+            return wait_for_release_ ? send_.released_ : send_.sent_;
+        }
         template <class Promise>
         bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
-            return of_.wait(waiter, scope_of(waiter), until_released_);
+            return send_.wait(waiter, scope_of(waiter), wait_for_release_);
         }
-        /// The bytes taken, of either step.
+        /// The number of bytes accepted.
         result<std::size_t> await_resume() const noexcept;
 
     private:
-        zero_copy_send& of_;
-        bool until_released_;
+        zero_copy_send& send_;
+        bool wait_for_release_;
     };
-    /// Begins, and waits until the kernel has taken bytes.
-    step sent() noexcept { return {*this, false}; }
-    /// Waits until the memory is free; only after sent().
-    step released() noexcept { return {*this, true}; }
+    /// Starts the send, and waits for the number of bytes accepted.
+    awaiter sent() noexcept { return {*this, false}; }
+    /// Waits for the notification; only after sent().
+    awaiter released() noexcept { return {*this, true}; }
 
-    /// Known once the memory is free: the kernel made a copy after all.
+    /// Valid after the notification: the kernel has copied the bytes.
     bool copied() const noexcept { return copied_; }
 
     void complete(std::int32_t res, std::uint32_t flags) noexcept override;
@@ -89,12 +91,12 @@ public:
 
 private:
     ~zero_copy_send() = default;
-    bool wait(std::coroutine_handle<> waiter, cancel_scope* scope, bool until_released) noexcept;
+    bool wait(std::coroutine_handle<> waiter, cancel_scope* scope, bool wait_for_release) noexcept;
     static void stopped(cancel_hook& hook, stop_cause cause) noexcept;
     static void resumed(work& item) noexcept;
 
     // Constant.
-    ring& ring_;
+    ring& loop_;
     const fd_ref socket_;
     const std::shared_ptr<zero_copy_window> window_;
     const std::span<const std::byte> bytes_;
@@ -104,7 +106,7 @@ private:
     std::int32_t res_ = 0;
     stop_cause cause_ = stop_cause::none;
     bool waits_for_release_ = false;
-    bool scheduled_ = false;  // the waiter runs soon, whatever the kernel says
+    bool scheduled_ = false;  // the waiter resumes soon, regardless of completions
     bool begun_ = false;
     bool sent_ = false;
     bool released_ = false;
@@ -112,9 +114,9 @@ private:
     bool detached_ = false;
 };
 
-/// Detaches at the end.
+/// Calls detach().
 struct zero_copy_detacher {
-    void operator()(zero_copy_send* of) const noexcept { of->detach(); }
+    void operator()(zero_copy_send* send) const noexcept { send->detach(); }
 };
 using zero_copy_handle = std::unique_ptr<zero_copy_send, zero_copy_detacher>;
 

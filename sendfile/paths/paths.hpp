@@ -1,4 +1,4 @@
-// paths.hpp: one function for each path, and the table of preference.
+// paths.hpp: one function per path, and the preference order.
 #pragma once
 
 #include <kevring/runtime/task.hpp>
@@ -11,25 +11,25 @@
 
 namespace kevring::detail {
 
-// Each carries at least one byte, or gives an error, or marks its path as refused. It comes back
-// when all is sent, or when bytes follow that another path may carry better.
-task<std::error_code> carry_by_send(transfer& of);
-task<std::error_code> carry_by_sendfile(transfer& of);
-task<std::error_code> carry_by_read_send(transfer& of);
-task<std::error_code> carry_by_splice(transfer& of);
-task<std::error_code> carry_by_zero_copy(transfer& of);
+// Each sends at least one byte, or returns an error, or marks its path as unsupported. It returns at
+// the end of the transfer, or at bytes for which another path may be better.
+task<std::error_code> run_send_path(transfer& transfer);
+task<std::error_code> run_sendfile_path(transfer& transfer);
+task<std::error_code> run_read_send_path(transfer& transfer);
+task<std::error_code> run_splice_path(transfer& transfer);
+task<std::error_code> run_zero_copy_path(transfer& transfer);
 
-/// Sends what goes without waiting: for most files in memory, all. None: the paths carry on, from
-/// wherever this has come to. May be called before them only.
-std::optional<std::error_code> carry_at_once(transfer& of);
+/// Sends the bytes that need no wait: for most files in the page cache, all. Nothing: the paths
+/// continue at the next byte. Called before any path only.
+std::optional<std::error_code> try_run(transfer& transfer);
 
 struct path_row {
     send_path path;
     std::string_view name;  // in KEVRING_SEND_PATH, in logs, in tests
     send_reason reason;
-    /// Whether the path is the right one for the next bytes.
-    bool (*fits)(transfer& of) noexcept;
-    task<std::error_code> (*carry)(transfer& of);
+    /// True if the path is suitable for the next bytes.
+    bool (*fits)(transfer& transfer) noexcept;
+    task<std::error_code> (*carry)(transfer& transfer);
 };
 
 struct path_choice {
@@ -37,10 +37,10 @@ struct path_choice {
     send_reason reason;
 };
 
-/// The path for the next bytes: the forced one where it works, else the first row that fits.
-path_choice choose_path(transfer& of) noexcept;
+/// The path for the next bytes: the forced one where it works, else the first suitable row.
+path_choice choose_path(transfer& transfer) noexcept;
 
-/// The path that the environment forces, read once.
+/// The path in KEVRING_SEND_PATH, read once.
 std::optional<send_path> forced_by_environment() noexcept;
 
 }  // namespace kevring::detail

@@ -10,26 +10,26 @@
 namespace kevring::detail {
 namespace {
 
-bool says_unsupported(const std::error_code& error) noexcept {
+bool is_unsupported_error(const std::error_code& error) noexcept {
     return error == std::errc::invalid_argument || error == std::errc::operation_not_supported;
 }
 
-// Pages of plain memory are locked for each send, within RLIMIT_MEMLOCK. Others may do without.
-bool says_no_memory(const std::error_code& error) noexcept {
+// Each send from plain memory locks its pages, within RLIMIT_MEMLOCK. Other paths lock none.
+bool is_memory_error(const std::error_code& error) noexcept {
     return error == std::errc::not_enough_memory || error == std::errc::no_buffer_space;
 }
 
-// Sends all of `bytes`; `last` is the request that the kernel may still hold memory for. Earlier
-// ones of the same half are let go by themselves, with their share of the buffer.
-task<std::error_code> send_half(transfer& of, const std::shared_ptr<zero_copy_window>& window,
+// Sends all of `bytes`; the kernel may still use the memory of `last`. Earlier requests of the same
+// half live until their notification, and share the window.
+task<std::error_code> send_half(transfer& transfer, const std::shared_ptr<zero_copy_window>& window,
                                 std::span<const std::byte> bytes, zero_copy_handle& last) {
     while (!bytes.empty()) {
-        const bool more = bytes.size() < of.plan.bytes_left();
-        last.reset(new zero_copy_send(of.on, of.socket, window, bytes, more));
+        const bool more = bytes.size() < transfer.plan.bytes_left();
+        last.reset(new zero_copy_send(transfer.loop, transfer.socket, window, bytes, more));
         const result<std::size_t> sent = co_await last->sent();
         if (!sent) co_return sent.error();
-        of.taken(send_path::zero_copy, *sent);
-        if (window->fixed() != nullptr) of.report.registered_bytes += *sent;
+        transfer.record_sent(send_path::zero_copy, *sent);
+        if (window->fixed() != nullptr) transfer.report.registered_bytes += *sent;
         bytes = bytes.subspan(*sent);
         if (!bytes.empty()) {
             const result<std::size_t> free = co_await last->released();
@@ -41,19 +41,20 @@ task<std::error_code> send_half(transfer& of, const std::shared_ptr<zero_copy_wi
 
 }  // namespace
 
-task<std::error_code> carry_by_zero_copy(transfer& of) {
+task<std::error_code> run_zero_copy_path(transfer& transfer) {
     constexpr send_path path = send_path::zero_copy;
     constexpr std::size_t half_bytes = window_bytes / 2;
-    const auto window = std::make_shared<zero_copy_window>(of.on);
+    const auto window = std::make_shared<zero_copy_window>(transfer.loop);
     std::array<zero_copy_handle, 2> pending;
-    for (std::size_t half = 0; !of.plan.done(); half = 1 - half) {
-        const send_step frame = of.plan.single(0);
+    for (std::size_t half = 0; !transfer.plan.done(); half = 1 - half) {
+        const send_step frame = transfer.plan.single(0);
         if (frame.byte_count() > 0) {
-            const std::error_code error = co_await send_frame_now(of, path, frame);
+            const std::error_code error =
+                co_await send_header_or_trailer_nowait(transfer, path, frame);
             if (error) co_return error;
             continue;
         }
-        const std::error_code stopped = co_await wait_for_turn(of, false);
+        const std::error_code stopped = co_await wait_for_budget(transfer, false);
         if (stopped) co_return stopped;
         if (pending[half]) {
             const result<std::size_t> free = co_await pending[half]->released();
@@ -61,33 +62,34 @@ task<std::error_code> carry_by_zero_copy(transfer& of) {
             const bool copied = pending[half]->copied();
             pending[half].reset();
             if (copied) {
-                of.report.kernel_copied = true;
-                if (!of.forced()) {
-                    of.refuse(path);  // it costs more than a plain send, and gives nothing
+                transfer.report.kernel_copied = true;
+                if (!transfer.forced()) {
+                    transfer.mark_unsupported(
+                        path);  // it costs more than a plain send, without a gain
                     co_return std::error_code{};
                 }
             }
         }
-        const send_step step = of.plan.single(of.step_bytes_max(half_bytes));
+        const send_step step = transfer.plan.single(transfer.step_bytes_max(half_bytes));
         const std::span<std::byte> bytes =
             window->bytes().subspan(half * half_bytes, step.file_bytes);
         const std::error_code read =
-            co_await read_all(of, bytes, step.file_offset, window->fixed());
+            co_await read_all(transfer, bytes, step.file_offset, window->fixed());
         if (read) co_return read;
         if (step.ends_file)
-            if (const std::error_code changed = of.check_version()) co_return changed;
-        const std::uint64_t before = of.plan.file_sent();
-        const std::error_code error = co_await send_half(of, window, bytes, pending[half]);
-        const bool not_here = says_unsupported(error) && of.plan.file_sent() == before;
-        if (not_here || says_no_memory(error)) {
-            of.refuse(path);
+            if (const std::error_code changed = transfer.check_version()) co_return changed;
+        const std::uint64_t before = transfer.plan.file_sent();
+        const std::error_code error = co_await send_half(transfer, window, bytes, pending[half]);
+        const bool not_here = is_unsupported_error(error) && transfer.plan.file_sent() == before;
+        if (not_here || is_memory_error(error)) {
+            transfer.mark_unsupported(path);
             co_return std::error_code{};
         }
         if (error) co_return error;
     }
-    // The kernel's last words are not waited for: the peer may be slow to acknowledge.
+    // Does not wait for the last notifications: the peer may be slow to acknowledge.
     for (const zero_copy_handle& each : pending)
-        if (each && each->copied()) of.report.kernel_copied = true;
+        if (each && each->copied()) transfer.report.kernel_copied = true;
     co_return std::error_code{};
 }
 

@@ -227,7 +227,7 @@ TEST_CASE("READY of a transfer tells how it has ended, or nothing", "[sendfile][
         return key;
     };
     const ukevent first = send(bytes.size());
-    REQUIRE(is_done(q.modify(first)));  // nobody hears of its end
+    REQUIRE(is_done(q.modify(first)));  // no event reports its end
     wait_for_first_bytes(ends);
 
     SECTION("it has sent all") {
@@ -249,7 +249,7 @@ TEST_CASE("READY of a transfer tells how it has ended, or nothing", "[sendfile][
         CHECK(record.ret_data[0] >= 1000);
         CHECK(kevent_test::error_of(record) < 0);
     }
-    SECTION("it is on its way, and goes on") {
+    SECTION("it is in flight, and continues") {
         REQUIRE(q.ready(first) == 1);
         const ukevent record = q.get_one();
         CHECK(is_done(record));
@@ -349,7 +349,7 @@ TEST_CASE("REMOVE stops a transfer, and no event comes", "[sendfile][aio]") {
     CHECK(q.silent());
 }
 
-TEST_CASE("a transfer goes on when its queue is closed", "[sendfile][aio]") {
+TEST_CASE("a transfer continues after its queue is closed", "[sendfile][aio]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();
     const std::string bytes = pattern(more_than_a_socket_holds);
@@ -362,7 +362,8 @@ TEST_CASE("a transfer goes on when its queue is closed", "[sendfile][aio]") {
     CHECK(difference(read_bytes(ends.far, bytes.size()), bytes).empty());
 }
 
-TEST_CASE("what cannot be sent is refused at once, without a record", "[sendfile][aio]") {
+TEST_CASE("a transfer that cannot be sent is refused by the call, without a record",
+          "[sendfile][aio]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();
     const test_file file("abc");

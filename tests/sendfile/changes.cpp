@@ -23,18 +23,18 @@ struct held_transfer {
     stream_pair ends = narrowed(stream_pair::tcp());
     std::string bytes = pattern(more_than_a_socket_holds);
     test_file file{bytes};
-    send_options options = by(path);
+    send_options options = forced_to(path);
 
     exchange run(const std::function<void()>& change);
 
 private:
-    task<send_report> send(ring& on) {
-        send_report report = co_await send_file(on, ends.near, file.native(), whole, options);
+    task<send_report> send(ring& loop) {
+        send_report report = co_await send_file(loop, ends.near, file.native(), whole, options);
         ended_ = true;
         ::shutdown(ends.near.number(), SHUT_WR);
         co_return report;
     }
-    task<std::string> receive(ring& on, const std::function<void()>& change) {
+    task<std::string> receive(ring& loop, const std::function<void()>& change) {
         // The socket is full when its queue has stopped growing.
         int before = -1;
         for (int now = 0; !ended_ && (now == 0 || now != before);) {
@@ -43,7 +43,7 @@ private:
             ::ioctl(ends.near.number(), TIOCOUTQ, &now);
         }
         change();
-        co_return co_await receive_bytes(on, ends.far, bytes.size() + 1);
+        co_return co_await receive_bytes(loop, ends.far, bytes.size() + 1);
     }
 
     bool ended_ = false;
@@ -51,9 +51,9 @@ private:
 
 exchange held_transfer::run(const std::function<void()>& change) {
     exchange got;
-    on_ring([&](ring& on) -> task<void> {
-        task<send_report> sending = send(on);
-        task<std::string> receiving = receive(on, change);
+    on_ring([&](ring& loop) -> task<void> {
+        task<send_report> sending = send(loop);
+        task<std::string> receiving = receive(loop, change);
         auto [report, received] = co_await when_all(std::move(sending), std::move(receiving));
         got = exchange{report, std::move(received)};
     });
@@ -92,7 +92,7 @@ TEST_CASE("a log that grows while it is sent is in order where that was said",
           "[sendfile][change]") {
     held_transfer one;
     INFO(text_of(one.path));
-    one.options.may_grow = true;
+    one.options.allow_growth = true;
 
     const exchange got = one.run([&] { one.file.write(more_than_a_socket_holds, "line"); });
 
@@ -100,7 +100,7 @@ TEST_CASE("a log that grows while it is sent is in order where that was said",
     CHECK(difference(got.received, one.bytes).empty());
 }
 
-TEST_CASE("a file that is replaced by name goes on being sent as it was", "[sendfile][change]") {
+TEST_CASE("a file that is replaced by name is sent to its end as it was", "[sendfile][change]") {
     held_transfer one;
     INFO(text_of(one.path));
     const test_file other(pattern(100, 9));
@@ -122,8 +122,8 @@ TEST_CASE("a file that is not the version that the header speaks of is not sent 
 
     struct stat status{};
     REQUIRE(::fstat(file.native().number(), &status) == 0);
-    send_options options = by(path);
-    options.expected = file_version::of(status);
+    send_options options = forced_to(path);
+    options.expected = file_version::from_stat(status);
     options.expected->modified_ns -= 1;
     const file_range range{0, size};
     const exchange got = send_over(ends, file.native(), range, options, size);
@@ -145,16 +145,17 @@ TEST_CASE("a peer that resets ends the transfer", "[sendfile]") {
     CHECK(detail::window_buffer::out_count() == 0);
 }
 
-TEST_CASE("a peer that has gone before the first byte is an error, and no signal", "[sendfile]") {
+TEST_CASE("a peer that disconnects before the first byte is an error, and no signal",
+          "[sendfile]") {
     const path_option path = any_path();
     INFO(text_of(path));
     stream_pair ends = any_stream();
     const test_file file(pattern(500000));
     ::shutdown(ends.near.number(), SHUT_WR);
 
-    on_ring([&](ring& on) -> task<void> {
+    on_ring([&](ring& loop) -> task<void> {
         const send_report report =
-            co_await send_file(on, ends.near, file.native(), whole, by(path));
+            co_await send_file(loop, ends.near, file.native(), whole, forced_to(path));
 
         CHECK(report.error == std::errc::broken_pipe);
         CHECK(report.bytes_sent == 0);
@@ -169,8 +170,8 @@ struct unread_transfer {
     stream_pair ends = narrowed(any_stream());
     test_file file{pattern(more_than_a_socket_holds)};
 
-    task<send_report> send(ring& on) {
-        return send_file(on, ends.near, file.native(), whole, by(path));
+    task<send_report> send(ring& loop) {
+        return send_file(loop, ends.near, file.native(), whole, forced_to(path));
     }
 };
 
@@ -180,11 +181,11 @@ TEST_CASE("a deadline ends a transfer to a peer that does not read", "[sendfile]
     unread_transfer one;
     INFO(text_of(one.path));
 
-    on_ring([&](ring& on) -> task<void> {
+    on_ring([&](ring& loop) -> task<void> {
         send_report report;
         // It may be over before the first byte; that costs the stream nothing, and is no test.
         for (auto limit = 50ms; report.bytes_sent == 0 && limit < 30s; limit *= 2) {
-            report = co_await with_timeout(one.send(on), limit);
+            report = co_await with_timeout(one.send(loop), limit);
             CHECK(report.error == std::errc::timed_out);
         }
         CHECK(report.bytes_sent > 0);
@@ -198,14 +199,14 @@ TEST_CASE("a stop ends a transfer to a peer that does not read", "[sendfile]") {
     unread_transfer one;
     INFO(text_of(one.path));
 
-    on_ring([&](ring& on) -> task<void> {
+    on_ring([&](ring& loop) -> task<void> {
         std::stop_source stop;
         // Most often while the socket is full; a stop before that ends it as well.
         const auto stopping = [](std::stop_source& stop) -> task<void> {
             co_await sleep_for(20ms);
             stop.request_stop();
         };
-        task<send_report> send = with_stop(one.send(on), stop.get_token());
+        task<send_report> send = with_stop(one.send(loop), stop.get_token());
         task<void> end = stopping(stop);
         const auto [report, none] = co_await when_all(std::move(send), std::move(end));
 

@@ -24,7 +24,7 @@ constexpr std::uint64_t large_file_bytes = 1'000'000;
 file_version version_of(fd_ref file) {
     struct stat status{};
     REQUIRE(::fstat(file.number(), &status) == 0);
-    return file_version::of(status);
+    return file_version::from_stat(status);
 }
 
 // The number of bytes that the socket has to give, without a wait.
@@ -71,7 +71,7 @@ TEST_CASE("a range that ends beyond the largest offset is refused before the fir
     INFO("offset " << range.offset << ", count " << range.count << ", " << text_of(path));
     const test_file file(pattern(byte_count));
     const stream_pair ends = stream_pair::local();
-    send_options options = by(path);
+    send_options options = forced_to(path);
     if (has_header) options.header = "header";
     if (has_version) options.expected = version_of(file.native());
 
@@ -114,7 +114,7 @@ TEST_CASE("a range that may stop at the end of the file takes any count", "[send
     const test_file file(pattern(small_file_bytes));
     const stream_pair ends = stream_pair::local();
     send_options options;
-    options.stop_at_end = true;
+    options.stop_at_eof = true;
     const file_range range{10, count};
 
     const send_report report = send_once(ends, file.native(), range, options);
@@ -184,9 +184,9 @@ TEST_CASE("a source without a size is refused, whatever the range", "[sendfile][
     // A caller that has the version of the file is responsible for a range within its size.
     if (is_sysfs && has_version && !stops_at_end && range.count == 4096) return;
     const stream_pair ends = stream_pair::local();
-    send_options options = by(path);
+    send_options options = forced_to(path);
     options.header = "header";
-    options.stop_at_end = stops_at_end;
+    options.stop_at_eof = stops_at_end;
     if (has_version) options.expected = version_of(from.file);
 
     const send_report report = send_once(ends, from.file, range, options);

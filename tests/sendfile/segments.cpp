@@ -1,4 +1,4 @@
-// segments.cpp: how a transfer cuts its bytes into TCP segments. TCP_CORK stays as the owner of the
+// segments.cpp: TCP segments of a transfer. TCP_CORK stays as the owner of the
 // socket has set it: under bbr, a corked transfer of 1 MiB costs about twice the CPU time.
 #include "tests/sendfile/transfer_test.hpp"
 
@@ -79,7 +79,7 @@ TEST_CASE("a transfer never corks its socket", "[sendfile][segments]") {
     observing_kernel system;
     system.socket = ends.near.number();
     if (!is_resident) system.nonresident_begin = 256 * 1024;
-    send_options options = by(path);
+    send_options options = forced_to(path);
     options.header = "header";
     options.trailer = "trailer";
 
@@ -100,7 +100,7 @@ TEST_CASE("a socket that its owner has corked stays corked", "[sendfile][segment
     REQUIRE(::setsockopt(socket, IPPROTO_TCP, TCP_CORK, &enabled, sizeof enabled) == 0);
 
     const exchange got =
-        send_over(ends, file.native(), whole, by(send_path::sendfile), bytes.size());
+        send_over(ends, file.native(), whole, forced_to(send_path::sendfile), bytes.size());
 
     CHECK(difference(got.received, bytes).empty());
     CHECK(is_corked(socket));
@@ -117,7 +117,7 @@ TEST_CASE("the last bytes of a transfer leave without a further message", "[send
     std::string received;
 
     on_ring([&](ring& loop) -> task<void> {
-        task<send_report> send = send_file(loop, ends.near, file.native(), whole, by(path));
+        task<send_report> send = send_file(loop, ends.near, file.native(), whole, forced_to(path));
         task<std::string> receive = receive_bytes(loop, ends.far, bytes.size());
         auto [report, text] = co_await when_all(std::move(send), std::move(receive));
         CHECK_FALSE(report.error);
@@ -133,7 +133,7 @@ TEST_CASE("a large file is sent over a socket without segments", "[sendfile][seg
     const test_file file(bytes);
 
     const exchange got =
-        send_over(ends, file.native(), whole, by(send_path::sendfile), bytes.size());
+        send_over(ends, file.native(), whole, forced_to(send_path::sendfile), bytes.size());
 
     CHECK(difference(got.received, bytes).empty());
     CHECK(got.report.bytes_by(send_path::sendfile) == bytes.size());

@@ -25,7 +25,7 @@ TEST_CASE("a file arrives whole on every path, whatever its size", "[sendfile]")
     const std::string bytes = pattern(size);
     const test_file file(bytes);
 
-    const exchange got = send_over(ends, file.native(), whole, by(path), bytes.size());
+    const exchange got = send_over(ends, file.native(), whole, forced_to(path), bytes.size());
 
     CHECK(got.report.error == std::error_code{});
     CHECK(got.report.bytes_sent == size);
@@ -48,7 +48,7 @@ TEST_CASE("header, range and trailer arrive in this order", "[sendfile]") {
     const std::string header = pattern(200, 2);
     const std::string trailer = pattern(77, 3);
 
-    send_options options = by(path);
+    send_options options = forced_to(path);
     options.header = std::string_view(header);
     options.trailer = std::string_view(trailer);
     const file_range range{500, count};
@@ -77,7 +77,7 @@ TEST_CASE("a header of many and of large buffers arrives whole", "[sendfile]") {
     const test_file file(bytes);
     wanted += bytes + wanted;
 
-    send_options options = by(path);
+    send_options options = forced_to(path);
     options.header = send_buffers(std::span<const std::span<const std::byte>>(buffers));
     options.trailer = options.header;
     const exchange got = send_over(ends, file.native(), whole, options, wanted.size());
@@ -95,7 +95,7 @@ TEST_CASE("a cold file arrives whole on every path", "[sendfile][cold]") {
     const test_file file(bytes);
     file.make_cold();
 
-    send_options options = by(path);
+    send_options options = forced_to(path);
     options.hint = GENERATE(cache_hint::none, cache_hint::sequential, cache_hint::will_need,
                             cache_hint::drop_after);
     const exchange got = send_over(ends, file.native(), whole, options, bytes.size());
@@ -114,7 +114,7 @@ TEST_CASE("an end of the file before the range ends is an error, not a short suc
     const test_file file(bytes);
 
     const file_range range{0, size + 1};
-    const exchange got = send_over(ends, file.native(), range, by(path), size);
+    const exchange got = send_over(ends, file.native(), range, forced_to(path), size);
 
     CHECK(got.report.error == send_errc::file_shrank);
     CHECK(got.received.size() <= size);
@@ -127,8 +127,8 @@ TEST_CASE("a range beyond the end stops there when that was asked for", "[sendfi
     const std::string bytes = pattern(2000);
     const test_file file(bytes);
 
-    send_options options = by(path);
-    options.stop_at_end = true;
+    send_options options = forced_to(path);
+    options.stop_at_eof = true;
     const std::uint64_t offset = GENERATE(500U, 2000U, 5000U);
     const std::string wanted = offset < 2000 ? bytes.substr(offset) : "";
     const file_range range{offset, 100000};
@@ -145,27 +145,27 @@ TEST_CASE("a rate is kept to", "[sendfile]") {
     const std::string bytes = pattern(100000);
     const test_file file(bytes);
 
-    on_ring([&](ring& on) -> task<void> {
-        send_options options = by(path);
+    on_ring([&](ring& loop) -> task<void> {
+        send_options options = forced_to(path);
         options.bytes_per_second_max = 1'000'000;
-        const std::int64_t begin_ns = on.now_ns();
+        const std::int64_t begin_ns = loop.now_ns();
         const exchange got =
-            co_await send_and_receive(on, ends, file.native(), whole, options, bytes.size());
-        const std::int64_t took_ns = on.now_ns() - begin_ns;
+            co_await send_and_receive(loop, ends, file.native(), whole, options, bytes.size());
+        const std::int64_t took_ns = loop.now_ns() - begin_ns;
 
         CHECK(difference(got.received, bytes).empty());
         CHECK(took_ns >= 50'000'000);  // the second half cannot go earlier
     });
 }
 
-TEST_CASE("what is no regular file is refused", "[sendfile]") {
+TEST_CASE("a source that is not a regular file is refused", "[sendfile]") {
     stream_pair ends = stream_pair::tcp();
     const fd folder(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 
-    on_ring([&](ring& on) -> task<void> {
-        const send_report from_folder = co_await send_file(on, ends.near, folder);
-        const send_report from_null = co_await send_file(on, ends.near, null);
+    on_ring([&](ring& loop) -> task<void> {
+        const send_report from_folder = co_await send_file(loop, ends.near, folder);
+        const send_report from_null = co_await send_file(loop, ends.near, null);
 
         CHECK(from_folder.error == std::errc::is_a_directory);
         CHECK(from_null.error == std::errc::invalid_argument);

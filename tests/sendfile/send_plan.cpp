@@ -41,19 +41,19 @@ TEST_CASE("the trailer waits for the end of the file", "[sendfile][plan]") {
 TEST_CASE("a step of the kernel's own holds one part", "[sendfile][plan]") {
     send_plan plan(10, {0, 100}, 5);
 
-    CHECK(plan.in_frame());
+    CHECK(plan.in_header_or_trailer());
     CHECK(plan.single(1000).header_bytes == 10);
     CHECK(plan.single(1000).file_bytes == 0);
     CHECK(plan.single(1000).more);
     plan.advance(10);
-    CHECK_FALSE(plan.in_frame());
+    CHECK_FALSE(plan.in_header_or_trailer());
     CHECK(plan.single(1000).header_bytes == 0);
     CHECK(plan.single(1000).file_bytes == 100);
     CHECK(plan.single(1000).trailer_bytes == 0);
     CHECK(plan.single(1000).more);
     CHECK(plan.single(0).byte_count() == 0);
     plan.advance(100);
-    CHECK(plan.in_frame());
+    CHECK(plan.in_header_or_trailer());
     CHECK(plan.single(1000).trailer_bytes == 5);
     CHECK_FALSE(plan.single(1000).more);
     plan.advance(5);
@@ -75,7 +75,7 @@ TEST_CASE("a plan can end with a file that became shorter, but not before what w
 }
 
 // The kernel may stop anywhere; the next step begins with the byte after.
-TEST_CASE("a plan goes on from any byte", "[sendfile][plan]") {
+TEST_CASE("a plan continues from any byte", "[sendfile][plan]") {
     constexpr std::size_t header = 7;
     constexpr std::uint64_t offset = 30;
     constexpr std::uint64_t count = 20;

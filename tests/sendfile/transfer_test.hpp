@@ -1,4 +1,4 @@
-// transfer_test.hpp: what the tests of transfers share: files, connected sockets, a reader.
+// transfer_test.hpp: fixtures of the tests of transfers: files, connected sockets, a reader.
 #pragma once
 
 #include "tests/support/catch.hpp"
@@ -70,7 +70,7 @@ public:
         }
     }
     void truncate(off_t byte_count) const { REQUIRE(::ftruncate(fd_.number(), byte_count) == 0); }
-    /// Whether reads may be told not to wait (RWF_NOWAIT); tmpfs does not know it.
+    /// True if the file system supports RWF_NOWAIT; tmpfs does not.
     bool can_read_without_waiting() const {
         char byte = 0;
         const iovec part{&byte, 1};
@@ -101,7 +101,7 @@ struct stream_pair {
         auto [near, far] = loopback_door().connect();
         return {std::move(near), std::move(far)};
     }
-    /// Ends both sides: what is still on its way is given up, and with it what zero copy holds.
+    /// Closes both ends: discards bytes in flight, and frees the memory of zero-copy sends.
     void close() {
         reset_far();
         near.reset();
@@ -150,7 +150,7 @@ inline std::string text_of(path_option path) {
     return std::string(path ? name_of(*path) : "no path forced");
 }
 
-inline send_options by(path_option path) {
+inline send_options forced_to(path_option path) {
     send_options options;
     options.path = path;
     return options;
@@ -159,17 +159,17 @@ inline send_options by(path_option path) {
 /// Runs `body(ring)` on a ring, with an end in time: a test that hangs fails.
 template <class Body>
 void on_ring(Body body, kernel& system = kernel::real()) {
-    ring on({}, system);
-    run(on, with_timeout(body(on), std::chrono::seconds(60)));
+    ring loop({}, system);
+    run(loop, with_timeout(body(loop), std::chrono::seconds(60)));
 }
 
 /// Receives until `byte_count` have come, or the peer ends.
-inline task<std::string> receive_bytes(ring& on, fd_ref from, std::size_t byte_count) {
+inline task<std::string> receive_bytes(ring& loop, fd_ref from, std::size_t byte_count) {
     std::string bytes(byte_count, '\0');
     std::size_t got = 0;
     while (got < byte_count) {
         const std::span<char> rest(bytes.data() + got, byte_count - got);
-        receive_operation receive(on, from, std::as_writable_bytes(rest));
+        receive_operation receive(loop, from, std::as_writable_bytes(rest));
         const auto some = co_await receive;
         if (!some || *some == 0) break;
         got += *some;
@@ -184,16 +184,16 @@ struct exchange {
 };
 
 /// Sends while the far end receives; then the near end is shut down, so that too many bytes show.
-inline task<exchange> send_and_receive(ring& on, stream_pair& ends, fd_ref file, file_range range,
+inline task<exchange> send_and_receive(ring& loop, stream_pair& ends, fd_ref file, file_range range,
                                        send_options options, std::size_t expected_bytes) {
-    const auto sending = [](ring& on, stream_pair& ends, fd_ref file, file_range range,
+    const auto sending = [](ring& loop, stream_pair& ends, fd_ref file, file_range range,
                             send_options options) -> task<send_report> {
-        send_report report = co_await send_file(on, ends.near, file, range, options);
+        send_report report = co_await send_file(loop, ends.near, file, range, options);
         ::shutdown(ends.near.number(), SHUT_WR);
         co_return report;
     };
-    task<send_report> send = sending(on, ends, file, range, options);
-    task<std::string> receive = receive_bytes(on, ends.far, expected_bytes + 1);
+    task<send_report> send = sending(loop, ends, file, range, options);
+    task<std::string> receive = receive_bytes(loop, ends.far, expected_bytes + 1);
     auto [report, received] = co_await when_all(std::move(send), std::move(receive));
     co_return exchange{report, std::move(received)};
 }
@@ -203,8 +203,8 @@ inline exchange send_over(stream_pair& ends, fd_ref file, file_range range, send
                           std::size_t expected_bytes, kernel& system = kernel::real()) {
     exchange got;
     on_ring(
-        [&](ring& on) -> task<void> {
-            got = co_await send_and_receive(on, ends, file, range, options, expected_bytes);
+        [&](ring& loop) -> task<void> {
+            got = co_await send_and_receive(loop, ends, file, range, options, expected_bytes);
         },
         system);
     return got;

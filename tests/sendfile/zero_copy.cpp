@@ -1,5 +1,5 @@
-// Buffers registered with the ring: which bytes go from them, until when each is kept, and what
-// happens where there is none.
+// zero_copy.cpp: registered buffers: the bytes sent from them, their lifetime, and the fallback
+// without them.
 #include "tests/sendfile/transfer_test.hpp"
 #include "tests/support/scripted_kernel.hpp"
 
@@ -26,15 +26,15 @@ namespace {
 constexpr unsigned slot_count = fixed_buffer_pool_options().buffer_count_max;
 constexpr std::size_t of_two_windows = 2 * 256 * 1024;
 
-// The limit on locked memory is shared by all that a user runs, and Linux before 6.2 cannot report
-// what it copies: then there is nothing to see. What others lock after this has looked is a
-// failure: so these tests, which have the tag [locked_memory], do not run beside others.
+// All processes of a user share the limit on locked memory, and Linux before 6.2 does not report
+// copies: such systems skip these tests. Memory that another process locks after this check fails
+// them, so tests with the tag [locked_memory] do not run concurrently with others.
 bool sends_from_registered_buffers(unsigned window_count) {
     bool all = false;
-    on_ring([&](ring& on) -> task<void> {
+    on_ring([&](ring& loop) -> task<void> {
         fixed_buffer_pool_options options;
         options.buffer_count_max = window_count;
-        fixed_buffer_pool pool(on, options);
+        fixed_buffer_pool pool(loop, options);
         std::vector<fixed_buffer> held;
         while (fixed_buffer one = pool.take()) held.push_back(std::move(one));
         all = held.size() == window_count;
@@ -44,7 +44,7 @@ bool sends_from_registered_buffers(unsigned window_count) {
     const std::string bytes = pattern(1000);
     const test_file file(bytes);
     const exchange got =
-        send_over(ends, file.native(), whole, by(send_path::zero_copy), bytes.size());
+        send_over(ends, file.native(), whole, forced_to(send_path::zero_copy), bytes.size());
     if (all && got.report.registered_bytes == bytes.size()) return true;
     WARN("skipped: Linux 6.2 is needed, and a limit on locked memory above " << window_count
                                                                              << " windows");
@@ -52,19 +52,20 @@ bool sends_from_registered_buffers(unsigned window_count) {
 }
 
 // Several transfers at once, each over a connection of its own.
-struct crowd {
-    crowd(std::size_t count, std::size_t byte_count) : bytes(pattern(byte_count)), file(bytes) {
+struct parallel_transfers {
+    parallel_transfers(std::size_t count, std::size_t byte_count)
+        : bytes(pattern(byte_count)), file(bytes) {
         for (std::size_t i = 0; i < count; ++i) ends.push_back(stream_pair::tcp());
         got.resize(count);
     }
-    task<void> send(ring& on, std::size_t index) {
-        got[index] = co_await send_and_receive(on, ends[index], file.native(), whole,
-                                               by(send_path::zero_copy), bytes.size());
+    task<void> send(ring& loop, std::size_t index) {
+        got[index] = co_await send_and_receive(loop, ends[index], file.native(), whole,
+                                               forced_to(send_path::zero_copy), bytes.size());
     }
-    task<void> send_stopped_by(ring& on, std::size_t index, std::stop_token stop) {
-        const send_options options = by(send_path::zero_copy);
+    task<void> send_stopped_by(ring& loop, std::size_t index, std::stop_token stop) {
+        const send_options options = forced_to(send_path::zero_copy);
         got[index].report = co_await with_stop(
-            send_file(on, ends[index].near, file.native(), whole, options), std::move(stop));
+            send_file(loop, ends[index].near, file.native(), whole, options), std::move(stop));
     }
 
     std::string bytes;
@@ -82,8 +83,8 @@ task<void> until_all_wait(const scripted_kernel& system, std::size_t transfer_co
     }
 }
 
-task<void> until_all_are_home(ring& on) {
-    while (on.service<kevring::fixed_buffer_pool>().out_count() > 0 ||
+task<void> until_all_are_home(ring& loop) {
+    while (loop.service<kevring::fixed_buffer_pool>().out_count() > 0 ||
            detail::window_buffer::out_count() > 0) {
         const auto slept = co_await sleep_for(1ms);
         CHECK(slept);
@@ -100,7 +101,7 @@ void obey_limits() {
     if (::syscall(SYS_capset, &header, rights) != 0) std::abort();
 }
 
-// What the user may lock in memory, until the end of the test.
+// The limit on locked memory, until the end of the test.
 class locked_memory_limit {
 public:
     explicit locked_memory_limit(rlim_t byte_count) {
@@ -129,8 +130,8 @@ TEST_CASE("zero copy reads and sends by registered buffers, and reports it",
     const test_file file(bytes);
     scripted_kernel system;
 
-    const exchange got =
-        send_over(ends, file.native(), whole, by(send_path::zero_copy), bytes.size(), system);
+    const exchange got = send_over(ends, file.native(), whole, forced_to(send_path::zero_copy),
+                                   bytes.size(), system);
 
     CHECK(got.report.error == std::error_code{});
     CHECK(difference(got.received, bytes).empty());
@@ -150,8 +151,8 @@ TEST_CASE("where no buffer is registered, zero copy sends from plain memory",
     scripted_kernel system;
     system.register_errors[refused] = error;
 
-    const exchange got =
-        send_over(ends, file.native(), whole, by(send_path::zero_copy), bytes.size(), system);
+    const exchange got = send_over(ends, file.native(), whole, forced_to(send_path::zero_copy),
+                                   bytes.size(), system);
 
     CHECK(got.report.error == std::error_code{});
     CHECK(difference(got.received, bytes).empty());
@@ -169,8 +170,8 @@ TEST_CASE("a send that may lock no memory is left to another path",
     scripted_kernel system;
     system.fail(IORING_OP_SEND_ZC, error);
 
-    const exchange got =
-        send_over(ends, file.native(), whole, by(send_path::zero_copy), bytes.size(), system);
+    const exchange got = send_over(ends, file.native(), whole, forced_to(send_path::zero_copy),
+                                   bytes.size(), system);
 
     CHECK(got.report.error == std::error_code{});
     CHECK(difference(got.received, bytes).empty());
@@ -181,21 +182,21 @@ TEST_CASE("a send that may lock no memory is left to another path",
 TEST_CASE("a limit on locked memory costs no transfer", "[sendfile][choice][zero_copy]") {
     const rlim_t limit = GENERATE(0U, 500U * 1024U, 900U * 1024U);
     INFO("RLIMIT_MEMLOCK " << limit);
-    crowd all(4, 3'000'000);
+    parallel_transfers all(4, 3'000'000);
     std::error_code refusal;
 
     std::thread([&] {
         obey_limits();
-        ring on;  // first: it has to be within the limit, too
+        ring loop;  // first: it has to be within the limit, too
         const locked_memory_limit less(limit);
         const auto send_all = [&]() -> task<void> {
             cancel_scope& outer = co_await current_scope();
-            task_scope transfers(on, &outer);
-            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(on, i));
+            task_scope transfers(loop, &outer);
+            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(loop, i));
             co_await transfers.join();
         };
-        run(on, with_timeout(send_all(), 60s));
-        refusal = on.service<kevring::fixed_buffer_pool>().refusal();
+        run(loop, with_timeout(send_all(), 60s));
+        refusal = loop.service<kevring::fixed_buffer_pool>().refusal();
     }).join();
 
     for (const exchange& each : all.got) {
@@ -210,23 +211,23 @@ TEST_CASE("transfers beyond the registered buffers go from plain memory",
           "[sendfile][choice][zero_copy][locked_memory]") {
     constexpr std::size_t plain_count = 4;
     if (!sends_from_registered_buffers(slot_count + 2 * plain_count)) return;
-    crowd all(slot_count + plain_count, 3 * of_two_windows);
+    parallel_transfers all(slot_count + plain_count, 3 * of_two_windows);
     scripted_kernel system;
     system.hold_notices();
 
     on_ring(
-        [&](ring& on) -> task<void> {
+        [&](ring& loop) -> task<void> {
             cancel_scope& outer = co_await current_scope();
-            task_scope transfers(on, &outer);
-            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(on, i));
+            task_scope transfers(loop, &outer);
+            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(loop, i));
             co_await until_all_wait(system, all.ends.size());
-            CHECK(on.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
+            CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
             CHECK(detail::window_buffer::out_count() == plain_count);
 
             system.release();
             co_await transfers.join();
-            co_await until_all_are_home(on);
-            CHECK(on.service<kevring::fixed_buffer_pool>().buffer_count() == slot_count);
+            co_await until_all_are_home(loop);
+            CHECK(loop.service<kevring::fixed_buffer_pool>().buffer_count() == slot_count);
             CHECK(detail::window_buffer::out_count() == 0);
         },
         system);
@@ -243,7 +244,7 @@ TEST_CASE("transfers beyond the registered buffers go from plain memory",
     CHECK(from_plain_count == plain_count);
 }
 
-// The kernel goes on sending from the memory of a ring that is gone: nobody else may get it.
+// The kernel still sends from the memory of a destroyed ring: no other code may get that memory.
 TEST_CASE("a ring ends without the notices of a peer that is silent, and its bytes stay right",
           "[sendfile][choice][zero_copy]") {
     const bool registered = GENERATE(true, false);
@@ -254,25 +255,25 @@ TEST_CASE("a ring ends without the notices of a peer that is silent, and its byt
     scripted_kernel system;
     if (!registered) system.register_errors[IORING_REGISTER_BUFFERS2] = ENOMEM;
     send_report report;
-    const auto send = [&](ring& on) -> task<void> {
-        const send_options options = by(send_path::zero_copy);
+    const auto send = [&](ring& loop) -> task<void> {
+        const send_options options = forced_to(send_path::zero_copy);
         report =
-            co_await with_timeout(send_file(on, ends.near, file.native(), whole, options), 100ms);
+            co_await with_timeout(send_file(loop, ends.near, file.native(), whole, options), 100ms);
     };
 
-    crowd others(2, 700'000);  // they would write into memory that has been let go
+    parallel_transfers others(2, 700'000);  // they would write into memory that has been let go
     const std::int64_t begin_ns = system.steady_ns();
     std::thread([&] {  // of its own: a window that is kept is counted as out, for good
         on_ring(send, system);
         for (std::size_t i = 0; i < others.ends.size(); ++i)
-            on_ring([&](ring& on) { return others.send(on, i); });
+            on_ring([&](ring& loop) { return others.send(loop, i); });
     })
         .join();
     CHECK(system.steady_ns() - begin_ns < 30'000'000'000);
     ::shutdown(ends.near.number(), SHUT_WR);
     std::string received;
-    on_ring([&](ring& on) -> task<void> {
-        received = co_await receive_bytes(on, ends.far, bytes.size());
+    on_ring([&](ring& loop) -> task<void> {
+        received = co_await receive_bytes(loop, ends.far, bytes.size());
     });
 
     CHECK(report.error == std::errc::timed_out);
@@ -284,30 +285,30 @@ TEST_CASE("a ring ends without the notices of a peer that is silent, and its byt
 TEST_CASE("a registered buffer goes to no other transfer before its notices have come",
           "[sendfile][choice][zero_copy][locked_memory]") {
     if (!sends_from_registered_buffers(slot_count + 2)) return;
-    crowd stopped(slot_count, 3 * of_two_windows);
-    crowd others(2, 100'000);  // of one send each, whose notice they do not wait for
+    parallel_transfers stopped(slot_count, 3 * of_two_windows);
+    parallel_transfers others(2, 100'000);  // of one send each, whose notice they do not wait for
     scripted_kernel system;
     system.hold_notices();
 
     on_ring(
-        [&](ring& on) -> task<void> {
+        [&](ring& loop) -> task<void> {
             std::stop_source stop;
             cancel_scope& outer = co_await current_scope();
-            task_scope transfers(on, &outer);
+            task_scope transfers(loop, &outer);
             for (std::size_t i = 0; i < slot_count; ++i)
-                transfers.spawn(stopped.send_stopped_by(on, i, stop.get_token()));
+                transfers.spawn(stopped.send_stopped_by(loop, i, stop.get_token()));
             co_await until_all_wait(system, slot_count);
             stop.request_stop();
             co_await transfers.join();
-            CHECK(on.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
+            CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
 
-            co_await others.send(on, 0);
-            CHECK(on.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
+            co_await others.send(loop, 0);
+            CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
 
             system.release();
             for (stream_pair& each : stopped.ends) each.close();
-            co_await until_all_are_home(on);
-            co_await others.send(on, 1);
+            co_await until_all_are_home(loop);
+            co_await others.send(loop, 1);
         },
         system);
 

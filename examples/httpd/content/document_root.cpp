@@ -108,7 +108,8 @@ open_file describe(kevring::fd descriptor, const struct stat& status, std::strin
                                .modified_second = file.modified_second(),
                                .entity_tag = tag.text(),
                                .varies = varies});
-    if (file.byte_count > small_body_bytes) file.memo = std::make_unique<kevring::file_memo>();
+    if (file.byte_count > small_body_bytes)
+        file.memo = std::make_unique<kevring::file_state_cache>();
     return file;
 }
 

@@ -32,10 +32,10 @@ struct open_file {
     kevring::fd descriptor;
     std::uint64_t byte_count = 0;
     file_headers lines;
-    std::int64_t modified_ns = 0;              // since 1970
-    std::unique_ptr<kevring::file_memo> memo;  // for what is not sent from memory
-    std::string name;                          // below the root
-    std::int64_t changed_ns = 0;               // its bytes or its attributes, since 1970
+    std::int64_t modified_ns = 0;                     // since 1970
+    std::unique_ptr<kevring::file_state_cache> memo;  // for what is not sent from memory
+    std::string name;                                 // below the root
+    std::int64_t changed_ns = 0;                      // its bytes or its attributes, since 1970
     std::uint64_t inode = 0;
     std::uint64_t device = 0;
     std::uint64_t link_count = 0;

@@ -169,7 +169,7 @@ kevring::task<connection::outcome> connection::handle_request(kevring::borrowed_
         outcome after = keep ? outcome::keep : outcome::close;
         fast_path_result done = try_fast_path(head, out, keep, begun);
         while (done == fast_path_result::later) {
-            kevring::send_turn turn(worker_.loop());
+            kevring::send_budget turn(worker_.loop());
             co_await turn;
             done = try_fast_path(head, out, keep, begun);
         }
@@ -411,8 +411,8 @@ kevring::send_options connection::large_options(const open_file& file,
     with.header = out.bytes();
     with.expected =
         kevring::file_version{.byte_count = file.byte_count, .modified_ns = file.modified_ns};
-    with.memo = file.memo.get();
-    with.by_copy = configuration_->options.force_copy;
+    with.state_cache = file.memo.get();
+    with.force_copy = configuration_->options.force_copy;
     with.is_nonblocking = nonblocking_;
     return with;
 }

@@ -20,10 +20,10 @@ connection::fast_path_result connection::try_fast_path(const request_head& head,
     cached_file* const known = worker_.cached(head.path(), true);
     if (known == nullptr || known->file->available != 0) return fast_path_result::nothing;
     if (known->file->plain.byte_count > small_body_bytes) {
-        if (known->file->plain.byte_count > kevring::at_once_bytes_max)
+        if (known->file->plain.byte_count > kevring::try_send_bytes_max)
             return fast_path_result::nothing;
         // Waiting here costs no frame either, and what is known may be another by then.
-        if (!kevring::send_turn::is_free(worker_.loop())) return fast_path_result::later;
+        if (!kevring::send_budget::available(worker_.loop())) return fast_path_result::later;
         return begin_large(*known, head, out, keep, rest);
     }
     const bool answered =

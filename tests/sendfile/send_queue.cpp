@@ -19,22 +19,22 @@ TEST_CASE("transfers in one order follow one another, each contiguous", "[sendfi
     const test_file second_file(second);
     const test_file third_file(third);
 
-    on_ring([&](ring& on) -> task<void> {
-        send_order order;
+    on_ring([&](ring& loop) -> task<void> {
+        send_queue order;
         const auto in_line = [&](std::string_view header) {
-            send_options options = by(path);
+            send_options options = forced_to(path);
             options.header = header;
-            options.order = &order;
+            options.queue = &order;
             return options;
         };
         task<send_report> one =
-            send_file(on, ends.near, first_file.native(), whole, in_line("one"));
+            send_file(loop, ends.near, first_file.native(), whole, in_line("one"));
         task<send_report> two =
-            send_file(on, ends.near, second_file.native(), whole, in_line("two"));
+            send_file(loop, ends.near, second_file.native(), whole, in_line("two"));
         task<send_report> three =
-            send_file(on, ends.near, third_file.native(), whole, in_line("three"));
+            send_file(loop, ends.near, third_file.native(), whole, in_line("three"));
         const std::string wanted = "one" + first + "two" + second + "three" + third;
-        task<std::string> receive = receive_bytes(on, ends.far, wanted.size());
+        task<std::string> receive = receive_bytes(loop, ends.far, wanted.size());
         auto [a, b, c, received] =
             co_await when_all(std::move(one), std::move(two), std::move(three), std::move(receive));
 
@@ -53,28 +53,29 @@ TEST_CASE("a transfer that fails half-way ends those behind it in the order", "[
     const test_file small(pattern(10));
 
     // Where the time is over before the first byte, the line is whole: then with more of it.
-    const auto fails_half_way = [&](ring& on, std::chrono::milliseconds limit) -> task<bool> {
-        send_order order;
-        send_options options = by(path);
-        options.order = &order;
+    const auto fails_half_way = [&](ring& loop, std::chrono::milliseconds limit) -> task<bool> {
+        send_queue order;
+        send_options options = forced_to(path);
+        options.queue = &order;
         task<send_report> one =
-            with_timeout(send_file(on, ends.near, file.native(), whole, options), limit);
-        task<send_report> two = send_file(on, ends.near, small.native(), whole, options);
+            with_timeout(send_file(loop, ends.near, file.native(), whole, options), limit);
+        task<send_report> two = send_file(loop, ends.near, small.native(), whole, options);
         auto [a, b] = co_await when_all(std::move(one), std::move(two));
 
         CHECK(a.error == std::errc::timed_out);
         if (a.bytes_sent == 0) co_return false;
         CHECK(b.error == std::errc::timed_out);
         CHECK(b.bytes_sent == 0);
-        const send_report late = co_await send_file(on, ends.near, small.native(), whole, options);
+        const send_report late =
+            co_await send_file(loop, ends.near, small.native(), whole, options);
         CHECK(late.error == std::errc::timed_out);
         co_return true;
     };
 
-    on_ring([&](ring& on) -> task<void> {
+    on_ring([&](ring& loop) -> task<void> {
         bool tried = false;
         for (auto limit = 50ms; !tried && limit < 30s; limit *= 2)
-            tried = co_await fails_half_way(on, limit);
+            tried = co_await fails_half_way(loop, limit);
         CHECK(tried);
         ends.close();
     });
@@ -87,19 +88,19 @@ TEST_CASE("a transfer that is stopped while it waits in the order leaves the lin
     const test_file file(bytes);
     const test_file small("tail");
 
-    on_ring([&](ring& on) -> task<void> {
-        send_order order;
+    on_ring([&](ring& loop) -> task<void> {
+        send_queue order;
         send_options options;
-        options.order = &order;
-        const auto reading = [](ring& on, fd_ref far, std::size_t size) -> task<std::string> {
+        options.queue = &order;
+        const auto reading = [](ring& loop, fd_ref far, std::size_t size) -> task<std::string> {
             co_await sleep_for(50ms);
-            co_return co_await receive_bytes(on, far, size);
+            co_return co_await receive_bytes(loop, far, size);
         };
-        task<send_report> one = send_file(on, ends.near, file.native(), whole, options);
+        task<send_report> one = send_file(loop, ends.near, file.native(), whole, options);
         task<send_report> two =
-            with_timeout(send_file(on, ends.near, small.native(), whole, options), 1ms);
-        task<send_report> three = send_file(on, ends.near, small.native(), whole, options);
-        task<std::string> read = reading(on, ends.far, bytes.size() + 4);
+            with_timeout(send_file(loop, ends.near, small.native(), whole, options), 1ms);
+        task<send_report> three = send_file(loop, ends.near, small.native(), whole, options);
+        task<std::string> read = reading(loop, ends.far, bytes.size() + 4);
         auto [a, b, c, received] =
             co_await when_all(std::move(one), std::move(two), std::move(three), std::move(read));
 
