@@ -60,6 +60,14 @@ public:
         return bytes_->next();
     }
 
+    /// Receives all that has come, in several buffers; see receive_stream::next_pieces().
+    [[nodiscard]] receive_stream::pieces_operation receive_pieces(
+        std::span<borrowed_buffer> pieces) {
+        if (!bytes_) [[unlikely]]
+            bytes_.emplace(*on_, fd_);
+        return bytes_->next_pieces(pieces);
+    }
+
     /// Receives into the caller's memory; see receive_operation. Not to be mixed with receive()
     /// without a buffer, which may have taken bytes already.
     [[nodiscard]] receive_operation receive(std::span<std::byte> buffer,

@@ -13,6 +13,7 @@
 #include <new>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include <sys/mman.h>
 
@@ -98,8 +99,10 @@ void buffer_pool_state::find_surplus() noexcept {
 
 void buffer_pool_state::retire(std::uint16_t index) noexcept {
     retired_.push_back(index);  // within what is reserved
-    if (buffer_bytes_ % page_bytes == 0)
+    if (buffer_bytes_ % page_bytes == 0) {
         ::madvise(memory_ + index * buffer_bytes_, buffer_bytes_, MADV_DONTNEED);
+        resident_bytes_ -= std::exchange(slots_[index].touched_bytes, 0U);
+    }
 }
 
 buffer_pool_state::feeding_work::feeding_work(buffer_pool_state& self) noexcept
@@ -126,11 +129,19 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
     : ring_(on),
       buffer_bytes_(options.buffer_bytes),
       count_min_(options.buffer_count),
-      count_max_(std::max(options.buffer_count, options.buffer_count_max)) {
+      count_max_(std::max(options.buffer_count, options.buffer_count_max)),
+      resident_bytes_max_(options.resident_bytes_max),
+      large_buffer_bytes_(options.large_buffer_bytes),
+      large_count_max_(options.large_buffer_count_max) {
     if (buffer_bytes_ < 64 || buffer_bytes_ > (std::size_t{1} << 30) || options.buffer_count == 0 ||
         count_max_ > buffer_count_limit)
         throw std::invalid_argument(
             "kevring: a buffer pool has 1 to 32768 buffers of 64 bytes to 1 GiB");
+    if (large_buffer_bytes_ > (std::size_t{1} << 30) ||
+        (large_buffer_bytes_ != 0 && large_buffer_bytes_ < buffer_bytes_))
+        throw std::invalid_argument(
+            "kevring: the large buffers of a pool are no smaller than the others, and at most "
+            "1 GiB");
     entry_count_ = std::bit_ceil(count_max_);
     slots_.reserve(count_max_);
     retired_.reserve(count_max_);
@@ -162,7 +173,11 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
     grow(options.buffer_count);
 }
 
-buffer_pool_state::~buffer_pool_state() { free_memory(); }
+buffer_pool_state::~buffer_pool_state() {
+    while (large_idle_ != nullptr)
+        spilled_piece::free(std::exchange(large_idle_, large_idle_->next));
+    free_memory();
+}
 
 void buffer_pool_state::free_memory() noexcept {
     ::munmap(memory_, count_max_ * buffer_bytes_);
@@ -179,7 +194,12 @@ void buffer_pool_state::grow(unsigned count) {
         offer(retired_.back());
         retired_.pop_back();
     }
-    for (; count > 0 && slots_.size() < count_max_; --count) {
+    // Those with the kernel may all be filled.
+    const auto has_room = [this] {
+        return resident_bytes_ + (offered_count_ + 1) * buffer_bytes_ <= resident_bytes_max_;
+    };
+    for (; count > 0 && slots_.size() < count_max_ && (slots_.size() < count_min_ || has_room());
+         --count) {
         const auto index = static_cast<std::uint16_t>(slots_.size());
         slots_.emplace_back();  // within what is reserved
         offer(index);
@@ -221,9 +241,54 @@ spilled_piece* buffer_pool_state::spill(std::uint16_t index) noexcept {
     if (memory == nullptr) return nullptr;
     auto* const piece = new (memory) spilled_piece{nullptr, byte_count};
     std::memcpy(piece->bytes(), memory_ + index * buffer_bytes_, byte_count);
-    std::memcpy(piece->bytes() + byte_count, &piece, sizeof piece);
+    piece->seal();
     give_back(index);
     return piece;
+}
+
+void spilled_piece::seal() noexcept {
+    spilled_piece* const self = this;
+    std::memcpy(bytes() + byte_count, &self, sizeof self);
+}
+
+void buffer_pool_state::touch(slot& filled, std::size_t byte_count) noexcept {
+    const std::size_t touched =
+        std::min((byte_count + page_bytes - 1) / page_bytes * page_bytes, buffer_bytes_);
+    resident_bytes_ += touched - filled.touched_bytes;
+    filled.touched_bytes = static_cast<std::uint32_t>(touched);
+}
+
+spilled_piece* buffer_pool_state::take_large() noexcept {
+    if (large_idle_ != nullptr) [[likely]] {
+        --large_idle_count_;
+        large_idle_min_ = std::min(large_idle_min_, large_idle_count_);
+        spilled_piece* const piece = std::exchange(large_idle_, large_idle_->next);
+        piece->next = nullptr;
+        return piece;
+    }
+    large_idle_min_ = 0;
+    if (large_count_ >= large_count_max_) return nullptr;
+    void* const memory =
+        std::malloc(sizeof(spilled_piece) + large_buffer_bytes_ + sizeof(spilled_piece*));
+    if (memory == nullptr) return nullptr;
+    ++large_count_;
+    auto* const piece = new (memory) spilled_piece;
+    piece->is_large = true;
+    return piece;
+}
+
+// Buffers that lay idle through a whole period were needed by a burst that is over.
+void buffer_pool_state::give_back(spilled_piece& piece) noexcept {
+    if (!piece.is_large) return spilled_piece::free(&piece);
+    const bool surplus = ++large_return_count_ % surplus_period == 0 &&
+                         std::exchange(large_idle_min_, large_idle_count_) > 0;
+    if (closed_ || surplus) {
+        --large_count_;
+        return spilled_piece::free(&piece);
+    }
+    piece.next = large_idle_;
+    large_idle_ = &piece;
+    ++large_idle_count_;
 }
 
 spilled_piece* spilled_piece::ending_at(const std::byte* end) noexcept {
@@ -241,7 +306,7 @@ borrowed_buffer buffer_pool_state::lend(spilled_piece& piece) noexcept {
 
 void buffer_pool_state::come_home(spilled_piece& piece) noexcept {
     check_thread();
-    spilled_piece::free(&piece);
+    give_back(piece);
     let_go();  // last: this may be gone
 }
 
@@ -278,11 +343,14 @@ void borrowed_buffer::give_back() noexcept {
     pool_->come_home(*detail::spilled_piece::ending_at(data_ + byte_count_));
 }
 
+buffer_pool::buffer_pool(ring& on) : buffer_pool(on, buffer_pool_options::ring_default()) {}
 buffer_pool::buffer_pool(ring& on, const buffer_pool_options& options)
     : state_(new detail::buffer_pool_state(on, options)) {}
 buffer_pool::~buffer_pool() { state_->close(); }
 unsigned buffer_pool::buffer_count() const noexcept { return state_->buffer_count(); }
 unsigned buffer_pool::borrowed_count() const noexcept { return state_->borrowed_count(); }
+unsigned buffer_pool::large_buffer_count() const noexcept { return state_->large_buffer_count(); }
+std::size_t buffer_pool::resident_bytes() const noexcept { return state_->resident_bytes(); }
 std::uint64_t buffer_pool::starved_count() const noexcept { return state_->starved_count(); }
 
 }  // namespace kevring

@@ -21,12 +21,30 @@ class buffer_pool_state;
 struct buffer_pool_options {
     /// The size of each buffer; at least 64.
     std::size_t buffer_bytes = 4096;
+    /// The size of each buffer of a second class, for streams whose messages fill whole buffers:
+    /// each is taken when bytes are there, used again last in, first out, and freed when it has
+    /// long been idle. 0: there is no second class.
+    std::size_t large_buffer_bytes = 0;
+    /// The bound of the buffers of the second class; streams that find none use the first class.
+    unsigned large_buffer_count_max = 48;
     /// Buffers at the beginning. More are added when the kernel runs out, so that the pool has as
     /// many as are in use at a time: few buffers stay in the processor's caches.
     unsigned buffer_count = 16;
     /// The bound of that: at most 32768. Receivers wait for one to come home where the program has
     /// them all.
     unsigned buffer_count_max = 4096;
+    /// The bound of memory that has been in use and is kept, for the first class. Above it no
+    /// buffer is added, whatever buffer_count_max says.
+    std::size_t resident_bytes_max = std::size_t{20} << 20;
+
+    /// The options of a ring's own pool: memory is touched page by page, so that a message of 64
+    /// bytes takes one page of its buffer.
+    static constexpr buffer_pool_options ring_default() noexcept {
+        buffer_pool_options options;
+        options.buffer_bytes = std::size_t{32} << 10;
+        options.large_buffer_bytes = std::size_t{128} << 10;
+        return options;
+    }
 };
 
 /// A part of a pool's buffer, with bytes in it; goes home when it is destroyed.
@@ -98,7 +116,9 @@ private:
 /// Kernel     IORING_REGISTER_PBUF_RING, Linux 5.19.
 class buffer_pool final : public ring_service {
 public:
-    explicit buffer_pool(ring& on, const buffer_pool_options& options = {});
+    /// With buffer_pool_options::ring_default().
+    explicit buffer_pool(ring& on);
+    buffer_pool(ring& on, const buffer_pool_options& options);
     buffer_pool(const buffer_pool&) = delete;
     buffer_pool& operator=(const buffer_pool&) = delete;
     ~buffer_pool() override;
@@ -106,6 +126,10 @@ public:
     /// Buffers made so far, and how many of them are out with the program.
     unsigned buffer_count() const noexcept;
     unsigned borrowed_count() const noexcept;
+    /// Buffers of the second class that are in use, or kept for use.
+    unsigned large_buffer_count() const noexcept;
+    /// The bytes of the first class that have been in use, and are kept.
+    std::size_t resident_bytes() const noexcept;
     /// How often the kernel found none.
     std::uint64_t starved_count() const noexcept;
 

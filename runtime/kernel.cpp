@@ -159,6 +159,11 @@ ssize_t kernel::send_now(int socket, const msghdr& message, int flags) noexcept 
     return answer(::sendmsg(socket, &message, flags), saved_errno);
 }
 
+ssize_t kernel::receive_nowait(int socket, void* buffer, std::size_t byte_count) noexcept {
+    const int saved_errno = errno;
+    return answer(::recv(socket, buffer, byte_count, MSG_DONTWAIT), saved_errno);
+}
+
 ssize_t kernel::splice_now(int source, off_t* source_offset, int target, std::size_t count,
                            unsigned flags) noexcept {
     const int saved_errno = errno;

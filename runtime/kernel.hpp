@@ -67,6 +67,8 @@ public:
                                    std::uint64_t count) noexcept;
     /// sendmsg(2) that neither waits nor raises SIGPIPE.
     virtual ssize_t send_now(int socket, const msghdr& message, int flags) noexcept;
+    /// recv(2) that does not wait.
+    virtual ssize_t receive_nowait(int socket, void* buffer, std::size_t byte_count) noexcept;
     virtual ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
                                unsigned flags) noexcept;
     virtual int status_flags(int file) noexcept;  // fcntl(2), F_GETFL

@@ -28,12 +28,16 @@ void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
         if (!paused && !is_passing(res)) error_ = res;
     }
     if (!armed_) pausing_ = false;
+    if (armed_ && !pausing_ && is_outgrown()) [[unlikely]] {
+        pausing_ = true;
+        ring_.queue_cancel(*this);
+    }
     if (waits_for_kernel()) {
         if (!has_item() && error_ == 0) {
             if (armed_) return;
             if (finished_)
                 error_ = -ECANCELED;
-            else if (arm())
+            else if (!fetch() && arm())
                 return;
         }
         waiter_->resume();  // last: the stream may be gone on return
@@ -131,14 +135,8 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
         loop.schedule(*this);
         return true;
     }
-    if (state_->has_item()) {  // its turn in the loop is used up
-        waiter_ = waiter;
-        state_->waiter_ = this;
-        scheduled_ = true;
-        loop.schedule(*this);
-        return true;
-    }
-    if (scope == nullptr) scope = &loop.root_scope();  // a coroutine of others
+    if (state_->has_item()) return schedule_item(waiter);  // its turn in the loop is used up
+    if (scope == nullptr) scope = &loop.root_scope();      // a coroutine of others
     if (scope->stop_requested()) {
         cause_ = scope->cause();
         return false;
@@ -151,13 +149,29 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
         cause_ = stop_cause::stopped;
         return false;
     }
-    if (!state_->armed_ && !state_->arm()) {
-        error_ = std::exchange(state_->error_, 0);
-        return false;
+    if (!state_->armed_) {
+        if (!state_->fetch() && state_->arm()) {
+            // waits
+        } else if (!state_->has_item()) {
+            error_ = std::exchange(state_->error_, 0);
+            return false;
+        } else if (loop.spend_inline_budget()) {
+            return false;
+        } else {
+            return schedule_item(waiter);
+        }
     }
     waiter_ = waiter;
     state_->waiter_ = this;
     scope->add(*this);
+    return true;
+}
+
+bool next_awaiter::schedule_item(std::coroutine_handle<> waiter) noexcept {
+    waiter_ = waiter;
+    state_->waiter_ = this;
+    scheduled_ = true;
+    state_->ring_.schedule(*this);
     return true;
 }
 

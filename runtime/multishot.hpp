@@ -75,6 +75,12 @@ protected:
     virtual bool may_arm() noexcept { return true; }
     /// Takes back what may_arm() has begun: nobody waits any more.
     virtual void forget_arming() noexcept {}
+    /// Called before the request is armed for a wait. True: there is an item now, or an error that
+    /// fail() has set, and no request is needed.
+    virtual bool fetch() noexcept { return false; }
+    void fail(std::int32_t error) noexcept { error_ = error; }
+    /// True when the request in flight must be replaced by one of another kind.
+    virtual bool is_outgrown() const noexcept { return false; }
     /// The failure, a negated errno, of every wait from here on that would need the request; 0 as
     /// long as it can be armed.
     virtual std::int32_t arming_error() const noexcept { return 0; }
@@ -142,6 +148,7 @@ protected:
 private:
     friend class multishot_state;
     bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
+    bool schedule_item(std::coroutine_handle<> waiter) noexcept;
     void resume() noexcept;
     void leave_state() noexcept;
     static void stopped(cancel_hook& hook, stop_cause cause) noexcept;

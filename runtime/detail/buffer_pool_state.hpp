@@ -4,6 +4,7 @@
 
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/work.hpp>
 
 #include <cstddef>
@@ -30,12 +31,16 @@ struct hoarding_receiver : list_link {
 
 /// Bytes that had to make room: in memory of their own. They follow the piece, and behind them is
 /// its address, since a buffer that is out knows its end, and not how much it has lost in front.
+/// A buffer of the second class has the same form.
 struct spilled_piece {
     spilled_piece* next = nullptr;
     std::uint32_t byte_count = 0;
+    bool is_large = false;  // of the second class
 
     std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
     static spilled_piece* ending_at(const std::byte* end) noexcept;
+    /// Writes the address behind the last byte.
+    void seal() noexcept;
     static void free(spilled_piece* piece) noexcept;
 };
 
@@ -44,6 +49,7 @@ public:
     // A buffer between the kernel's answer and the program: a link in a receiver's queue.
     struct slot {
         std::uint32_t byte_count = 0;
+        std::uint32_t touched_bytes = 0;  // of its memory, in whole pages
         std::uint16_t next = 0;
     };
 
@@ -67,11 +73,22 @@ public:
     bool closed() const noexcept { return closed_; }
     slot& at(std::uint16_t index) noexcept { return slots_[index]; }
 
-    /// The kernel has filled buffer `index`; whoever calls owes give_back() or lend().
-    void taken(std::uint16_t) noexcept {
+    /// The kernel has filled buffer `index` with `byte_count` bytes; the caller owes give_back() or
+    /// lend().
+    void taken(std::uint16_t index, std::size_t byte_count) noexcept {
         --offered_count_;
         if (offered_count_ < idle_count_min_) idle_count_min_ = offered_count_;
+        slot& filled = slots_[index];
+        if (byte_count > filled.touched_bytes) [[unlikely]]
+            touch(filled, byte_count);
     }
+    /// A buffer of the second class without bytes; null: its bound is reached, or there is no
+    /// memory. The caller owes it to lend() or give_back().
+    spilled_piece* take_large() noexcept;
+    void give_back(spilled_piece& piece) noexcept;
+    std::size_t buffer_bytes() const noexcept { return buffer_bytes_; }
+    std::size_t large_buffer_bytes() const noexcept { return large_buffer_bytes_; }
+    kernel& system() const noexcept { return ring_.system(); }
     /// `receiver` holds buffers while nobody waits for them: they are copied out of the pool when
     /// others find none.
     void hoards(hoarding_receiver& receiver) noexcept {
@@ -97,11 +114,14 @@ public:
         return static_cast<unsigned>(slots_.size() - retired_.size());
     }
     unsigned borrowed_count() const noexcept { return borrowed_count_; }
+    unsigned large_buffer_count() const noexcept { return large_count_; }
+    std::size_t resident_bytes() const noexcept { return resident_bytes_; }
     std::uint64_t starved_count() const noexcept { return starved_count_; }
 
 private:
     ~buffer_pool_state();
     void check_thread() const noexcept;
+    void touch(slot& filled, std::size_t byte_count) noexcept;
     void free_memory() noexcept;
     void release_group() noexcept;
     void grow(unsigned count);
@@ -116,6 +136,9 @@ private:
     const std::size_t buffer_bytes_;
     const unsigned count_min_;
     const unsigned count_max_;
+    const std::size_t resident_bytes_max_;
+    const std::size_t large_buffer_bytes_;
+    const unsigned large_count_max_;
     unsigned entry_count_ = 0;
     std::uint16_t group_ = 0;
     std::byte* memory_ = nullptr;
@@ -136,7 +159,13 @@ private:
     std::uint64_t starved_count_ = 0;
     std::uint64_t grown_in_turn_ = 0;
     std::size_t holder_count_ = 1;
-    unsigned request_count_ = 0;   // that name the group
+    unsigned request_count_ = 0;           // that name the group
+    std::size_t resident_bytes_ = 0;       // the touched bytes of all slots
+    spilled_piece* large_idle_ = nullptr;  // used last first
+    unsigned large_count_ = 0;             // made, and not freed
+    unsigned large_idle_count_ = 0;
+    unsigned large_idle_min_ = 0;  // the fewest since trim_large()
+    unsigned large_return_count_ = 0;
     unsigned offered_count_ = 0;   // with the kernel, as far as its answers have been seen
     unsigned borrowed_count_ = 0;  // with the program
     unsigned idle_count_min_ = 0;  // the fewest that lay idle since find_surplus()

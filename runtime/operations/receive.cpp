@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <utility>
 
+#include <poll.h>
+
 namespace kevring {
 
 void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
@@ -35,11 +37,16 @@ public:
     }
 
     void prepare(io_uring_sqe& sqe) noexcept override {
+        if (large_) {
+            io_uring_prep_poll_add(&sqe, socket_.number(), POLLIN | POLLRDHUP);
+            return;
+        }
         io_uring_prep_recv_multishot(&sqe, socket_.number(), nullptr, 0, 0);
         sqe.flags |= IOSQE_BUFFER_SELECT;
         sqe.buf_group = pool_.group();
     }
 
+    bool has_bytes() const noexcept { return held_count_ > 0 || spilled_ != nullptr; }
     borrowed_buffer take() noexcept {
         if (spilled_ != nullptr) [[unlikely]] {
             --spilled_count_;
@@ -55,16 +62,19 @@ public:
 private:
     // What a peer can send ahead: enough for a turn of the loop, little of the pool.
     static constexpr unsigned held_max = 8;
+    static constexpr unsigned small_count_max = 16;
 
-    bool has_item() const noexcept override {
-        return held_count_ > 0 || spilled_ != nullptr || ended_;
-    }
+    bool has_item() const noexcept override { return has_bytes() || ended_; }
     bool is_full() const noexcept override { return held_count_ + spilled_count_ >= held_max; }
 
     void arrived(std::int32_t res, std::uint32_t flags) noexcept override {
+        if (polls_) {
+            readable_ = true;
+            return;
+        }
         if ((flags & IORING_CQE_F_BUFFER) != 0) {
             const auto index = static_cast<std::uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT);
-            pool_.taken(index);
+            pool_.taken(index, res > 0 ? static_cast<std::size_t>(res) : 0);
             if (res <= 0) {
                 pool_.give_back(index);
             } else {
@@ -76,6 +86,12 @@ private:
                 last_ = index;
                 ++held_count_;
                 if (!awaited()) pool_.hoards(*this);
+                if (static_cast<std::size_t>(res) == pool_.buffer_bytes() &&
+                    pool_.large_buffer_bytes() != 0) {
+                    large_ = true;
+                    readable_ = true;
+                    small_count_ = 0;
+                }
             }
         }
         if (res == 0) ended_ = true;
@@ -84,8 +100,7 @@ private:
     void drop_items() noexcept override {
         starved_receiver::unlink();
         hoarding_receiver::unlink();
-        while (spilled_ != nullptr)
-            detail::spilled_piece::free(std::exchange(spilled_, spilled_->next));
+        while (spilled_ != nullptr) pool_.give_back(*std::exchange(spilled_, spilled_->next));
         spilled_count_ = 0;
         for (; held_count_ > 0; --held_count_) {
             const std::uint16_t index = first_;
@@ -116,11 +131,52 @@ private:
         pool_.starved();
         return true;
     }
-    bool may_arm() noexcept override { return pool_.feed_or_wait(*this); }
+    bool may_arm() noexcept override { return large_ || pool_.feed_or_wait(*this); }
     void forget_arming() noexcept override { starved_receiver::unlink(); }
     std::int32_t arming_error() const noexcept override { return pool_.closed() ? -ENOBUFS : 0; }
-    void armed() noexcept override { pool_.request_begun(); }
+    void armed() noexcept override {
+        polls_ = large_;
+        pool_.request_begun();
+    }
     void disarmed() noexcept override { pool_.request_ended(); }
+
+    // A message that fills a buffer has more behind it. One recv(2) takes as much as has come into
+    // a buffer that is still in the processor's caches, when the program asks for it; the request
+    // only waits until the socket is readable.
+    bool is_outgrown() const noexcept override { return large_ && !polls_; }
+    bool fetch() noexcept override {
+        if (!large_ || !readable_ || pool_.closed()) return false;
+        detail::spilled_piece* const piece = pool_.take_large();
+        if (piece == nullptr) {
+            large_ = false;
+            return false;
+        }
+        ssize_t count = -EINTR;
+        while (count == -EINTR)
+            count = pool_.system().receive_nowait(socket_.number(), piece->bytes(),
+                                                  pool_.large_buffer_bytes());
+        if (count <= 0) {
+            pool_.give_back(*piece);
+            readable_ = false;
+            if (count == -EAGAIN) return false;
+            if (count == 0)
+                ended_ = true;
+            else
+                fail(static_cast<std::int32_t>(count));
+            return true;
+        }
+        const auto byte_count = static_cast<std::size_t>(count);
+        piece->byte_count = static_cast<std::uint32_t>(byte_count);
+        piece->seal();
+        spilled_ = piece;
+        ++spilled_count_;
+        readable_ = byte_count == pool_.large_buffer_bytes();
+        if (byte_count > pool_.buffer_bytes() / 2)
+            small_count_ = 0;
+        else if (++small_count_ == small_count_max)
+            large_ = false;
+        return true;
+    }
     static void fed(detail::starved_receiver& self) noexcept {
         static_cast<state&>(self).arm_waiting();
     }
@@ -133,6 +189,10 @@ private:
     std::uint16_t spilled_count_ = 0;
     detail::spilled_piece* spilled_ = nullptr;  // the first of them
     bool ended_ = false;
+    bool large_ = false;     // the next request is a poll, before a recv(2) into a large buffer
+    bool polls_ = false;     // so is the one in flight
+    bool readable_ = false;  // bytes may be there
+    std::uint8_t small_count_ = 0;  // messages in a row that would have fitted into a small buffer
 };
 
 receive_stream::receive_stream(ring& on, fd_ref socket, buffer_pool& pool)
@@ -140,6 +200,14 @@ receive_stream::receive_stream(ring& on, fd_ref socket, buffer_pool& pool)
 
 receive_stream::receive_stream(ring& on, fd_ref socket)
     : receive_stream(on, socket, on.service<buffer_pool>()) {}
+
+result<std::size_t> receive_stream::pieces_operation::await_resume() noexcept {
+    if (!has_item()) return failure();
+    auto& source = static_cast<receive_stream::state&>(state());
+    std::size_t count = 0;
+    while (count < pieces_.size() && source.has_bytes()) pieces_[count++] = source.take();
+    return count;
+}
 
 result<borrowed_buffer> receive_stream::next_operation::await_resume() noexcept {
     if (!has_item()) return failure();

@@ -78,6 +78,25 @@ public:
     };
     next_operation next() noexcept { return next_operation(state_); }
 
+    class [[nodiscard]] pieces_operation final : public next_base {
+    public:
+        pieces_operation(detail::multishot_state* state, std::span<borrowed_buffer> pieces) noexcept
+            : next_base(state), pieces_(pieces) {}
+        [[nodiscard]] result<std::size_t> await_resume() noexcept;
+
+    private:
+        std::span<borrowed_buffer> pieces_;
+    };
+    /// Waits as next() does, and gives all that has arrived, in order, in as many of `pieces` as it
+    /// needs, so that one request can send it on.
+    ///
+    /// Result     The number of pieces; 0 once the peer has shut down its sending side, and where
+    ///            `pieces` is empty.
+    /// Lifetime   `pieces` stay valid until the await ends.
+    pieces_operation next_pieces(std::span<borrowed_buffer> pieces) noexcept {
+        return pieces_operation(state_, pieces);
+    }
+
     /// Ends the next() that is pending, if there is one, with operation_canceled.
     void stop_next() noexcept {
         if (state_ != nullptr) state_->stop_wait();

@@ -29,6 +29,7 @@ public:
 
     /// The bytes that the kernel accepted, with or without an error.
     std::size_t bytes_sent() const noexcept { return bytes_sent_; }
+    void count_sent(std::size_t byte_count) noexcept { bytes_sent_ += byte_count; }
 
 private:
     std::size_t bytes_sent_ = 0;

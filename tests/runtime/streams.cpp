@@ -523,3 +523,139 @@ TEST_CASE("a receive that was paused has not starved", "[runtime][receive][multi
         CHECK(pool.buffer_count() == 64);
     }
 }
+
+namespace {
+
+// Until `byte_count` bytes are there.
+task<std::string> receive_exactly(receive_stream& stream, std::size_t byte_count) {
+    std::string all;
+    while (all.size() < byte_count) {
+        const auto got = co_await stream.next();
+        if (!got || got->empty()) break;
+        all += text_of(*got);
+    }
+    co_return all;
+}
+
+constexpr kevring::buffer_pool_options two_classes{
+    .buffer_bytes = 4096, .large_buffer_bytes = 64 * 1024, .large_buffer_count_max = 4};
+
+}  // namespace
+
+TEST_CASE("a stream moves to large buffers with large messages, and back with small ones",
+          "[runtime][receive][multishot]") {
+    scripted_kernel script;
+    ring on({}, script);
+    buffer_pool pool(on, two_classes);
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near(), pool);
+        for (int round = 0; round < 3; ++round) {
+            const unsigned polls = script.submitted(IORING_OP_POLL_ADD);
+            for (int i = 0; i < 20; ++i) {
+                const std::string message(60'000, static_cast<char>('a' + i));
+                sockets.far_sends(message);
+                const std::string got = co_await receive_exactly(stream, message.size());
+                CHECK(got == message);
+            }
+            CHECK(script.submitted(IORING_OP_POLL_ADD) > polls);
+            CHECK(pool.large_buffer_count() > 0);
+            const unsigned receives = script.submitted(IORING_OP_RECV);
+            for (int i = 0; i < 40; ++i) {
+                const std::string message(64, static_cast<char>('A' + i));
+                sockets.far_sends(message);
+                const std::string got = co_await receive_exactly(stream, message.size());
+                CHECK(got == message);
+            }
+            CHECK(script.submitted(IORING_OP_RECV) == receives + 1);
+        }
+        sockets.far_sends("the last");
+        sockets.close_far();
+        const std::string rest = co_await all_of(stream);
+        CHECK(rest == "the last");
+        const auto end = co_await stream.next();
+        CHECK(end.value().empty());
+    };
+    run_on(on, body);
+    CHECK(pool.borrowed_count() == 0);
+}
+
+TEST_CASE("a stop between large messages loses no byte", "[runtime][receive][multishot]") {
+    ring on;
+    buffer_pool pool(on, two_classes);
+    socket_pair sockets;
+    auto body = [&]() -> task<void> {
+        receive_stream stream(on, sockets.near(), pool);
+        std::string sent;
+        std::string all;
+        for (int i = 0; i < 200; ++i) {
+            const std::string message(static_cast<std::size_t>(i % 7) * 9'001 + 1,
+                                      static_cast<char>('a' + i % 26));
+            sockets.far_sends(message);
+            sent += message;
+            while (all.size() < sent.size()) {
+                const auto limit = co_await kevring::within(1us);
+                const auto got = co_await stream.next();
+                if (got)
+                    all += text_of(*got);
+                else
+                    CHECK(got.error() == std::errc::timed_out);
+            }
+        }
+        CHECK(all == sent);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("streams that find no large buffer use the others", "[runtime][receive][multishot]") {
+    ring on;
+    buffer_pool pool(on, two_classes);
+    std::vector<socket_pair> pairs(8);
+    auto body = [&]() -> task<void> {
+        std::vector<std::unique_ptr<receive_stream>> streams;
+        std::vector<borrowed_buffer> held;
+        for (socket_pair& each : pairs) {
+            streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
+            const std::string message(50'000, 'm');
+            for (int i = 0; i < 2; ++i) {
+                each.far_sends(message);
+                std::size_t byte_count = 0;
+                while (byte_count < message.size()) {
+                    auto got = co_await streams.back()->next();
+                    REQUIRE(got.has_value());
+                    byte_count += got->size();
+                    held.push_back(std::move(*got));  // nothing is given back
+                }
+                CHECK(byte_count == message.size());
+            }
+        }
+        CHECK(pool.large_buffer_count() == 4);
+    };
+    run_on(on, body);
+}
+
+TEST_CASE("memory that a stopped program is sent stays within the bound of its pool",
+          "[runtime][receive][multishot]") {
+    ring on;
+    const std::size_t resident_max = 64 * 4096;
+    buffer_pool pool(on, {.buffer_bytes = 4096, .resident_bytes_max = resident_max});
+    std::vector<socket_pair> pairs(64);
+    auto body = [&]() -> task<void> {
+        std::vector<std::unique_ptr<receive_stream>> streams;
+        for (socket_pair& each : pairs) {
+            streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
+            each.far_sends("x");
+            const auto got = co_await streams.back()->next();
+            REQUIRE(got.has_value());
+        }
+        for (socket_pair& each : pairs) each.far_sends(std::string(100'000, 'y'));
+        for (int i = 0; i < 20; ++i) co_await kevring::yield();
+        CHECK(pool.resident_bytes() <= resident_max);
+        for (std::size_t i = 0; i < pairs.size(); ++i) {
+            const std::string got = co_await receive_exactly(*streams[i], 100'000);
+            CHECK(got == std::string(100'000, 'y'));
+        }
+        CHECK(pool.resident_bytes() <= resident_max);
+    };
+    run_on(on, body);
+}
