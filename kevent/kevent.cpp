@@ -53,10 +53,8 @@ bool read_timeout(const timespec& timeout, unsigned flags, wait_limit& limit) {
         return true;
     }
     const std::int64_t given_ns = std::int64_t{timeout.tv_sec} * ns_per_s + timeout.tv_nsec;
-    limit.clock = absolute ? wait_limit::kind::realtime : wait_limit::kind::steady;
-    limit.deadline_ns = absolute ? given_ns
-                                 : kevring::add_ns(kevring::kernel::real().steady_ns(),
-                                                   kevring::nanoseconds(given_ns));
+    limit.clock = absolute ? wait_limit::kind::realtime : wait_limit::kind::relative;
+    limit.deadline_ns = given_ns;
     return true;
 }
 

@@ -2,13 +2,12 @@
 #include <kevring/kevent/detail/queue_core.hpp>
 
 #include <kevring/kevent/detail/call_guard.hpp>
+#include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/kernel.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
-#include <optional>
 #include <utility>
 
 #include <time.h>
@@ -18,17 +17,22 @@ namespace {
 
 constexpr unsigned batch_max = port::batch_max;
 
-// A program that always has as many records ready as it asks for polls the kernel this often.
-constexpr unsigned calls_without_fetch_max = 16;
+// A program that always has as many records ready as it asks for polls the kernel at least once in
+// so many calls or records, so that its own events do not delay those of the kernel.
+constexpr unsigned calls_without_fetch_max = 8;
+constexpr unsigned records_without_fetch_max = 64;
+
+// A waiting call polls before it sleeps, which saves a system call if an edge is pending. After a
+// poll in vain the next calls sleep without it.
+constexpr unsigned polls_to_skip_max = 8;
 
 // Edges of the port itself (wake, readable, timer) that can be among those of one poll.
 constexpr unsigned own_edges_max = 3;
 
-// A wait on the realtime clock sleeps at most this long, to follow a clock that is set.
+// A wait on the realtime clock sleeps at most this long, to follow a clock that is set. A wait
+// without limit sleeps a day at most, since every sleep has a deadline.
 constexpr std::int64_t realtime_slice_ns = 1'000'000'000;
-
-// A waiter that cannot use a record leaves the wake-up to another one for this long.
-constexpr std::chrono::milliseconds handoff_grace{1};
+constexpr std::int64_t slice_ns_max = std::int64_t{24 * 3600} * 1'000'000'000;
 
 std::int64_t realtime_ns() noexcept {
     timespec now{};
@@ -36,65 +40,92 @@ std::int64_t realtime_ns() noexcept {
     return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-// How long a wait may last from now on; no value: without limit.
-std::optional<std::int64_t> remaining_ns(wait_limit limit) noexcept {
+// How long a wait may last from now on.
+std::int64_t remaining_ns(wait_limit limit) noexcept {
     switch (limit.clock) {
-        case wait_limit::kind::forever: return std::nullopt;
+        case wait_limit::kind::forever: return slice_ns_max;
         case wait_limit::kind::steady: return limit.deadline_ns - kernel::real().steady_ns();
         case wait_limit::kind::realtime: return limit.deadline_ns - realtime_ns();
+        case wait_limit::kind::relative: return limit.deadline_ns;
         case wait_limit::kind::never: break;
     }
     return 0;
 }
 
+std::int64_t slice_of(wait_limit limit, std::int64_t left_ns) noexcept {
+    return std::min(left_ns,
+                    limit.clock == wait_limit::kind::realtime ? realtime_slice_ns : slice_ns_max);
+}
+
+timespec timespec_of(std::int64_t ns) noexcept {
+    timespec time{};
+    time.tv_sec = ns / 1'000'000'000;
+    time.tv_nsec = ns % 1'000'000'000;
+    return time;
+}
+
 }  // namespace
 
-// The time that a waiter spends asleep, without the lock. It may end by the cancellation of the
-// thread, whose stack is unwound then: edges that the kernel has reported are not lost, and a
-// wake-up that was meant for this waiter is passed to the next.
+// The time that a thread is in the wait list, with and without the lock. It may end by the
+// cancellation of the thread, whose stack is unwound then: a wake-up that was meant for it, or the
+// lead, passes to another thread.
+class queue_core::waiting {
+public:
+    waiting(queue_core& queue, const wait_condition& condition) noexcept
+        : self(condition), queue_(queue) {
+        queue_.waiters_.add(self);
+    }
+    waiting(const waiting&) = delete;
+    waiting& operator=(const waiting&) = delete;
+    ~waiting() {
+        self.unlink();
+        if (!finished) queue_.notify_waiters();
+    }
+
+    waiter self;
+    bool finished = false;
+
+private:
+    queue_core& queue_;
+};
+
+// One sleep of a waiting thread, without the lock.
 class queue_core::sleep {
 public:
-    sleep(queue_core& queue, lock& held, waiter& self, unsigned capacity) noexcept
-        : queue_(queue), held_(held), self_(self), capacity_(capacity) {
-        for (unsigned i = 0; i < capacity; ++i) edges_[i].tag = port::none;
-        queue_.port_->set_readable(false);
-        queue_.timers_.arm();  // it may have expired for an edge that this call has dropped since
-        queue_.waiters_.add(self_);
+    sleep(queue_core& queue, lock& held, waiter& self, bool leads) noexcept
+        : queue_(queue), held_(held), self_(self), leads_(leads) {
+        if (leads_) queue_.waiters_.set_leader(&self_);
         held_.unlock();
     }
     sleep(const sleep&) = delete;
     sleep& operator=(const sleep&) = delete;
-
     ~sleep() {
         held_.lock();
-        self_.unlink();
-        std::size_t count = 0;
-        while (count < capacity_ && edges_[count].tag != port::none) ++count;
-        queue_.dispatch_events(std::span(edges_).first(count));
-        if (!finished) queue_.notify_waiters();  // cancelled: the call ends here
+        if (leads_) queue_.waiters_.set_leader(nullptr);
+        self_.is_notified = false;
     }
-
-    std::span<edge> edges() noexcept { return std::span(edges_).first(capacity_); }
-
-    bool finished = false;
 
 private:
     queue_core& queue_;
     lock& held_;
     waiter& self_;
-    const unsigned capacity_;
-    std::array<edge, batch_max> edges_;
+    const bool leads_;
 };
 
 // Waiting.
 
-bool queue_core::satisfied(const waiter& self) const noexcept {
-    return interrupt_requested_ || has_enough(self);
+bool queue_core::satisfied(const wait_condition& condition) const noexcept {
+    return interrupt_requested_ || has_enough(condition);
 }
 
-bool queue_core::has_enough(const waiter& self) const noexcept {
-    if (!self.needs_space) return ready_.size() >= self.min_count;
-    return (!ready_.empty() && !ring_->is_full()) || ring_->is_stale(self.old_uidx);
+bool queue_core::has_enough(const wait_condition& condition) const noexcept {
+    if (!condition.needs_space) return ready_.size() >= condition.min_count;
+    return (!ready_.empty() && !ring_->is_full()) || ring_->is_stale(condition.old_uidx);
+}
+
+// True if a call has something to collect, and a place for it.
+bool queue_core::can_collect(const wait_condition& condition, unsigned capacity) const noexcept {
+    return !ready_.empty() && capacity != 0 && !(condition.needs_space && ring_->is_full());
 }
 
 // Records that a call can still use in addition to those that are ready.
@@ -102,22 +133,45 @@ unsigned queue_core::room_for(unsigned capacity) const noexcept {
     return capacity > ready_.size() ? static_cast<unsigned>(capacity - ready_.size()) : 0u;
 }
 
-// Wakes one waiting thread for the records that are ready; it wakes the next if it leaves some.
-// False: no thread can use them.
-bool queue_core::wake_next(const waiter* except) noexcept {
-    const auto is_satisfied = [this](const waiter& other) { return satisfied(other); };
-    if (waiters_.find_thread(except, is_satisfied) == nullptr) return false;
-    port_->wake_one();
-    return true;
+// An interrupt that comes while threads wait is for one of them.
+bool queue_core::take_interrupt() noexcept {
+    return !waiters_.has_threads() && std::exchange(interrupt_requested_, false);
 }
 
-// Last in every call: waiters, the control descriptor and the port's timer follow its changes.
-void queue_core::notify_waiters() noexcept {
-    if (waiters_.has_threads()) {
-        wake_next(nullptr);
-    } else {
-        port_->set_readable(!ready_.empty() || interrupt_requested_);
+// Wakes one waiting thread for the records that are ready; it wakes the next if it leaves some. A
+// thread that can use none is woken if nobody leads otherwise. `self` waits, is awake, and leads
+// next if there is no leader. Result: a thread runs that will use the records.
+bool queue_core::wake_next(const waiter* self) noexcept {
+    waiter* const leader = waiters_.leader();
+    const auto is_notified = [](const waiter& other) { return other.is_notified; };
+    if (waiters_.find_thread(is_notified) != nullptr) return true;
+    // The leader last: a thread that wakes up and does not lead costs one wake-up less.
+    const auto follows = [&](const waiter& other) {
+        return &other != self && &other != leader && satisfied(other.condition);
+    };
+    waiter* next = waiters_.find_thread(follows);
+    if (next == nullptr && leader != nullptr && satisfied(leader->condition)) {
+        leader->is_notified = true;
+        port_->wake_one();
+        return true;
     }
+    const bool uses_records = next != nullptr;
+    if (next == nullptr && leader == nullptr && self == nullptr)
+        next = waiters_.find_thread([](const waiter&) { return true; });
+    if (next != nullptr) {
+        next->is_notified = true;
+        next->signal.notify();
+    }
+    return uses_records;
+}
+
+// Last in every call, and before each sleep of `self`: waiters, the control descriptor and the
+// port's timer follow the changes.
+void queue_core::notify_waiters(const waiter* self) noexcept {
+    const bool is_readable = !ready_.empty() || interrupt_requested_;
+    // A thread that will collect does not need the descriptor; it sets it for what it leaves.
+    const bool is_collected = waiters_.has_threads() && wake_next(self);
+    if (!is_readable || !is_collected) port_->set_readable(is_readable);
     // The control descriptor is readable already if too few were ready before: this makes an edge.
     if (!ready_.empty() && waiters_.has_coroutine_for(ready_.size())) port_->wake_one();
     timers_.arm();
@@ -127,123 +181,159 @@ void queue_core::notify_waiters() noexcept {
 void queue_core::dispatch_events(std::span<const edge> edges) noexcept {
     watches_.prefetch(edges);
     for (const edge& report : edges) {
-        if (report.tag >= port::first_free)
+        if (report.tag >= port::first_free) {
             watches_.dispatch(report);
-        else if (report.tag == port::timer)
+        } else if (report.tag == port::timer) {
             timers_.on_expired();
+        } else if (report.tag == port::wake && waiters_.leader() != nullptr) {
+            // It was meant for the leader, which may have slept on: this call wakes it again.
+            waiters_.leader()->is_notified = false;
+        }
     }
 }
 
 int queue_core::fetch_events(unsigned capacity) noexcept {
     std::array<edge, batch_max> edges;
+    ++fetch_number_;
     const int count = port_->poll(std::span(edges).first(capacity));
     if (count > 0) dispatch_events(std::span(edges).first(static_cast<std::size_t>(count)));
-    return count;
-}
-
-int queue_core::sleep_in_port(lock& held, waiter& self, unsigned capacity,
-                              const timespec* timeout) {
-    sleep asleep(*this, held, self, std::clamp(capacity, 1u, batch_max));
-    int count = 0;
-    {
-        const cancelled_here cancellation_point;
-        count = port_->wait(asleep.edges(), timeout);
-    }
-    asleep.finished = true;
+    timers_.expire();
     return count;
 }
 
 // Fetches edges until a record is ready or none are left: an edge may turn out to be spurious, and
 // precede one that is not. Each registration has one edge at most, and the port has its own: that
-// bounds the loop.
+// bounds the loop. While no record is ready, it takes no more edges than the caller can use: the
+// others stay in the kernel, for other threads, and keep the control descriptor readable. Otherwise
+// it takes a batch, because those edges came before the next record that the program makes ready.
 void queue_core::poll_events(unsigned capacity) noexcept {
     constexpr std::size_t shared_edges_max = own_edges_max + 1;  // and the one that INODE shares
+    calls_since_fetch_ = records_since_fetch_ = 0;
     for (std::size_t round = 0; round <= registrations_.size() + shared_edges_max; ++round) {
-        const unsigned wanted = std::clamp(room_for(capacity), 1u, batch_max);
+        const unsigned wanted = ready_.empty() ? std::clamp(capacity, 1u, batch_max) : batch_max;
         const int count = fetch_events(wanted);
-        while (ready_.empty() && timers_.expire_rest()) {}
+        while (ready_.empty() && timers_.expire()) {}
         if (count < static_cast<int>(wanted) || !ready_.empty()) break;
     }
 }
 
-// Polls the kernel if the call can use more records than are ready, and waits if it must. Returns
-// true if the call is over, whatever is ready; false if it has to wait again in case all records
-// fail their last check.
-bool queue_core::poll_or_wait(lock& held, waiter& self, unsigned capacity, wait_limit& limit) {
-    // An interrupt that came while others wait is for one of them.
-    const bool interrupted = interrupt_requested_ && !waiters_.has_threads();
-    const bool never = limit.clock == wait_limit::kind::never;
-    bool over = interrupted || never;
-    if (over || has_enough(self)) {
-        if (room_for(capacity) != 0 || ++calls_since_fetch_ >= calls_without_fetch_max) {
-            calls_since_fetch_ = 0;
-            poll_events(capacity);
-        }
-        if (interrupted) interrupt_requested_ = false;
-        over = over || self.min_count == 0;
-    } else {
-        over = wait_until_ready(held, self, capacity, limit);
-    }
-    if (over) limit = wait_limit::no_wait();
-    return over;
+// Fetches all edges that are pending.
+void queue_core::fetch_all_events() noexcept {
+    const std::size_t round_max = registrations_.size() / batch_max + 2;
+    for (std::size_t round = 0; round < round_max; ++round)
+        if (fetch_events(batch_max) < static_cast<int>(batch_max)) break;
 }
 
-// Waits until `self` is satisfied, the limit has passed, or a signal handler has run. Takes from
-// the kernel no more edges than the caller can use: the others stay there and keep the control
-// descriptor readable.
-bool queue_core::wait_until_ready(lock& held, waiter& self, unsigned capacity, wait_limit limit) {
-    bool over = false;
-    while (!over) {
-        const std::optional<std::int64_t> left_ns = remaining_ns(limit);
-        timespec timeout{};
-        if (left_ns) {
-            std::int64_t slice_ns = std::max<std::int64_t>(*left_ns, 0);
-            if (limit.clock == wait_limit::kind::realtime)
-                slice_ns = std::min(slice_ns, realtime_slice_ns);
-            timeout.tv_sec = slice_ns / 1'000'000'000;
-            timeout.tv_nsec = slice_ns % 1'000'000'000;
-        }
-        const int count =
-            sleep_in_port(held, self, room_for(capacity), left_ns ? &timeout : nullptr);
-        over = count == -EINTR;
-        if (left_ns && *remaining_ns(limit) <= 0) over = true;
-        if (over && ready_.empty()) poll_events(capacity);
-        if (satisfied(self)) break;
-        // Another waiter may use what this call cannot; it gets time to take the wake-up.
-        if (count > 0 && waiters_.has_threads() && wake_next(&self)) {
-            handoff_done_.wait_for(held, handoff_grace);
-            if (satisfied(self)) break;
-        }
-        notify_waiters();
+// The one poll of a call, before it sleeps or collects.
+void queue_core::fetch_if_useful(const wait_condition& condition, unsigned capacity,
+                                 bool waits) noexcept {
+    if (!waits) {
+        ++calls_since_fetch_;
+        if (room_for(capacity) != 0 || calls_since_fetch_ >= calls_without_fetch_max ||
+            records_since_fetch_ >= records_without_fetch_max)
+            poll_events(capacity);
+        return;
     }
-    handoff_done_.notify_one();
+    if (polls_to_skip_ != 0) {
+        --polls_to_skip_;
+        return;
+    }
+    poll_events(capacity);
+    if (has_enough(condition)) {
+        polls_in_vain_ = 0;
+    } else {
+        polls_to_skip_ = std::min(++polls_in_vain_, polls_to_skip_max);
+    }
+}
+
+int queue_core::sleep_until(lock& held, waiter& self, std::int64_t left_ns) {
+    const bool leads = waiters_.leader() == nullptr;
+    const timespec time =
+        timespec_of(leads ? left_ns : add_ns(kernel::real().steady_ns(), nanoseconds(left_ns)));
+    const sleep asleep(*this, held, self, leads);
+    const cancelled_here cancellation_point;
+    return leads ? port_->wait(&time) : self.signal.wait(time);
+}
+
+// Waits until the condition holds, the limit has passed, or a signal handler has run; true: the
+// call is over, whatever is ready.
+bool queue_core::wait_until_ready(lock& held, const wait_condition& condition, unsigned capacity,
+                                  wait_limit limit) {
+    if (limit.clock == wait_limit::kind::relative) {
+        limit.clock = wait_limit::kind::steady;
+        limit.deadline_ns = add_ns(kernel::real().steady_ns(), nanoseconds(limit.deadline_ns));
+    }
+    waiting in_list(*this, condition);
+    bool over = false;
+    while (!over && !satisfied(condition)) {
+        // Those that are pending would not end a wait() while the control descriptor is readable.
+        if (!ready_.empty() && waiters_.leader() == nullptr) {
+            fetch_all_events();
+            drop_stale(capacity);
+            if (satisfied(condition)) break;
+        }
+        notify_waiters(&in_list.self);
+        const std::int64_t left_ns = remaining_ns(limit);
+        int result = 0;
+        if (left_ns > 0) result = sleep_until(held, in_list.self, slice_of(limit, left_ns));
+        over = result == -EINTR || (result == 0 && remaining_ns(limit) <= 0);
+        if (over || waiters_.leader() == nullptr) poll_events(capacity);
+        if (condition.min_count > 1 && has_enough(condition)) drop_stale(capacity);
+    }
+    in_list.finished = true;
     return std::exchange(interrupt_requested_, false) || over;
 }
 
 // Collecting.
 
+// Nothing is delivered: a one-shot is armed again.
+void queue_core::rearm(registration& entry) noexcept {
+    entry.record.ret_flags = 0;
+    entry.record.ret_data[0] = entry.record.ret_data[1] = 0;
+    if (!entry.armed) arm_or_break(entry);
+}
+
+// The last check of a registration that is not in the ready list. False: it is armed again.
+bool queue_core::passes_last_check(registration& entry) noexcept {
+    if (!entry.has(KEVENT_REQ_LAST_CHECK) || entry.tested_in_fetch == fetch_number_) return true;
+    const readiness state = entry.broken ? readiness::broken : entry.event_source->test();
+    if (state == readiness::not_ready) {
+        rearm(entry);
+        return false;
+    }
+    if (state == readiness::broken) {
+        mark_broken(entry);
+        ready_.remove(entry);
+    }
+    entry.tested_in_fetch = fetch_number_;
+    return true;
+}
+
+// Removes records that fail their last check from the first `capacity` that are ready, so that they
+// do not count as ready for a call that waits for several.
+void queue_core::drop_stale(unsigned capacity) noexcept {
+    std::size_t count = std::min<std::size_t>(ready_.size(), capacity);
+    for (registration* entry = count != 0 ? &ready_.front() : nullptr; count != 0; --count) {
+        registration* const next = ready_.after(*entry);
+        if (entry->has(KEVENT_REQ_LAST_CHECK) && entry->tested_in_fetch != fetch_number_) {
+            ready_.remove(*entry);
+            if (passes_last_check(*entry)) ready_.insert_before(*entry, next);
+        }
+        entry = next;
+    }
+}
+
 // Takes the first ready record off the list; false if a last check dropped it.
 bool queue_core::collect_one(ukevent& target) noexcept {
     registration& entry = ready_.front();
     ready_.remove(entry);
-    const bool checks = entry.has(KEVENT_REQ_LAST_CHECK);
-    if (checks && entry.tested_in_call != call_number_) {
-        const readiness state = entry.broken ? readiness::broken : entry.event_source->test();
-        if (state == readiness::not_ready) {
-            rearm(entry);
-            return false;
-        }
-        if (state == readiness::broken) {
-            mark_broken(entry);
-            ready_.remove(entry);
-        }
-    }
+    if (!passes_last_check(entry)) return false;
     if (!entry.broken && !entry.event_source->before_collect()) {
         rearm(entry);
         return false;
     }
     target = entry.record;
-    if (checks) target.req_flags &= ~static_cast<std::uint32_t>(KEVENT_REQ_LAST_CHECK);
+    target.req_flags &= ~static_cast<std::uint32_t>(KEVENT_REQ_LAST_CHECK);
     if (entry.has(KEVENT_REQ_ONESHOT)) {
         drop(entry);
     } else if (!entry.broken) {
@@ -277,58 +367,73 @@ unsigned queue_core::collect_into_ring(unsigned max_count) noexcept {
     return count;
 }
 
+// A call that collects: polls, waits if it must, and collects by `collect_ready`, until there is
+// something or the call is over.
+template <class Collect>
+unsigned queue_core::collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
+                             Collect collect_ready) {
+    lock held(mutex_);
+    ++fetch_number_;
+    bool over = limit.clock == wait_limit::kind::never || condition.min_count == 0;
+    over = take_interrupt() || over;
+    fetch_if_useful(condition, capacity, !over && !has_enough(condition));
+    if (!over && condition.min_count > 1 && has_enough(condition)) drop_stale(capacity);
+    unsigned count = 0;
+    while (true) {
+        if (!over && !has_enough(condition))
+            over = wait_until_ready(held, condition, capacity, limit);
+        const bool collects = can_collect(condition, capacity);
+        count = collects ? collect_ready() : 0;
+        // A stale index ends the call, whatever is ready.
+        over =
+            over || capacity == 0 || (condition.needs_space && ring_->is_stale(condition.old_uidx));
+        if (count != 0 || (over && !collects)) break;
+        // All records have failed their last check, and may precede others that do not.
+        if (collects) poll_events(capacity);
+    }
+    records_since_fetch_ += count;
+    notify_waiters();
+    return count;
+}
+
 int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit limit,
                            ukevent* buffer) {
     if (max_count == 0) return 0;
-    lock held(mutex_);
-    ++call_number_;
-    waiter self;
-    self.min_count = std::min(min_count, max_count);
-    unsigned count = 0;
-    for (bool more = true; more && count == 0;) {
-        // Records that all fail their last check precede others that do not.
-        more = !poll_or_wait(held, self, max_count, limit) || !ready_.empty();
-        count = collect_into_buffer(max_count, buffer);
-    }
-    notify_waiters();
-    return static_cast<int>(count);
+    wait_condition condition;
+    condition.min_count = std::min(min_count, max_count);
+    const auto collect_ready = [&] { return collect_into_buffer(max_count, buffer); };
+    return static_cast<int>(collect(condition, max_count, limit, collect_ready));
 }
 
 int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit) {
-    lock held(mutex_);
-    ++call_number_;
-    waiter self;
-    self.needs_space = true;
-    self.old_uidx = old_uidx;
-    unsigned count = 0;
-    for (bool more = true; more && count == 0;) {
-        bool over = poll_or_wait(held, self, max_count, limit);
-        over = over || max_count == 0 || ring_->is_stale(old_uidx);
-        if (over) limit = wait_limit::no_wait();
-        more = !over || (!ready_.empty() && max_count != 0 && !ring_->is_full());
-        count = collect_into_ring(max_count);
-    }
-    notify_waiters();
-    return static_cast<int>(count);
+    wait_condition condition;
+    condition.needs_space = true;
+    condition.old_uidx = old_uidx;
+    const auto collect_ready = [&] { return collect_into_ring(max_count); };
+    return static_cast<int>(collect(condition, max_count, limit, collect_ready));
 }
 
 int queue_core::collect_or_wait(async_waiter& self, unsigned max_count, ukevent* buffer) {
     const lock held(mutex_);
-    ++call_number_;
     self.unlink();
+    ++fetch_number_;
     unsigned count = 0;
-    bool fetches = room_for(max_count) != 0 || ++calls_since_fetch_ >= calls_without_fetch_max;
+    bool fetches = room_for(max_count) != 0 || ++calls_since_fetch_ >= calls_without_fetch_max ||
+                   records_since_fetch_ >= records_without_fetch_max;
     while (count == 0) {
         while (fetches) {
-            calls_since_fetch_ = 0;
-            const unsigned room = std::max(room_for(max_count), 1u);
+            calls_since_fetch_ = records_since_fetch_ = 0;
+            // All that is pending, or this call's own: the loop gets an edge for the next only.
+            const unsigned room = ready_.empty() ? max_count : batch_max;
             const unsigned wanted = std::min(room, batch_max - own_edges_max) + own_edges_max;
             fetches = fetch_events(wanted) == static_cast<int>(wanted) && room_for(max_count) != 0;
         }
+        if (self.min_count > 1 && ready_.size() >= self.min_count) drop_stale(max_count);
         if (ready_.empty() || ready_.size() < self.min_count) break;
         count = collect_into_buffer(max_count, buffer);
         fetches = true;  // all have failed their last check
     }
+    records_since_fetch_ += count;
     if (count == 0) waiters_.add(self);
     notify_waiters();
     return static_cast<int>(count);

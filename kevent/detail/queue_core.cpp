@@ -4,7 +4,6 @@
 #include <kevring/kevent/detail/control_identity.hpp>
 #include <kevring/runtime/kernel.hpp>
 
-#include <array>
 #include <cerrno>
 #include <new>
 #include <utility>
@@ -59,7 +58,7 @@ void queue_core::mark_broken(registration& entry) noexcept {
 
 void queue_core::report(registration& target, readiness state) noexcept {
     if (state == readiness::not_ready || !target.armed) return;
-    if (!target.ready()) target.tested_in_call = call_number_;
+    if (!target.ready()) target.tested_in_fetch = fetch_number_;
     if (state == readiness::ready) {
         make_ready(target, KEVENT_RET_DONE);
     } else {
@@ -87,12 +86,6 @@ bool queue_core::arm_or_break(registration& entry) noexcept {
     entry.record.ret_data[1] = static_cast<std::uint32_t>(failure);
     mark_broken(entry);
     return false;
-}
-
-// Nothing is delivered: a one-shot is armed again.
-void queue_core::rearm(registration& entry) noexcept {
-    set_reply(entry.record, 0, 0);
-    if (!entry.armed) arm_or_break(entry);
 }
 
 // ADD.
@@ -255,7 +248,6 @@ int queue_core::mark_ready(ukevent* records, unsigned count) {
 void queue_core::interrupt_wait() {
     const lock held(mutex_);
     interrupt_requested_ = true;
-    if (waiters_.has_threads()) port_->wake_one();
     notify_waiters();
 }
 
@@ -286,16 +278,9 @@ void queue_core::report_again(const fd_watch& target) noexcept {
     port_->report_again(target.number, target.poll_bits, target.tag);
 }
 
-// Each registration has one edge at most, and the port and INODE have their own: that bounds it.
 void queue_core::fetch_reports() noexcept {
-    watches_.flush_batch();
-    std::array<edge, port::batch_max> edges;
-    for (std::size_t left = registrations_.size() + port::batch_max; left >= port::batch_max;
-         left -= port::batch_max) {
-        const int count = port_->poll(edges);
-        if (count > 0) dispatch_events(std::span(edges).first(static_cast<std::size_t>(count)));
-        if (count < static_cast<int>(port::batch_max)) return;
-    }
+    watches_.flush_batch();  // first: what they report may have been modified in this call already
+    fetch_all_events();
 }
 
 std::weak_ptr<void>& queue_core::shared_state(event_type type) noexcept {

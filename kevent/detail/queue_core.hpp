@@ -7,8 +7,8 @@
 //
 // Parts       queue_core.cpp: control (ADD, REMOVE, MODIFY, READY). queue_collect.cpp: waiting and
 //             collecting. ready_list, wait_list, queue_timers, watch_set, registration_table: data.
-// Waiting     Threads wait in the port, without the lock; the kernel wakes one of them for an edge.
-//             A thread that leaves ready records behind wakes the next.
+// Waiting     One thread, the leader, waits in the port; others sleep until a thread that leaves
+//             records behind, or stops leading, wakes them. No thread sleeps with the lock.
 // Thread      Any, for every member. One mutex for each queue; never held while waiting.
 // Spec        5.3 to 5.6, 5.10, 6.4, 7; docs/design/0040-kevent-queue.md.
 #pragma once
@@ -26,7 +26,6 @@
 
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -39,9 +38,10 @@ namespace kevring::detail {
 
 /// Until when a call may wait.
 struct wait_limit {
-    enum class kind : std::uint8_t { never, forever, steady, realtime };
+    enum class kind : std::uint8_t { never, forever, relative, steady, realtime };
     kind clock = kind::never;
-    std::int64_t deadline_ns = 0;  // on that clock
+    std::int64_t deadline_ns =
+        0;  // on that clock; relative: the time from the beginning of the wait
 
     static wait_limit no_wait() noexcept { return {}; }
     static wait_limit forever() noexcept { return {kind::forever, 0}; }
@@ -114,7 +114,8 @@ public:
 
 private:
     using lock = std::unique_lock<std::mutex>;
-    class sleep;  // the time that a waiting thread spends in the port
+    class waiting;  // the time that a thread is in the wait list
+    class sleep;    // the part of it without the lock
 
     // queue_core.cpp
 
@@ -128,18 +129,27 @@ private:
 
     // queue_collect.cpp
 
-    bool satisfied(const waiter& self) const noexcept;
-    bool has_enough(const waiter& self) const noexcept;
+    bool take_interrupt() noexcept;
+    bool satisfied(const wait_condition& condition) const noexcept;
+    bool has_enough(const wait_condition& condition) const noexcept;
+    bool can_collect(const wait_condition& condition, unsigned capacity) const noexcept;
     unsigned room_for(unsigned capacity) const noexcept;
-    bool poll_or_wait(lock& held, waiter& self, unsigned capacity, wait_limit& limit);
-    bool wait_until_ready(lock& held, waiter& self, unsigned capacity, wait_limit limit);
+    template <class Collect>
+    unsigned collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
+                     Collect collect_ready);
+    bool wait_until_ready(lock& held, const wait_condition& condition, unsigned capacity,
+                          wait_limit limit);
+    int sleep_until(lock& held, waiter& self, std::int64_t left_ns);
     int fetch_events(unsigned capacity) noexcept;
-    int sleep_in_port(lock& held, waiter& self, unsigned capacity, const timespec* timeout);
+    void fetch_if_useful(const wait_condition& condition, unsigned capacity, bool waits) noexcept;
     void poll_events(unsigned capacity) noexcept;
+    void fetch_all_events() noexcept;
     void dispatch_events(std::span<const edge> edges) noexcept;
-    void notify_waiters() noexcept;
-    bool wake_next(const waiter* except) noexcept;
+    void notify_waiters(const waiter* self = nullptr) noexcept;
+    bool wake_next(const waiter* self) noexcept;
 
+    bool passes_last_check(registration& entry) noexcept;
+    void drop_stale(unsigned capacity) noexcept;
     bool collect_one(ukevent& target) noexcept;
     void rearm(registration& entry) noexcept;
     unsigned collect_into_buffer(unsigned max_count, ukevent* buffer) noexcept;
@@ -161,9 +171,11 @@ private:
     std::array<std::weak_ptr<void>, event_type_count> shared_;
     wait_list waiters_;
     bool interrupt_requested_ = false;
-    std::uint64_t call_number_ = 0;  // numbers the calls that collect
+    std::uint64_t fetch_number_ = 0;  // numbers the fetches, and the calls that collect
     unsigned calls_since_fetch_ = 0;
-    std::condition_variable handoff_done_;
+    unsigned records_since_fetch_ = 0;
+    unsigned polls_to_skip_ = 0;  // waiting calls that wait without a poll before
+    unsigned polls_in_vain_ = 0;
     registration_table registrations_;  // last: its destruction uses the other members
 };
 

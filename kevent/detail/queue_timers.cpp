@@ -25,16 +25,10 @@ int queue_timers::prepare() {
     return port_.create_timer();
 }
 
-void queue_timers::on_expired() noexcept {
-    if (timers_ == nullptr) return;
-    timers_->expire(now_ns(), fired_max);
-    deadline_ns_ = expired;
-}
-
-// One step moves a bounded number of timers that are due soon, before it reaches the first.
-bool queue_timers::expire_rest() noexcept {
-    if (deadline_ns_ != expired || timers_->next_deadline_ns() > now_ns()) return false;
-    timers_->expire(now_ns(), fired_max);
+bool queue_timers::expire_due() noexcept {
+    const std::int64_t time_ns = now_ns();
+    if (timers_->next_deadline_ns() > time_ns) return false;
+    timers_->expire(time_ns, fired_max);
     return true;
 }
 

@@ -25,10 +25,12 @@ public:
     /// Before the first timer. Result: 0, or a negative error number.
     int prepare();
 
-    /// The port's timer has expired: fires the timers that are due, within a bound.
-    void on_expired() noexcept;
-    /// Fires timers that are due and were left by on_expired(); true if there were some.
-    bool expire_rest() noexcept;
+    /// The port's timer has expired, and has to be set again.
+    void on_expired() noexcept { deadline_ns_ = expired; }
+    /// Fires the timers that are due, within a bound; true if some were due.
+    bool expire() noexcept {
+        return timers_ != nullptr && timers_->next_deadline_ns() != never_ns && expire_due();
+    }
     /// Last in every call: sets the port's timer if the earliest deadline has changed.
     void arm() noexcept {
         if (timers_ != nullptr && timers_->next_deadline_ns() != deadline_ns_) arm_port();
@@ -38,6 +40,7 @@ private:
     // The port's timer has expired, and has to be set again before a thread sleeps or returns.
     static constexpr std::int64_t expired = -1;
 
+    bool expire_due() noexcept;
     void arm_port() noexcept;
 
     port& port_;

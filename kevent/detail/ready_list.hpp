@@ -22,6 +22,15 @@ public:
         entry.insert_before(head_);
         ++size_;
     }
+    /// The registration that follows `entry`, or null.
+    registration* after(registration& entry) noexcept {
+        return entry.next == &head_ ? nullptr : static_cast<registration*>(entry.next);
+    }
+    /// Inserts `entry`, which is not in the list, before `place`; null: at the end.
+    void insert_before(registration& entry, registration* place) noexcept {
+        entry.insert_before(place != nullptr ? *place : head_);
+        ++size_;
+    }
     /// Does nothing if `entry` is not in the list.
     void remove(registration& entry) noexcept {
         if (!entry.ready()) return;

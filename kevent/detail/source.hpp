@@ -27,9 +27,9 @@ enum class readiness : std::uint8_t { not_ready, ready, broken };
 struct registration : list_link {
     ukevent record{};  // `event` and `req_flags` change with MODIFY, the results with each event
     registration* next_in_bucket = nullptr;
-    std::uint64_t tested_in_call = 0;  // the call that saw the origin ready: it needs no last check
-    bool armed = false;                // activity of the origin is noticed
-    bool broken = false;               // broken and not armed; REMOVE and MODIFY still find it
+    std::uint64_t tested_in_fetch = 0;  // the fetch that found the origin ready
+    bool armed = false;                 // activity of the origin is noticed
+    bool broken = false;                // broken and not armed; REMOVE and MODIFY still find it
     std::unique_ptr<source> event_source;
 
     bool ready() const noexcept { return linked(); }

@@ -1,17 +1,55 @@
-// wait_list.hpp: the calls and coroutines that wait on one queue.
+// wait_list.hpp: the threads and coroutines that wait on one queue.
 #pragma once
 
 #include <kevring/runtime/detail/intrusive_list.hpp>
 
+#include <cerrno>
 #include <cstddef>
+#include <cstdint>
+
+#include <semaphore.h>
+#include <time.h>
 
 namespace kevring::detail {
 
-/// One thread inside a waiting call, and the condition that ends its wait.
-struct waiter : list_link {
+/// What ends a wait, beside its deadline: enough ready records or, for kevent_wait(), a ready
+/// record and a free slot, or a commit that the caller does not know of.
+struct wait_condition {
     unsigned min_count = 1;
-    bool needs_space = false;  // of the ring: kevent_wait()
-    unsigned old_uidx = 0;     // with needs_space
+    bool needs_space = false;
+    unsigned old_uidx = 0;  // with needs_space
+};
+
+/// Where one thread sleeps until another one wakes it.
+///
+/// A semaphore, because its timed wait is a cancellation point (pthreads(7)), ends for every signal
+/// handler, and continues after a stop (signal(7)).
+class wake_signal {
+public:
+    wake_signal() noexcept { ::sem_init(&semaphore_, 0, 0); }
+    wake_signal(const wake_signal&) = delete;
+    wake_signal& operator=(const wake_signal&) = delete;
+    ~wake_signal() { ::sem_destroy(&semaphore_); }
+
+    void notify() noexcept { ::sem_post(&semaphore_); }
+    /// `deadline` is a time of CLOCK_MONOTONIC. Result: 1 after notify(), 0 at the deadline, or
+    /// -EINTR.
+    int wait(const timespec& deadline) {
+        if (::sem_clockwait(&semaphore_, CLOCK_MONOTONIC, &deadline) == 0) return 1;
+        return errno == EINTR ? -EINTR : 0;
+    }
+
+private:
+    sem_t semaphore_;
+};
+
+/// One thread inside a waiting call.
+struct waiter : list_link {
+    explicit waiter(const wait_condition& condition) noexcept : condition(condition) {}
+
+    const wait_condition condition;
+    bool is_notified = false;  // and has not run since
+    wake_signal signal;        // while it does not lead
 };
 
 /// One suspended coroutine. No thread waits for it in the port: its loop polls the control
@@ -20,21 +58,24 @@ struct async_waiter : list_link {
     unsigned min_count = 1;
 };
 
+/// At most one thread, the leader, waits in the port. The others sleep until they are woken one by
+/// one: for records that they can use, or to lead.
+///
 /// Thread     The thread that holds the queue's lock.
 class wait_list {
 public:
     bool has_threads() const noexcept { return threads_.linked(); }
+    waiter* leader() const noexcept { return leader_; }
+    void set_leader(waiter* self) noexcept { leader_ = self; }
 
     void add(waiter& self) noexcept { self.insert_before(threads_); }
     void add(async_waiter& self) noexcept { self.insert_before(coroutines_); }
 
-    /// The first waiting thread other than `except` for which `is_satisfied` holds, or null.
+    /// The first waiting thread for which `is_wanted` holds, or null.
     template <class Predicate>
-    const waiter* find_thread(const waiter* except, Predicate is_satisfied) const noexcept {
-        for (const list_link* at = threads_.next; at != &threads_; at = at->next) {
-            const auto* const candidate = static_cast<const waiter*>(at);
-            if (candidate != except && is_satisfied(*candidate)) return candidate;
-        }
+    waiter* find_thread(Predicate is_wanted) noexcept {
+        for (list_link* at = threads_.next; at != &threads_; at = at->next)
+            if (is_wanted(*static_cast<waiter*>(at))) return static_cast<waiter*>(at);
         return nullptr;
     }
     /// True if a coroutine waits for no more than `ready_count` records.
@@ -46,6 +87,7 @@ public:
 
 private:
     list_link threads_;
+    waiter* leader_ = nullptr;
     list_link coroutines_;
 };
 

@@ -2,7 +2,6 @@
 #include <kevring/kevent/ports/epoll_port.hpp>
 
 #include <kevring/runtime/assert.hpp>
-#include <kevring/runtime/detail/task_work.hpp>
 
 #include <algorithm>
 #include <array>
@@ -33,43 +32,18 @@ hidden_fd valid_or_throw(hidden_fd opened, const char* call) {
 // poll(2) and epoll(7) give the bits the same numbers.
 static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLRDHUP == POLLRDHUP);
 
-using event_array = std::array<epoll_event, port::batch_max>;
-
-int capacity_of(std::span<const edge> edges) noexcept {
-    return static_cast<int>(std::min<std::size_t>(edges.size(), port::batch_max));
+// Not by epoll_wait(): that is a cancellation point even where it does not wait.
+int poll_set(int set, epoll_event* events, int capacity) noexcept {
+    const auto count =
+        ::syscall(SYS_epoll_pwait, set, events, capacity, 0, nullptr, std::size_t{8});
+    return count < 0 ? -errno : static_cast<int>(count);
 }
 
-void copy(const event_array& events, int count, std::span<edge> edges) noexcept {
-    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
-        edges[i] = {events[i].data.u64, events[i].events};
+int wait_readable(int number, const timespec* timeout) {
+    pollfd entry{number, POLLIN, 0};
+    const int count = ::ppoll(&entry, 1, timeout, nullptr);
+    return count < 0 ? -errno : count;
 }
-
-// The events of a wait that may end by cancellation: then the kernel's count is lost, and the tags
-// that it has overwritten tell how many events there are.
-class cancelled_events {
-public:
-    cancelled_events(event_array& events, std::span<edge> edges) noexcept
-        : events_(events), edges_(edges) {
-        for (int i = 0; i < capacity_of(edges_); ++i)
-            events_[static_cast<std::size_t>(i)].data.u64 = port::none;
-    }
-    cancelled_events(const cancelled_events&) = delete;
-    cancelled_events& operator=(const cancelled_events&) = delete;
-    ~cancelled_events() {
-        if (returned) return;
-        int count = 0;
-        while (count < capacity_of(edges_) &&
-               events_[static_cast<std::size_t>(count)].data.u64 != port::none)
-            ++count;
-        copy(events_, count, edges_);
-    }
-
-    bool returned = false;
-
-private:
-    event_array& events_;
-    const std::span<edge> edges_;
-};
 
 }  // namespace
 
@@ -127,35 +101,43 @@ void epoll_port::disarm(int number, std::uint64_t) noexcept {
 }
 
 int epoll_port::poll(std::span<edge> edges) noexcept {
-    event_array events;
-    // Not by epoll_wait(): that is a cancellation point even where it does not wait.
-    const auto count = ::syscall(SYS_epoll_pwait, set_.number(), events.data(), capacity_of(edges),
-                                 0, nullptr, std::size_t{8});
-    if (count < 0) return -errno;
-    copy(events, static_cast<int>(count), edges);
-    return static_cast<int>(count);
+    std::array<epoll_event, batch_max> events;
+    const std::size_t capacity = std::min<std::size_t>(edges.size(), batch_max);
+    const int count = poll_set(set_.number(), events.data(), static_cast<int>(capacity));
+    for (int i = 0; i < count; ++i) {
+        const auto index = static_cast<std::size_t>(i);
+        edges[index] = {events[index].data.u64, events[index].events};
+    }
+    return count;
 }
 
-int epoll_port::wait(std::span<edge> edges, const timespec* timeout) {
-    if (may_have_task_work()) {
-        // Ends for signal handlers only. It wakes for each edge, also for one that another thread
-        // consumes; then it returns none.
-        pollfd set{set_.number(), POLLIN, 0};
-        const int ready = ::ppoll(&set, 1, timeout, nullptr);
-        return ready > 0 ? poll(edges) : ready < 0 ? -errno : 0;
+int epoll_port::wait(const timespec* timeout) {
+    // relaxed: set_readable(true) ends a wait_readable() that has begun.
+    if (is_readable_.load(std::memory_order_relaxed)) return wait_for_edge(timeout);
+    return wait_readable(set_.number(), timeout);
+}
+
+int epoll_port::wait_for_edge(const timespec* timeout) {
+    if (!edge_set_) {
+        edge_set_ = hidden_fd::open([]() noexcept { return ::epoll_create1(EPOLL_CLOEXEC); });
+        epoll_event request{};
+        request.events = EPOLLIN | EPOLLET;
+        if (edge_set_ &&
+            ::epoll_ctl(edge_set_.number(), EPOLL_CTL_ADD, set_.number(), &request) != 0)
+            edge_set_.reset();
     }
-    event_array events;
-    cancelled_events guard(events, edges);
-    const int count =
-        ::epoll_pwait2(set_.number(), events.data(), capacity_of(edges), timeout, nullptr);
-    const int error = errno;
-    guard.returned = true;
-    if (count >= 0) {
-        copy(events, count, edges);
-        return count;
+    if (!edge_set_) {
+        // No descriptor or no memory: the caller polls at short intervals.
+        constexpr timespec interval{0, 10'000'000};
+        const bool is_last =
+            timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec <= interval.tv_nsec;
+        const int result = ::ppoll(nullptr, 0, is_last ? timeout : &interval, nullptr);
+        return result < 0 ? -errno : is_last ? 0 : 1;
     }
-    if (error == EINTR) ask_again_for_task_work();
-    return -error;
+    const int result = wait_readable(edge_set_.number(), timeout);
+    epoll_event consumed;
+    if (result > 0) poll_set(edge_set_.number(), &consumed, 1);
+    return result;
 }
 
 int epoll_port::release_control() noexcept {
@@ -176,13 +158,13 @@ void epoll_port::wake_one() noexcept {
 }
 
 void epoll_port::set_readable(bool is_readable) noexcept {
-    if (is_readable == is_readable_) return;
+    if (is_readable == is_readable_.load(std::memory_order_relaxed)) return;
     std::uint64_t count = 1;
     if (is_readable)
         static_cast<void>(!::write(readable_fd_.number(), &count, sizeof count));
     else
         static_cast<void>(!::read(readable_fd_.number(), &count, sizeof count));
-    is_readable_ = is_readable;
+    is_readable_.store(is_readable, std::memory_order_relaxed);
 }
 
 int epoll_port::create_timer() noexcept {

@@ -6,7 +6,7 @@
 //
 // Beside watched descriptors a port has three sources of its own:
 //
-//   wake       edge-triggered; signalled to wake one waiter for a change in user space
+//   wake       edge-triggered; signalled to end a wait for a change in user space
 //   readable   while it is set, poll(2) reports the control descriptor readable
 //   timer      expires at the earliest deadline of the queue's timers
 #pragma once
@@ -31,7 +31,6 @@ struct edge {
 class port {
 public:
     /// Tags of the port's own sources; those of watched descriptors are at least `first_free`.
-    /// `none` marks an edge that was not filled.
     enum own_tag : std::uint64_t { none, wake, readable, timer, first_free };
     /// Edges that a port fills in one call at most; 4 KiB of stack.
     static constexpr unsigned batch_max = 256;
@@ -65,16 +64,19 @@ public:
 
     /// Fills up to `edges.size()` of the edges that are available. Never blocks.
     virtual int poll(std::span<edge> edges) noexcept = 0;
-    /// Waits for at least one edge until `timeout` has passed; null: without limit. Returns 0 also
-    /// if another thread consumed the edge that woke this one, and -EINTR if a signal handler ran.
+    /// Waits until poll() has an edge, until `timeout` has passed, or until a signal handler has
+    /// run; null: without limit. One thread at a time. While `readable` is set, it waits for edges
+    /// that come after the last wait() or poll(), so that `readable` alone does not end it.
     ///
-    /// A cancellation point (pthreads(7)). A cancelled wait does not return; edges that the kernel
-    /// had reported by then are in `edges`. The caller sets each tag there to `none` before.
-    virtual int wait(std::span<edge> edges, const timespec* timeout) = 0;
+    /// Result     1: poll now, maybe in vain. 0 at the timeout. -EINTR after a signal handler, and
+    ///            not after a stop and SIGCONT.
+    ///
+    /// A cancellation point (pthreads(7)): then it does not return. It consumes no edge.
+    virtual int wait(const timespec* timeout) = 0;
     /// Reports the bits of an armed descriptor that are set already, once more. The descriptor
     /// stays armed during the call.
     virtual void report_again(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept = 0;
-    /// Wakes one waiter.
+    /// Ends the present or else the next wait().
     virtual void wake_one() noexcept = 0;
 
     /// The queue's own descriptor of the file that the control descriptor refers to.

@@ -15,6 +15,8 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -23,6 +25,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -223,6 +226,55 @@ int in_child(Act act) {
     REQUIRE(WIFEXITED(status));
     return WEXITSTATUS(status);
 }
+
+/// A thread that a test watches from outside.
+class observed_thread {
+public:
+    template <class Run>
+    explicit observed_thread(Run run)
+        : thread_([this, run] {
+              id_ = static_cast<pid_t>(::syscall(SYS_gettid));
+              run();
+              ended_ = true;
+          }) {}
+    observed_thread(const observed_thread&) = delete;
+    ~observed_thread() {
+        if (thread_.joinable()) thread_.join();
+    }
+
+    void join() { thread_.join(); }
+    bool ended() const { return ended_; }
+    pthread_t native_handle() { return thread_.native_handle(); }
+    pid_t id() const { return id_; }
+
+    /// Returns once the thread sleeps in a waiting call: in ppoll(2) or on its semaphore. False: it
+    /// has ended, or does not within the deadline.
+    bool sleeps_in_call() const {
+        const auto end = std::chrono::steady_clock::now() + half_of_long_time;
+        int times_seen = 0;
+        while (!ended_ && std::chrono::steady_clock::now() < end) {
+            // A thread that waits for the queue's mutex is in futex(2) too, but not for long.
+            const long number = id_ == 0 ? -1 : system_call();
+            if (number == SYS_ppoll) return true;
+            times_seen = number == SYS_futex ? times_seen + 1 : 0;
+            if (times_seen == 200) return true;
+            std::this_thread::yield();
+        }
+        return false;
+    }
+
+private:
+    // The system call in which the thread sleeps; -1: it runs.
+    long system_call() const {
+        std::ifstream file("/proc/self/task/" + std::to_string(id_) + "/syscall");
+        long number = -1;
+        return file >> number ? number : -1;
+    }
+
+    std::atomic<pid_t> id_{0};
+    std::atomic<bool> ended_{false};
+    std::thread thread_;
+};
 
 inline std::chrono::steady_clock::time_point now() { return std::chrono::steady_clock::now(); }
 

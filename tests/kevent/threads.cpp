@@ -412,11 +412,11 @@ TEST_CASE("a release is for who sleeps, not for a call that does not wait",
         REQUIRE(q.ready(note(1)) == 1);
         std::atomic<int> count{-1};
         const auto begin = now();
-        std::thread waiter([&] {
+        observed_thread waiter([&] {
             std::array<ukevent, 2> got;
             count = kevent_get_events(q.number(), 2, 2, long_time, got.data(), 0);
         });
-        while (q.readable()) std::this_thread::yield();  // until it sleeps: it waits for two
+        REQUIRE(waiter.sleeps_in_call());
 
         q.release();
         q.silent();  // may take the note; the release it may not
@@ -434,11 +434,11 @@ TEST_CASE("what the queue tells itself does not hide an event from a call that d
     // A wake-up that has been made good already is left over, now and then.
     for (int round = 0; round < 300 && !q.readable(); ++round) {
         q.add(note(1, KEVENT_REQ_ALWAYS_QUEUE));
-        std::thread waiter([&] {
+        observed_thread waiter([&] {
             std::array<ukevent, 2> got;
             kevent_get_events(q.number(), 2, 2, long_time, got.data(), 0);
         });
-        while (q.readable()) std::this_thread::yield();  // until it sleeps: it waits for two
+        REQUIRE(waiter.sleeps_in_call());
         q.release();
         waiter.join();
         q.remove(note(1));
