@@ -34,7 +34,7 @@ task<void> supervisor_scope::run(task<void> child, std::string_view name) {
     }
     if (!failure || detail::is_stop(failure, tasks_.scope().cause())) co_return;
     ++failure_count_;
-    report_(task_failure{name, name_, failure});
+    report_(task_failure{name, tasks_.name(), failure});
 }
 
 }  // namespace kevring

@@ -58,11 +58,16 @@ public:
     explicit supervisor_scope(ring& loop, cancel_scope* parent = nullptr,
                               report_function report = print_task_failure,
                               std::string_view name = "scope")
-        : tasks_(loop, parent), report_(std::move(report)), name_(name) {}
+        : tasks_(loop, parent, name), report_(std::move(report)) {}
 
     /// Starts `child` now; it runs until it first waits, then beside the caller.
     void spawn(task<void> child, std::string_view name = "task") {
-        tasks_.spawn(run(std::move(child), name));
+        tasks_.spawn(run(std::move(child), name), name);
+    }
+    /// As task_scope::for_each_named(); tasks without a name of their own are shown as "task".
+    template <class Function>
+    void for_each_named(Function function) const {
+        tasks_.for_each_named(std::move(function));
     }
 
     void request_stop() noexcept { tasks_.request_stop(); }
@@ -70,7 +75,7 @@ public:
     std::size_t active_count() const noexcept { return tasks_.active_count(); }
     /// Tasks that have ended with an exception of their own.
     std::uint64_t failure_count() const noexcept { return failure_count_; }
-    std::string_view name() const noexcept { return name_; }
+    std::string_view name() const noexcept { return tasks_.name(); }
     cancel_scope& scope() noexcept { return tasks_.scope(); }
     /// Stops the tasks; join() throws `failure`.
     void fail(std::exception_ptr failure) noexcept { tasks_.fail(std::move(failure)); }
@@ -82,7 +87,6 @@ private:
 
     task_scope tasks_;
     report_function report_;
-    std::string_view name_;
     std::uint64_t failure_count_ = 0;
 };
 

@@ -4,12 +4,14 @@
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/detail/frame_pool.hpp>
+#include <kevring/runtime/detail/intrusive_list.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
 
 #include <coroutine>
 #include <cstddef>
 #include <exception>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -67,9 +69,11 @@ struct runner {
 /// Thread     The ring's own.
 class task_scope {
 public:
-    /// A scope inside `parent`: stopped with it. Without one, inside the ring's root scope.
-    explicit task_scope(ring& on, cancel_scope* parent = nullptr) noexcept
-        : scope_(on, parent != nullptr ? parent : &on.root_scope()) {}
+    /// A scope inside `parent`: stopped with it. Without one, inside the ring's root scope. `name`
+    /// is for reports, and lives as long as the scope; a literal does.
+    explicit task_scope(ring& loop, cancel_scope* parent = nullptr,
+                        std::string_view name = "scope") noexcept
+        : scope_(loop, parent != nullptr ? parent : &loop.root_scope()), name_(name) {}
     ~task_scope() {
         KEVRING_ASSERT(
             active_count_ == 0,
@@ -84,6 +88,19 @@ public:
         ++active_count_;  // not before: there may be no memory for the frame
         runner.start(scope_);
     }
+
+    /// The same for a task that for_each_named() shows. `name` lives as long as the task.
+    void spawn(task<void> child, std::string_view name) {
+        spawn(run_named(named_, std::move(child), name));
+    }
+
+    /// Calls `function(name)` for each running task that has a name, in the order of their start.
+    template <class Function>
+    void for_each_named(Function function) const {
+        for (const detail::list_link* at = named_.next; at != &named_; at = at->next)
+            function(static_cast<const named_task&>(*at).name);
+    }
+    std::string_view name() const noexcept { return name_; }
 
     /// Counts as a failure of one of the tasks: stops the others, and is thrown by join() if it is
     /// the first. An exception that only reports the stop of this scope does not count as long as
@@ -124,6 +141,17 @@ public:
     [[nodiscard]] join_awaiter join() noexcept { return join_awaiter(*this); }
 
 private:
+    struct named_task : detail::list_link {
+        named_task(detail::list_link& tasks, std::string_view name) noexcept : name(name) {
+            insert_before(tasks);
+        }
+        ~named_task() { unlink(); }
+        std::string_view name;
+    };
+    static task<void> run_named(detail::list_link& tasks, task<void> child, std::string_view name) {
+        const named_task entry(tasks, name);
+        co_await std::move(child);
+    }
     static detail::runner run_child(task_scope& scope, task<void> child) {
         try {
             co_await std::move(child);
@@ -139,6 +167,8 @@ private:
     }
 
     cancel_scope scope_;
+    std::string_view name_;
+    detail::list_link named_;  // tasks that were spawned with a name
     std::size_t active_count_ = 0;
     std::coroutine_handle<> joiner_;
     std::exception_ptr failure_;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 using kevring::result;
@@ -167,6 +168,33 @@ TEST_CASE("a shielded await outlives a stop, for its own time only", "[runtime][
             CHECK(limited.error() == std::errc::timed_out);
         };
         co_await kevring::with_timeout(inside(), 1ms);
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("a scope shows the names of the tasks that run in it", "[runtime][task_scope]") {
+    ring loop;
+    auto work = [](int yields) -> task<void> {
+        for (int i = 0; i < yields; ++i) co_await yield();
+    };
+    auto body = [&]() -> task<void> {
+        kevring::cancel_scope& outer = co_await kevring::current_scope();
+        task_scope scope(loop, &outer, "workers");
+        const auto names = [&] {
+            std::string all;
+            scope.for_each_named([&](std::string_view name) { all += std::string(name) + ' '; });
+            return all;
+        };
+        CHECK(scope.name() == "workers");
+        scope.spawn(work(1), "short");
+        scope.spawn(work(9));
+        scope.spawn(work(9), "long");
+        scope.spawn(work(0), "ended");
+        CHECK(names() == "short long ");
+        for (int i = 0; i < 3; ++i) co_await yield();
+        CHECK(names() == "long ");
+        co_await scope.join();
+        CHECK(names().empty());
     };
     run_on(loop, body);
 }
