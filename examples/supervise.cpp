@@ -47,7 +47,8 @@ kevring::task<void> keep_running(char** command, state& now) {
         now.child = 0;
         std::printf("ended %d\n", ended.code);
         if (ended.success()) co_return;
-        co_await kevring::timer(pause_before_restart);
+        const auto paused = co_await kevring::timer(pause_before_restart);
+        if (!paused) co_return;  // the scope was stopped
     }
 }
 

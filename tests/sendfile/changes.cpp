@@ -39,7 +39,7 @@ private:
         int before = -1;
         for (int now = 0; !ended_ && (now == 0 || now != before);) {
             before = now;
-            co_await sleep_for(20ms);
+            static_cast<void>(co_await sleep_for(20ms));
             ::ioctl(ends.near.number(), TIOCOUTQ, &now);
         }
         change();
@@ -203,7 +203,7 @@ TEST_CASE("a stop ends a transfer to a peer that does not read", "[sendfile]") {
         std::stop_source stop;
         // Most often while the socket is full; a stop before that ends it as well.
         const auto stopping = [](std::stop_source& stop) -> task<void> {
-            co_await sleep_for(20ms);
+            static_cast<void>(co_await sleep_for(20ms));
             stop.request_stop();
         };
         task<send_report> send = with_stop(one.send(loop), stop.get_token());

@@ -323,7 +323,7 @@ TEST_CASE("a client that does not read holds one window of memory at most", "[se
 
     on_ring([&](ring& loop) -> task<void> {
         const auto looking = [](ring& loop) -> task<std::pair<std::size_t, std::size_t>> {
-            co_await sleep_for(100ms);
+            static_cast<void>(co_await sleep_for(100ms));
             const std::size_t windows = detail::window_buffer::out_count() +
                                         loop.service<kevring::fixed_buffer_pool>().out_count();
             co_return std::pair(windows, detail::pooled_pipe::out_count());

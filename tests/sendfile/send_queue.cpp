@@ -93,7 +93,7 @@ TEST_CASE("a transfer that is stopped while it waits in the order leaves the lin
         send_options options;
         options.queue = &order;
         const auto reading = [](ring& loop, fd_ref far, std::size_t size) -> task<std::string> {
-            co_await sleep_for(50ms);
+            static_cast<void>(co_await sleep_for(50ms));
             co_return co_await receive_bytes(loop, far, size);
         };
         task<send_report> one = send_file(loop, ends.near, file.native(), whole, options);

@@ -58,7 +58,7 @@ struct parallel_transfers {
         for (std::size_t i = 0; i < count; ++i) ends.push_back(stream_pair::tcp());
         got.resize(count);
     }
-    task<void> send(ring& loop, std::size_t index) {
+    task<void> send_one(ring& loop, std::size_t index) {
         got[index] = co_await send_and_receive(loop, ends[index], file.native(), whole,
                                                forced_to(send_path::zero_copy), bytes.size());
     }
@@ -192,7 +192,7 @@ TEST_CASE("a limit on locked memory costs no transfer", "[sendfile][choice][zero
         const auto send_all = [&]() -> task<void> {
             cancel_scope& outer = co_await current_scope();
             task_scope transfers(loop, &outer);
-            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(loop, i));
+            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send_one(loop, i));
             co_await transfers.join();
         };
         run(loop, with_timeout(send_all(), 60s));
@@ -219,7 +219,7 @@ TEST_CASE("transfers beyond the registered buffers go from plain memory",
         [&](ring& loop) -> task<void> {
             cancel_scope& outer = co_await current_scope();
             task_scope transfers(loop, &outer);
-            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send(loop, i));
+            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send_one(loop, i));
             co_await until_all_wait(system, all.ends.size());
             CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
             CHECK(detail::window_buffer::out_count() == plain_count);

@@ -1,4 +1,5 @@
-"""Forms of co_await that g++ 12 turns into wrong code without a word, found in the tokens.
+"""Forms of co_await that g++ 12 turns into wrong code without a warning, and results of awaits that
+it lets a program drop, found in the tokens.
 
 Each was seen on g++ 12.2; clang compiles all of them right. A form that may be wrong and is hard to
 tell from a right one is refused as well: giving the value a name costs nothing.
@@ -217,13 +218,54 @@ def initializers(tokens):
                 yield i, 'g++ 12 destroys the elements beside an await twice; await first'
 
 
+# Awaits of the library whose result says whether they succeeded.
+RESULTS = {'readable', 'sleep_for', 'sleep_until', 'timer', 'writable'}
+MEMBER_RESULTS = {'accept', 'acquire', 'arrive_and_wait', 'lock', 'lock_shared', 'next', 'receive',
+                  'receive_range', 'send', 'send_range', 'wait'}
+
+
+def dropped(tokens):
+    """A statement that drops the result of an await. clang warns, and g++ only from 14 on."""
+    for i, (word, _) in enumerate(tokens):
+        if word != 'co_await' or (i and tokens[i - 1][0] not in (';', '{', '}', ')', 'else', 'do')):
+            continue
+        end = i + 1
+        while end < len(tokens) and tokens[end][0] not in CLOSE | {';', ',', '?'}:
+            end = partner(tokens, end) + 1 if tokens[end][0] in OPEN else end + 1
+        if end >= len(tokens) or tokens[end][0] != ';' or tokens[end - 1][0] != ')':
+            continue
+        first, depth = end - 1, 0
+        while first > i:
+            depth += (tokens[first][0] in CLOSE) - (tokens[first][0] in OPEN)
+            if depth == 0:
+                break
+            first -= 1
+        if tokens[i - 1][0] == ')' and i and not is_head(tokens, i - 1):
+            continue  # a cast
+        name, before = tokens[first - 1][0], tokens[first - 2][0]
+        if name in RESULTS or name in MEMBER_RESULTS and before in ('.', '->'):
+            yield i, f'the result of {name}() is dropped; test it, or cast it to void'
+
+
+def is_head(tokens, close):
+    """Whether the `)` at `close` ends the head of an if or a loop."""
+    depth = 0
+    for at in range(close, -1, -1):
+        depth += (tokens[at][0] in CLOSE) - (tokens[at][0] in OPEN)
+        if depth == 0:
+            return at > 0 and tokens[at - 1][0] in ('if', 'for', 'while', 'constexpr')
+    return False
+
+
 def awaits(tree):
-    """No form of co_await that g++ 12 miscompiles."""
+    """No form of co_await that g++ 12 miscompiles, and no dropped result."""
     for name in tree.code():
+        if name.startswith('tests/compile/'):
+            continue  # a compiler checks these
         text = tree.bare(name)
         if 'co_await' not in text:
             continue
         tokens = tokens_of(text)
-        for rule in (conditions, lambdas, temporaries, initializers):
+        for rule in (conditions, lambdas, temporaries, initializers, dropped):
             for index, what in rule(tokens):
                 yield name, line_of(text, tokens[index][1]), what

@@ -279,6 +279,19 @@ class Awaits(Rules):
                           'h(1, [&]() -> task<int> { auto [a, b] = co_await g(); co_return a; });')
         self.passes_await('int v{co_await g()};')
 
+    def test_a_dropped_result(self):
+        self.finds_await('co_await s.send(bytes);')
+        self.finds_await('if (ready) co_await s.receive();', 'co_return 1;')
+        self.finds_await('while (more) {', '    h();', '    co_await listening.accept();', '}')
+        self.finds_await('co_await kevring::sleep_for(1ms);')
+        self.finds_await('co_await timer(', '    1s);')
+
+    def test_a_result_that_is_used(self):
+        self.passes_await('const auto sent = co_await s.send(bytes);', 'h(co_await s.receive());')
+        self.passes_await('static_cast<void>(co_await s.send(bytes));', '(void)co_await s.send(b);')
+        self.passes_await('co_return co_await s.send(bytes);', 'co_await yield();', 'co_await g();')
+        self.passes_await('co_await accept(listening);', 'co_await in_scope(body);', 'n += *co_await s.send(bytes);')
+
     def test_words_in_comments_and_literals(self):
         self.passes_await('// if (co_await g())', 'h("if (co_await g())");',
                           'h(R"(switch (co_await g()))");', 'co_return co_await g();')
