@@ -41,6 +41,7 @@ public:
             if (!this->granted()) return this->failure();
             return {};
         }
+        using detail::wait_operation<basic_manual_reset_event, detail::wait_entry>::ignore_stops;
     };
 
     /// Waits until the flag is set.

@@ -104,8 +104,8 @@ void finish_guard(Domain& domain) noexcept {
 /// Entry derives from wait_entry. A stop that comes before the await begins, or while the entry
 /// waits, ends the await with operation_canceled, or timed_out by a deadline.
 ///
-/// Lifetime   Lives in the awaiting coroutine's frame; the owner outlives the wait, and need not
-///            outlive a coroutine that was resumed.
+/// Lifetime   Lives in the awaiting coroutine's frame. The owner outlives the wait: the coroutine that
+///            was resumed may destroy it, if no other wait is pending.
 /// Thread     That of the ring on which the awaiting coroutine runs.
 template <class Owner, class Entry>
 class wait_operation : private cancel_hook, private work {
@@ -191,6 +191,9 @@ private:
     }
     static void resumed(work& item) noexcept {
         auto& self = static_cast<wait_operation&>(item);
+        // The thread that granted this may still be inside of post(), and the coroutine may be the
+        // last before its ring is destroyed: that thread leaves the guard first.
+        if (self.entry_.granted) finish_guard(self.owner_->domain());
         self.cancel_hook::unlink();
         self.waiter_.resume();  // last: the frame, and this object in it, may be destroyed
     }
