@@ -49,6 +49,13 @@ struct when_any_of_result {
 
 namespace detail {
 
+// The first of awaits without a result: the index may be of no interest.
+template <class... Values>
+inline constexpr bool carries_nothing<when_any_result<Values...>> =
+    (carries_nothing<Values> && ...);
+template <class Value>
+inline constexpr bool carries_nothing<when_any_of_result<Value>> = carries_nothing<Value>;
+
 template <class T>
 struct stored {
     using type = std::remove_cvref_t<T>;

@@ -61,6 +61,7 @@ task<void> dropped(kevring::socket& s, listener& l, std::span<std::byte> buffer,
 task<void> without_result(task_scope& scope) {
     co_await nothing();
     co_await when_all(nothing(), nothing());
+    co_await when_any(nothing(), nothing());
     co_await with_timeout(nothing(), 1s);
     co_await yield();
     co_await scope.join();

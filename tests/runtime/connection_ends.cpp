@@ -72,7 +72,7 @@ public:
 private:
     task<void> all() {
         for (unsigned done = 0; done < end_count_; done += 2) {
-            co_await kevring::nop_operation(on_);  // from here on this runs while the ring reaps
+            static_cast<void>(co_await kevring::nop_operation(on_));  // from here on this runs while the ring reaps
             co_await abandon_one();
             co_await serve_one(done % 32 == 0);
             if (done % 64 == 0) co_await accept_one();

@@ -219,7 +219,7 @@ def initializers(tokens):
 
 
 # Awaits of the library whose result says whether they succeeded.
-RESULTS = {'readable', 'sleep_for', 'sleep_until', 'timer', 'writable'}
+RESULTS = {'nop_operation', 'readable', 'sleep_for', 'sleep_until', 'timer', 'writable'}
 MEMBER_RESULTS = {'accept', 'acquire', 'arrive_and_wait', 'lock', 'lock_shared', 'next', 'receive',
                   'receive_range', 'send', 'send_range', 'wait'}
 
