@@ -135,6 +135,8 @@ def full_expression(tokens, at):
         if depth == 0 and (word in (';', '{') or (word == '}' and tokens[first][0] not in CLOSE
                                                   | {',', '.', ';', ':', '?', '+', '-', '='})):
             break
+        if depth == 0 and (word in ('else', 'do') or word == ')' and is_head(tokens, first - 1)):
+            break
         depth += (word in CLOSE) - (word in OPEN)
         depth = max(depth, 0)  # out of a call that `at` is an argument of
         first -= 1

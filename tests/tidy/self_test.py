@@ -263,6 +263,9 @@ class Awaits(Rules):
         self.finds_await('const int n = h(options{stop, 4}) + co_await g();')
         self.finds_await('const int n = co_await g() + h(options{stop, 4});')
         self.passes_await('h(options{stop, 4});', 'const int n = co_await g();')
+        self.passes_await('if (h(options{stop, 4})) co_await g();',
+                          'if constexpr (requires { h(1); }) co_await g();',
+                          'while (h(options{stop, 4})) n = co_await g();')
 
     def test_no_braced_argument(self):
         self.passes_await('const options o{.n = 4};', 'co_await f(o);')
