@@ -17,6 +17,7 @@
 #endif
 #include <kevring/net/byte_reader.hpp>
 #include <kevring/net/connect.hpp>
+#include <kevring/net/copy.hpp>
 #include <kevring/net/endpoint.hpp>
 #include <kevring/net/listener.hpp>
 #include <kevring/net/socket.hpp>

@@ -266,7 +266,7 @@ TEST_CASE("a ring ends without the notices of a peer that is silent, and its byt
     std::thread([&] {  // of its own: a window that is kept is counted as out, for good
         on_ring(send, system);
         for (std::size_t i = 0; i < others.ends.size(); ++i)
-            on_ring([&](ring& loop) { return others.send(loop, i); });
+            on_ring([&](ring& loop) { return others.send_one(loop, i); });
     })
         .join();
     CHECK(system.steady_ns() - begin_ns < 30'000'000'000);
@@ -302,13 +302,13 @@ TEST_CASE("a registered buffer goes to no other transfer before its notices have
             co_await transfers.join();
             CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
 
-            co_await others.send(loop, 0);
+            co_await others.send_one(loop, 0);
             CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
 
             system.release();
             for (stream_pair& each : stopped.ends) each.close();
             co_await until_all_are_home(loop);
-            co_await others.send(loop, 1);
+            co_await others.send_one(loop, 1);
         },
         system);
 
