@@ -29,7 +29,6 @@ public:
 
     /// The bytes that the kernel accepted, with or without an error.
     std::size_t bytes_sent() const noexcept { return bytes_sent_; }
-    void count_sent(std::size_t byte_count) noexcept { bytes_sent_ += byte_count; }
 
 private:
     std::size_t bytes_sent_ = 0;
@@ -55,6 +54,8 @@ protected:
     fd_ref socket() const noexcept { return socket_; }
     int flags() const noexcept { return flags_ | MSG_WAITALL | MSG_NOSIGNAL; }
     std::size_t bytes_sent() const noexcept { return bytes_sent_; }
+    /// Counts bytes that prepare() has sent itself.
+    void count_sent(std::size_t byte_count) noexcept { bytes_sent_ += byte_count; }
 
 private:
     /// The kernel has accepted `byte_count` bytes of the last step; true when bytes are left.
