@@ -121,7 +121,7 @@ struct send_options {
     bool force_copy = false;
     /// The smallest range for which zero_copy is tried; 0: never. It saves time from about 1 MiB
     /// on, and only with a network device that supports it. It locks up to 4 MiB of memory per ring,
-    /// until the ring ends (see ring::fixed_buffers()).
+    /// until the ring ends (see fixed_buffer_pool).
     std::uint64_t zero_copy_bytes_min = 0;
     /// Selects this path wherever it works, regardless of the page cache. The environment variable
     /// KEVRING_SEND_PATH does the same for a whole program.

@@ -63,7 +63,7 @@ struct send_report {
     bool kernel_copied = false;
     /// File bytes that zero_copy sent from buffers registered with the ring. If they are fewer than
     /// its `path_bytes`, the rest was in plain memory: all buffers were in use, or the kernel refused
-    /// to register them, in general because of RLIMIT_MEMLOCK (see ring::fixed_buffers()).
+    /// to register them, in general because of RLIMIT_MEMLOCK (see fixed_buffer_pool).
     std::uint64_t registered_bytes = 0;
 
     std::uint64_t bytes_by(send_path path) const noexcept {

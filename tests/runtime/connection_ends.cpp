@@ -72,7 +72,8 @@ public:
 private:
     task<void> all() {
         for (unsigned done = 0; done < end_count_; done += 2) {
-            static_cast<void>(co_await kevring::nop_operation(on_));  // from here on this runs while the ring reaps
+            static_cast<void>(co_await kevring::nop_operation(
+                on_));  // from here on this runs while the ring reaps
             co_await abandon_one();
             co_await serve_one(done % 32 == 0);
             if (done % 64 == 0) co_await accept_one();
@@ -90,7 +91,8 @@ private:
         const bool given_away = chance(3);
         const bool later = chance(3);
         auto wait = [&]() -> task<void> {
-            receive_stream stream(on_, ends.near, pool ? *pool : on_.buffers());
+            receive_stream stream(on_, ends.near,
+                                  pool ? *pool : on_.service<kevring::buffer_pool>());
             poll_stream events(on_, ends.near, POLLIN);
             auto first = [&]() -> task<void> {
                 const auto got = co_await stream.next();
