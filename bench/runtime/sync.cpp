@@ -141,3 +141,5 @@ void async_generator_item(benchmark::State& state) { kevring::run(take_items(sta
 BENCHMARK(async_generator_item);
 
 }  // namespace
+
+BENCHMARK_MAIN();
