@@ -192,7 +192,8 @@ TEST_CASE("a limit on locked memory costs no transfer", "[sendfile][choice][zero
         const auto send_all = [&]() -> task<void> {
             cancel_scope& outer = co_await current_scope();
             task_scope transfers(loop, &outer);
-            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send_one(loop, i));
+            for (std::size_t i = 0; i < all.ends.size(); ++i)
+                transfers.spawn(all.send_one(loop, i));
             co_await transfers.join();
         };
         run(loop, with_timeout(send_all(), 60s));
@@ -219,7 +220,8 @@ TEST_CASE("transfers beyond the registered buffers go from plain memory",
         [&](ring& loop) -> task<void> {
             cancel_scope& outer = co_await current_scope();
             task_scope transfers(loop, &outer);
-            for (std::size_t i = 0; i < all.ends.size(); ++i) transfers.spawn(all.send_one(loop, i));
+            for (std::size_t i = 0; i < all.ends.size(); ++i)
+                transfers.spawn(all.send_one(loop, i));
             co_await until_all_wait(system, all.ends.size());
             CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
             CHECK(detail::window_buffer::out_count() == plain_count);
