@@ -36,7 +36,6 @@ namespace {
 // Each primitive behind one interface: a wait that `release` ends for the waiter that has waited
 // longest, or for all.
 struct one_mutex {
-    static constexpr const char* name = "mutex";
     static constexpr bool releases_all = false;
     kevring::mutex m;
     std::vector<kevring::mutex::guard> held;
@@ -50,7 +49,6 @@ struct one_mutex {
     void release() { held.erase(held.begin()); }
 };
 struct cross_mutex {
-    static constexpr const char* name = "cross_loop::mutex";
     static constexpr bool releases_all = false;
     kevring::cross_loop::mutex m;
     std::vector<kevring::cross_loop::mutex::guard> held;
@@ -65,7 +63,6 @@ struct cross_mutex {
 };
 template <class Semaphore>
 struct with_semaphore {
-    static constexpr const char* name = "semaphore";
     static constexpr bool releases_all = false;
     Semaphore s{0};
     auto wait() { return s.acquire(); }
@@ -75,7 +72,6 @@ struct with_semaphore {
 };
 template <class Event>
 struct with_auto_event {
-    static constexpr const char* name = "auto_reset_event";
     static constexpr bool releases_all = false;
     Event e;
     auto wait() { return e.wait(); }
@@ -85,7 +81,6 @@ struct with_auto_event {
 };
 template <class Event>
 struct with_manual_event {
-    static constexpr const char* name = "manual_reset_event";
     static constexpr bool releases_all = true;
     Event e;
     auto wait() { return e.wait(); }
@@ -95,7 +90,6 @@ struct with_manual_event {
 };
 template <class Latch>
 struct with_latch {
-    static constexpr const char* name = "latch";
     static constexpr bool releases_all = true;
     Latch l{1};
     auto wait() { return l.wait(); }
@@ -105,7 +99,6 @@ struct with_latch {
 };
 template <class Condition>
 struct with_condition {
-    static constexpr const char* name = "condition";
     static constexpr bool releases_all = false;
     using mutex = std::conditional_t<std::is_same_v<Condition, kevring::condition>, kevring::mutex,
                                      kevring::cross_loop::mutex>;
