@@ -162,8 +162,7 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
     registration.ring_addr = reinterpret_cast<std::uintptr_t>(entries_);
     registration.ring_entries = entry_count_;
     registration.bgid = group_;
-    const int registered =
-        ring_.system().ring_register(ring_.native(), IORING_REGISTER_PBUF_RING, &registration, 1);
+    const int registered = ring_.register_resource(IORING_REGISTER_PBUF_RING, &registration, 1);
     if (registered < 0) {
         ring_.give_buffer_group(group_);
         free_memory();
@@ -314,7 +313,7 @@ void buffer_pool_state::close() noexcept {
     closed_ = true;
     io_uring_buf_reg registration{};
     registration.bgid = group_;
-    ring_.system().ring_register(ring_.native(), IORING_UNREGISTER_PBUF_RING, &registration, 1);
+    ring_.register_resource(IORING_UNREGISTER_PBUF_RING, &registration, 1);
     if (request_count_ == 0) release_group();
     while (starving_.linked()) {
         auto& first = static_cast<starved_receiver&>(*starving_.next);

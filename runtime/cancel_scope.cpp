@@ -22,7 +22,18 @@ cancel_scope::~cancel_scope() {
     in_parent_.unlink();
 }
 
+void cancel_scope::abandon(detail::list_link& kept) noexcept {
+    while (hooks_.linked()) {
+        detail::list_link& first = *hooks_.next;
+        first.unlink();
+        first.insert_before(kept);
+    }
+}
+
 void cancel_scope::request_stop(stop_cause cause) noexcept {
+    KEVRING_ASSERT(!ring_.driven_by_another_thread(),
+                   "stop requested on a thread that does not drive the ring; use a std::stop_token "
+                   "with with_stop(), or post() the stop");
     if (cause_ != stop_cause::none) return;
     cause_ = cause;
     // The scopes inside are added to a list as their hooks are called, so that scopes can be nested

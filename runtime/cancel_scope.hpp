@@ -57,6 +57,10 @@ public:
     void add(cancel_hook& hook) noexcept { hook.insert_before(hooks_); }
 
 private:
+    friend class ring;
+    // Moves all hooks to `kept`; the scope forgets them.
+    void abandon(detail::list_link& kept) noexcept;
+
     static void parent_stopped(cancel_hook& hook, stop_cause cause) noexcept;
     static void deadline_passed(timer_node& node) noexcept;
 

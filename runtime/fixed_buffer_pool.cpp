@@ -47,6 +47,7 @@ public:
         KEVRING_ASSERT(ring_.on_ring_thread(),
                        "registered buffer requested on another thread than its ring's; use the "
                        "pool of the calling thread's ring");
+        if (ring_.created_by_parent_process()) return {};  // its memory is not there
         if (idle_.empty() && !add_one()) return {};
         const std::uint16_t index = idle_.back();
         idle_.pop_back();
@@ -65,9 +66,10 @@ public:
     // call until they have no use for any of them.
     [[gnu::cold]] void close() noexcept {
         closed_ = true;
+        // MADV_DONTFORK: another mapping may have the addresses in a child.
+        if (ring_.created_by_parent_process()) memory_ = nullptr;
         if (out_count_ > 0) return;
-        if (has_table_)
-            ring_.system().ring_register(ring_.native(), IORING_UNREGISTER_BUFFERS, nullptr, 0);
+        if (has_table_) ring_.register_resource(IORING_UNREGISTER_BUFFERS, nullptr, 0);
         delete this;
     }
 
@@ -122,8 +124,7 @@ private:
         io_uring_rsrc_register table{};
         table.nr = buffer_count_max_;
         table.flags = IORING_RSRC_REGISTER_SPARSE;
-        const int made = ring_.system().ring_register(ring_.native(), IORING_REGISTER_BUFFERS2,
-                                                      &table, sizeof table);
+        const int made = ring_.register_resource(IORING_REGISTER_BUFFERS2, &table, sizeof table);
         has_table_ = made >= 0;
         return has_table_ ? 0 : -made;
     }
@@ -135,8 +136,8 @@ private:
         update.offset = buffer_count_;
         update.data = reinterpret_cast<std::uintptr_t>(&buffer);
         update.nr = 1;
-        const int filled = ring_.system().ring_register(
-            ring_.native(), IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof update);
+        const int filled =
+            ring_.register_resource(IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof update);
         return filled < 0 ? -filled : 0;
     }
 

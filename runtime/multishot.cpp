@@ -82,11 +82,12 @@ void multishot_state::withdraw() noexcept {
 }
 
 void multishot_state::detach() noexcept {
-    KEVRING_ASSERT(waiter_ == nullptr,
+    KEVRING_ASSERT(waiter_ == nullptr || ring_.created_by_parent_process(),
                    "socket or stream destroyed while an await on it is pending; stop and join the "
                    "awaiting task first");
     for (; leaving_ != nullptr; leaving_ = leaving_->next_leaving_) leaving_->state_ = nullptr;
     detached_ = true;
+    if (waiter_ != nullptr) return;
     drop_items();
     withdraw();
     if (!armed_) {
@@ -127,6 +128,11 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
     KEVRING_ASSERT(
         loop.on_ring_thread(),
         "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
+    if (loop.created_by_parent_process()) [[unlikely]] {
+        error_ = -EPERM;
+        state_ = nullptr;
+        return false;
+    }
     if (state_->waiter_ != nullptr) {
         // Goes through the loop, so that a caller that tries again does not keep it from turning.
         error_ = -EALREADY;
@@ -139,7 +145,11 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
     if (scope == nullptr) scope = &loop.root_scope();      // a coroutine of others
     if (scope->stop_requested()) {
         cause_ = scope->cause();
-        return false;
+        if (loop.spend_inline_budget()) return false;
+        state_ = nullptr;
+        waiter_ = waiter;  // a coroutine that ignores its stop must not keep the loop
+        loop.schedule(*this);
+        return true;
     }
     if (state_->error_ != 0) {
         error_ = std::exchange(state_->error_, 0);

@@ -13,9 +13,18 @@ bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope,
     KEVRING_ASSERT_AT(!waiter_, "operation awaited twice; create one operation per await", site);
     site_ = site;
     if (scope == nullptr) scope = &ring_.root_scope();  // a coroutine of others
+    if (ring_.created_by_parent_process()) [[unlikely]] {
+        res_ = -EPERM;
+        return false;
+    }
     if (scope->stop_requested()) {
         cause_ = scope->cause();
-        return false;
+        if (ring_.spend_inline_budget()) return false;
+        slot = nullptr;    // another await may hold it
+        waiter_ = waiter;  // a coroutine that ignores its stop must not keep the loop
+        in_flight_ = true;
+        ring_.refuse(*this);
+        return true;
     }
     if (!acquire_slot()) {
         refuse(EALREADY);

@@ -41,7 +41,8 @@ cancel_scope* scope_of(std::coroutine_handle<Promise> coroutine) noexcept {
 ///                 (io_uring_prep_cancel(3), NOTES). It runs before any later operation that
 ///                 reuses this address, so it cannot hit a stranger.
 /// Errors      Every request may end with operation_canceled after a stop, with timed_out after
-///             the deadline of a scope around it, and with what its man page lists.
+///             the deadline of a scope around it, and with what its man page lists. In a process
+///             that was forked from the ring's it ends with operation_not_permitted.
 class operation : public completion, private cancel_hook, private detail::slot_holder {
 public:
     /// Moves a request that has not begun, into the frame that will await it.
@@ -59,7 +60,9 @@ public:
     }
     operation& operator=(operation&&) = delete;
 
-    bool await_ready() const noexcept { return refused_ || stop_.stop_requested(); }
+    bool await_ready() const noexcept {
+        return refused_ || (stop_.stop_requested() && ring_.spend_inline_budget());
+    }
 
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> waiter,

@@ -1,3 +1,16 @@
+// ring.cpp: the event loop of one thread.
+//
+// One iteration is turn(), and makes at most one call of io_uring_enter(2):
+// (1) take_posted(): work that other threads posted joins the run queue.
+// (2) run_ready(): coroutines and callbacks in the run queue run. They fill submission queue
+//     entries, which the kernel does not see yet. Work that they schedule waits for the next
+//     iteration.
+// (3) fire_timers(): timers that are due run, and the next deadline becomes the timeout of (4).
+// (4) enter(): one system call submits all entries, runs the completion work that the kernel has
+//     deferred for this thread, and sleeps until a completion, the timeout or a post() if nothing
+//     is ready. It is skipped if there is nothing to submit, to run or to wait for.
+// (5) reap(): each completion that the queue holds now is dispatched to its request, which resumes
+//     the awaiting coroutine. Requests that it makes are submitted by (4) of the next iteration.
 #include <kevring/runtime/ring.hpp>
 
 #include <kevring/runtime/assert.hpp>
@@ -8,6 +21,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,7 +31,6 @@
 #include <utility>
 
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -47,15 +60,6 @@ std::uint64_t this_thread() noexcept {
     return number;
 }
 
-// Counts the forks that lie between the first ring's process and this one.
-std::atomic<unsigned> forks{0};
-
-void count_forks() noexcept {
-    static const int registered =
-        ::pthread_atfork(nullptr, nullptr, +[] { forks.fetch_add(1, std::memory_order_relaxed); });
-    static_cast<void>(registered);
-}
-
 // Tells the processor that this thread only waits for another.
 void relax() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
@@ -74,11 +78,36 @@ void store_release(T* into, T value) noexcept {  // pairs with the kernel's acqu
     __atomic_store_n(into, value, __ATOMIC_RELEASE);
 }
 
-// The kernel refuses to work with a ring that it made: its descriptor was closed by someone else,
-// or a filter came up under it. What is in flight can be neither stopped nor awaited, so there is
-// no state of the program to go on from.
-[[noreturn, gnu::cold]] void enter_failed(int error) noexcept {
-    std::fprintf(stderr, "kevring: io_uring_enter: %s\n", std::strerror(error));
+// The cause and the remedy of an errno of io_uring_enter(2) or IORING_REGISTER_SEND_MSG_RING that
+// no repetition mends.
+[[gnu::cold]] const char* explain_broken_ring(int error) noexcept {
+    switch (error) {
+        case EBADF:
+        case EOPNOTSUPP:  // the number is another file's by now
+            return "the ring's descriptor was closed; close only descriptors that the program "
+                   "opened, and none by a loop over all numbers";
+        case EEXIST:
+            return "another thread or process entered the ring; use a ring on the thread that "
+                   "first drove it, and call only execve() or _exit() after vfork()";
+        case EPERM:
+        case EACCES:
+        case ENOSYS:
+            return "a seccomp filter refuses io_uring since the ring was created; install filters "
+                   "that allow io_uring_enter and io_uring_register, or install them first";
+        case EBADR:
+            return "the kernel had no memory for completions and lost some; raise the memory limit "
+                   "or ring_options::completion_entries";
+        default:
+            return "internal error: the kernel refuses the library's request; report it with the "
+                   "kernel's version";
+    }
+}
+
+// Requests in flight can be neither stopped nor awaited any more, and their frames must not be
+// destroyed: the program has no state to continue from.
+[[noreturn, gnu::cold]] void ring_failed(const char* call, int error) noexcept {
+    std::fprintf(stderr, "kevring: %s: %s\n  %s\n", call, std::strerror(error),
+                 explain_broken_ring(error));
     std::abort();
 }
 
@@ -92,11 +121,16 @@ bool ring::on_ring_thread() const noexcept {
     return owner_.load(std::memory_order_relaxed) == this_thread();
 }
 
+bool ring::driven_by_another_thread() const noexcept {
+    const std::uint64_t owner = owner_.load(std::memory_order_relaxed);
+    return owner != 0 && owner != this_thread();
+}
+
 unsigned ring::queue(completion& request) noexcept {
     KEVRING_ASSERT(on_ring_thread(),
                    "request queued on a thread that does not drive the ring; post() work to the "
                    "ring, which queues the request");
-    if (closing_) [[unlikely]] {
+    if (closing_ || created_by_parent_process()) [[unlikely]] {
         refuse(request);
         return entry_tail_ - 1;
     }
@@ -116,6 +150,8 @@ void ring::schedule(work& item) noexcept {
 }
 
 void ring::post(work& item) noexcept {
+    if (created_by_parent_process()) [[unlikely]]
+        return;
     work* seen = posted_.load(std::memory_order_relaxed);
     do {
         item.next = seen == asleep() ? nullptr : seen;
@@ -154,6 +190,10 @@ void ring::run_ready() noexcept {
         inline_budget_ = inline_budget_per_turn;
         item->run(*item);
         item = after;
+        if (created_by_parent_process()) [[unlikely]] {  // `item` forked, and this is the child
+            *ready_last_ = item;
+            return;
+        }
     }
 }
 
@@ -176,19 +216,44 @@ std::int64_t ring::fire_timers() noexcept {
 }
 
 void ring::turn(bool may_wait) {
+    KEVRING_ASSERT(!in_turn_ || created_by_parent_process(),
+                   "turn() called from within the loop of the same ring; await, or spawn() a task, "
+                   "instead");
+    struct inside_turn {
+        explicit inside_turn(ring& self) noexcept : self(self) {
+            // A coroutine of another ring that drives this one has its own ring back afterwards.
+            if (current_ring != nullptr && current_ring->in_turn_) outer = current_ring;
+            current_ring = &self;
+            self.in_turn_ = true;
+        }
+        ~inside_turn() {
+            self.in_turn_ = false;
+            if (outer != nullptr) current_ring = outer;
+        }
+        ring& self;
+        ring* outer = nullptr;
+    };
     if (current_ring != this || owner_.load(std::memory_order_relaxed) == 0 ||
-        is_of_another_process()) [[unlikely]] {
+        created_by_parent_process()) [[unlikely]]
         claim();
-        current_ring = this;
-    }
+    const inside_turn inside(*this);
     ++counters_.turns;
     stack_limit_ = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) - stack_bytes_max;
     counters_.wakes_sent = wakes_sent_.load(std::memory_order_relaxed);
     take_posted();
+    // Each of these may resume a coroutine that forks. The child leaves the loop at once: the ready
+    // coroutines, the timers and the completions are the parent's.
     run_ready();
+    if (created_by_parent_process()) [[unlikely]]
+        return;
     const std::int64_t timeout_ns = fire_timers();
+    if (created_by_parent_process()) [[unlikely]]
+        return;
     enter(may_wait, timeout_ns);
     reap();
+    if (!may_wait && !closing_) mark_asleep();
+    if (event_fd_.load(std::memory_order_relaxed) >= 0) [[unlikely]]
+        reset_event_fd();
 }
 
 void ring::run_until(const bool& done) {
@@ -205,7 +270,7 @@ void ring::run_until(const bool& done) {
         ring* const outer_ring;
     };
     claim();
-    KEVRING_ASSERT(goal_ == nullptr,
+    KEVRING_ASSERT(goal_ == nullptr && !in_turn_,
                    "run() or run_until() called from within the loop of the same ring; await the "
                    "task, or spawn() it, instead");
     const entered inside(*this, done);
@@ -220,14 +285,11 @@ void ring::enter(bool may_wait, std::int64_t timeout_ns) noexcept {
     // A loop that spins hands its requests over first: their answers are what it looks for.
     if (sleeps && options_.spin.count() > 0)
         sleeps = unsubmitted() == 0 && !look_for_work(timeout_ns);
-    if (sleeps) {
-        // From here on a post() wakes. One that came before is seen by this exchange; then there is
-        // work, and no sleep. release: nothing to publish, but a poster's acquire needs a partner.
-        work* none = nullptr;
-        sleeps = posted_.compare_exchange_strong(none, asleep(), std::memory_order_acq_rel);
-    }
+    // From here on a post() wakes. One that came before is seen by the exchange; then there is
+    // work, and no sleep.
+    if (sleeps) sleeps = mark_asleep();
     const unsigned submit_count = unsubmitted();
-    if (!sleeps && submit_count == 0 && !kernel_has_work())
+    if (!sleeps && submit_count == 0 && !kernel_has_work() && !system_.holds_completions(*uring_))
         return;  // nothing that needs the kernel
 
     store_release(sq_tail_, entry_tail_);
@@ -246,11 +308,20 @@ void ring::enter(bool may_wait, std::int64_t timeout_ns) noexcept {
         work* mark = asleep();  // awake: posts need no wake-up from here on
         posted_.compare_exchange_strong(mark, nullptr, std::memory_order_relaxed);
     }
-    if (entered >= 0 || entered == -ETIME || entered == -EINTR) return;
-    // EBUSY and EAGAIN: the kernel wants completions reaped, or memory; what was not taken stays
-    // queued, and reap() follows.
-    if (entered == -EBUSY || entered == -EAGAIN) return;
-    enter_failed(-entered);
+    // ETIME: a timer is due. EINTR: a signal; its handler has run, and it may have set the goal.
+    // EBUSY: the kernel wants completions reaped first; reap() follows. EAGAIN and ENOMEM: it lacks
+    // memory for a request; those that it did not take stay queued for the next enter.
+    if (entered >= 0 || entered == -ETIME || entered == -EINTR || entered == -EBUSY ||
+        entered == -EAGAIN || entered == -ENOMEM)
+        return;
+    ring_failed("io_uring_enter", -entered);
+}
+
+// True if the mailbox was empty. release: nothing to publish, but a poster's acquire needs a
+// partner.
+bool ring::mark_asleep() noexcept {
+    work* none = nullptr;
+    return posted_.compare_exchange_strong(none, asleep(), std::memory_order_acq_rel);
 }
 
 // Spins for options_.spin at most; true when there is something to do without a sleep.
@@ -260,9 +331,7 @@ bool ring::look_for_work(std::int64_t timeout_ns) noexcept {
         std::min<std::int64_t>(nanoseconds(clamped_duration(options_.spin)).count(), timeout_ns);
     do {
         for (int i = 0; i < 16; ++i) {
-            if (completions_ready() || kernel_has_work() ||
-                posted_.load(std::memory_order_relaxed) != nullptr)
-                return true;
+            if (completions_ready() || kernel_has_work() || has_posted()) return true;
             relax();
         }
     } while (now_ns() - begin < spin_ns);
@@ -273,7 +342,11 @@ void ring::reap() noexcept {
     if (!saved_.empty()) [[unlikely]] {
         // Taken as a whole: what is saved meanwhile is younger.
         const std::vector<saved_completion> earlier = std::exchange(saved_, {});
-        for (const saved_completion& each : earlier) dispatch(each.user_data, each.res, each.flags);
+        for (const saved_completion& each : earlier) {
+            dispatch(each.user_data, each.res, each.flags);
+            if (created_by_parent_process()) [[unlikely]]
+                return;
+        }
         if (!saved_.empty()) return;  // older than what the queue holds by now
     }
     if ((load_acquire(sq_flags_) & IORING_SQ_CQ_OVERFLOW) != 0) ++counters_.overflows;
@@ -287,6 +360,8 @@ void ring::reap() noexcept {
         const std::uint32_t flags = entry.flags;
         store_release(cq_head_, head + 1);  // first: what runs now may enter, and needs the room
         dispatch(user_data, res, flags);
+        if (created_by_parent_process()) [[unlikely]]  // the coroutine forked: the rest is its
+            return;                                    // parent's
         // A flush within may have saved the rest; then the head has moved on.
         // and what has come since is younger than what was saved.
         if (!saved_.empty()) break;
@@ -310,6 +385,11 @@ void ring::dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t fla
         (flags & IORING_CQE_F_MORE) == 0) {
         arm_wake();
     }
+}
+
+bool ring::has_posted() const noexcept {
+    const work* const posted = posted_.load(std::memory_order_relaxed);
+    return posted != nullptr && posted != asleep();
 }
 
 unsigned ring::unsubmitted() const noexcept { return entry_tail_ - load_acquire(sq_head_); }
@@ -348,7 +428,7 @@ void ring::late_came(detail::list_link& request) noexcept {
 }
 
 bool ring::withdraw(completion& request, unsigned entry_index) noexcept {
-    if (is_of_another_process() || entry_tail_ - entry_index - 1 >= unsubmitted()) return false;
+    if (created_by_parent_process() || entry_tail_ - entry_index - 1 >= unsubmitted()) return false;
     io_uring_sqe& entry = sqes_[entry_index & sq_mask_];
     const std::uint64_t address = reinterpret_cast<std::uintptr_t>(&request);
     if ((entry.user_data & ~detail::user_data_refused) != address) return false;
@@ -362,7 +442,7 @@ bool ring::withdraw(completion& request, unsigned entry_index) noexcept {
 
 void ring::submit_entries_naming(int descriptor) noexcept {
     ring* const loop = queuing_ring;
-    if (loop == nullptr || loop->is_of_another_process()) return;
+    if (loop == nullptr || loop->created_by_parent_process()) return;
     for (unsigned index = loop->entry_tail_ - loop->unsubmitted(); index != loop->entry_tail_;
          ++index) {
         const io_uring_sqe& entry = loop->sqes_[index & loop->sq_mask_];
@@ -378,6 +458,8 @@ void ring::queue_cancel(completion& request) noexcept {
     KEVRING_ASSERT(on_ring_thread(),
                    "stop requested on a thread that does not drive the ring; use a std::stop_token "
                    "with with_stop(), or post() the stop");
+    if (created_by_parent_process()) [[unlikely]]
+        return;
     io_uring_sqe& entry = next_entry();
     entry.opcode = IORING_OP_ASYNC_CANCEL;
     entry.fd = -1;
@@ -396,7 +478,7 @@ void ring::queue_cancel(completion& request) noexcept {
 }
 
 [[gnu::cold]] void ring::submit() noexcept {
-    if (!is_of_another_process()) submit_down_to(0);
+    if (!created_by_parent_process()) submit_down_to(0);
     if (queuing_ring == this) queuing_ring = nullptr;
 }
 
@@ -412,13 +494,14 @@ void ring::queue_cancel(completion& request) noexcept {
             case -EINTR: break;
             case -EBUSY:
             case -EAGAIN:
+            case -ENOMEM:
                 // The kernel holds completions that found no room, or lacks memory: take what is
                 // there, and let it post the rest.
                 save_completions();
                 system_.ring_enter(*uring_, 0, 0, IORING_ENTER_GETEVENTS, nullptr);
                 save_completions();
                 break;
-            default: enter_failed(-entered);
+            default: ring_failed("io_uring_enter", -entered);
         }
     }
 }
@@ -438,8 +521,6 @@ ring::ring(ring_options options, kernel& system)
       options_(options),
       uring_(std::make_unique<io_uring>()),
       timers_(system.steady_ns()) {
-    count_forks();
-    fork_generation_ = forks.load(std::memory_order_relaxed);
     set_up();
 }
 
@@ -484,7 +565,7 @@ ring::ring(ring_options options, kernel& system)
 
 // The ring is made disabled, so that any thread can make it; whoever drives it first owns it.
 [[gnu::cold]] void ring::claim() {
-    if (is_of_another_process())
+    if (created_by_parent_process())
         throw std::system_error(
             EPERM, std::system_category(),
             "kevring: this ring belongs to the parent process; make a new one after fork()");
@@ -500,6 +581,7 @@ ring::ring(ring_options options, kernel& system)
         throw std::system_error(-enabled, std::system_category(), "kevring: enabling a ring");
     owner_.store(this_thread(), std::memory_order_relaxed);
     if (!wake_by_message_) arm_wake();
+    mark_asleep();  // a foreign loop may poll before the first turn
 }
 
 [[gnu::cold]] void ring::arm_wake() {
@@ -511,13 +593,80 @@ ring::ring(ring_options options, kernel& system)
     entry.user_data = detail::user_data_wake;
 }
 
-bool ring::is_of_another_process() const noexcept {
-    return fork_generation_ != forks.load(std::memory_order_relaxed);
+int ring::register_resource(unsigned opcode, void* argument, unsigned count) noexcept {
+    if (created_by_parent_process()) return -EPERM;
+    return system_.ring_register(*uring_, opcode, argument, count);
+}
+
+int ring::native_handle() {
+    if (const int existing = event_fd_.load(std::memory_order_relaxed); existing >= 0)
+        return existing;
+    claim();
+    int made = detail::above_standard(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    int error = made < 0 ? errno : 0;
+    if (error == 0) {
+        error = -register_resource(IORING_REGISTER_EVENTFD, &made, 1);
+        if (error > 0) ::close(made);
+    }
+    if (error > 0)
+        throw std::system_error(error, std::system_category(),
+                                "kevring: a descriptor for ring::native_handle()");
+    event_fd_.store(made, std::memory_order_relaxed);
+    reset_event_fd();
+    return made;
+}
+
+// Makes the descriptor readable if and only if there is work. The kernel publishes a completion
+// before it signals the eventfd: an event whose signal is read here is seen by has_work().
+[[gnu::cold]] void ring::reset_event_fd() noexcept {
+    const int saved_errno = errno;
+    int event_fd = event_fd_.load(std::memory_order_relaxed);
+    bool is_registered = true;
+    if (event_fd_completions_ != counters_.completions) {
+        // A request that another eventfd wakes cannot signal this one at once, and Linux 6.18
+        // signals it later only once for each registration.
+        register_resource(IORING_UNREGISTER_EVENTFD, nullptr, 0);
+        is_registered = register_resource(IORING_REGISTER_EVENTFD, &event_fd, 1) >= 0;
+        if (is_registered) event_fd_completions_ = counters_.completions;
+    }
+    std::uint64_t count = 0;
+    static_cast<void>(!::read(event_fd, &count, sizeof count));  // EAGAIN: it was not readable
+    if (!is_registered || has_work()) {  // without memory to register it the next turn tries again
+        count = 1;
+        static_cast<void>(!::write(event_fd, &count, sizeof count));
+    }
+    errno = saved_errno;
+}
+
+bool ring::has_work() const noexcept {
+    return ready_first_ != nullptr || !saved_.empty() || unsubmitted() != 0 ||
+           completions_ready() || kernel_has_work() || has_posted() ||
+           timers_.next_deadline_ns() <= now_ns() || system_.holds_completions(*uring_);
+}
+
+steady_time ring::next_deadline() const noexcept {
+    return steady_time(nanoseconds(timers_.next_deadline_ns()));
+}
+
+int ring::poll_timeout_ms() const noexcept {
+    constexpr std::int64_t millisecond_ns = 1'000'000;
+    if (has_work()) return 0;
+    const std::int64_t next_ns = timers_.next_deadline_ns();
+    if (next_ns == never_ns) return -1;
+    const std::int64_t wait_ns = next_ns - now_ns();
+    if (wait_ns <= 0) return 0;
+    return static_cast<int>(std::min<std::int64_t>((wait_ns - 1) / millisecond_ns + 1, INT_MAX));
 }
 
 // Called on any thread.
 [[gnu::cold]] void ring::wake() noexcept {
     wakes_sent_.fetch_add(1, std::memory_order_relaxed);
+    const std::uint64_t one = 1;
+    const int saved_errno = errno;
+    // A foreign loop that polls it is woken by this alone; the ring may as well sleep in turn().
+    if (const int event_fd = event_fd_.load(std::memory_order_relaxed); event_fd >= 0)
+        static_cast<void>(!::write(event_fd, &one, sizeof one));
+    errno = saved_errno;
     if (wake_by_message_) {
         io_uring_sqe message{};
         message.opcode = IORING_OP_MSG_RING;
@@ -526,13 +675,10 @@ bool ring::is_of_another_process() const noexcept {
         int sent = -ENOMEM;  // a message needs memory of the kernel's, and losing it is no option
         while (sent == -ENOMEM || sent == -EAGAIN)
             sent = system_.ring_register(*uring_, detail::register_send_msg_ring, &message, 1);
-        KEVRING_ASSERT(sent >= 0 || sent == -EOVERFLOW,
-                       "internal error: the kernel refused to wake another ring; report it with "
-                       "the kernel's version");
+        if (sent < 0 && sent != -EOVERFLOW)  // an overflowing queue wakes as well
+            ring_failed("io_uring_register", -sent);
         return;
     }
-    const std::uint64_t one = 1;
-    const int saved_errno = errno;
     // EAGAIN means that the counter is at its end: then the poll has fired long ago.
     static_cast<void>(!::write(wake_fd_, &one, sizeof one));
     errno = saved_errno;
@@ -542,6 +688,7 @@ bool ring::is_of_another_process() const noexcept {
 // it had been stopped at once.
 [[gnu::cold]] void ring::refuse(completion& request) noexcept {
     static_assert(alignof(completion) > detail::user_data_refused);
+    if (created_by_parent_process()) return;
     io_uring_sqe& entry = next_entry();
     entry.opcode = IORING_OP_NOP;
     entry.user_data = reinterpret_cast<std::uintptr_t>(&request) | detail::user_data_refused;
@@ -589,8 +736,9 @@ bool ring::is_of_another_process() const noexcept {
     free_buffer_groups_.push_back(group);
 }
 
-// Stops what is in flight, and waits for the kernel's last word on it.
-[[gnu::cold]] void ring::drain() noexcept {
+// Stops what is in flight, and waits for the kernel's last word on it. False: a coroutine has not
+// ended within the bound.
+[[gnu::cold]] bool ring::drain() noexcept {
     struct reminder : timer_node {
         explicit reminder(ring& of) noexcept
             : timer_node([](timer_node& self) noexcept {
@@ -612,20 +760,52 @@ bool ring::is_of_another_process() const noexcept {
     cancel_everything();
     reminder again(*this);  // for what was in between two states when the cancel passed by
     const std::int64_t patience_end_ns = add_ns(now_ns(), nanoseconds(patience_ns));
+    bool ended = false;
     for (int i = 0; i < turn_count_max; ++i) {
-        const bool idle = ready_first_ == nullptr && saved_.empty() &&
-                          posted_.load(std::memory_order_relaxed) == nullptr;
-        if (idle && in_flight_ == late_count_ && (late_count_ == 0 || now_ns() >= patience_end_ns))
+        const bool idle = ready_first_ == nullptr && saved_.empty() && !has_posted();
+        if (idle && in_flight_ == late_count_ &&
+            (late_count_ == 0 || now_ns() >= patience_end_ns)) {
+            ended = true;
             break;
+        }
         if (!again.armed()) timers_.arm(again, add_ns(now_ns(), nanoseconds(reminder_ns)));
         turn(in_flight_ > 0);
     }
     timers_.disarm(again);
     current_ring = outer == this ? nullptr : outer;
+    return ended;
 }
 
-// What the kernel may still read goes from the ring's list into one that is never destroyed, so
-// that leak checkers see that it is kept and not lost.
+// Leaves everything that waits on the ring as it is, for good: nothing of it runs again. The lists
+// go into ones that are never destroyed, so that leak checkers see that the frames are kept.
+[[gnu::cold]] void ring::abandon() noexcept {
+    struct kept_lists {
+        thread_mutex guard;
+        detail::list_link hooks KEVRING_GUARDED_BY(guard);
+        detail::timer_links timers KEVRING_GUARDED_BY(guard);
+        work* ready KEVRING_GUARDED_BY(guard) = nullptr;
+        std::vector<std::unique_ptr<ring_service>> services KEVRING_GUARDED_BY(guard);
+    };
+    static kept_lists& kept = *new kept_lists;
+    const thread_lock lock(kept.guard);
+    root_scope_.set_deadline(never_ns);
+    root_scope_.abandon(kept.hooks);
+    timers_.abandon(kept.timers);
+    take_posted();
+    if (ready_first_ != nullptr) {
+        work* last = ready_first_;
+        while (last->next != nullptr) last = last->next;
+        last->next = std::exchange(kept.ready, std::exchange(ready_first_, nullptr));
+        ready_last_ = &ready_first_;
+    }
+    if (in_flight_ > late_count_ && !created_by_parent_process()) {
+        // The kernel may still write to the buffers of pools.
+        kept.services.push_back(std::move(services_));
+    }
+}
+
+// Memory that the kernel may still read goes from the ring's list into one that is never destroyed,
+// so that leak checkers see that it is kept and not lost.
 [[gnu::cold]] void ring::leave_late_ones() noexcept {
     struct kept_list {
         thread_mutex guard;
@@ -640,14 +820,38 @@ bool ring::is_of_another_process() const noexcept {
     }
 }
 
+// Work that was posted or scheduled to a ring that nobody has driven is run by its destructor.
+[[gnu::cold]] void ring::adopt() noexcept {
+    try {
+        claim();
+    } catch (const std::system_error&) {
+        abandon();
+    }
+}
+
 ring::~ring() {
-    if (on_ring_thread() && !is_of_another_process()) drain();
+    if (created_by_parent_process()) {
+        abandon();
+    } else {
+        KEVRING_ASSERT(!in_turn_,
+                       "ring destroyed from within its own loop; destroy it after run() or turn() "
+                       "has returned");
+        if (owner_.load(std::memory_order_relaxed) == 0 && has_work()) adopt();
+        if (on_ring_thread() && !drain()) {
+            std::fputs(
+                "kevring: ring destroyed while a coroutine runs that ignores its stop: its "
+                "frame leaks; end the coroutine when an await returns operation_canceled\n",
+                stderr);
+            abandon();
+        }
+    }
     if (late_.linked()) leave_late_ones();
     if (current_ring == this) current_ring = nullptr;
     if (queuing_ring == this) queuing_ring = nullptr;
     destroy_services();  // first: the pools unregister their buffers from the kernel's ring
     system_.ring_exit(*uring_);
     if (wake_fd_ >= 0) ::close(wake_fd_);
+    if (event_fd_ >= 0) ::close(event_fd_);
 }
 
 }  // namespace kevring

@@ -4,6 +4,7 @@
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/ring_options.hpp>
 #include <kevring/runtime/ring_service.hpp>
@@ -57,8 +58,17 @@ struct ring_counters {
 ///
 /// Created in any thread; belongs to the one that first drives it, by run_until() or turn().
 ///
+/// In a process that fork() or clone() creates, the rings of its parent can only be destroyed,
+/// which closes their descriptors there and nothing else. Every await on them ends with
+/// operation_not_permitted, driving them throws std::system_error, and post() does nothing. The
+/// parent is not affected. (A child of vfork() shares its parent's memory: it may only call
+/// execve() or _exit(), as vfork(2) requires.)
+///
 /// Lifetime   Outlives every coroutine that runs on it; the destructor stops what is in flight and
-///            waits for the kernel's last answer, but for expect_late().
+///            waits for the kernel's last answer, but for expect_late(). A coroutine that does not
+///            end after its stop, such as one that yields for ever, is given 100 000 iterations;
+///            then its frame leaks, it never runs again, and one line on stderr reports it. Not
+///            destroyed from within its own loop.
 /// Thread     Its owner's, but for post(), wake() and what says so.
 /// Errors     The constructor throws std::system_error that names what the system refuses and how
 ///            to allow it.
@@ -73,6 +83,8 @@ public:
     /// The ring that this thread drives at the moment; null outside of one.
     static ring* current() noexcept;
     bool on_ring_thread() const noexcept;
+    /// True if the ring has an owner, and it is not the calling thread.
+    bool driven_by_another_thread() const noexcept;
 
     // Driving. Only programs that have a loop of their own need these; others call run().
 
@@ -85,8 +97,38 @@ public:
     void run_until(const bool& done);
     /// One turn: runs what is ready, hands requests over, reaps. Sleeps for work only where
     /// `may_wait`, and then until a completion, a timer or a post(). A condition that the turn's
-    /// own work makes true does not end the sleep: for that there is run_until().
+    /// own work makes true does not end the sleep: for that there is run_until(). Not from within a
+    /// turn of the same ring.
     void turn(bool may_wait);
+
+    // A loop of the program's own (epoll, another library) drives a ring by three calls: it polls
+    // native_handle() for POLLIN, level-triggered, for at most poll_timeout_ms(), and then calls
+    // turn(false). examples/foreign_loop.cpp shows it.
+
+    /// A descriptor that is readable when turn(false) has completions to reap, and after a post()
+    /// or spawn() from any thread. It is an eventfd, made by the first call, that the kernel
+    /// signals: the ring's own descriptor does not wake a thread that polls it while completion
+    /// work is deferred. From the first call on, a turn() reads it, and one with completions
+    /// registers it again (some 1 us). It stays the ring's: only poll it.
+    ///
+    /// Errors     std::system_error without a descriptor for it, and those of claim().
+    /// Thread     The ring's; claims a ring that has no owner.
+    int native_handle();
+    /// True if turn(false) has something to do now: coroutines that are ready, requests to hand
+    /// over, completions to reap, work posted, or timers that are due.
+    ///
+    /// Thread     The ring's.
+    bool has_work() const noexcept;
+    /// The time of the earliest timer, or steady_time::max() if there is none.
+    ///
+    /// Thread     The ring's.
+    steady_time next_deadline() const noexcept;
+    /// Milliseconds for which poll(2) or epoll_wait(2) may sleep before the next turn(false): 0 if
+    /// has_work(), -1 if only a readable descriptor needs a turn; otherwise the time to the next
+    /// timer, rounded up, at most INT_MAX.
+    ///
+    /// Thread     The ring's.
+    int poll_timeout_ms() const noexcept;
 
     // Requests. None of these fails: a full submission queue is flushed first.
 
@@ -104,6 +146,9 @@ public:
     /// Submits what the calling thread has queued if an entry names `descriptor`: called before a
     /// descriptor is closed or given away, as its number may be another file's afterwards.
     static void submit_entries_naming(int descriptor) noexcept;
+    /// Queues a request that does nothing and completes with -ECANCELED in place of `request`: for
+    /// one that was stopped before it began, where the caller must not continue at once.
+    void refuse(completion& request) noexcept;
     /// Asks the kernel to end a request that is queued or in flight. Its complete() still comes.
     void queue_cancel(completion& request) noexcept;
 
@@ -119,7 +164,8 @@ public:
 
     /// Runs `item` in the next turn, after what is already there.
     void schedule(work& item) noexcept;
-    /// The same, from any thread; wakes the loop where it sleeps.
+    /// The same, from any thread; wakes the loop where it sleeps, and makes native_handle()
+    /// readable where another loop drives the ring. In a child process it does nothing.
     void post(work& item) noexcept;
 
     // Time, and what hangs on it.
@@ -146,7 +192,7 @@ public:
     /// True as long as a coroutine may go on without going through the loop. What completes without
     /// the kernel asks here, so that a stream that never runs dry lets others have their turn.
     bool spend_inline_budget() noexcept {
-        if (inline_budget_ == 0) return false;
+        if (inline_budget_ == 0 || created_by_parent_process()) return false;
         --inline_budget_;
         return true;
     }
@@ -184,6 +230,16 @@ public:
     std::uint16_t take_buffer_group();
     void give_buffer_group(std::uint16_t group) noexcept;
 
+    /// True in a process that was forked from the one that created the ring: there it can only be
+    /// destroyed.
+    bool created_by_parent_process() const noexcept {
+        return detail::fork_generation() != fork_generation_;
+    }
+    /// io_uring_register(2) on this ring.
+    ///
+    /// Errors     -EPERM in a process that was forked from the ring's, without a system call.
+    int register_resource(unsigned opcode, void* argument, unsigned count) noexcept;
+
     kernel& system() const noexcept { return system_; }
     /// The ring's own structure, for registrations (buffer rings and the like).
     io_uring& native() noexcept { return *uring_; }
@@ -201,7 +257,6 @@ private:
     };
 
     void set_up();
-    bool is_of_another_process() const noexcept;
     void arm_wake();
     void wake() noexcept;
 
@@ -209,6 +264,8 @@ private:
     void run_ready() noexcept;
     std::int64_t fire_timers() noexcept;
     void enter(bool may_wait, std::int64_t timeout_ns) noexcept;
+    bool mark_asleep() noexcept;
+    bool has_posted() const noexcept;
     bool look_for_work(std::int64_t timeout_ns) noexcept;
     void reap() noexcept;
     void dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept;
@@ -217,10 +274,12 @@ private:
     void submit_down_to(unsigned count_max) noexcept;
     void save_completions() noexcept;
     void cancel_everything() noexcept;
-    void refuse(completion& request) noexcept;
     void store_service(std::unique_ptr<ring_service> created, const void* key) noexcept;
     void destroy_services() noexcept;
-    void drain() noexcept;
+    bool drain() noexcept;
+    void abandon() noexcept;
+    void adopt() noexcept;
+    void reset_event_fd() noexcept;
     void leave_late_ones() noexcept;
     unsigned unsubmitted() const noexcept;
     bool completions_ready() const noexcept;
@@ -241,9 +300,12 @@ private:
     unsigned sq_mask_ = 0;
     unsigned cq_mask_ = 0;
     unsigned wait_flags_ = 0;
-    unsigned fork_generation_ = 0;
+    const unsigned fork_generation_ = detail::fork_generation();
     bool wake_by_message_ = false;  // else by an eventfd
     int wake_fd_ = -1;
+    // Of native_handle(), once it was called. Written on the ring's thread, read on any.
+    std::atomic<int> event_fd_{-1};
+    std::uint64_t event_fd_completions_ = 0;  // counted when it was registered last
 
     // Written on the ring's thread.
     std::atomic<std::uint64_t> owner_{0};  // read on any
@@ -254,6 +316,7 @@ private:
     detail::list_link late_;      // requests that the ring's end does not wait for
     std::size_t late_count_ = 0;  // of those in flight
     bool closing_ = false;
+    bool in_turn_ = false;
     const bool* goal_ = nullptr;  // what run_until() waits for
     work* ready_first_ = nullptr;
     work** ready_last_ = &ready_first_;

@@ -3,6 +3,7 @@
 #include <kevring/runtime/thread_mutex.hpp>
 
 #include <deque>
+#include <memory>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -80,6 +81,23 @@ private:
 
 }  // namespace
 
+namespace {
+
+// Starts a spawned task on the ring's thread.
+struct spawned_work : work {
+    spawned_work(runner task, ring& loop) noexcept : work(begin), task(task), loop(loop) {}
+    static void begin(work& self) noexcept {
+        const std::unique_ptr<spawned_work> own(&static_cast<spawned_work&>(self));
+        own->task.start(own->loop.root_scope());
+    }
+    const runner task;
+    ring& loop;
+};
+
+runner run_spawned(task<void> main) { co_await std::move(main); }
+
+}  // namespace
+
 void run_threads(unsigned thread_count, const ring_options& options,
                  const std::function<task<void>(unsigned)>& make) {
     if (thread_count == 0) throw std::invalid_argument("kevring: run() needs at least one thread");
@@ -99,3 +117,20 @@ void run_threads(unsigned thread_count, const ring_options& options,
 }
 
 }  // namespace kevring::detail
+
+namespace kevring {
+
+void spawn(ring& loop, task<void> main) {
+    if (loop.created_by_parent_process()) return;
+    struct unstarted {
+        detail::runner task;
+        ~unstarted() {
+            if (task.frame) task.frame.destroy();
+        }
+    } created{detail::run_spawned(std::move(main))};
+    auto& first = *new detail::spawned_work(created.task, loop);
+    created.task.frame = {};
+    loop.post(first);
+}
+
+}  // namespace kevring

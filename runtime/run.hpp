@@ -72,6 +72,18 @@ T run(ring& on, task<T> main) {
     if constexpr (!std::is_void_v<T>) return std::move(*outcome.value);
 }
 
+/// Starts `main` in an iteration of `loop`, in its root scope; nothing awaits its end. The loop's
+/// destructor stops it. `loop` must be driven, by run(), turn() or its destructor, or `main` never
+/// starts.
+///
+/// Errors     std::bad_alloc. An exception that leaves `main` ends the program, as one that leaves
+/// a
+///            std::thread; catch it in `main`. In a process that was forked from the ring's, `main`
+///            is destroyed without having started.
+/// Lifetime   `loop` is not destroyed before the call has returned.
+/// Thread     Any.
+void spawn(ring& loop, task<void> main);
+
 /// Makes a ring for this thread and runs `main` on it to its end.
 ///
 /// Errors     What `main` throws; std::system_error where io_uring cannot be had.

@@ -9,7 +9,16 @@ bool sleep_operation::start(std::coroutine_handle<> waiter, cancel_scope* scope)
     KEVRING_ASSERT(!waiter_, "sleep awaited twice; create one sleep per await");
     if (scope == nullptr) scope = &ring_.root_scope();  // a coroutine of others
     cause_ = scope->cause();
-    if (cause_ != stop_cause::none) return false;
+    if (ring_.created_by_parent_process()) [[unlikely]] {
+        refused_ = true;
+        return false;
+    }
+    if (cause_ != stop_cause::none) {
+        if (ring_.spend_inline_budget()) return false;
+        waiter_ = waiter;  // a coroutine that ignores its stop must not keep the loop
+        ring_.schedule(*this);
+        return true;
+    }
     scope->add(*this);
     waiter_ = waiter;
     ring_.timers().arm(*this, deadline_ns_);

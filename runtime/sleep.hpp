@@ -18,7 +18,8 @@ namespace kevring {
 /// system call, and the loop sleeps until the first.
 ///
 /// Result     Nothing, once the time has come; never before.
-/// Errors     operation_canceled and timed_out, by the scope around it.
+/// Errors     operation_canceled and timed_out, by the scope around it; operation_not_permitted in
+///            a process that was forked from the ring's.
 /// Lifetime   Lives in the awaiting coroutine's frame; does not move once awaited.
 /// Thread     The ring's own.
 class [[nodiscard]] sleep_operation : private cancel_hook, private timer_node, private work {
@@ -42,6 +43,8 @@ public:
         return start(waiter, scope_of(waiter));
     }
     [[nodiscard]] result<void> await_resume() const noexcept {
+        if (refused_) [[unlikely]]
+            return error_from(std::errc::operation_not_permitted);
         if (cause_ == stop_cause::none) return {};
         return error_from(cause_ == stop_cause::deadline ? std::errc::timed_out
                                                          : std::errc::operation_canceled);
@@ -57,6 +60,7 @@ private:
     std::int64_t deadline_ns_;
     std::coroutine_handle<> waiter_;
     stop_cause cause_ = stop_cause::none;
+    bool refused_ = false;  // in a process forked from the ring's
 };
 
 /// Waits for `duration` on this thread's ring; a negative one is over at once.

@@ -1,5 +1,7 @@
 #include <kevring/runtime/timer_queue.hpp>
 
+#include <kevring/runtime/detail/process.hpp>
+
 #include <algorithm>
 #include <bit>
 
@@ -75,8 +77,25 @@ bool timer_queue::disarm(timer_node& node) noexcept {
     return true;
 }
 
+void timer_queue::abandon(detail::timer_links& kept) noexcept {
+    if (kept.next == nullptr) kept.next = kept.prev = &kept;
+    for (std::size_t index = 0; index < slots_.size(); ++index) {
+        slot& from = slots_[index];
+        if (from.next == &from) continue;
+        from.next->prev = kept.prev;  // the chain goes to the end of `kept`
+        kept.prev->next = from.next;
+        from.prev->next = &kept;
+        kept.prev = from.prev;
+        from.next = from.prev = &from;
+        mark_empty(index);
+    }
+    size_ = 0;
+    cascading_index_ = no_index;
+}
+
 std::size_t timer_queue::expire(std::int64_t now_ns, std::size_t count_max) noexcept {
     now_ns_ = std::max(now_ns_, now_ns);
+    const unsigned generation = detail::fork_generation();
     std::size_t move_budget = move_count_max;
     if (cascading_index_ != no_index && !cascade(cascading_index_, move_budget)) return 0;
 
@@ -105,7 +124,9 @@ std::size_t timer_queue::expire(std::int64_t now_ns, std::size_t count_max) noex
         cursor_ns_ = due->deadline_ns_;
         unlink(*due);
         --size_;
-        due->fire_(*due);  // last: the function may destroy `due`
+        due->fire_(*due);  // the function may destroy `due`
+        if (detail::fork_generation() != generation) [[unlikely]]
+            return count + 1;  // it forked, and this is the child: the others are the parent's
     }
     return count_max;
 }

@@ -106,6 +106,10 @@ public:
     /// timer, but cascades that slot and corrects the value.
     std::int64_t next_deadline_ns() const noexcept;
 
+    /// Moves all armed timers to `kept`, a list of the caller's: they never fire. The queue is
+    /// empty afterwards, and the timers are not disarmed any more.
+    void abandon(detail::timer_links& kept) noexcept;
+
     std::size_t size() const noexcept { return size_; }
     bool empty() const noexcept { return size_ == 0; }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Tests the example programs from outside: each as the user's first try of it.
 
-  programs.py ECHO HELLO OWN_AWAITABLE
+  programs.py ECHO FOREIGN_LOOP HELLO OWN_AWAITABLE
 """
+import contextlib
 import os
 import socket
 import subprocess
@@ -27,7 +28,8 @@ class Program:
     def __init__(self, program, *arguments):
         self.holder, self.port = reserved_port()
         self.process = subprocess.Popen(
-            [program, '--listen', f'127.0.0.1:{self.port}', *arguments])
+            [program, '--listen', f'127.0.0.1:{self.port}', *arguments], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE)
 
     def __enter__(self):
         return self
@@ -35,6 +37,9 @@ class Program:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait(DEADLINE_SECONDS)
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
         self.holder.close()
 
     def connect(self):
@@ -95,8 +100,24 @@ class Examples(unittest.TestCase):
                 peer.sendall(request[cut:] + request)
                 self.assertEqual(receive(peer, 300), answer * 2)
 
+    def test_a_foreign_loop_serves_the_ring_and_its_own_descriptors(self):
+        with Program(FOREIGN_LOOP) as program:
+            peers = [program.connect() for _ in range(8)]
+            for number, peer in enumerate(peers, 1):
+                peer.sendall(b'x' * 1000)
+                self.assertEqual(receive(peer, 1000), b'x' * 1000)
+                program.process.stdin.write(b'how many?\n')
+                program.process.stdin.flush()
+                self.assertEqual(program.process.stdout.readline(),
+                                 b'%d bytes echoed\n' % (number * 1000))
+            program.process.stdin.close()
+            self.assertEqual(program.process.wait(DEADLINE_SECONDS), 0)
+            for peer in peers:
+                self.assertEqual(peer.recv(1), b'')
+                peer.close()
+
     def test_an_address_that_is_none(self):
-        for program in (ECHO, HELLO):
+        for program in (ECHO, FOREIGN_LOOP, HELLO):
             done = subprocess.run([program, '--listen', 'nowhere'], capture_output=True, text=True,
                                   timeout=DEADLINE_SECONDS, check=False)
             self.assertNotEqual(done.returncode, 0)
@@ -119,5 +140,6 @@ class Examples(unittest.TestCase):
 if __name__ == '__main__':
     OWN_AWAITABLE = sys.argv.pop()
     HELLO = sys.argv.pop()
+    FOREIGN_LOOP = sys.argv.pop()
     ECHO = sys.argv.pop()
     unittest.main()

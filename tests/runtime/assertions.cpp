@@ -1,6 +1,7 @@
 // A mistake of the caller ends the process with a text that names the mistake and the remedy.
 #include "tests/support/catch.hpp"
 #include "tests/support/child_process.hpp"
+#include "tests/support/scripted_kernel.hpp"
 #include "tests/support/socket_pair.hpp"
 
 #include <kevring/runtime/operations/nop.hpp>
@@ -11,8 +12,10 @@
 #include <kevring/runtime/task_scope.hpp>
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
-#include <optional>
+#include <cstring>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -213,4 +216,163 @@ TEST_CASE("a task that ends without co_return of its value is refused", "[runtim
     CHECK(
         child.asserted("task ended without co_return; end every path of a task<T> with co_return "
                        "of a T"));
+}
+
+TEST_CASE("a loop is not driven from within itself", "[runtime][assertions]") {
+    const std::string nested_turn =
+        "turn() called from within the loop of the same ring; await, or spawn() a task, instead";
+    const std::string nested_run =
+        "run() or run_until() called from within the loop of the same ring; await the task, or "
+        "spawn() it, instead";
+
+    const child_outcome turn_in_run = run_in_child([] {
+        ring loop;
+        auto body = [&]() -> task<void> {
+            loop.turn(false);
+            co_return;
+        };
+        kevring::run(loop, body());
+    });
+    CHECK(turn_in_run.asserted(nested_turn));
+
+    const child_outcome run_in_run = run_in_child([] {
+        ring loop;
+        auto body = [&]() -> task<void> {
+            kevring::run(loop, await_nop(loop));
+            co_return;
+        };
+        kevring::run(loop, body());
+    });
+    CHECK(run_in_run.asserted(nested_run));
+
+    const child_outcome run_in_turn = run_in_child([] {
+        ring loop;
+        auto body = [&]() -> task<void> {
+            kevring::run(loop, await_nop(loop));
+            co_return;
+        };
+        kevring::spawn(loop, body());
+        loop.turn(false);
+    });
+    CHECK(run_in_turn.asserted(nested_run));
+
+    const child_outcome turn_in_completion = run_in_child([] {
+        ring loop;
+        auto body = [&]() -> task<void> {
+            co_await await_nop(loop);  // resumed by a completion
+            loop.turn(false);
+        };
+        kevring::run(loop, body());
+    });
+    CHECK(turn_in_completion.asserted(nested_turn));
+}
+
+TEST_CASE("a ring is not destroyed from within its own loop", "[runtime][assertions]") {
+    const child_outcome child = run_in_child([] {
+        auto loop = std::make_unique<ring>();
+        auto body = [&]() -> task<void> {
+            loop.reset();
+            co_return;
+        };
+        kevring::run(*loop, body());
+    });
+
+    CHECK(
+        child.asserted("ring destroyed from within its own loop; destroy it after run() or "
+                       "turn() has returned"));
+}
+
+TEST_CASE("a coroutine may drive another ring, and has its own back afterwards",
+          "[runtime][ring]") {
+    ring outer;
+    ring inner;
+    auto body = [&]() -> task<void> {
+        kevring::run(inner, await_nop(inner));
+        CHECK(ring::current() == &outer);
+        inner.turn(false);
+        CHECK(ring::current() == &outer);
+        co_await await_nop(outer);
+    };
+
+    kevring::run(outer, body());
+}
+
+TEST_CASE("an error of io_uring_enter that cannot be mended names cause and remedy",
+          "[runtime][assertions]") {
+    struct row {
+        int error;
+        const char* text;
+    };
+    constexpr std::array rows{
+        row{EBADF, "the ring's descriptor was closed; close only descriptors"},
+        row{EOPNOTSUPP, "the ring's descriptor was closed; close only descriptors"},
+        row{EEXIST, "another thread or process entered the ring; use a ring"},
+        row{EPERM, "a seccomp filter refuses io_uring since the ring was created; install"},
+        row{EBADR, "the kernel had no memory for completions and lost some; raise"},
+        row{EINVAL, "internal error: the kernel refuses the library's request; report it"},
+    };
+    for (const row& each : rows) {
+        const child_outcome child = run_in_child([&] {
+            scripted_kernel script;
+            ring loop({}, script);
+            script.enter_answers = {-each.error};
+            kevring::run(loop, await_nop(loop));
+        });
+
+        INFO(each.text);
+        CHECK(WIFSIGNALED(child.wait_status));
+        CHECK(child.error_text.find(std::string("io_uring_enter: ") + std::strerror(each.error)) !=
+              std::string::npos);
+        CHECK(child.error_text.find(each.text) != std::string::npos);
+    }
+}
+
+TEST_CASE("a shortage of memory in io_uring_enter is waited out", "[runtime][ring]") {
+    for (const int error : {ENOMEM, EAGAIN, EBUSY, EINTR, ETIME}) {
+        scripted_kernel script;
+        ring loop({}, script);
+        script.enter_answers = {-error, -error, -error};
+
+        kevring::run(loop, await_nop(loop));
+
+        CHECK(script.enter_answers.empty());
+    }
+}
+
+namespace {
+
+task<void> yield_for_ever() {
+    for (;;) co_await kevring::yield();
+}
+task<void> sleep_for_ever() {
+    for (;;) static_cast<void>(co_await kevring::sleep_for(1h));
+}
+task<void> request_for_ever(ring& loop) {
+    for (;;) co_await await_nop(loop);
+}
+task<void> receive_for_ever(ring& loop, const socket_pair& pair) {
+    kevring::receive_stream stream(loop, pair.near());
+    for (;;) static_cast<void>(co_await stream.next());
+}
+
+}  // namespace
+
+TEST_CASE("a ring's destructor ends although a coroutine ignores its stop", "[runtime][ring]") {
+    for (int kind = 0; kind < 4; ++kind) {
+        const child_outcome child = run_in_child([&] {
+            const socket_pair pair;
+            ring loop;
+            kevring::spawn(loop, kind == 0   ? yield_for_ever()
+                                 : kind == 1 ? sleep_for_ever()
+                                 : kind == 2 ? request_for_ever(loop)
+                                             : receive_for_ever(loop, pair));
+            loop.turn(false);
+        });
+
+        INFO(kind << ": " << child.error_text);
+        CHECK(child.exited(0));
+        CHECK(
+            child.error_text.find("ring destroyed while a coroutine runs that ignores its stop") !=
+            std::string::npos);
+    }
 }
