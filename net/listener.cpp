@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include <netinet/in.h>
@@ -46,9 +47,7 @@ bool is_of_the_connection(const std::error_code& error) noexcept {
            error == std::errc::interrupted;
 }
 
-}  // namespace
-
-result<fd> open_listening_socket(const endpoint& where, const listener_options& options) {
+result<fd> open_once(const endpoint& where, const listener_options& options) {
     fd made(detail::above_standard(::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)));
     if (!made) return error_from_errno();
     const bool is_unix = where.family() == AF_UNIX;
@@ -76,6 +75,23 @@ result<fd> open_listening_socket(const endpoint& where, const listener_options& 
     return made;
 }
 
+constexpr std::chrono::milliseconds address_retry_interval{1};
+
+}  // namespace
+
+result<fd> open_listening_socket(const endpoint& where, const listener_options& options) {
+    auto made = open_once(where, options);
+    if (made || options.address_wait.count() <= 0 || ring::current() != nullptr) return made;
+    kernel& system = kernel::real();
+    const std::int64_t deadline_ns =
+        add_ns(system.steady_ns(), std::min(options.address_wait, address_wait_max));
+    while (!made && made.error() == std::errc::address_in_use && system.steady_ns() < deadline_ns) {
+        std::this_thread::sleep_for(address_retry_interval);
+        made = open_once(where, options);
+    }
+    return made;
+}
+
 result<listener> listener::bind(ring& on, const endpoint& where, const listener_options& options) {
     auto made = open_listening_socket(where, options);
     if (!made) return tl::unexpected(made.error());
@@ -85,6 +101,19 @@ result<listener> listener::bind(ring& on, const endpoint& where, const listener_
     if (!path.empty() && ::lstat(path.c_str(), &status) == 0)
         bound.bound_path_ = {std::move(path), status.st_dev, status.st_ino, ::getpid()};
     return bound;
+}
+
+task<result<listener>> listener::bind_when_free(ring& loop, endpoint local,
+                                                listener_options options) {
+    options.address_wait = std::chrono::milliseconds(0);
+    const std::int64_t deadline_ns = add_ns(loop.now_ns(), address_wait_max);
+    while (true) {
+        auto bound = bind(loop, local, options);
+        if (bound || bound.error() != std::errc::address_in_use || loop.now_ns() >= deadline_ns)
+            co_return bound;
+        const auto slept = co_await sleep_for(address_retry_interval);
+        if (!slept) co_return tl::unexpected(slept.error());
+    }
 }
 
 listener::listener(ring& on, fd listening) : on_(&on), fd_(std::move(listening)) {

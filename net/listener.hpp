@@ -8,11 +8,15 @@
 #include <kevring/runtime/operations/accept.hpp>
 #include <kevring/runtime/task.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
 
 namespace kevring {
+
+/// The longest wait for an address that a killed process still holds.
+inline constexpr std::chrono::milliseconds address_wait_max{100};
 
 struct listener_options {
     /// Connections that wait in the kernel; bounded by net.core.somaxconn.
@@ -22,6 +26,13 @@ struct listener_options {
     bool reuse_port = false;
     /// For an IPv6 address: leaves IPv4 to another listener.
     bool ipv6_only = false;
+    /// How long to repeat a bind that finds the address in use, at most address_wait_max; 0 reports
+    /// address_in_use at once. After SIGKILL the kernel holds the sockets of a process's rings 5 to
+    /// 10 ms longer than the process, so an immediate restart needs this.
+    ///
+    /// It blocks the calling thread, and is meant for the start of a program: on a thread that
+    /// drives a ring it has no effect. There, await listener::bind_when_free().
+    std::chrono::milliseconds address_wait{0};
     /// What each accepted connection inherits, without a system call for each.
     socket_options accepted{.no_delay = true};
 };
@@ -52,6 +63,13 @@ public:
                        "first argument");
         return bind(*ring::current(), where, options);
     }
+    /// Binds and listens, and repeats that every millisecond while the address is in use, for at
+    /// most address_wait_max: for a restart right after the predecessor was killed. The loop
+    /// continues in the meantime; `options.address_wait` has no effect.
+    ///
+    /// Errors     Those of bind(); operation_canceled and timed_out by the scope around it.
+    static task<result<listener>> bind_when_free(ring& loop, endpoint local,
+                                                 listener_options options = {});
     /// Takes over a socket that listens already, as from systemd or a predecessor.
     listener(ring& on, fd listening);
     listener(listener&& other) noexcept = default;
