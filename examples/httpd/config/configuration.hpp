@@ -1,33 +1,59 @@
-// configuration.hpp: what the server does: the settings, and all that is opened and read for them.
+// configuration.hpp: the settings, and the files and directories that are opened for them.
 #pragma once
 
 #include "custom_responses.hpp"
 #include "examples/httpd/content/document_root.hpp"
+#include "examples/httpd/content/listing_service.hpp"
 #include "examples/httpd/observe/log_target.hpp"
 #include "settings.hpp"
 
+#include <cstddef>
+#include <deque>
+#include <map>
 #include <memory>
-#include <utility>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace httpd {
 
-/// One reading of the settings, made whole or not at all. A reload makes another, and each loop
-/// goes over to it when it likes; a request is answered by the one that it began with.
+/// A root and how it is served: the default one, or that of some hosts.
 ///
-/// Lifetime   Files that `files` has found refer to it; who holds such a file holds this too.
+/// Thread     Any: it is constant, but for `listings`, which locks.
+struct site {
+    /// Errors     Throws option_error that names the option.
+    site(const site_settings& chosen, std::size_t position);
+
+    const site_settings options;
+    const std::size_t index;  // in configuration::sites
+    const document_root files;
+    const custom_responses responses;
+    mutable listing_service listings;
+};
+
+/// One reading of the settings, complete or not at all. A reload makes another, and each loop
+/// switches to it later; a request is answered by the one that it began with.
+///
+/// Lifetime   Files that a site has found refer to it; a response that sends one holds this too.
 /// Thread     Any: it is constant.
-struct configuration {
-    /// Errors     Throws std::system_error or std::runtime_error that names the option.
-    explicit configuration(settings chosen)
-        : options(std::move(chosen)),
-          files(options.root, options.precompressed, options.directory_listing),
-          answers(options),
-          log(open_log(options.access_log, options.log_format)) {}
+class configuration {
+public:
+    /// Errors     Throws option_error that names the option.
+    explicit configuration(settings chosen);
 
     const settings options;
-    const document_root files;
-    const custom_responses answers;
-    const std::shared_ptr<const log_target> log;  // null: none
+    std::deque<site> sites;                 // the first is the default
+    std::shared_ptr<const log_target> log;  // null: none
+
+    /// The site for the host and port of a request.
+    const site& find_site(std::string_view authority) const noexcept {
+        return sites.size() == 1 ? sites.front() : find_host(authority);
+    }
+
+private:
+    const site& find_host(std::string_view authority) const noexcept;
+
+    std::map<std::string, std::size_t, std::less<>> hosts_;  // to the index of a site
 };
 
 }  // namespace httpd

@@ -1,7 +1,8 @@
-// settings.hpp: how the server is to run, from its command line and its configuration file.
+// settings.hpp: the options of the command line and of the configuration file.
 #pragma once
 
 #include "examples/httpd/observe/access_log_format.hpp"
+#include "option_text.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -12,48 +13,70 @@
 
 namespace httpd {
 
-/// Whether the loops give up what is outside the root: where the kernel can do that, or else fail.
+/// Whether the loops give up files outside the root: if the kernel supports it, or fail otherwise.
 enum class sandbox_mode : std::uint8_t { automatic, enabled, disabled };
+
+/// Options of one site. A [host] section of the file starts with the values outside of sections.
+struct site_settings {
+    option_text root{".", "--root"};
+    std::vector<std::string> index_names{"index.html"};
+    bool directory_listing = false;              // list a directory that has no index file
+    unsigned listing_entry_count_max = 100'000;  // of one directory's page
+    bool hidden_files = false;                   // serve names that begin with a dot
+    bool precompressed = false;                  // serve FILE.zst, FILE.br and FILE.gz
+    std::vector<option_text> headers;            // "Name: value", of each response
+    std::vector<option_text> error_pages;        // "STATUS=FILE"
+    bool force_copy = false;                     // never sends by reference to the page cache
+};
+
+/// A site that requests select by their Host.
+struct host_settings {
+    std::vector<std::string> names;  // in lower case; "*.example.org" stands for all below it
+    std::string place;               // of its section, for messages
+    site_settings site;
+};
 
 /// Constant once read; a reload reads others.
 struct settings {
-    std::string root = ".";
-    std::vector<std::string> listen{"127.0.0.1:8080"};
-    bool listen_given = false;  // or inherited sockets are enough
-    std::string user;           // to be once the sockets are bound; empty: as started
+    site_settings site;
+    std::vector<host_settings> hosts;
+
+    std::vector<option_text> listen{{"127.0.0.1:8080", "--listen"}};
+    bool listen_given = false;          // otherwise inherited sockets are enough
+    std::optional<unsigned> unix_mode;  // permissions of Unix sockets; none: by the umask
+    option_text unix_owner;             // "USER" or "USER:GROUP" of Unix sockets
+    option_text user;                   // to switch to once the sockets are bound; empty: none
     sandbox_mode sandbox = sandbox_mode::automatic;
-    unsigned thread_count = 0;  // 0: one for each core that the process may use
+    unsigned thread_count = 0;  // 0: one loop for each core that the process may use
 
-    bool directory_listing = false;        // a page for a folder without index.html
-    std::vector<std::string> headers;      // "Name: value", of each response
-    std::vector<std::string> error_pages;  // "STATUS=FILE"
-    bool precompressed = false;            // serve FILE.zst, .br and .gz to those who take them
-
-    std::string access_log;  // empty: none; "-": standard output
+    option_text access_log;  // empty: none; "-": standard output
     access_log_format log_format = access_log_format::common;
-
-    std::string metrics;  // where /-/metrics is served; empty: nowhere
+    option_text metrics;  // address of the metrics listener; empty: none
 
     unsigned connection_count_max = 100'000;          // of all loops together
     unsigned clients_rejecting_max = 64;              // at a time, by each loop, beyond those
     std::chrono::milliseconds head_time{10'000};      // from a head's first byte to its last
+    std::chrono::milliseconds body_time{30'000};      // for a request's body
     std::chrono::milliseconds idle_time{60'000};      // between two requests
-    std::chrono::milliseconds drain_time{10'000};     // for what is being sent when told to stop
-    std::uint64_t send_bytes_per_second_min = 1'024;  // a slower client is cut off
-    std::uint64_t body_bytes_max = 1 << 20;           // of a request; more is refused
+    std::chrono::milliseconds send_time{60'000};      // without enough progress of a response
+    std::chrono::milliseconds drain_time{10'000};     // for running responses at the stop
+    std::uint64_t send_bytes_per_second_min = 1'024;  // a slower client is disconnected
+    std::uint64_t body_bytes_max = 1 << 20;           // of a request; more is answered by 413
     unsigned open_file_count_max = 2'000;             // in the cache of each loop
     std::size_t content_bytes_max = 0;                // of small files, in the cache of each loop
-    bool force_copy = false;                          // never sends by reference to the page cache
+
+    bool check_config = false;
 };
 
-/// Reads argv, and the file that --config names.
+/// Reads the arguments, and the file that --config names.
 ///
-/// Result     The exit status where the program is to end at once, as after --help.
+/// Result     The exit status if the program must end now, as after --help.
+/// Errors     Throws option_error.
 std::optional<int> parse_settings(int argc, char** argv, settings& target);
 
-/// The same once more, while the program runs.
+/// The same while the program runs.
 ///
-/// Errors     Throws std::runtime_error that says what is wrong.
+/// Errors     Throws option_error.
 settings reload_settings(int argc, char** argv);
 
 }  // namespace httpd

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <compare>
 #include <cstdio>
 
 #include "examples/httpd/http/characters.hpp"
 #include "examples/httpd/http/http_date.hpp"
+#include "examples/httpd/http/target.hpp"
 
 namespace httpd {
 namespace {
@@ -20,10 +22,10 @@ constexpr std::string_view page_begin = R"(<!doctype html>
 constexpr std::string_view page_style = R"(</title>
 <style>
 :root { --ink: #1c2733; --soft: #66727f; --line: #e3e8ed; --paper: #fff; --back: #f4f6f8;
-  --link: #0b63c5; --hover: #f0f6fd; --folder: #e0a526; }
+  --link: #0b63c5; --hover: #f0f6fd; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #dde4ea; --soft: #8d99a5; --line: #2b343d; --paper: #1a2129; --back: #12171c;
-    --link: #72b4ff; --hover: #212b36; --folder: #d7a83d; } }
+    --link: #72b4ff; --hover: #212b36; } }
 * { box-sizing: border-box; }
 body { margin: 0; padding: 2rem 1rem; background: var(--back); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
@@ -48,16 +50,14 @@ td:first-child { overflow-wrap: anywhere; width: 100%; padding-left: 2.7rem;
   text-indent: -1.7rem; }
 td + td { white-space: nowrap; color: var(--soft); font-variant-numeric: tabular-nums; }
 td:nth-child(2), th:nth-child(2) button { text-align: right; }
-svg { width: 1.1em; height: 1.1em; vertical-align: -.18em; margin-right: .6em; fill: none;
-  stroke: var(--soft); stroke-width: 1.6; }
-tr.d svg { fill: var(--folder); stroke: var(--folder); }
+td:first-child::before { content: ""; display: inline-block; width: 1.1em; height: 1.1em;
+  vertical-align: -.18em; margin-right: .6em; background: center / contain no-repeat
+  url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 20 20'%3E%3Cpath d='M5 2h6l4 4v12H5zM11 2v4h4' fill='none' stroke='%23808b96' stroke-width='1.6'/%3E%3C/svg%3E"); }
+tr.d td:first-child::before, tr.u td:first-child::before { background-image:
+  url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 20 20'%3E%3Cpath d='M2 5h6l2 2h8v9H2z' fill='%23e0a526'/%3E%3C/svg%3E"); }
 p { color: var(--soft); font-size: .85rem; margin: .8rem 1rem; }
 @media (max-width: 34rem) { td:nth-child(3), th:nth-child(3) { display: none; } }
 </style>
-<svg width="0" height="0" style="position:absolute" aria-hidden="true">
-<symbol id="d" viewBox="0 0 20 20"><path d="M2 5h6l2 2h8v9H2z"/></symbol>
-<symbol id="f" viewBox="0 0 20 20"><path d="M5 2h6l4 4v12H5zM11 2v4h4"/></symbol>
-</svg>
 <main>
 <h1>)";
 
@@ -68,18 +68,20 @@ constexpr std::string_view table_begin = R"(</h1>
 <tbody>
 )";
 
-// Each cell carries what it is sorted by; folders stay before files.
+// The server's order is that of the names; sizes and times sort by data-key, then in that order.
+// The row of the parent directory stays first, and directories stay before files.
 constexpr std::string_view page_end = R"(</main>
 <script>
 const heads = [...document.querySelectorAll("th")], body = document.querySelector("tbody");
+[...body.rows].forEach((row, index) => row.order = index);
 heads.forEach((head, column) => head.firstChild.onclick = () => {
   const up = head.getAttribute("aria-sort") !== "ascending";
   heads.forEach(other => other.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const key = row => row.cells[column].dataset.key ?? row.cells[column].textContent;
-  const compare = new Intl.Collator(undefined, { numeric: true }).compare;
-  body.append(...[...body.rows].sort((a, b) => (b.className === "d") - (a.className === "d")
-    || (up ? 1 : -1) * compare(key(a), key(b))));
+  const rank = row => row.className === "u" ? 0 : row.className === "d" ? 1 : 2;
+  const key = row => column === 0 ? row.order : Number(row.cells[column].dataset.key);
+  body.append(...[...body.rows].sort((a, b) => rank(a) - rank(b)
+    || (up ? 1 : -1) * (key(a) - key(b) || a.order - b.order)));
 });
 </script>
 )";
@@ -95,26 +97,6 @@ void add_escaped(std::string& page, std::string_view text) {
             default: page += byte;
         }
     }
-}
-
-// Unreserved characters as they are (RFC 3986 2.3): what is left can stand in any attribute.
-void add_encoded(std::string& page, std::string_view segment) {
-    constexpr std::string_view digits = "0123456789ABCDEF";
-    for (const char byte : segment) {
-        const auto value = static_cast<unsigned char>(byte);
-        const bool unreserved = is(byte, token_character) && is(byte, host_character) &&
-                                std::string_view("!$&'*+").find(byte) == std::string_view::npos;
-        if (unreserved) {
-            page += byte;
-        } else {
-            page.append({'%', digits[value / 16], digits[value % 16]});
-        }
-    }
-}
-
-bool is_servable(std::string_view name) {
-    return !name.empty() && name != "." && name != ".." && name.find('/') == name.npos &&
-           all_are(name, field_character) && name.find('\t') == name.npos;
 }
 
 // "2024-11-06 08:49"
@@ -134,8 +116,8 @@ std::string time_text(std::int64_t unix_second) {
     return made;
 }
 
-// The folders on the way, each a link back to it.
-void add_way(std::string& page, std::string_view name) {
+// The path of the directory; each directory above is a link.
+void add_path(std::string& page, std::string_view name) {
     if (name == ".") {
         page += "/";
         return;
@@ -163,19 +145,76 @@ void add_way(std::string& page, std::string_view name) {
 }
 
 void add_row(std::string& page, const directory_entry& entry) {
-    page += entry.directory ? "<tr class=\"d\"><td data-key=\"" : "<tr><td data-key=\"";
-    add_escaped(page, entry.name);
-    page += entry.directory ? "\"><svg><use href=\"#d\"/></svg><a href=\"./"
-                            : "\"><svg><use href=\"#f\"/></svg><a href=\"./";
-    add_encoded(page, entry.name);
+    page += entry.directory ? "<tr class=d><td><a href=\"./" : "<tr><td><a href=\"./";
+    append_encoded(page, entry.name);
     page += entry.directory ? "/\">" : "\">";
     add_escaped(page, entry.name);
-    page += entry.directory ? "/</a></td><td data-key=\"" : "</a></td><td data-key=\"";
-    page += entry.directory ? "0" : std::to_string(entry.byte_count);
-    page += "\">";
-    if (!entry.directory) page += size_text(entry.byte_count);
-    page += "</td><td data-key=\"" + std::to_string(entry.modified_second) + "\">";
-    page += time_text(entry.modified_second) + "</td></tr>\n";
+    page += entry.directory ? "/</a><td data-key=0>" : "</a><td data-key=";
+    if (!entry.directory)
+        page.append(std::to_string(entry.byte_count))
+            .append(">")
+            .append(size_text(entry.byte_count));
+    page.append("<td data-key=").append(std::to_string(entry.modified_second)).append(">");
+    page.append(time_text(entry.modified_second)).append("\n");
+}
+
+// "first 2 of 3", or "first 2 of more than 3"; empty if all entries are shown.
+std::string cut_text(const directory_contents& contents) {
+    if (contents.counted_all && contents.total_count == contents.entries.size()) return {};
+    return "first " + std::to_string(contents.entries.size()) +
+           (contents.counted_all ? " of " : " of more than ") +
+           std::to_string(contents.total_count);
+}
+
+// The bytes of the UTF-8 sequence that `text` begins with; 0 if it begins with none (RFC 3629).
+std::size_t utf8_bytes(std::string_view text) noexcept {
+    const auto byte = [&](std::size_t i) -> unsigned {
+        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+    };
+    const auto follows = [&](std::size_t i) { return (byte(i) & 0xc0) == 0x80; };
+    const unsigned first = byte(0);
+    if (first < 0x80) return 1;
+    if (first >= 0xc2 && first <= 0xdf) return follows(1) ? 2 : 0;
+    if (first >= 0xe0 && first <= 0xef) {
+        const bool overlong = first == 0xe0 && byte(1) < 0xa0;
+        const bool surrogate = first == 0xed && byte(1) > 0x9f;
+        return follows(1) && follows(2) && !overlong && !surrogate ? 3 : 0;
+    }
+    if (first >= 0xf0 && first <= 0xf4) {
+        const bool overlong = first == 0xf0 && byte(1) < 0x90;
+        const bool too_large = first == 0xf4 && byte(1) > 0x8f;
+        return follows(1) && follows(2) && follows(3) && !overlong && !too_large ? 4 : 0;
+    }
+    return 0;
+}
+
+void add_json_string(std::string& page, std::string_view text) {
+    page += '"';
+    while (!text.empty()) {
+        const std::size_t bytes = utf8_bytes(text);
+        const char first = text.front();
+        if (bytes == 0)
+            page += "\\ufffd";
+        else if (first == '"' || first == '\\')
+            page.append("\\").append(1, first);
+        else
+            page += text.substr(0, bytes);  // control characters are not servable
+        text.remove_prefix(std::max<std::size_t>(1, bytes));
+    }
+    page += '"';
+}
+
+void add_json_entry(std::string& page, const directory_entry& entry) {
+    page += "{\"name\":";
+    add_json_string(page, entry.name);
+    page += ",\"href\":\"./";
+    append_encoded(page, entry.name);
+    page += entry.directory ? "/\",\"type\":\"directory\"" : "\",\"type\":\"file\",\"size\":";
+    if (!entry.directory) page += std::to_string(entry.byte_count);
+    const std::string time = time_text(entry.modified_second);  // "2024-11-06 08:49"
+    const auto second = static_cast<int>(((entry.modified_second % 60) + 60) % 60);
+    page.append(",\"modified\":\"").append(time, 0, 10).append("T").append(time, 11);
+    page.append(second < 10 ? ":0" : ":").append(std::to_string(second)).append("Z\"}");
 }
 
 }  // namespace
@@ -196,22 +235,26 @@ std::string size_text(std::uint64_t byte_count) {
     return {text.data(), static_cast<std::size_t>(bytes)};
 }
 
-std::string render_directory_listing(std::string_view name, std::vector<directory_entry> entries) {
-    std::erase_if(entries, [](const directory_entry& entry) { return !is_servable(entry.name); });
-    const auto before = [](const directory_entry& left, const directory_entry& right) {
-        if (left.directory != right.directory) return left.directory;
-        const auto lower = [](const directory_entry& entry) {
-            std::string text = entry.name;
-            std::ranges::transform(text, text.begin(), lower_case);
-            return text;
-        };
-        const int order = lower(left).compare(lower(right));
-        return order != 0 ? order < 0 : left.name < right.name;
-    };
-    std::ranges::sort(entries, before);
+bool is_servable(std::string_view name) noexcept {
+    return !name.empty() && name != "." && name != ".." && name.find('/') == name.npos &&
+           all_are(name, field_character) && name.find('\t') == name.npos;
+}
 
+bool is_listed_before(const directory_entry& one, const directory_entry& other) noexcept {
+    if (one.directory != other.directory) return one.directory;
+    const auto order = std::lexicographical_compare_three_way(
+        one.name.begin(), one.name.end(), other.name.begin(), other.name.end(),
+        [](char left, char right) {
+            return static_cast<unsigned char>(lower_case(left)) <=>
+                   static_cast<unsigned char>(lower_case(right));
+        });
+    return order != 0 ? order < 0 : one.name < other.name;
+}
+
+std::string render_directory_listing(std::string_view name, const directory_contents& contents) {
     std::string page;
-    page.reserve(page_begin.size() + page_style.size() + page_end.size() + 256 * entries.size());
+    page.reserve(page_begin.size() + page_style.size() + page_end.size() +
+                 160 * contents.entries.size());
     page += page_begin;
     page += "/";
     if (name != ".") {
@@ -219,11 +262,12 @@ std::string render_directory_listing(std::string_view name, std::vector<director
         page += '/';
     }
     page += page_style;
-    add_way(page, name);
+    add_path(page, name);
     page += table_begin;
+    if (name != ".") page += "<tr class=u><td><a href=\"../\">..</a><td><td>\n";
     std::uint64_t byte_count = 0;
     std::size_t file_count = 0;
-    for (const directory_entry& entry : entries) {
+    for (const directory_entry& entry : contents.entries) {
         add_row(page, entry);
         if (entry.directory) continue;
         byte_count += entry.byte_count;
@@ -233,10 +277,29 @@ std::string render_directory_listing(std::string_view name, std::vector<director
     const auto add_count = [&page](std::size_t count, const char* one, const char* many) {
         page += std::to_string(count) + " " + (count == 1 ? one : many);
     };
-    add_count(entries.size() - file_count, "directory, ", "directories, ");
+    if (const std::string cut = cut_text(contents); !cut.empty()) page += cut + " entries: ";
+    add_count(contents.entries.size() - file_count, "directory, ", "directories, ");
     add_count(file_count, "file, ", "files, ");
     page += size_text(byte_count) + "</p>\n";
     page += page_end;
+    return page;
+}
+
+std::string render_directory_json(std::string_view name, const directory_contents& contents) {
+    std::string page;
+    page.reserve(100 + 120 * contents.entries.size());
+    page += "{\"path\":";
+    add_json_string(page, name == "." ? std::string("/") : '/' + std::string(name) + '/');
+    page += ",\"total\":" + std::to_string(contents.total_count);
+    page += ",\"shown\":" + std::to_string(contents.entries.size());
+    if (const std::string cut = cut_text(contents); !cut.empty())
+        page.append(",\"note\":\"").append(cut).append("\"");
+    page += ",\"entries\":[";
+    for (std::size_t i = 0; i < contents.entries.size(); ++i) {
+        page += i == 0 ? "\n" : ",\n";
+        add_json_entry(page, contents.entries[i]);
+    }
+    page += "\n]}\n";
     return page;
 }
 

@@ -1,27 +1,34 @@
-// directory_reader.hpp: the names in a folder, with what its page says of them.
+// directory_reader.hpp: the entries of a directory.
 #pragma once
 
 #include "directory_listing.hpp"
 
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/result.hpp>
-#include <kevring/runtime/ring.hpp>
-#include <kevring/runtime/task.hpp>
 
-#include <vector>
+#include <cstddef>
+#include <functional>
+#include <string>
 
 namespace httpd {
 
-/// Reads the folder that `name`, below `root`, leads to. Left out are names that begin with a dot,
-/// links that lead nowhere or out of the root, and what is neither a file nor a folder; and what is
-/// beyond 20 000 entries.
+struct directory_options {
+    std::size_t entry_count_max = 100'000;
+    bool hidden_files = false;
+};
+
+/// Reads the directory that `name`, below `root`, leads to: the first `entry_count_max` entries in
+/// the order of is_listed_before(), and the number of all. Left out are links that lead nowhere or
+/// out of the root, entries that are neither files nor directories, names that no request can ask
+/// for and, by default, names that begin with a dot.
 ///
-/// io_uring has no request for this, so it is done in slices between which others have their turn.
+/// It blocks. Memory is that of twice `entry_count_max` entries, however many there are; counting
+/// ends after 10 million entries.
 ///
-/// Errors     Those of open(2).
-/// Lifetime   `name` stays valid until the await ends.
-kevring::task<kevring::result<std::vector<directory_entry>>> read_directory(kevring::ring& loop,
-                                                                            kevring::fd_ref root,
-                                                                            const char* name);
+/// Errors     Those of open(2); operation_canceled once `stopped` returns true.
+/// Thread     Any that may block.
+kevring::result<directory_contents> read_directory(kevring::fd_ref root, const std::string& name,
+                                                   const directory_options& options,
+                                                   const std::function<bool()>& stopped);
 
 }  // namespace httpd

@@ -1,17 +1,18 @@
 #include "document_root.hpp"
 
-#include "directory_reader.hpp"
 #include "examples/httpd/http/conditions.hpp"
 #include "examples/httpd/http/media_type.hpp"
 #include "examples/httpd/http/target.hpp"
 
 #include <kevring/runtime/operations/open.hpp>
+#include <kevring/runtime/operations/read.hpp>
 #include <kevring/runtime/operations/statx.hpp>
 
 #include <cerrno>
 #include <chrono>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <system_error>
 
 #include <fcntl.h>
@@ -23,15 +24,13 @@
 namespace httpd {
 namespace {
 
-constexpr std::string_view index_name = "index.html";
-
 std::int64_t ns_of(const timespec& time) noexcept {
     return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 std::int64_t modified_ns(const struct stat& status) noexcept { return ns_of(status.st_mtim); }
 
-// What a client is told of an open(2) that failed. Where the walk would leave the root the answer
-// is that of a file that is not there: what lies outside is nobody's business.
+// The status for an open(2) that failed. A lookup that would leave the root is answered as for a
+// missing file, so that a client learns nothing about the rest of the system.
 unsigned status_of(const std::error_code& error) noexcept {
     switch (error.value()) {
         case ENOENT:
@@ -51,11 +50,11 @@ unsigned status_of(const std::error_code& error) noexcept {
     }
 }
 
-// O_NONBLOCK: a named pipe in the tree must not hold up whoever opens it.
+// O_NONBLOCK: opening a named pipe in the tree must not block.
 constexpr int open_flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
 constexpr std::uint64_t walk_below = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
 
-// Opens below the root. openat2(2) gives up when a rename crosses its walk; it is asked again.
+// Opens below the root. openat2(2) fails with EAGAIN if a rename races with its lookup; retry.
 kevring::task<kevring::result<kevring::fd>> open_below(kevring::ring& loop, kevring::fd_ref root,
                                                        const char* path) {
     constexpr int attempt_count_max = 8;
@@ -67,7 +66,7 @@ kevring::task<kevring::result<kevring::fd>> open_below(kevring::ring& loop, kevr
     }
 }
 
-// Whether what is known of a file is still so.
+// Whether the file is unchanged.
 bool describes(const open_file& known, const struct stat& status) noexcept {
     return status.st_ino == known.inode && status.st_dev == known.device &&
            ns_of(status.st_ctim) == known.changed_ns && modified_ns(status) == known.modified_ns &&
@@ -79,47 +78,46 @@ std::string read_all(const char* path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// A file that was changed just now can be changed again without a later time: the clock of a file
-// system moves in steps of a few milliseconds.
-constexpr std::int64_t young_ns = 20'000'000;
+// A file that was modified so recently can change again without a later time stamp: the clock of a
+// file system advances with the kernel's timer, every 1 to 10 ms. A time stamp of whole seconds is
+// taken for one of a file system that stores only these (FAT: of two).
+std::int64_t granularity_ns(std::int64_t modified_ns) noexcept {
+    return modified_ns % 1'000'000'000 == 0 ? 2'000'000'000 : 20'000'000;
+}
 
-open_file describe(kevring::fd descriptor, const struct stat& status, std::string name,
-                   std::string_view media_type, content_coding coding, bool varies) {
-    open_file file;
-    file.descriptor = std::move(descriptor);
-    file.name = std::move(name);
-    file.byte_count = static_cast<std::uint64_t>(status.st_size);
-    file.modified_ns = modified_ns(status);
-    file.changed_ns = ns_of(status.st_ctim);
-    file.inode = status.st_ino;
-    file.device = status.st_dev;
-    file.link_count = status.st_nlink;
-    const std::int64_t age_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                    std::chrono::system_clock::now().time_since_epoch())
-                                    .count() -
-                                file.modified_ns;
-    const entity_tag tag(
-        file.byte_count, file.modified_ns, file.inode,
-        age_ns < young_ns ? entity_tag::strength::weak : entity_tag::strength::strong);
-    file.media_type = media_type;
-    file.lines = file_headers({.media_type = media_type,
-                               .coding = coding,
-                               .byte_count = file.byte_count,
-                               .modified_second = file.modified_second(),
-                               .entity_tag = tag.text(),
-                               .varies = varies});
-    if (file.byte_count > small_body_bytes)
-        file.memo = std::make_unique<kevring::file_state_cache>();
-    return file;
+// Archives and reproducible builds set such a time on every version of every file.
+bool is_placeholder_time(std::int64_t modified_ns) noexcept { return modified_ns < 2'000'000'000; }
+
+// A file with a placeholder time gets its version from its content, up to this size.
+constexpr std::uint64_t hashed_bytes_max = 1 << 20;
+
+// FNV-1a. Nothing if the file cannot be read in full.
+kevring::task<std::optional<std::uint64_t>> hash_content(kevring::ring& loop, kevring::fd_ref file,
+                                                         std::uint64_t byte_count) {
+    constexpr std::size_t part_bytes = 16 * 1024;
+    const auto part = std::make_unique<std::array<std::byte, part_bytes>>();
+    std::uint64_t hash = 0xcbf29ce484222325;
+    for (std::uint64_t offset = 0; offset < byte_count;) {
+        kevring::read_operation read(loop, file, std::span(*part), offset);
+        const auto count = co_await read;
+        if (!count || *count == 0) co_return std::nullopt;
+        for (const std::byte byte : std::span(*part).first(*count))
+            hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3;
+        offset += *count;
+    }
+    co_return hash;
+}
+
+std::int64_t abs_difference(std::int64_t one, std::int64_t other) noexcept {
+    return one > other ? one - other : other - one;
 }
 
 }  // namespace
 
-document_root::document_root(const std::string& root, bool precompressed, bool listing)
-    : root_(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
-      precompressed_(precompressed),
-      listing_(listing) {
-    if (!root_) throw std::system_error(errno, std::system_category(), "--root " + root);
+document_root::document_root(const std::string& root, root_options options)
+    : root_(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), options_(std::move(options)) {
+    if (!root_ || ::faccessat(root_.number(), ".", X_OK, AT_EACCESS) != 0)
+        throw std::system_error(errno, std::system_category(), root);
     types_.load(read_all("/etc/mime.types"));
 }
 
@@ -127,6 +125,7 @@ kevring::task<resource> document_root::find(kevring::ring& loop, std::string_vie
     std::string name(path.size() + 1, '\0');
     const target_name target = parse_target(path, name);
     if (!target) co_return resource(status_of(target.error));
+    if (target.hidden && !options_.hidden_files) co_return resource(404);
     const bool wants_directory = target.directory;
     name.resize(target.name.size());
 
@@ -136,55 +135,117 @@ kevring::task<resource> document_root::find(kevring::ring& loop, std::string_vie
     if (!kevring::file_status(loop, *opened, status)) co_return resource(500);
     if (S_ISDIR(status.st_mode)) {
         if (!wants_directory) {
-            // "//host/x" would lead to another host.
-            while (path.starts_with("//")) path.remove_prefix(1);
-            co_return resource(std::string(path) + '/');
+            resource moved(301);
+            moved.location = encoded_path(name, true);
+            co_return moved;
         }
         const std::size_t directory_bytes = name.size();
-        name += '/';
-        name += index_name;
-        opened = co_await open_below(loop, root_, name.c_str());
-        if (!opened) {
+        bool found = false;
+        for (const std::string& index_name : options_.index_names) {
+            name.resize(directory_bytes);
+            name.append("/").append(index_name);
+            opened = co_await open_below(loop, root_, name.c_str());
+            found = opened.has_value();
+            if (found) break;
             const bool missing = opened.error() == std::errc::no_such_file_or_directory;
             if (!missing) co_return resource(status_of(opened.error()));
-            if (!listing_) co_return resource(403);
+        }
+        if (!found) {
+            if (!options_.directory_listing) co_return resource(403);
             name.resize(directory_bytes);
-            co_return co_await list(loop, std::move(name));
+            resource listed(200);
+            listed.directory = std::move(name);
+            co_return listed;
         }
         if (!kevring::file_status(loop, *opened, status)) co_return resource(500);
     } else if (wants_directory) {
-        co_return resource(404);  // a file's name with a slash behind it names nothing
+        co_return resource(404);  // the name of a file, followed by a slash
     }
     if (!S_ISREG(status.st_mode)) co_return resource(403);
     auto file = std::make_shared<served_file>();
     file->plain.name = std::move(name);
-    if (precompressed_) co_await find_siblings(loop, *file);
-    const std::string_view media_type = types_.find(file->plain.name);
-    file->plain = describe(std::move(*opened), status, std::move(file->plain.name), media_type,
-                           content_coding::identity, file->available != 0);
+    if (options_.precompressed) co_await find_siblings(loop, *file);
+    file->plain = co_await describe(loop, std::move(*opened), status, std::move(file->plain.name),
+                                    content_coding::identity, file->available != 0);
+    file->expires_second = file->plain.expires_second;
     for (const content_coding coding :
          {content_coding::zstd, content_coding::br, content_coding::gzip}) {
         auto& sibling = file->compressed[static_cast<std::size_t>(coding)];
         if (!sibling) continue;
-        // One that is older than the file was made of something else.
+        // One that is older than the file was compressed from another version.
         if (!kevring::file_status(loop, sibling->descriptor, status) || !S_ISREG(status.st_mode) ||
             modified_ns(status) < file->plain.modified_ns) {
             file->available &= ~accepted_codings::bit(coding);
             sibling.reset();
             continue;
         }
-        *sibling = describe(std::move(sibling->descriptor), status, std::move(sibling->name),
-                            media_type, coding, true);
+        *sibling = co_await describe(loop, std::move(sibling->descriptor), status,
+                                     std::move(sibling->name), coding, true);
+        if (sibling->expires_second != 0 &&
+            (file->expires_second == 0 || sibling->expires_second < file->expires_second))
+            file->expires_second = sibling->expires_second;
     }
     co_return resource(std::move(file));
 }
 
-kevring::task<resource> document_root::list(kevring::ring& loop, std::string name) const {
-    auto entries = co_await read_directory(loop, root_, name.c_str());
-    if (!entries) co_return resource(status_of(entries.error()));
-    resource listed(200);
-    listed.page = render_directory_listing(name, std::move(*entries));
-    co_return listed;
+kevring::task<open_file> document_root::describe(kevring::ring& loop, kevring::fd descriptor,
+                                                 const struct stat& status, std::string name,
+                                                 content_coding coding, bool varies) const {
+    open_file file;
+    file.descriptor = std::move(descriptor);
+    file.name = std::move(name);
+    file.byte_count = static_cast<std::uint64_t>(status.st_size);
+    file.modified_ns = modified_ns(status);
+    file.changed_ns = ns_of(status.st_ctim);
+    file.inode = status.st_ino;
+    file.device = status.st_dev;
+    file.link_count = status.st_nlink;
+    // The type is that of the content: a sibling has the name of its file, and a suffix.
+    std::string_view content_name = file.name;
+    content_name.remove_suffix(suffix_of(coding).size());
+    file.media_type = types_.find(content_name);
+
+    timespec clock{};
+    ::clock_gettime(CLOCK_REALTIME_COARSE, &clock);  // the clock of file systems, and of Date
+    const std::int64_t now_ns = ns_of(clock);
+    const std::int64_t modified_second = file.modified_ns / 1'000'000'000;
+    const std::int64_t settles_ns = granularity_ns(file.modified_ns);
+    const bool is_future = modified_second > clock.tv_sec;
+    const bool is_unsettled = abs_difference(now_ns, file.modified_ns) < settles_ns;
+    // RFC 9110 8.8.2.1: Last-Modified is never later than Date.
+    const bool is_placeholder = is_placeholder_time(file.modified_ns);
+    file.has_date = !is_future && !is_placeholder;
+    if (is_future) file.expires_second = static_cast<std::time_t>(modified_second);
+    if (is_unsettled)
+        file.expires_second =
+            static_cast<std::time_t>((file.modified_ns + settles_ns) / 1'000'000'000 + 1);
+
+    auto version = static_cast<std::uint64_t>(file.modified_ns);
+    auto kind = entity_tag::strength::strong;
+    if (is_placeholder) {
+        std::optional<std::uint64_t> hash;
+        if (file.byte_count <= hashed_bytes_max)
+            hash = co_await hash_content(loop, file.descriptor, file.byte_count);
+        if (hash)
+            version = *hash;
+        else
+            kind = entity_tag::strength::weak;  // equal for versions of one size
+    }
+    const entity_tag tag(version, file.byte_count, name_of(coding), kind);
+    std::string own_lines;
+    if (options_.lines_for) own_lines = options_.lines_for(content_name, file.media_type);
+    file_headers::about about;
+    about.media_type = file.media_type;
+    about.coding = coding;
+    about.byte_count = file.byte_count;
+    about.modified_second = file.modified_second();
+    if (!is_unsettled) about.entity_tag = tag.text();
+    about.varies = varies;
+    about.lines = own_lines;
+    file.lines = file_headers(about);
+    if (file.byte_count > small_body_bytes)
+        file.memo = std::make_unique<kevring::file_state_cache>();
+    co_return file;
 }
 
 kevring::task<void> document_root::find_siblings(kevring::ring& loop, served_file& file) const {

@@ -1,24 +1,26 @@
-// file_headers.hpp: the lines of a head that a file decides.
+// file_headers.hpp: the field lines that depend on a file.
 #pragma once
 
 #include "examples/httpd/http/accept_encoding.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 namespace httpd {
 
-/// Made once for each file. All are views into one text, so that a response reads little memory.
+/// Built once per file. All are views into one text, so that a response reads little memory.
 class file_headers {
 public:
     struct about {
         std::string_view media_type;
         content_coding coding = content_coding::identity;
         std::uint64_t byte_count = 0;
-        std::int64_t modified_second = 0;  // since 1970
-        std::string_view entity_tag;       // with its quotes
-        bool varies = false;               // there are other codings of it
+        std::optional<std::int64_t> modified_second;  // since 1970; nothing: no Last-Modified
+        std::string_view entity_tag;                  // with its quotes; empty: no ETag
+        bool varies = false;                          // there are other codings of it
+        std::string_view lines;                       // of the configuration, for this file
     };
 
     file_headers() noexcept = default;

@@ -9,14 +9,16 @@ namespace httpd {
 
 descriptor_budget divide_descriptors(unsigned long limit, unsigned worker_count,
                                      const settings& wanted) noexcept {
-    // Rings, listeners, signals, logs, /-/metrics.
-    const unsigned long own = 24 + 8UL * worker_count;
+    // Rings, listeners, signals, logs, the metrics listener and its clients.
+    const unsigned long own = 24 + 8UL * worker_count + wanted.hosts.size() * (1UL + worker_count);
     const unsigned long free = std::min<unsigned long>(limit > own ? limit - own : 0, INT_MAX);
-    // Each of them at most, in descriptors.
-    const unsigned long each_entry = wanted.precompressed ? 4 : 1;
+    // Descriptors of one entry, at most.
+    bool precompressed = wanted.site.precompressed;
+    for (const host_settings& each : wanted.hosts) precompressed |= each.site.precompressed;
+    const unsigned long each_entry = precompressed ? 4 : 1;
     const unsigned long files_wanted = each_entry * worker_count * wanted.open_file_count_max;
     const unsigned long kept = std::max(free / 16, std::min(free / 8, 64UL));
-    // Files get a quarter, and, when a crowd of clients has its place, up to as many as clients.
+    // Files get a quarter; beyond the descriptors for many clients, as many as clients.
     constexpr unsigned long crowd = 8'192;
     const unsigned long beyond = free - kept > crowd ? free - kept - crowd : 0;
     const unsigned long files =
@@ -27,7 +29,7 @@ descriptor_budget divide_descriptors(unsigned long limit, unsigned worker_count,
     shares.connections = static_cast<unsigned>(std::max(1UL, connections));
     shares.cached_files =
         static_cast<unsigned>(std::max(1UL, files / each_entry / std::max(1U, worker_count)));
-    // Those whom nobody has told find a reset; half of what is kept is enough for being told.
+    // A client beyond these is closed without a response.
     shares.clients_rejecting =
         static_cast<unsigned>(std::clamp(kept / 2 / std::max(1U, worker_count), 1UL, 64UL));
     return shares;

@@ -1,5 +1,4 @@
-// inherited_sockets.hpp: what the process was started with: sockets of systemd or of a
-// predecessor, and whose it is to be.
+// inherited_sockets.hpp: sockets that the process was started with, by systemd or by an upgrade.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
@@ -12,30 +11,19 @@ namespace httpd {
 /// A listening socket that was handed over.
 struct inherited_socket {
     kevring::fd socket;
-    std::string name;  // that of the predecessor's door; empty for those of systemd
+    std::string name;  // of its address in the old process; empty for a socket of systemd
 };
 
-/// What the process was started with.
 struct inherited_sockets {
     std::vector<inherited_socket> sockets;
-    kevring::fd ready;  // where a predecessor is told that this process serves; none: nobody waits
+    kevring::fd ready;  // pipe to the old process, which waits for a byte; none: started otherwise
 };
 
-/// What systemd, or who does as it does (sd_listen_fds(3)), or a predecessor has handed over. It is
-/// taken once; children do not see it.
+/// The sockets that systemd (sd_listen_fds(3)) or an old process has handed over. They are taken
+/// once; children do not get them.
 ///
 /// Errors     Throws std::runtime_error for a descriptor that is no listening socket.
-/// Thread     Before there are others.
+/// Thread     Before others are started.
 inherited_sockets take_inherited_sockets();
-
-/// Tells the service manager, if there is one, how the process is doing (sd_notify(3)).
-void notify_service_manager(const std::string& state) noexcept;
-
-/// Gives up root's rights for those of `user` and its groups, for good. Nothing where the process
-/// is that user already.
-///
-/// Errors     Throws std::system_error or std::runtime_error; the process must end then.
-/// Thread     Before there are others.
-void drop_privileges(const std::string& user);
 
 }  // namespace httpd

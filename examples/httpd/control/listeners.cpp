@@ -1,16 +1,21 @@
 #include "listeners.hpp"
 
+#include "accounts.hpp"
+
 #include <kevring/net/listener.hpp>
 #include <kevring/runtime/result.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <ctime>
+#include <optional>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace httpd {
@@ -31,9 +36,86 @@ kevring::fd duplicate(const kevring::fd& listening) {
     return other;
 }
 
-void remove_path(const listeners::listen_address& address) noexcept {
-    if (address.removes_path && !address.address.path().empty())
-        ::unlink(std::string(address.address.path()).c_str());
+// An IPv6 address does not include IPv4, so that [::]:80 and 0.0.0.0:80 can be listed together.
+kevring::listener_options options_for(bool reuse_port) {
+    kevring::listener_options options;
+    options.reuse_port = reuse_port;
+    options.ipv6_only = true;
+    return options;
+}
+
+// The kernel closes the sockets of a killed process when it has ended its io_uring requests, some
+// milliseconds after the process: a restart must not fail by that.
+kevring::result<kevring::fd> open_with_retries(const kevring::endpoint& address,
+                                               const kevring::listener_options& options) {
+    constexpr int attempt_count_max = 20;
+    constexpr timespec pause{.tv_sec = 0, .tv_nsec = 10'000'000};
+    for (int attempt = 1;; ++attempt) {
+        auto opened = kevring::open_listening_socket(address, options);
+        if (opened || opened.error() != std::errc::address_in_use || attempt == attempt_count_max)
+            return opened;
+        ::nanosleep(&pause, nullptr);
+    }
+}
+
+// The process's file creation mask, for the time of a bind(2).
+class umask_guard {
+public:
+    explicit umask_guard(std::optional<unsigned> mode) : is_set_(mode.has_value()) {
+        if (is_set_) before_ = ::umask(static_cast<mode_t>(0777U & ~*mode));
+    }
+    umask_guard(const umask_guard&) = delete;
+    umask_guard& operator=(const umask_guard&) = delete;
+    ~umask_guard() {
+        if (is_set_) ::umask(before_);
+    }
+
+private:
+    const bool is_set_;
+    mode_t before_ = 0;
+};
+
+[[noreturn]] void fail(const option_text& name, const std::error_code& error) {
+    std::string reason = error.message();
+    if (error == std::errc::permission_denied)
+        reason += "; a port below 1024 needs root or CAP_NET_BIND_SERVICE";
+    name.fail(reason);
+}
+
+// Without SO_REUSEPORT until it listens: otherwise a second instance of the server would bind the
+// same port without an error and get a part of the connections. Set after listen(2), the option
+// lets only this process's further sockets join.
+kevring::fd open_first(const option_text& name, const kevring::endpoint& address, bool will_share,
+                       const unix_socket_access& access) {
+    const bool has_path = !address.path().empty();
+    const umask_guard mask(has_path ? access.mode : std::nullopt);
+    auto opened = open_with_retries(address, options_for(false));
+    if (!opened) fail(name, opened.error());
+    if (has_path && !access.owner.empty()) {
+        const std::string path(address.path());
+        try {
+            set_owner(path, access.owner);
+        } catch (...) {
+            ::unlink(path.c_str());
+            throw;
+        }
+    }
+    const int enabled = 1;
+    if (will_share &&
+        ::setsockopt(opened->number(), SOL_SOCKET, SO_REUSEPORT, &enabled, sizeof enabled) != 0)
+        fail(name, std::error_code(errno, std::system_category()));
+    return std::move(*opened);
+}
+
+kevring::fd open_further(const option_text& name, const kevring::endpoint& address) {
+    auto opened = kevring::open_listening_socket(address, options_for(true));
+    if (!opened) fail(name, opened.error());
+    return std::move(*opened);
+}
+
+void remove_path(const listeners::listen_address& one) noexcept {
+    if (one.removes_path && !one.address.path().empty())
+        ::unlink(std::string(one.address.path()).c_str());
 }
 
 }  // namespace
@@ -49,8 +131,8 @@ listeners::change::~change() {
     for (const listen_address& each : made_) remove_path(each);
 }
 
-// Several sockets of one address share its connections out between them, so each of them must be
-// accepted from; a loop that has none of its own gets another, or accepts from one of theirs.
+// The kernel spreads connections over all sockets of an address, so each of them must be accepted
+// from. A loop for which there is none gets a new one, or accepts from the socket of another loop.
 void listeners::adopt(const std::string& name, std::vector<kevring::fd> sockets, change& prepared) {
     listen_address& made = prepared.made_.emplace_back();
     made.number = next_number_++;
@@ -63,9 +145,7 @@ void listeners::adopt(const std::string& name, std::vector<kevring::fd> sockets,
             one = std::move(sockets[i]);
             made.sockets.push_back(one.number());
         } else if (several) {
-            kevring::listener_options options;
-            options.reuse_port = true;
-            auto opened = kevring::open_listening_socket(made.address, options);
+            auto opened = kevring::open_listening_socket(made.address, options_for(true));
             if (opened) made.sockets.push_back(opened->number());
             if (opened) one = std::move(*opened);
         }
@@ -74,13 +154,9 @@ void listeners::adopt(const std::string& name, std::vector<kevring::fd> sockets,
     }
 }
 
-listeners::change listeners::prepare(const std::vector<std::string>& listed) {
-    std::vector<inherited_socket> none;
-    return prepare(listed, none);
-}
-
-listeners::change listeners::prepare(const std::vector<std::string>& listed,
-                                     std::vector<inherited_socket>& inherited) {
+listeners::change listeners::prepare(const std::vector<option_text>& listed,
+                                     std::vector<inherited_socket>& inherited,
+                                     const unix_socket_access& access) {
     change prepared;
     prepared.opened.resize(loop_count_);
     const auto take = [&](const std::string& name) {
@@ -90,9 +166,12 @@ listeners::change listeners::prepare(const std::vector<std::string>& listed,
         std::erase_if(inherited, [](const inherited_socket& each) { return !each.socket; });
         return taken;
     };
-    for (const std::string& name : listed)
-        if (auto sockets = take(option_ + ' ' + name); !sockets.empty())
-            adopt(name, std::move(sockets), prepared);
+    const auto is_listed = [&](const std::string& name) {
+        return std::ranges::find(listed, name, &option_text::text) != listed.end();
+    };
+    for (const option_text& each : listed)
+        if (auto sockets = take(option_ + ' ' + each.text); !sockets.empty())
+            adopt(each.text, std::move(sockets), prepared);
     if (option_ == "--listen")
         for (kevring::fd& each : take(std::string())) {
             std::vector<kevring::fd> one;
@@ -100,43 +179,42 @@ listeners::change listeners::prepare(const std::vector<std::string>& listed,
             adopt(std::string(), std::move(one), prepared);
         }
     for (const listen_address& each : open_)
-        if (!each.name.empty() && std::ranges::find(listed, each.name) == listed.end())
-            prepared.closed.push_back(each.number);
-    for (const std::string& name : listed)
-        if (std::ranges::find(open_, name, &listen_address::name) == open_.end() &&
-            std::ranges::find(prepared.made_, name, &listen_address::name) == prepared.made_.end())
-            bind(name, prepared);
+        if (!each.name.empty() && !is_listed(each.name)) prepared.closed.push_back(each.number);
+    for (const option_text& each : listed)
+        if (std::ranges::find(open_, each.text, &listen_address::name) == open_.end() &&
+            std::ranges::find(prepared.made_, each.text, &listen_address::name) ==
+                prepared.made_.end())
+            bind(each, access, prepared);
     return prepared;
 }
 
-void listeners::bind(const std::string& name, change& prepared) {
-    const std::string what = option_ + ' ' + name;
+// Binds a socket for each loop, and the kernel spreads the connections over them (SO_REUSEPORT). A
+// Unix address has one socket, from which all loops accept.
+void listeners::bind(const option_text& name, const unix_socket_access& access, change& prepared) {
+    const auto parsed = kevring::endpoint::parse(name.text);
+    if (!parsed) name.fail(parsed.error().message());
+    const bool is_unix = parsed->family() == AF_UNIX;
     listen_address made;
     made.number = next_number_++;
-    made.address = kevring::value_or_throw(kevring::endpoint::parse(name), what.c_str());
-    // A socket for each loop, where the kernel can spread connections over them; a Unix address
-    // has one, from which all loops accept.
-    const bool shared = made.address.family() == AF_UNIX;
-    kevring::listener_options options;
-    options.reuse_port = loop_count_ > 1 && !shared;
+    made.name = name.text;
+    made.address = *parsed;
+    prepared.made_.push_back(made);
+    listen_address& stored = prepared.made_.back();
     for (std::vector<opened_listener>& loop_sockets : prepared.opened) {
-        const bool first = &loop_sockets == &prepared.opened.front();
-        if (shared && !first) {
-            loop_sockets.push_back({made.number, duplicate(prepared.opened.front().back().socket)});
-            continue;
+        const bool is_first = &loop_sockets == &prepared.opened.front();
+        kevring::fd socket;
+        if (is_first)
+            socket = open_first(name, stored.address, loop_count_ > 1 && !is_unix, access);
+        else if (is_unix)
+            socket = duplicate(prepared.opened.front().back().socket);
+        else
+            socket = open_further(name, stored.address);
+        if (is_first) {
+            stored.removes_path = true;
+            stored.address = address_of(socket);  // with the port that the kernel chose for 0
         }
-        loop_sockets.push_back({made.number, kevring::value_or_throw(kevring::open_listening_socket(
-                                                                         made.address, options),
-                                                                     what.c_str())});
-        made.sockets.push_back(loop_sockets.back().socket.number());
-        if (!first) {
-            prepared.made_.back().sockets = made.sockets;
-            continue;
-        }
-        made.name = name;
-        made.removes_path = true;
-        made.address = address_of(loop_sockets.back().socket);  // the port that port 0 became
-        prepared.made_.push_back(made);
+        if (is_first || !is_unix) stored.sockets.push_back(socket.number());
+        loop_sockets.push_back({stored.number, std::move(socket)});
     }
 }
 
@@ -150,7 +228,7 @@ void listeners::commit(change& prepared) {
     prepared.made_.clear();
 }
 
-// The path of a socket of systemd, which has no name here, is never this process's.
+// The path of a socket of systemd, which has no name here, is never removed.
 void listeners::set_path_ownership(bool owns) noexcept {
     for (listen_address& each : open_) each.removes_path = owns && !each.name.empty();
 }
@@ -159,7 +237,7 @@ void listeners::append_inherited(std::vector<handed_socket>& target) const {
     for (const listen_address& each : open_) {
         const std::string name = each.name.empty() ? std::string() : option_ + ' ' + each.name;
         for (const int socket : each.sockets) {
-            // A loop that could accept no longer has closed its own.
+            // A loop whose accept failed has closed its socket.
             kevring::endpoint address;
             socklen_t bytes = kevring::endpoint::capacity();
             if (::getsockname(socket, address.address(), &bytes) != 0) continue;

@@ -1,6 +1,7 @@
 // listeners.hpp: the addresses that the server listens at, and the sockets of its loops there.
 #pragma once
 
+#include "examples/httpd/config/option_text.hpp"
 #include "examples/httpd/serving/worker.hpp"
 #include "inherited_sockets.hpp"
 #include "upgrade.hpp"
@@ -8,26 +9,34 @@
 #include <kevring/net/endpoint.hpp>
 #include <kevring/runtime/fd.hpp>
 
+#include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace httpd {
 
-/// The addresses of one kind, --listen or --metrics. Sockets are bound before they are given to the
-/// loops, so that a port in use is said at once and with its name.
+/// Permissions of the paths of Unix sockets.
+struct unix_socket_access {
+    std::optional<unsigned> mode;  // none: by the umask
+    option_text owner;             // "USER" or "USER:GROUP"; empty: the process's
+};
+
+/// The addresses of one option, --listen or --metrics. Sockets are bound before the loops get them,
+/// so that an error ends the start or the reload, and names its address.
 ///
 /// Thread     One at a time.
 class listeners {
 public:
     struct listen_address {
         unsigned number = 0;
-        std::string name;  // as in the settings; empty for a socket that was inherited
+        std::string name;  // as in the settings; empty for a socket of systemd
         kevring::endpoint address;
-        std::vector<int> sockets;  // one of each; open as long as the loops listen here
+        std::vector<int> sockets;  // one of each loop; open as long as the loops listen here
         bool removes_path = false;
     };
 
-    /// What is to be opened and closed. Dropped before commit(), it leaves all as it was.
+    /// Sockets to be opened and closed. Destroyed before commit(), it leaves everything as it was.
     class change {
     public:
         change() = default;
@@ -44,32 +53,31 @@ public:
         std::vector<listen_address> made_;
     };
 
-    /// `option` is the one that names the addresses, for what is said of them.
+    /// `option` names the addresses to the process that takes over.
     listeners(std::string option, unsigned loop_count);
     listeners(const listeners&) = delete;
     listeners& operator=(const listeners&) = delete;
     ~listeners();
 
-    /// Opens what is listed and not open yet, and says what is open and not listed any more. Those
-    /// of `inherited` that a predecessor listened at by a listed name are gone on with; those of
-    /// systemd are taken, too, and no later change closes them. The rest stays in `inherited`.
+    /// Opens the listed addresses that are not open yet, and closes those that are not listed any
+    /// more. Of `inherited`, sockets of an old process with a listed name are adopted; those of
+    /// systemd are too, and no later change closes them. The rest stays in `inherited`.
     ///
-    /// Errors     Throws std::system_error that names the address.
-    change prepare(const std::vector<std::string>& listed,
-                   std::vector<inherited_socket>& inherited);
-    change prepare(const std::vector<std::string>& listed);
-    /// What has been prepared goes to the loops.
+    /// Errors     Throws option_error that names the address.
+    change prepare(const std::vector<option_text>& listed, std::vector<inherited_socket>& inherited,
+                   const unix_socket_access& access);
+    /// The loops get what was prepared.
     void commit(change& prepared);
 
-    /// Adds what a successor needs to go on here.
+    /// Adds the sockets for a process that takes over.
     void append_inherited(std::vector<handed_socket>& target) const;
-    /// Whether the paths of Unix sockets are this process's to remove. Those that it has bound are,
-    /// until a successor serves; those that it has from a predecessor are once it serves itself.
+    /// Whether this process removes the paths of Unix sockets at its end. It does for those that it
+    /// has bound, until another process takes over, and for adopted ones once it serves.
     void set_path_ownership(bool owns) noexcept;
 
 private:
     void adopt(const std::string& name, std::vector<kevring::fd> sockets, change& prepared);
-    void bind(const std::string& name, change& prepared);
+    void bind(const option_text& name, const unix_socket_access& access, change& prepared);
 
     const std::string option_;
     const std::size_t loop_count_;

@@ -17,7 +17,7 @@
 namespace httpd {
 namespace {
 
-// As in <linux/landlock.h>, which an older system has without what is newer.
+// From <linux/landlock.h>, whose older versions lack newer members.
 struct ruleset_attributes {
     std::uint64_t handled_access_fs;
     std::uint64_t handled_access_net;  // version 4
@@ -32,7 +32,7 @@ constexpr std::uint64_t read_file = 1U << 2;
 constexpr std::uint64_t read_directory = 1U << 3;
 constexpr std::uint64_t bind_and_connect_tcp = 3;
 
-// All that a version knows of files. What a version does not know stays allowed.
+// All file access that a version knows. Access that it does not know stays allowed.
 std::uint64_t known_access(int version) noexcept {
     std::uint64_t bits = (1U << 13) - 1;  // execute ... make_sym
     if (version >= 2) bits |= 1U << 13;   // refer
@@ -42,8 +42,9 @@ std::uint64_t known_access(int version) noexcept {
 }
 
 [[noreturn]] void fail(const char* call) {
-    throw std::system_error(errno, std::system_category(),
-                            std::string("--sandbox: ") + call + " (--sandbox off does without)");
+    throw std::system_error(
+        errno, std::system_category(),
+        std::string("--sandbox: ") + call + "; --sandbox off starts without it");
 }
 
 }  // namespace
@@ -59,22 +60,25 @@ bool sandbox_enabled(sandbox_mode wanted) {
     if (version > 0) return true;
     if (wanted == sandbox_mode::enabled)
         throw std::runtime_error(
-            "--sandbox on: this kernel has no Landlock; it wants CONFIG_SECURITY_LANDLOCK, and "
-            "landlock in the list of the boot option lsm=");
-    std::fprintf(stderr, "httpd: not confined to the root: this kernel has no Landlock\n");
+            "--sandbox on: the kernel has no Landlock; it needs CONFIG_SECURITY_LANDLOCK, and "
+            "landlock in the boot option lsm=");
+    std::fprintf(stderr, "httpd: not restricted to the root: the kernel has no Landlock\n");
     return false;
 }
 
-void restrict_thread(kevring::fd_ref root) {
+void restrict_thread(std::span<const kevring::fd> roots) {
     const int version = landlock_version();
     const ruleset_attributes wanted{known_access(version), bind_and_connect_tcp};
     const std::size_t wanted_bytes = version >= 4 ? sizeof wanted : sizeof(std::uint64_t);
     const kevring::fd rules(
         static_cast<int>(::syscall(SYS_landlock_create_ruleset, &wanted, wanted_bytes, 0)));
     if (!rules) fail("landlock_create_ruleset");
-    const path_beneath_attributes below_root{read_file | read_directory, root.number()};
-    if (::syscall(SYS_landlock_add_rule, rules.number(), rule_path_beneath, &below_root, 0) != 0)
-        fail("landlock_add_rule");
+    for (const kevring::fd& root : roots) {
+        const path_beneath_attributes below_root{read_file | read_directory, root.number()};
+        if (::syscall(SYS_landlock_add_rule, rules.number(), rule_path_beneath, &below_root, 0) !=
+            0)
+            fail("landlock_add_rule");
+    }
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("PR_SET_NO_NEW_PRIVS");
     if (::syscall(SYS_landlock_restrict_self, rules.number(), 0) != 0)
         fail("landlock_restrict_self");

@@ -18,8 +18,8 @@ void check(int error, const std::string& what) {
     if (error != 0) throw std::system_error(error, std::system_category(), what);
 }
 
-// The names stand in one variable, with colons between them.
-std::string written_name(std::string_view name) {
+// For a variable in which colons separate the names.
+std::string escaped_name(std::string_view name) {
     std::string text;
     for (const char each : name)
         if (each == ':')
@@ -31,7 +31,7 @@ std::string written_name(std::string_view name) {
     return text;
 }
 
-std::vector<std::string> environment_for(const std::vector<handed_socket>& handed_sockets) {
+std::vector<std::string> environment_for(const std::vector<handed_socket>& sockets) {
     std::vector<std::string> all;
     for (char** each = environ; *each != nullptr; ++each) {
         const std::string_view one(*each);
@@ -39,9 +39,9 @@ std::vector<std::string> environment_for(const std::vector<handed_socket>& hande
             all.emplace_back(one);
     }
     std::string names;
-    for (const handed_socket& each : handed_sockets) names += written_name(each.name) + ':';
+    for (const handed_socket& each : sockets) names += escaped_name(each.name) + ':';
     all.push_back("LISTEN_FDNAMES=" + names + ready_name);
-    all.push_back("LISTEN_FDS=" + std::to_string(handed_sockets.size() + 1));
+    all.push_back("LISTEN_FDS=" + std::to_string(sockets.size() + 1));
     all.emplace_back(predecessor_variable).append("=").append(std::to_string(::getpid()));
     return all;
 }
@@ -66,17 +66,17 @@ public:
 }  // namespace
 
 upgrade_process::upgrade_process(const std::string& program, char* const argv[],
-                                 const std::vector<handed_socket>& handed_sockets) {
+                                 const std::vector<handed_socket>& sockets) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) check(errno, "pipe");
     ready_fd_ = kevring::fd(ends[0]);
     const kevring::fd ready(ends[1]);
 
-    // Each is moved out of the way first, since one could stand where another is to come.
-    const int count = static_cast<int>(handed_sockets.size()) + 1;
+    // Duplicated above the target numbers first: one could have the number that another gets.
+    const int count = static_cast<int>(sockets.size()) + 1;
     std::vector<kevring::fd> moved;
     spawn_plan plan;
-    const auto append_inherited = [&](int number) {
+    const auto hand_over = [&](int number) {
         kevring::fd away(::fcntl(number, F_DUPFD_CLOEXEC, first_inherited + count));
         if (!away) check(errno, "fcntl");
         const int target = first_inherited + static_cast<int>(moved.size());
@@ -84,10 +84,10 @@ upgrade_process::upgrade_process(const std::string& program, char* const argv[],
               "posix_spawn");
         moved.push_back(std::move(away));
     };
-    for (const handed_socket& each : handed_sockets) append_inherited(each.socket.number());
-    append_inherited(ready.number());
+    for (const handed_socket& each : sockets) hand_over(each.socket.number());
+    hand_over(ready.number());
 
-    // Signals are blocked here, for the queue, and SIGPIPE is ignored; it begins as any program.
+    // Here signals are blocked, for the queue, and SIGPIPE is ignored; it starts with the defaults.
     sigset_t none;
     sigset_t all;
     ::sigemptyset(&none);
@@ -98,7 +98,7 @@ upgrade_process::upgrade_process(const std::string& program, char* const argv[],
                                      POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF),
           "posix_spawn");
 
-    std::vector<std::string> texts = environment_for(handed_sockets);
+    std::vector<std::string> texts = environment_for(sockets);
     std::vector<char*> variables;
     for (std::string& each : texts) variables.push_back(each.data());
     variables.push_back(nullptr);
@@ -113,14 +113,14 @@ bool upgrade_process::serves() const noexcept {
 }
 
 std::string upgrade_process::end() const {
-    ::kill(process_, SIGKILL);  // nothing, where it has ended
+    ::kill(process_, SIGKILL);  // no effect if it has ended
     int status = 0;
     pid_t ended = 0;
     do ended = ::waitpid(process_, &status, 0);
     while (ended < 0 && errno == EINTR);
-    if (ended != process_) return "went away";
+    if (ended != process_) return "ended";
     if (WIFEXITED(status)) return "ended with status " + std::to_string(WEXITSTATUS(status));
-    return WTERMSIG(status) == SIGKILL ? "did not begin to serve"
+    return WTERMSIG(status) == SIGKILL ? "did not start to serve"
                                        : "was ended by signal " + std::to_string(WTERMSIG(status));
 }
 

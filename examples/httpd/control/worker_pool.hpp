@@ -19,22 +19,24 @@
 
 namespace httpd {
 
-/// Outlives the loops, and with it what is on its way to them.
+/// The loops and the requests that are posted to them.
+///
+/// Lifetime   Outlives the loops.
 class worker_pool final : public report_source {
 public:
-    // Notes that tell that the last loop has begun to serve, or has left.
+    // The last loop has begun to serve; the last loop has stopped.
     static constexpr kevring::note all_serving{1};
     static constexpr kevring::note all_stopped{2};
 
-    /// `events` is told what the loops have to say; it is the control loop's.
+    /// `events` is the control loop's queue; the loops notify it.
     ///
     /// Lifetime   `events` outlives this.
     worker_pool(unsigned loop_count, kevring::event_queue& events);
 
-    // Called on the control loop, or before there are others.
+    // Called on the control loop, or before the loops run.
 
-    /// What the loops are to do from now on; those that have not begun begin with it. `opened` has
-    /// a list for each loop.
+    /// Gives each loop the configuration; a loop that has not begun begins with it. `opened` has a
+    /// list for each loop.
     void change(const std::shared_ptr<const configuration>& next,
                 std::vector<std::vector<opened_listener>> opened,
                 const std::vector<unsigned>& closed);
@@ -56,8 +58,7 @@ public:
 private:
     struct worker_slot;
 
-    /// Something that other threads ask of a loop, any number of times; asked again before it has
-    /// been done, it is done once.
+    /// A call that other threads post to a loop. Posted again before it has run, it runs once.
     class request : private kevring::work {
     public:
         using function = void (*)(worker_slot&);
@@ -82,7 +83,7 @@ private:
         worker_pool& pool;
         // Written on its loop.
         worker* serving_worker = nullptr;  // null before join() and after leave()
-        // Sent from the control loop.
+        // Posted by the control loop.
         request drain{*this, [](worker_slot& to) { to.serving_worker->drain(); }};
         request retire{*this, [](worker_slot& to) { to.serving_worker->retire(); }};
         request report{*this, [](worker_slot& to) { to.serving_worker->report(); }};
@@ -90,7 +91,7 @@ private:
         // Read and written on any thread.
         report_slot last;
         // Guarded by mutex_.
-        kevring::ring* loop = nullptr;       // where `who` is
+        kevring::ring* loop = nullptr;       // of `serving_worker`
         std::vector<worker_change> changes;  // that it has not taken yet
     };
 

@@ -56,21 +56,22 @@ bool body_reader::step(char byte) noexcept {
             return true;
         case phase::size_rest:
             ++line_bytes_;
-            if (byte == '\r') {
-                phase_ = phase::size_line_feed;
-            } else if (byte == ';') {
-                phase_ = phase::extension;
-            } else {
-                // 15 digits are more than any limit, and 16 would overflow a signed length.
-                if (!is(byte, hex_character) || line_bytes_ > 15) return false;
-                chunk_bytes_ = chunk_bytes_ * 16 + hex_value(byte);
-            }
+            // Stricter than RFC 9112 7.1.1: no blank after the size.
+            if (!is_blank(byte) && end_of_extension(byte)) return true;
+            // 15 digits are more than any limit, and 16 would overflow a signed length.
+            if (!is(byte, hex_character) || line_bytes_ > 15) return false;
+            chunk_bytes_ = chunk_bytes_ * 16 + hex_value(byte);
             return true;
-        case phase::extension:
-            // RFC 9112 7.1.1: those not known are ignored, and we know none.
-            if (++line_bytes_ > chunk_line_bytes_max) return false;
-            if (byte == '\r') phase_ = phase::size_line_feed;
-            return byte == '\r' || is(byte, field_character);
+        case phase::size_blank:
+        case phase::extension_name_first:
+        case phase::extension_name:
+        case phase::extension_equals:
+        case phase::extension_value_first:
+        case phase::extension_token:
+        case phase::extension_quoted:
+        case phase::extension_escape:
+        case phase::extension_end:
+            return ++line_bytes_ <= chunk_line_bytes_max && step_extension(byte);
         case phase::size_line_feed:
             // first: a last chunk has no data behind it, but the trailer.
             line_bytes_ = 0;
@@ -98,6 +99,54 @@ bool body_reader::step(char byte) noexcept {
         case phase::data: break;
     }
     return false;  // read() takes these two itself
+}
+
+// After a size, a name or a value: the line's end, another extension, or a blank. False for any
+// other byte.
+bool body_reader::end_of_extension(char byte) noexcept {
+    if (byte == '\r')
+        phase_ = phase::size_line_feed;
+    else if (byte == ';')
+        phase_ = phase::extension_name_first;
+    else if (is_blank(byte))
+        phase_ = phase_ == phase::extension_name ? phase::extension_equals : phase::size_blank;
+    else
+        return false;
+    return true;
+}
+
+// RFC 9112 7.1.1: *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ). Extensions that
+// are not known are ignored, and none is known here; but two readers must agree on their end.
+bool body_reader::step_extension(char byte) noexcept {
+    switch (phase_) {
+        case phase::size_blank:
+            if (byte == ';') phase_ = phase::extension_name_first;
+            return byte == ';' || is_blank(byte);
+        case phase::extension_name_first:
+            if (is_blank(byte)) return true;
+            phase_ = phase::extension_name;
+            return is(byte, token_character);
+        case phase::extension_name:
+            if (byte == '=') phase_ = phase::extension_value_first;
+            return byte == '=' || is(byte, token_character) || end_of_extension(byte);
+        case phase::extension_equals:
+            if (byte == '=') phase_ = phase::extension_value_first;
+            if (byte == ';') phase_ = phase::extension_name_first;
+            return byte == '=' || byte == ';' || is_blank(byte);
+        case phase::extension_value_first:
+            if (is_blank(byte)) return true;
+            phase_ = byte == '"' ? phase::extension_quoted : phase::extension_token;
+            return byte == '"' || is(byte, token_character);
+        case phase::extension_token: return is(byte, token_character) || end_of_extension(byte);
+        case phase::extension_quoted:
+            if (byte == '"') phase_ = phase::extension_end;
+            if (byte == '\\') phase_ = phase::extension_escape;
+            return is(byte, field_character);
+        case phase::extension_escape:
+            phase_ = phase::extension_quoted;
+            return is(byte, field_character);
+        default: return end_of_extension(byte);  // extension_end
+    }
 }
 
 }  // namespace httpd

@@ -48,7 +48,15 @@ private:
         counted,  // Content-Length
         size_first,
         size_rest,
-        extension,
+        size_blank,            // BWS before a semicolon
+        extension_name_first,  // after the semicolon
+        extension_name,
+        extension_equals,       // BWS after the name
+        extension_value_first,  // after the equals sign
+        extension_token,
+        extension_quoted,
+        extension_escape,  // after a backslash in a quoted value
+        extension_end,     // after a quoted value
         size_line_feed,
         data,
         data_return,
@@ -62,6 +70,8 @@ private:
 
     // Takes one byte of what is not data. False when it may not stand there.
     bool step(char byte) noexcept;
+    bool step_extension(char byte) noexcept;
+    bool end_of_extension(char byte) noexcept;
 
     std::uint64_t left_bytes_;       // may still be received
     std::uint64_t chunk_bytes_ = 0;  // of the chunk, or of the counted body, that are to come

@@ -1,5 +1,6 @@
 #include "conditions.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -36,26 +37,28 @@ bool lists(std::string_view list, std::string_view file_tag, compare equal) noex
         if (!tag) return false;
         const std::string_view rest = trimmed(list);
         if (!rest.empty() && rest.front() != ',') return false;
-        if (equal(*tag, file_tag)) return true;
+        if (!file_tag.empty() && equal(*tag, file_tag)) return true;
     }
 }
 
 }  // namespace
 
-entity_tag::entity_tag(std::uint64_t file_bytes, std::int64_t modified_ns, std::uint64_t inode,
-                       strength how) noexcept {
+entity_tag::entity_tag(std::uint64_t version, std::uint64_t file_bytes, std::string_view coding,
+                       strength kind) noexcept {
     char* at = text_.data();
     char* const end = at + text_.size();
-    if (how == strength::weak) {
+    if (kind == strength::weak) {
         *at++ = 'W';
         *at++ = '/';
     }
     *at++ = '"';
+    at = std::to_chars(at, end, version, 16).ptr;
+    *at++ = '-';
     at = std::to_chars(at, end, file_bytes, 16).ptr;
-    *at++ = '-';
-    at = std::to_chars(at, end, static_cast<std::uint64_t>(modified_ns), 16).ptr;
-    *at++ = '-';
-    at = std::to_chars(at, end, inode, 16).ptr;
+    if (!coding.empty()) {
+        *at++ = '-';
+        at = std::copy_n(coding.begin(), std::min<std::size_t>(coding.size(), 8), at);
+    }
     *at++ = '"';
     size_ = static_cast<std::uint8_t>(at - text_.data());
 }
@@ -95,23 +98,24 @@ condition_fields condition_fields_of(const request_head& head, std::span<char> s
     return fields;
 }
 
-// A date that cannot be read is as good as absent (RFC 9110 13.1.3, 13.1.4).
+// A date that cannot be read is ignored, and so is any date if the file has none (RFC
+// 9110 13.1.3, 13.1.4).
 condition_outcome evaluate(const condition_fields& fields, const validators& file, bool get_or_head,
                            std::int64_t now_second) noexcept {
     using enum condition_outcome;
     if (fields.if_match) {
         if (!lists(*fields.if_match, file.entity_tag, match_strongly)) return precondition_failed;
-    } else if (fields.if_unmodified_since) {
+    } else if (fields.if_unmodified_since && file.modified_second) {
         const auto since = parse_http_date(*fields.if_unmodified_since, now_second);
-        if (since && file.modified_second > *since) return precondition_failed;
+        if (since && *file.modified_second > *since) return precondition_failed;
     }
     if (fields.if_none_match) {
         if (lists(*fields.if_none_match, file.entity_tag, match_weakly)) {
             return get_or_head ? not_modified : precondition_failed;
         }
-    } else if (fields.if_modified_since && get_or_head) {
+    } else if (fields.if_modified_since && get_or_head && file.modified_second) {
         const auto since = parse_http_date(*fields.if_modified_since, now_second);
-        if (since && file.modified_second <= *since) return not_modified;
+        if (since && *file.modified_second <= *since) return not_modified;
     }
     return proceed;
 }
@@ -127,7 +131,8 @@ bool if_range_matches(const request_head& head, const validators& file,
     }
     const auto date = parse_http_date(*value, now_second);
     // RFC 9110 8.8.2.2: a change within the second of the response may not show in the date.
-    return date && *date == file.modified_second && file.modified_second < now_second;
+    return date && file.modified_second && *date == *file.modified_second &&
+           *file.modified_second < now_second;
 }
 
 }  // namespace httpd

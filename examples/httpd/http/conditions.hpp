@@ -12,29 +12,34 @@ namespace httpd {
 
 class request_head;
 
-/// The entity tag of a file, as it is sent: "\"2a-17f0c5a1b2c3d4e5-9c\"".
+/// The entity tag of a file, as it is sent: "\"17f0c5a1b2c3d4e5-2a\"", with "-gzip" at the end for
+/// a compressed one.
 ///
-/// Of size, time of modification and inode: a file that is replaced, or written to, gets another.
-/// Two writes of one length within the granularity of the file system's clock are not told apart;
-/// a caller that sees a file so young makes its tag weak.
+/// Computed from the time of modification and the size, so that copies of a file on several hosts
+/// have equal tags; the inode would differ, and tells a client about the file system. Two writes of
+/// one size within the granularity of the file system's clock have equal tags; a caller sends no
+/// tag for a file that was modified so recently.
 class entity_tag {
 public:
     enum class strength : std::uint8_t { strong, weak };
 
-    entity_tag(std::uint64_t file_bytes, std::int64_t modified_ns, std::uint64_t inode,
-               strength how = strength::strong) noexcept;
+    /// `version` tells versions of one size apart: the time of modification in nanoseconds, or a
+    /// hash of the content. `coding` has at most 8 bytes.
+    entity_tag(std::uint64_t version, std::uint64_t file_bytes, std::string_view coding = {},
+               strength kind = strength::strong) noexcept;
 
     std::string_view text() const noexcept { return {text_.data(), size_}; }
 
 private:
-    std::array<char, sizeof("W/\"\"--") + 3 * 16> text_{};
+    std::array<char, sizeof("W/\"\"--") + 2 * 16 + 8> text_{};
     std::uint8_t size_ = 0;
 };
 
-/// What a file is compared by.
+/// The validators of a file's current version (RFC 9110 8.8).
 struct validators {
-    std::string_view entity_tag;   ///< as it is sent; empty when there is none
-    std::int64_t modified_second;  ///< Last-Modified, in seconds since 1970
+    std::string_view entity_tag;  ///< as it is sent; empty if there is none
+    /// Last-Modified, in seconds since 1970; nothing if it is not sent.
+    std::optional<std::int64_t> modified_second;
 };
 
 /// The condition fields of a request; nothing where one is absent.

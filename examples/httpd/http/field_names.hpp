@@ -55,7 +55,10 @@ inline std::optional<known_field> find_known_field(std::string_view name) noexce
     switch (name.size()) {
         case 4: return when("host", host);
         case 5: return when("range", range);
-        case 6: return when("expect", expect);
+        case 6:
+            return letter == 'e'   ? when("expect", expect)
+                   : letter == 'o' ? when("origin", origin)
+                                   : when("accept", accept);
         case 7: return when("referer", referer);
         case 8: {
             const auto match = when("if-match", if_match);
@@ -63,9 +66,13 @@ inline std::optional<known_field> find_known_field(std::string_view name) noexce
         }
         case 10:
             return letter == 'u' ? when("user-agent", user_agent) : when("connection", connection);
-        case 13: return when("if-none-match", if_none_match);
+        case 13:
+            return letter == 'i' ? when("if-none-match", if_none_match)
+                                 : when("authorization", authorization);
         case 14: return when("content-length", content_length);
-        case 15: return when("accept-encoding", accept_encoding);
+        case 15:
+            return letter == 'a' ? when("accept-encoding", accept_encoding)
+                                 : when("x-forwarded-for", forwarded_for);
         case 17:
             return letter == 't' ? when("transfer-encoding", transfer_encoding)
                                  : when("if-modified-since", if_modified_since);

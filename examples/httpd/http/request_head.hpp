@@ -55,10 +55,14 @@ enum class known_field : std::uint8_t {
     if_unmodified_since,
     if_range,
     accept_encoding,
+    accept,
     user_agent,
-    referer
+    referer,
+    origin,
+    authorization,
+    forwarded_for  ///< X-Forwarded-For
 };
-inline constexpr std::size_t known_field_count = 14;
+inline constexpr std::size_t known_field_count = 18;
 
 /// A checked request head.
 ///
@@ -145,8 +149,8 @@ private:
         std::uint16_t size = 0;
     };
 
-    static constexpr std::uint16_t bit(known_field field) noexcept {
-        return static_cast<std::uint16_t>(1U << static_cast<unsigned>(field));
+    static constexpr std::uint32_t bit(known_field field) noexcept {
+        return 1U << static_cast<unsigned>(field);
     }
     std::string_view view(slice part) const noexcept { return {base_ + part.first, part.size}; }
 
@@ -158,8 +162,8 @@ private:
     std::uint64_t content_length_ = 0;
     std::uint16_t size_ = 0;
     std::uint16_t fields_first_ = 0;  // where the field lines begin
-    std::uint16_t present_ = 0;
-    std::uint16_t repeated_ = 0;
+    std::uint32_t present_ = 0;
+    std::uint32_t repeated_ = 0;
     slice line_;
     slice method_name_;
     slice target_;
@@ -177,6 +181,6 @@ private:
     bool connection_keep_alive_ = false;
 };
 
-static_assert(known_field_count <= 16, "present_ and repeated_ have 16 bits");
+static_assert(known_field_count <= 32, "present_ and repeated_ have 32 bits");
 
 }  // namespace httpd

@@ -28,6 +28,7 @@ constexpr std::array parse_error_table{
     parse_error_row{parse_error::bad_version, 400, "malformed version"},
     parse_error_row{parse_error::version_not_supported, 505, "version is not 1.x"},
     parse_error_row{parse_error::request_line_too_long, 414, "request line too long"},
+    parse_error_row{parse_error::method_too_long, 501, "method too long"},
     parse_error_row{parse_error::folded_line, 400, "folded field line"},
     parse_error_row{parse_error::bad_field_line, 400, "malformed field line"},
     parse_error_row{parse_error::fields_too_large, 431, "field lines too large"},
@@ -35,6 +36,7 @@ constexpr std::array parse_error_table{
     parse_error_row{parse_error::host_missing, 400, "no Host"},
     parse_error_row{parse_error::host_repeated, 400, "more than one Host"},
     parse_error_row{parse_error::host_invalid, 400, "malformed Host"},
+    parse_error_row{parse_error::host_empty, 400, "empty Host"},
     parse_error_row{parse_error::length_invalid, 400, "malformed Content-Length"},
     parse_error_row{parse_error::length_repeated, 400, "more than one Content-Length"},
     parse_error_row{parse_error::length_and_coding, 400, "Content-Length and Transfer-Encoding"},
@@ -133,7 +135,7 @@ std::string_view text_of(parse_error error) noexcept { return row_of(error).text
         if (at == last) {
             if (last == bound_) {
                 return fail(phase_ == phase::fields ? parse_error::fields_too_large
-                                                    : parse_error::request_line_too_long,
+                                                    : line_too_long_error(at),
                             at);
             }
             break;
@@ -162,6 +164,14 @@ parse_state request_parser::fail(parse_error error, std::size_t end) noexcept {
     state_ = parse_state::refused;
     if (phase_ != phase::fields) head_.line_ = head_.slice_of(line_first_, end);
     return state_;
+}
+
+// RFC 9112 3: a method that is longer than any known one is answered by 501, a longer target by
+// 414.
+parse_error request_parser::line_too_long_error(std::size_t last) const noexcept {
+    const std::string_view line(head_.base_ + line_first_, last - line_first_);
+    return all_are(line, token_character) ? parse_error::method_too_long
+                                          : parse_error::request_line_too_long;
 }
 
 parse_error request_parser::read_line(std::size_t first, std::size_t last) noexcept {
@@ -372,6 +382,10 @@ void request_parser::read_connection(std::string_view value) noexcept {
 parse_error request_parser::finish() noexcept {
     if (!head_.has(known_field::host) && head_.minor_version_ != 0)
         return parse_error::host_missing;
+    // RFC 9112 3.2 and 3.3: an absolute target names the host, and Host is ignored. Otherwise an
+    // empty Host names none, and an http URI without a host is invalid (RFC 9110 4.2.1). HTTP/1.0
+    // knows no Host: there an empty one is the same as none.
+    if (head_.minor_version_ != 0 && head_.authority().empty()) return parse_error::host_empty;
     if (head_.has(known_field::transfer_encoding)) {
         if (head_.has(known_field::content_length)) return parse_error::length_and_coding;
         if (!head_.chunked_) return parse_error::coding_not_chunked;

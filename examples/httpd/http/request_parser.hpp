@@ -30,7 +30,7 @@ inline constexpr std::size_t head_bytes_max = 2 + request_line_bytes_max + 2 + f
 struct head_limits {
     std::size_t request_line_bytes = request_line_bytes_max;
     std::size_t field_bytes = field_bytes_max;
-    std::size_t field_count = 100;
+    std::size_t field_count = 128;
 
     /// The largest head that they let through: a buffer of this size is always enough.
     std::size_t head_bytes() const noexcept {
@@ -51,6 +51,7 @@ enum class parse_error : std::uint8_t {
     bad_version,
     version_not_supported,
     request_line_too_long,
+    method_too_long,
     folded_line,
     bad_field_line,
     fields_too_large,
@@ -58,6 +59,7 @@ enum class parse_error : std::uint8_t {
     host_missing,
     host_repeated,
     host_invalid,
+    host_empty,
     length_invalid,
     length_repeated,
     length_and_coding,
@@ -114,6 +116,7 @@ private:
     enum class phase : std::uint8_t { before, request_line, fields };
 
     parse_state fail(parse_error error, std::size_t end) noexcept;
+    parse_error line_too_long_error(std::size_t last) const noexcept;
     parse_error read_line(std::size_t first, std::size_t last) noexcept;
     parse_error read_request_line(std::size_t first, std::size_t last) noexcept;
     parse_error read_target(std::size_t first, std::size_t last) noexcept;

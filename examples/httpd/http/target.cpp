@@ -110,4 +110,31 @@ target_name parse_target(std::string_view path, std::span<char> buffer) noexcept
     return error == target_error::none ? name.finish() : failed(error);
 }
 
+void append_encoded(std::string& text, std::string_view segment) {
+    constexpr std::string_view digits = "0123456789ABCDEF";
+    for (const char byte : segment) {
+        const auto value = static_cast<unsigned char>(byte);
+        const bool unreserved = is(byte, token_character) && is(byte, host_character) &&
+                                std::string_view("!$&'*+").find(byte) == std::string_view::npos;
+        if (unreserved)
+            text += byte;
+        else
+            text.append({'%', digits[value / 16], digits[value % 16]});
+    }
+}
+
+std::string encoded_path(std::string_view name, bool directory) {
+    std::string path = "/";
+    if (name == ".") return path;
+    while (true) {
+        const std::size_t slash = name.find('/');
+        append_encoded(path, name.substr(0, slash));
+        if (slash == name.npos) break;
+        path += '/';
+        name.remove_prefix(slash + 1);
+    }
+    if (directory) path += '/';
+    return path;
+}
+
 }  // namespace httpd

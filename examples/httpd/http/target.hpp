@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace httpd {
@@ -44,5 +45,13 @@ struct target_name {
 ///
 /// Lifetime   The name points into `buffer`; path.size() + 1 bytes are always enough.
 target_name parse_target(std::string_view path, std::span<char> buffer) noexcept;
+
+/// Appends a segment with all bytes percent-encoded but the unreserved ones (RFC 3986 2.3): the
+/// result is safe in any attribute, and in Location.
+void append_encoded(std::string& text, std::string_view segment);
+
+/// The absolute path of a name that parse_target() returned; a directory's ends in a slash. It
+/// never begins with "//" or "/\\", which a client takes for the name of another host.
+std::string encoded_path(std::string_view name, bool directory);
 
 }  // namespace httpd

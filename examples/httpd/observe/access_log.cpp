@@ -3,25 +3,42 @@
 #include <kevring/runtime/operations/write.hpp>
 #include <kevring/runtime/sleep.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <cstdio>
 #include <span>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include <poll.h>
 #include <unistd.h>
 
 namespace httpd {
 namespace {
 
-// A disk that stands still must not fill memory: beyond this, lines are dropped and counted.
+// Memory for lines that the disk has not accepted yet; further lines are dropped and counted.
 constexpr std::size_t pending_bytes_max = 16 << 20;
 
 access_log_format format_of(const std::shared_ptr<const log_target>& target) noexcept {
     return target ? target->format : access_log_format::common;
+}
+
+// Writes what the file accepts without waiting: a pipe that is full must not delay the end of the
+// server. A pipe that is ready for writing accepts PIPE_BUF bytes.
+void write_directly(const log_target& target, std::string_view text) noexcept {
+    while (!text.empty()) {
+        pollfd ready{.fd = target.file.number(), .events = POLLOUT, .revents = 0};
+        if (::poll(&ready, 1, 0) != 1 || (ready.revents & POLLOUT) == 0) return;
+        const ssize_t count = ::write(target.file.number(), text.data(),
+                                      std::min<std::size_t>(text.size(), PIPE_BUF));
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return;
+        text.remove_prefix(static_cast<std::size_t>(count));
+    }
 }
 
 }  // namespace
@@ -56,34 +73,26 @@ void access_log::collect() {
 
 kevring::task<void> access_log::run(kevring::ring& loop) {
     is_running_ = true;
-    // Lines wait for company: a write for each would cost as much as a small response.
+    // Lines are collected for a second: a write per line would cost as much as a small response.
     while (target_ || !pending_writes_.empty()) {
         const auto slept = co_await kevring::sleep_for(std::chrono::seconds(1));
         if (!slept) break;
         const bool written = co_await write_now(loop);
         if (!written) break;
     }
-    // The loop is about to end, and nothing may be awaited any more: what is left goes out
-    // directly.
+    // The loop is about to end, and nothing can be awaited: the rest is written directly.
     collect();
-    for (const lines& each : pending_writes_) {
-        for (std::string_view rest = each.text; !rest.empty();) {
-            const ssize_t count = ::write(each.target->file.number(), rest.data(), rest.size());
-            if (count < 0 && errno == EINTR) continue;
-            if (count <= 0) break;
-            rest.remove_prefix(static_cast<std::size_t>(count));
-        }
-    }
+    for (const lines& each : pending_writes_) write_directly(*each.target, each.text);
     pending_writes_.clear();
     is_running_ = false;
 }
 
-// False: stopped, and what was not written waits again.
+// False: stopped; the lines that were not written are pending again.
 kevring::task<bool> access_log::write_now(kevring::ring& loop) {
     collect();
     while (!pending_writes_.empty()) {
         lines now =
-            std::move(pending_writes_.front());  // held here: use() may come while it is written
+            std::move(pending_writes_.front());  // set_target() may be called during the write
         pending_writes_.erase(pending_writes_.begin());
         std::span<const std::byte> rest = std::as_bytes(std::span(now.text));
         while (!rest.empty()) {

@@ -17,7 +17,8 @@ struct log_target {
     kevring::fd file;  // appended to: writes of several loops do not mix
 };
 
-/// `path` "-": standard output. Empty: null.
+/// `path` "-": standard output. Empty: null. A FIFO without a reader is opened without waiting;
+/// lines that do not fit into it are dropped.
 ///
 /// Errors     Throws std::system_error when the file cannot be opened.
 std::shared_ptr<const log_target> open_log(const std::string& path, access_log_format format);

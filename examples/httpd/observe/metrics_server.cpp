@@ -1,51 +1,85 @@
 #include "metrics_server.hpp"
 
+#include "examples/httpd/http/http_date.hpp"
 #include "examples/httpd/http/request_parser.hpp"
 #include "examples/httpd/http/response_head.hpp"
 
 #include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task_scope.hpp>
 
 #include <array>
 #include <chrono>
+#include <ctime>
+#include <string>
 #include <string_view>
 #include <utility>
 
 namespace httpd {
 namespace {
 
-// Of a whole exchange: they come one after another.
+// Of a whole exchange. Prometheus gives up after 10 s.
 constexpr auto exchange_time = std::chrono::seconds(5);
+// Connections at a time; further ones wait in the backlog.
+constexpr unsigned connection_count_max = 64;
 
-kevring::task<void> answer(kevring::socket client, report_source& from) {
+// The clients that are being answered.
+struct metrics_clients {
+    report_source& reports;
+    kevring::task_scope& scope;
+    unsigned count = 0;
+};
+
+std::string date_text() {
+    std::array<char, http_date_bytes> date{};
+    write_http_date(std::time(nullptr), date);
+    return {date.data(), date.size()};
+}
+
+kevring::task<void> respond(kevring::socket client, metrics_clients& all) {
     auto limit = co_await kevring::within(exchange_time);
     request_parser parser;
     std::string input;
     while (parser.parse(input) == parse_state::incomplete) {
-        const auto got = co_await client.receive();
-        if (!got || got->empty()) co_return;
-        input.append(reinterpret_cast<const char*>(got->data()), got->size());
-        parser.reset();
+        const auto received = co_await client.receive();
+        if (!received || received->empty()) co_return;
+        input.append(reinterpret_cast<const char*>(received->data()), received->size());
     }
-    std::array<char, 1024> head;
+    std::array<char, 1024> buffer;
     std::string page;
     std::string_view head_text;
-    const bool good = parser.state() != parse_state::refused;
-    const bool asks = good && parser.head().method() == request_method::get &&
-                      parser.head().path() == "/-/metrics";
-    if (asks) {
-        co_await from.refresh();
-        page = metrics_page(from);
-        response_head made(head, 200);
+    const bool valid = parser.state() != parse_state::refused;
+    const request_head& head = parser.head();
+    const bool is_metrics = valid && (head.path() == "/metrics" || head.path() == "/-/metrics");
+    const bool is_head = valid && head.method() == request_method::head;
+    const std::string date = date_text();
+    if (is_metrics && (is_head || head.method() == request_method::get)) {
+        co_await all.reports.refresh();
+        page = metrics_page(all.reports);
+        response_head made(buffer, 200);
+        made.lines("Server: kevring\r\n").field("Date", date);
         made.field("Content-Type", metrics_media_type).field("Content-Length", page.size());
         head_text = made.connection(false, 1).finish();
+        if (is_head) page.clear();
     } else {
-        short_response what;
-        what.status = good ? 404 : 400;
-        head_text = write_short_response(head, what);
+        short_response response;
+        response.status = !valid ? status_of(parser.error()) : is_metrics ? 405 : 404;
+        response.date = date;
+        response.lines = response.status == 405 ? "Server: kevring\r\nAllow: GET, HEAD\r\n"
+                                                : "Server: kevring\r\n";
+        response.head_only = is_head;
+        head_text = write_short_response(buffer, response);
     }
     page.insert(0, head_text);
     const auto sent = co_await client.send(page);
     if (sent) co_await client.close();
+}
+
+kevring::task<void> serve_client(kevring::socket client, metrics_clients& all) {
+    ++all.count;
+    co_await respond(std::move(client), all);
+    --all.count;
 }
 
 std::uint64_t of_class(const worker_counters& counted, unsigned first) noexcept {
@@ -56,10 +90,10 @@ std::uint64_t of_class(const worker_counters& counted, unsigned first) noexcept 
 
 }  // namespace
 
-std::string metrics_page(const report_source& from) {
+std::string metrics_page(const report_source& reports) {
     worker_report all;
-    for (std::size_t index = 0; index < from.slot_count(); ++index) {
-        const worker_report one = from.slot(index).last();
+    for (std::size_t index = 0; index < reports.slot_count(); ++index) {
+        const worker_report one = reports.slot(index).last();
         for (std::size_t i = 0; i < one.counted.requests.size(); ++i)
             all.counted.requests[i] += one.counted.requests[i];
         for (std::size_t i = 0; i < one.counted.path_bytes.size(); ++i)
@@ -86,8 +120,8 @@ std::string metrics_page(const report_source& from) {
     page.gauge("httpd_connections", "Connections that are open.", all.open_connections);
     page.counter("httpd_connections_total", "Connections that were served.",
                  all.counted.connections);
-    page.counter("httpd_connections_rejected_total", "Connections beyond the limit.",
-                 all.counted.rejected);
+    page.counter("httpd_connections_rejected_total",
+                 "Connections rejected with 503 at the connection limit.", all.counted.rejected);
     page.counter("httpd_requests_total", "Requests that were answered, by status.");
     for (unsigned status = 100; status < all.counted.requests.size(); ++status) {
         if (all.counted.requests[status] == 0) continue;
@@ -101,42 +135,52 @@ std::string metrics_page(const report_source& from) {
     }
     page.counter("httpd_body_bytes_total", "Bytes of responses, without their heads.",
                  all.counted.body_bytes);
-    page.counter("httpd_file_bytes_total", "Bytes of files, by the path that they took.");
+    page.counter("httpd_file_bytes_total", "Bytes of files, by the path that sent them.");
     for (std::size_t i = 0; i < all.counted.path_bytes.size(); ++i)
         page.sample({{"path", name_of(static_cast<kevring::send_path>(i))}},
                     all.counted.path_bytes[i]);
     page.counter("httpd_shared_responses_total",
-                 "Small files that were read once for several requests that had come together.",
+                 "Responses served from a serialized response of the same loop iteration.",
                  all.counted.shared_responses);
-    page.counter("httpd_content_cache_hits_total",
-                 "Small files that were not read: --content-cache.", all.counted.content_hits);
-    page.gauge("httpd_content_cache_bytes", "Content of files that the loops keep in memory.",
-               all.content_bytes);
-    page.gauge("httpd_cached_files", "Files that the loops' caches keep open.", all.cached_files);
-    page.counter("httpd_log_lines_dropped_total", "Lines that the access log could not take.",
+    page.counter("httpd_content_cache_hits_total", "Responses served from the content cache.",
+                 all.counted.content_hits);
+    page.gauge("httpd_content_cache_bytes", "Bytes held in the content caches.", all.content_bytes);
+    page.gauge("httpd_cached_files", "Files that are open in the caches.", all.cached_files);
+    page.counter("httpd_log_lines_dropped_total", "Lines of the access log that were dropped.",
                  all.log_lines_dropped);
-    page.counter("kevring_enters_total", "Calls of io_uring_enter.", all.loop.enters);
-    page.counter("kevring_requests_total", "Requests to the kernel.", all.loop.requests);
-    page.counter("kevring_completions_total", "Answers of the kernel.", all.loop.completions);
-    page.counter("kevring_loop_iterations_total", "Turns of the loops.", all.loop.turns);
-    page.counter("kevring_overflows_total", "Turns with answers that had waited in the kernel.",
+    page.counter("kevring_enters_total", "Calls to io_uring_enter.", all.loop.enters);
+    page.counter("kevring_requests_total", "Submission queue entries queued.", all.loop.requests);
+    page.counter("kevring_completions_total", "Completions reaped.", all.loop.completions);
+    page.counter("kevring_loop_iterations_total", "Loop iterations.", all.loop.turns);
+    page.counter("kevring_overflows_total",
+                 "Loop iterations that found completions in the kernel's overflow list.",
                  all.loop.overflows);
-    page.counter("kevring_punts_total",
-                 "Requests that the kernel gave to a worker thread whatever they met.",
+    page.counter("kevring_punts_total", "Requests that the kernel runs in an io-wq worker.",
                  all.loop.punts);
-    page.counter("kevring_buffer_starvation_total", "Receives that found no buffer.", all.starved);
+    page.counter("kevring_buffer_starvation_total", "Receives that found no provided buffer.",
+                 all.starved);
     page.histogram("httpd_response_duration_seconds",
-                   "From a request's head to the last byte that the kernel took.",
+                   "From a request's head to the last byte that the kernel accepted.",
                    all.counted.durations);
     return page.text();
 }
 
-kevring::task<void> serve_metrics(kevring::listener listener, report_source& from) {
+kevring::task<void> serve_metrics(kevring::listener listener, report_source& reports) {
+    kevring::cancel_scope& outer = co_await kevring::current_scope();
+    kevring::task_scope scope(*kevring::ring::current(), &outer);
+    metrics_clients all{reports, scope};
     while (true) {
         auto accepted = co_await listener.accept();
-        if (!accepted) co_return;
-        co_await answer(std::move(*accepted), from);
+        if (!accepted) break;
+        // The oldest of idle clients ends after exchange_time, so this wait is bounded.
+        while (all.count >= connection_count_max) {
+            const auto slept = co_await kevring::sleep_for(std::chrono::milliseconds(10));
+            if (!slept) break;
+        }
+        scope.spawn(serve_client(std::move(*accepted), all));
     }
+    scope.request_stop();
+    co_await scope.join();
 }
 
 }  // namespace httpd

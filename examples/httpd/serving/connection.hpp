@@ -7,6 +7,7 @@
 #include "examples/httpd/http/request_parser.hpp"
 #include "examples/httpd/http/response_head.hpp"
 #include "examples/httpd/observe/access_log.hpp"
+#include "file_response.hpp"
 #include "output_buffer.hpp"
 #include "worker.hpp"
 
@@ -23,99 +24,159 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace httpd {
 
+/// The requests of one wake-up, and their responses until they are sent.
+struct request_batch {
+    request_batch(worker& owner, kevring::borrowed_buffer bytes)
+        : buffer(std::move(bytes)), out(owner) {}
+
+    kevring::borrowed_buffer buffer;   // `input` points into it, or into `collected`
+    kevring::borrowed_buffer further;  // the last bytes of a body; `rest` points into it
+    std::string collected;             // a head that was received in several pieces
+    std::string_view input;            // from the first byte of the current head
+    std::string_view rest;             // the bytes after the current request
+    request_parser parser;
+    output_buffer out;
+};
+
+/// Its member functions are in the files of their steps: connection.cpp (the loop over requests),
+/// read_head.cpp, read_body.cpp, dispatch.cpp (which response), fast_path.cpp (without waiting),
+/// respond.cpp (heads and short responses) and send_content.cpp (bodies of files).
+///
 /// Lifetime   Lives in the frame of serve(); its worker outlives it.
 /// Thread     That of its loop.
 class connection {
 public:
     /// Answers the requests of `client` until one side ends the connection.
-    static kevring::task<void> serve(worker& of, kevring::socket client);
+    static kevring::task<void> serve(worker& owner, kevring::socket client);
 
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
 
-    /// The server is to stop: an idle connection ends now, another after its response.
+    /// The server stops: an idle connection ends now, another one after its response.
     void drain() noexcept;
 
     std::size_t index = 0;  // the worker's
 
 private:
-    connection(worker& of, kevring::socket client, kevring::cancel_scope& scope)
-        : worker_(of),
+    connection(worker& owner, kevring::socket client, kevring::cancel_scope& scope)
+        : worker_(owner),
           client_(std::move(client)),
           scope_(scope),
-          timeout_(of.loop(), scope, client_.native()) {
+          timeout_(owner.loop(), scope, client_.native()) {
         worker_.add(*this);
     }
     ~connection() { worker_.remove(*this); }
 
-    // A head of ours is smaller than this, whatever the file and the configuration.
+    // The largest head of a file's response, without the lines of the configuration for its path.
     static constexpr std::size_t head_room = 2 * 1024 + custom_responses::lines_bytes_max;
 
-    /// hang_up: the client has said that it asks nothing more.
+    /// After a response. close_without_lingering: the client asked for the end, so no byte of it is
+    /// in transit that a close would answer by a reset.
     enum class outcome : std::uint8_t { keep, close, close_without_lingering };
 
-    kevring::task<outcome> handle_request(kevring::borrowed_buffer first);
-    kevring::task<void> finish(outcome after);
-    /// What try_fast_path() has done.
-    enum class fast_path_result : std::uint8_t { nothing, all, a_part, failed, later };
-    struct rest_of_file {
-        std::shared_ptr<const served_file> of;  // may leave the cache
+    /// What a request gets, as far as it is known without waiting.
+    struct decision {
+        enum class kind : std::uint8_t {
+            status,  ///< a response without a file
+            file,    ///< `known`, by `plan`
+            lookup   ///< the file system has to be asked
+        };
+        kind what = kind::lookup;
+        unsigned status = 500;
+        std::string_view lines;        // of a status
+        cached_file* known = nullptr;  // until the loop runs again
+        file_response plan;
+    };
+
+    enum class fast_path_result : std::uint8_t {
+        unsuitable,      ///< nothing is done
+        sent,            ///< all of the response is sent, or in the output buffer
+        partially_sent,  ///< `remaining_` is to be sent
+        failed,          ///< the connection must end
+        wait             ///< for the send budget; then try again
+    };
+    struct remaining_file {
+        std::shared_ptr<const served_file> owner;  // it may leave the cache
+        const open_file* file = nullptr;
         byte_range range{};
     };
 
-    fast_path_result try_fast_path(const request_head& head, output_buffer& out, bool keep,
-                                   rest_of_file& rest);
-    bool send_shared(const cached_file& known, const request_head& head, output_buffer& out,
-                     bool keep);
-    bool send_small_now(cached_file& known, const request_head& head, output_buffer& out,
-                        bool keep);
-    fast_path_result begin_large(const cached_file& known, const request_head& head,
-                                 output_buffer& out, bool keep, rest_of_file& rest);
-    kevring::task<outcome> respond(const request_head& head, output_buffer& out, bool keep);
-    kevring::task<bool> respond_file(const request_head& head, const served_file& served,
+    // connection.cpp
+    kevring::task<outcome> handle_requests(kevring::borrowed_buffer first);
+    kevring::task<void> finish(outcome after);
+    outcome outcome_of_last(const request_batch& batch) const noexcept;
+    void extend_timeout(std::chrono::milliseconds time) noexcept;
+    void extend_body_timeout(std::uint64_t byte_count) noexcept;
+    void select_configuration();
+    void record_request(const request_head& head);
+    void log(const request_head& head, std::chrono::nanoseconds took);
+
+    // read_head.cpp
+    kevring::task<bool> read_head(request_batch& batch);
+    void send_timed_out(const request_batch& batch) noexcept;
+
+    // read_body.cpp
+    kevring::task<bool> read_body(request_batch& batch);
+
+    // dispatch.cpp
+    decision decide(const request_head& head, bool may_be_closed);
+    kevring::task<bool> respond(const request_head& head, output_buffer& out, bool keep);
+    kevring::task<bool> look_up(const request_head& head, output_buffer& out, bool keep);
+
+    // fast_path.cpp
+    fast_path_result try_fast_path(const request_head& head, output_buffer& out, bool keep);
+    fast_path_result send_small_now(cached_file& known, const open_file& file,
+                                    const request_head& head, output_buffer& out, bool keep);
+    fast_path_result send_large_now(const cached_file& known, const open_file& file,
+                                    const request_head& head, output_buffer& out, bool keep);
+    bool send_shared(const cached_file& known, const open_file& file, const request_head& head,
+                     output_buffer& out, bool keep);
+
+    // respond.cpp
+    kevring::task<bool> respond_file(const request_head& head, const file_response& plan,
                                      output_buffer& out, bool keep);
-    void keep_content(const request_head& head, const served_file& of, const output_buffer& out);
-    kevring::task<bool> send_whole(const request_head& head, const open_file& file,
-                                   output_buffer& out, bool keep);
+    kevring::task<bool> respond_listing(const request_head& head, std::string name,
+                                        output_buffer& out, bool keep);
+    kevring::task<bool> send_short_response(const request_head& head, unsigned status, bool keep,
+                                            std::string_view lines, output_buffer& out);
+    bool write_short_response(const request_head& head, unsigned status, bool keep,
+                              std::string_view lines, output_buffer& out);
+    kevring::task<void> send_error(unsigned status, const request_head& head, output_buffer& out);
+    response_head begin_head(output_buffer& out, unsigned status);
+    void write_whole_head(const request_head& head, const open_file& file, output_buffer& out,
+                          bool keep);
+    void write_not_modified(const request_head& head, const open_file& file, output_buffer& out,
+                            bool keep);
+    void record_result(unsigned status, std::uint64_t body_bytes) noexcept {
+        status_ = status;
+        body_bytes_ = body_bytes;
+    }
+
+    // send_content.cpp
     kevring::task<bool> send_ranges(const request_head& head, const open_file& file,
                                     const byte_ranges& ranges, output_buffer& out, bool keep);
     kevring::task<bool> send_bytes(const open_file& file, byte_range range, output_buffer& out);
     kevring::task<bool> send_small(const open_file& file, byte_range range, output_buffer& out);
     kevring::task<bool> send_large(const open_file& file, byte_range range, output_buffer& out);
+    kevring::task<bool> send_page(std::string_view page, output_buffer& out);
     kevring::task<bool> flush(output_buffer& out);
     kevring::task<void> flush_last(output_buffer& out);
     kevring::task<bool> make_room(output_buffer& out, std::size_t byte_count);
     kevring::task<bool> append(std::string_view text, output_buffer& out);
-    kevring::task<void> send_error(unsigned status, const request_head& head, output_buffer& out);
-    kevring::task<bool> send_short_response(const request_head& head, unsigned status, bool keep,
-                                            std::string_view lines, output_buffer& out);
-    kevring::task<bool> respond_page(const request_head& head, std::string_view page,
-                                     output_buffer& out, bool keep);
-    response_head begin_head(output_buffer& out, unsigned status);
-    void put_whole_head(const request_head& head, const open_file& file, output_buffer& out,
-                        bool keep);
+    void keep_content(const request_head& head, const served_file& served, const open_file& file,
+                      const output_buffer& out);
+    ssize_t read_nowait(const open_file& file, byte_range range, output_buffer& out);
     kevring::send_options large_options(const open_file& file,
                                         const output_buffer& out) const noexcept;
     void count_large(const kevring::send_report& report) noexcept;
-    ssize_t read_nowait(const open_file& file, byte_range range, output_buffer& out);
     void count_small(std::uint64_t byte_count) noexcept {
         worker_.counters().path_bytes[static_cast<std::size_t>(kevring::send_path::send)] +=
             byte_count;
     }
-    void extend_body_timeout(std::uint64_t byte_count) noexcept;
-    void record_result(unsigned status, std::uint64_t body_bytes) noexcept {
-        status_ = status;
-        body_bytes_ = body_bytes;
-    }
-    void begin_timing() noexcept {
-        if (worker_.timing_enabled()) began_ns_ = worker_.loop().now_ns();
-    }
-    void finished(const request_head& head);
-    void log(const request_head& head, std::chrono::nanoseconds took);
-    void extend_timeout(std::chrono::milliseconds time) noexcept;
 
     worker& worker_;
     kevring::socket client_;
@@ -126,11 +187,15 @@ private:
     bool nonblocking_ = false;  // the socket is known to have O_NONBLOCK
 
     // Of the request that is being answered.
-    const configuration* configuration_ = nullptr;  // held by exchange()
+    // Held while requests are answered by it: an idle connection holds none.
+    std::shared_ptr<const configuration> held_;
+    const configuration* configuration_ = nullptr;
+    const site* site_ = nullptr;
     unsigned status_ = 0;
-    std::uint64_t body_bytes_ = 0;  // that the kernel took, or will with the next send
-    std::int64_t began_ns_ = 0;     // when its head was complete; if anyone wants to know
-    std::unique_ptr<std::string> client_name_;  // as the log has it; null until it is needed
+    std::uint64_t body_bytes_ = 0;  // that the kernel accepted, or will with the next send
+    std::int64_t began_ns_ = 0;     // when its head was complete, if durations are recorded
+    remaining_file remaining_;
+    std::unique_ptr<std::string> client_name_;  // for the log; null until it is needed
 };
 
 }  // namespace httpd

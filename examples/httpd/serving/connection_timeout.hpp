@@ -1,4 +1,4 @@
-// connection_timeout.hpp: the time that a client has.
+// connection_timeout.hpp: the deadline of what a client does next.
 #pragma once
 
 #include <kevring/runtime/cancel_scope.hpp>
@@ -11,8 +11,8 @@
 
 namespace httpd {
 
-/// The time that a client has for what it is to do next. Moving it later costs a store: the timer
-/// looks at the deadline when it fires, and only then is armed anew.
+/// Stops a scope at a deadline, or if the client receives too little. To move the deadline later
+/// costs a store: the timer reads it when it fires, and is only then armed again.
 class connection_timeout final : private kevring::timer_node {
 public:
     connection_timeout(kevring::ring& loop, kevring::cancel_scope& scope,
@@ -28,10 +28,10 @@ public:
         loop_.timers().arm(*this, deadline_ns);
     }
 
-    /// Instead of a deadline: every `step` the client must have taken `bytes` more, however much
-    /// there is to send. The count begins with the first step's end, so that a client has two for
-    /// the first bytes. Where nobody counts what a client takes, as with a Unix socket, it has
-    /// `uncounted` in all, and as long as it may take for what waits in the socket before that.
+    /// Instead of a deadline: in every `step` the client must acknowledge `bytes` more. The count
+    /// starts at the end of the first step, so a client that stops is disconnected after two. If
+    /// the kernel does not count, as for a Unix socket, the limit is `fallback_limit` in all, and
+    /// the time for the bytes that were queued in the socket before.
     void set_rate(std::chrono::nanoseconds step, std::uint64_t bytes,
                   std::chrono::nanoseconds fallback_limit) noexcept {
         set(kevring::add_ns(loop_.now_ns(), step));
@@ -49,10 +49,10 @@ private:
     kevring::cancel_scope& scope_;
     kevring::fd_ref client_;
     std::int64_t deadline_ns_ = 0;
-    std::int64_t step_ns_ = 0;               // 0: the deadline is one
-    std::int64_t fallback_deadline_ns_ = 0;  // the deadline instead, where nobody counts
+    std::int64_t step_ns_ = 0;               // 0: deadline_ns_ is final
+    std::int64_t fallback_deadline_ns_ = 0;  // if the kernel does not count
     std::uint64_t step_bytes_ = 0;
-    std::uint64_t wanted_ = 0;  // bytes of the connection that must be taken by the next look
+    std::uint64_t wanted_ = 0;  // bytes of the connection to be acknowledged by the next check
 };
 
 }  // namespace httpd

@@ -1,7 +1,6 @@
-// What most requests want needs nothing to wait for: a file that is known and in memory, in a block
-// that has room or on a socket that takes it. It costs no coroutine frame.
+// fast_path.cpp: responses that need not wait. Most requests are for a file that is known and in
+// memory, and the output buffer has room or the socket accepts it: no coroutine frame is allocated.
 #include "connection.hpp"
-#include "examples/httpd/http/conditions.hpp"
 
 #include <kevring/sendfile/send_file.hpp>
 
@@ -12,100 +11,112 @@
 namespace httpd {
 
 connection::fast_path_result connection::try_fast_path(const request_head& head, output_buffer& out,
-                                                       bool keep, rest_of_file& rest) {
-    if (head.method() != request_method::get || has_condition_or_range(head))
-        return fast_path_result::nothing;
-    // What is cached is the next configuration's.
-    if (configuration_ != worker_.current_configuration().get()) return fast_path_result::nothing;
-    cached_file* const known = worker_.cached(head.path(), true);
-    if (known == nullptr || known->file->available != 0) return fast_path_result::nothing;
-    if (known->file->plain.byte_count > small_body_bytes) {
-        if (known->file->plain.byte_count > kevring::try_send_bytes_max)
-            return fast_path_result::nothing;
-        // Waiting here costs no frame either, and what is known may be another by then.
-        if (!kevring::send_budget::available(worker_.loop())) return fast_path_result::later;
-        return begin_large(*known, head, out, keep, rest);
+                                                       bool keep) {
+    if (head.method() != request_method::get) return fast_path_result::unsuitable;
+    const decision made = decide(head, true);
+    if (made.what != decision::kind::file) return fast_path_result::unsuitable;
+    const open_file& file = *made.plan.file;
+    if (made.plan.what == file_response::kind::not_modified) {
+        if (out.room() < head_room + file.lines.validators().size())
+            return fast_path_result::unsuitable;
+        write_not_modified(head, file, out, keep);
+        return fast_path_result::sent;
     }
-    const bool answered =
-        send_shared(*known, head, out, keep) || send_small_now(*known, head, out, keep);
-    return answered ? fast_path_result::all : fast_path_result::nothing;
+    if (made.plan.what != file_response::kind::whole) return fast_path_result::unsuitable;
+    if (file.byte_count <= small_body_bytes)
+        return send_small_now(*made.known, file, head, out, keep);
+    if (file.byte_count > kevring::try_send_bytes_max || !file.descriptor.valid())
+        return fast_path_result::unsuitable;
+    // Waiting costs no frame here, and the file is looked up again afterwards.
+    if (!kevring::send_budget::available(worker_.loop())) return fast_path_result::wait;
+    return send_large_now(*made.known, file, head, out, keep);
 }
 
-// Says what another request for the file was told at this moment.
-bool connection::send_shared(const cached_file& known, const request_head& head, output_buffer& out,
-                             bool keep) {
-    const shared_response* const made = worker_.find_shared(known);
-    if (made == nullptr || made->keep_alive != keep || made->minor_version != head.minor_version())
+// Sends the serialized response that another request for the file got in this loop iteration.
+bool connection::send_shared(const cached_file& known, const open_file& file,
+                             const request_head& head, output_buffer& out, bool keep) {
+    const shared_response* const shared = worker_.find_shared(known);
+    if (shared == nullptr || shared->file != &file || shared->keep_alive != keep ||
+        shared->minor_version != head.minor_version())
         return false;
     if (out.empty()) {
-        out.share(made->block, made->byte_count);
+        out.share(shared->block, shared->byte_count);
     } else {
-        if (out.room() < made->byte_count) return false;
-        out.append({made->block->data(), made->byte_count});
+        if (out.room() < shared->byte_count) return false;
+        out.append({shared->block->data(), shared->byte_count});
     }
-    record_result(200, known.file->plain.byte_count);
-    count_small(known.file->plain.byte_count);
+    record_result(200, file.byte_count);
+    count_small(file.byte_count);
     ++worker_.counters().shared_responses;
     return true;
 }
 
-bool connection::send_small_now(cached_file& known, const request_head& head, output_buffer& out,
-                                bool keep) {
-    const open_file& file = known.file->plain;
-    if (out.room() < head_room + file.byte_count) return false;
+connection::fast_path_result connection::send_small_now(cached_file& known, const open_file& file,
+                                                        const request_head& head,
+                                                        output_buffer& out, bool keep) {
+    if (send_shared(known, file, head, out, keep)) return fast_path_result::sent;
     const std::size_t before = out.size();
-    put_whole_head(head, file, out, keep);
-    const byte_range all{.first = 0, .count = file.byte_count};
-    const auto byte_count = static_cast<std::size_t>(all.count);
-    if (known.content_valid) {
+    const auto byte_count = static_cast<std::size_t>(file.byte_count);
+    if (out.room() < head_room + file.lines.whole().size() + byte_count)
+        return fast_path_result::unsuitable;
+    const bool is_plain = &file == &known.file->plain;
+    const bool in_memory = known.content_valid && is_plain;
+    if (!in_memory && !file.descriptor.valid()) return fast_path_result::unsuitable;
+    write_whole_head(head, file, out, keep);
+    if (in_memory) {
         out.append({known.content.get(), byte_count});
         ++worker_.counters().content_hits;
     } else if (byte_count > 0) {
+        const byte_range all{.first = 0, .count = file.byte_count};
         if (read_nowait(file, all, out) != static_cast<ssize_t>(byte_count)) {
             out.truncate(before);
-            return false;
+            return fast_path_result::unsuitable;
         }
-        worker_.keep_content(known, {out.write_position() - byte_count, byte_count});
+        if (is_plain)
+            worker_.keep_content(site_->index, known,
+                                 {out.write_position() - byte_count, byte_count});
     }
-    count_small(all.count);
+    count_small(file.byte_count);
     if (before == 0)
         worker_.publish_shared(known, {.block = out.block(),
                                        .byte_count = out.size(),
+                                       .file = &file,
                                        .minor_version = head.minor_version(),
                                        .keep_alive = keep});
-    return true;
+    return fast_path_result::sent;
 }
 
-// Sends what waits, and of the file what the socket takes.
-connection::fast_path_result connection::begin_large(const cached_file& known,
-                                                     const request_head& head, output_buffer& out,
-                                                     bool keep, rest_of_file& rest) {
-    if (out.room() < head_room) return fast_path_result::nothing;
-    const open_file& file = known.file->plain;
+// Sends the pending responses, and of the file as much as the socket accepts.
+connection::fast_path_result connection::send_large_now(const cached_file& known,
+                                                        const open_file& file,
+                                                        const request_head& head,
+                                                        output_buffer& out, bool keep) {
+    if (out.room() < head_room + file.lines.whole().size()) return fast_path_result::unsuitable;
     const std::size_t before = out.size();
-    put_whole_head(head, file, out, keep);
+    write_whole_head(head, file, out, keep);
     const kevring::send_report report = kevring::try_send_file(
         worker_.loop(), client_.native(), file.descriptor,
         kevring::file_range{.offset = 0, .count = file.byte_count}, large_options(file, out));
     if (report.bytes_sent == 0) {
         out.truncate(before);
-        return fast_path_result::nothing;
+        return fast_path_result::unsuitable;
     }
     count_large(report);
     out.consume(static_cast<std::size_t>(report.bytes_sent - report.file_bytes));
-    if (!report.error) return fast_path_result::all;
+    if (!report.error) return fast_path_result::sent;
     const std::uint64_t left = file.byte_count - report.file_bytes;
     if (report.error == std::errc::operation_would_block) {
-        rest = {.of = known.file, .range = {.first = report.file_bytes, .count = left}};
-        return fast_path_result::a_part;
+        remaining_ = {.owner = known.file,
+                      .file = &file,
+                      .range = {.first = report.file_bytes, .count = left}};
+        return fast_path_result::partially_sent;
     }
     body_bytes_ -= left;  // promised, and not sent
     out.clear();
     return fast_path_result::failed;
 }
 
-// Appends what is in memory of a range that there is room for; as preadv2(2), with a negative
-// error.
+// Appends the part of a range that is in the page cache; as preadv2(2), with a negative error.
 ssize_t connection::read_nowait(const open_file& file, byte_range range, output_buffer& out) {
     const iovec part{out.write_position(), static_cast<std::size_t>(range.count)};
     const ssize_t count = worker_.loop().system().read_nowait(file.descriptor.number(), &part, 1,

@@ -12,7 +12,7 @@
 
 namespace httpd {
 
-/// Bytes of responses that wait to be sent, in a block of the worker's that is held only meanwhile.
+/// Bytes of responses that wait to be sent, in a block of the worker's that is held until then.
 class output_buffer {
 public:
     explicit output_buffer(worker& owner) noexcept : worker_(owner) {}
@@ -25,7 +25,7 @@ public:
     std::string_view bytes() const noexcept {
         return block_ ? std::string_view(block_->data(), byte_count_) : std::string_view();
     }
-    /// Where the next bytes go; added() tells how many came.
+    /// The place for the next bytes; commit() counts them.
     char* write_position() {
         if (!block_)
             block_ = worker_.acquire_block();
@@ -34,26 +34,26 @@ public:
         return block_->data() + byte_count_;
     }
     void commit(std::size_t byte_count) noexcept { byte_count_ += byte_count; }
-    /// Appends bytes that there is room for.
+    /// Appends bytes; there is room for them.
     void append(std::string_view bytes) {
         bytes.copy(write_position(), bytes.size());
         commit(bytes.size());
     }
-    /// Where nothing waits: sends the first bytes of a block that others may send too. What is
-    /// appended goes into a block of its own.
+    /// If the buffer is empty: sends the first bytes of a block that other buffers may send too.
+    /// Bytes that are appended go into another block.
     void share(std::shared_ptr<send_block> block, std::size_t byte_count) noexcept {
         clear();
         block_ = std::move(block);
         byte_count_ = byte_count;
     }
-    /// What bytes() are in; for share().
+    /// The block of bytes(); for share().
     const std::shared_ptr<send_block>& block() const noexcept { return block_; }
-    /// Takes back what was added to the first `byte_count` bytes.
+    /// Drops the bytes after the first `byte_count`.
     void truncate(std::size_t byte_count) noexcept { byte_count_ = byte_count; }
     /// The first `byte_count` bytes have been sent.
     void consume(std::size_t byte_count) {
         if (byte_count == byte_count_) return clear();
-        write_position();  // not in what others send
+        write_position();  // copies a shared block first
         byte_count_ -= byte_count;
         std::memmove(block_->data(), block_->data() + byte_count, byte_count_);
     }

@@ -1,4 +1,4 @@
-// tcp_progress.hpp: how much of what was sent has reached the peer.
+// tcp_progress.hpp: the progress of a connection's sent bytes.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
@@ -8,11 +8,11 @@
 
 namespace httpd {
 
-/// The bytes that the peer's host has taken since the connection began. Nothing where nobody counts
-/// them, as for Unix sockets.
+/// The bytes that the peer's host has acknowledged since the connection began. Nothing if the
+/// kernel does not count them, as for Unix sockets.
 std::optional<std::uint64_t> acked_bytes(kevring::fd_ref socket) noexcept;
 
-/// At least the bytes that wait in the socket for the peer; 0 where nobody knows.
+/// At least the bytes that are queued in the socket for the peer; 0 if that is unknown.
 std::uint64_t send_queue_bytes(kevring::fd_ref socket) noexcept;
 
 }  // namespace httpd

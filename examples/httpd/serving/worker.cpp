@@ -4,6 +4,7 @@
 #include "examples/httpd/http/response_head.hpp"
 
 #include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/sleep.hpp>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <ctime>
 #include <mutex>
+#include <string>
 #include <utility>
 
 #include <poll.h>
@@ -20,11 +22,11 @@
 namespace httpd {
 namespace {
 
-// Blocks that are kept for the next responses; more are given back when a burst is over.
+// Blocks that are kept for the next responses; further ones are freed after a burst.
 constexpr std::size_t free_block_count_max = 64;
 constexpr std::size_t shared_count_max = free_block_count_max;  // each holds one
 
-// The drain time: clients that have not been served by then are let go.
+// Ends the connections that have not finished within the drain time.
 kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::milliseconds time) {
     const auto slept = co_await kevring::sleep_for(time);
     if (slept) clients.request_stop();
@@ -53,7 +55,7 @@ kevring::task<void> worker::serve() {
     for (auto each = listeners_.begin(); each != listeners_.end();)
         accepting.spawn(accept_from(*each++));
     co_await accepting.join();
-    accepting_ = nullptr;  // new clients are refused from here on
+    accepting_ = nullptr;  // no client is accepted from here on
 
     kevring::task_scope limit(loop_, &outer);
     limit.spawn(stop_later(clients, options().drain_time));
@@ -70,7 +72,7 @@ void worker::change(worker_change to) {
     set_configuration(std::move(to.next));
     write_log();
     if (accepting_ == nullptr || draining_ || retiring_) return;
-    // first: a loop without a door would end
+    // first: a loop without a listener would end
     for (opened_listener& each : to.opened) {
         listeners_.emplace_back(each.number, kevring::listener(loop_, std::move(each.socket)));
         accepting_->spawn(accept_from(listeners_.back()));
@@ -84,14 +86,19 @@ void worker::change(worker_change to) {
 }
 
 void worker::set_configuration(std::shared_ptr<const configuration> next) {
-    // Held by way of a count that no other loop touches: each request counts itself.
+    // Held through a count that no other loop touches, because each request increments it.
     const auto own = std::make_shared<std::shared_ptr<const configuration>>(std::move(next));
     clear_shared();
-    cache_.reset();  // first: what is in it belongs to the configuration that goes
-    watch_.reset();
+    caches_.clear();
+    site_caches_.clear();  // first: the cached files belong to the previous configuration
     current_ = std::shared_ptr<const configuration>(own, own->get());
-    cache_.emplace(options().open_file_count_max, options().content_bytes_max);
-    watch_.emplace(current_->files.root());
+    const std::size_t site_count = current_->sites.size();
+    for (const site& each : current_->sites) {
+        site_caches_.emplace_back(
+            each, std::max<std::size_t>(1, options().open_file_count_max / site_count),
+            options().content_bytes_max / site_count);
+        caches_.push_back(&site_caches_.back());
+    }
     log_.set_target(current_->log);
     timing_enabled_ = log_.enabled() || !options().metrics.empty();
 }
@@ -111,22 +118,21 @@ kevring::task<void> worker::accept_from(worker_listener& from) {
     listeners_.remove_if([&](const worker_listener& each) { return &each == &from; });
 }
 
-// Who has connected has been promised an answer, but the kernel resets those that wait at a socket
-// when the last one closes it. Where others go on with the socket, one connection may have woken
-// this process alone, just when it ceased to accept (a wait for connections is exclusive), and
-// would wait until another comes.
+// The kernel resets the connections in a socket's backlog when the last process closes it. And a
+// new connection wakes one process only (a wait for connections is exclusive): if that is this one,
+// just when it ceased to accept, the client would wait until another one connects.
 void worker::accept_backlog(worker_listener& from) {
     const int socket = from.listener.native().number();
-    // O_NONBLOCK would be everybody's who shares the socket, and end their requests; this shows
-    // only in calls that wait in the kernel, as nobody else's do.
+    // O_NONBLOCK would apply to each process that shares the socket, and end its requests; a
+    // receive timeout is seen only by calls that block in the kernel, and no other thread makes
+    // one.
     const auto set_timeout = [&](suseconds_t microseconds) {
         const timeval time{.tv_sec = 0, .tv_usec = microseconds};
         return ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) == 0;
     };
     const std::lock_guard alone(shared_.backlog_mutex);  // another loop may have the same socket
     if (!set_timeout(1)) return;
-    // Only those that are there: who comes from now on wakes the others, and to wait for each, or
-    // to take whoever comes, would hold this loop up for as long as clients come.
+    // Only the connections that are queued now: later ones wake the other processes.
     pollfd waiting{.fd = socket, .events = POLLIN, .revents = 0};
     const int count_max = kevring::listener_options().backlog;
     for (int count = 0; count < count_max && ::poll(&waiting, 1, 0) == 1; ++count) {
@@ -134,7 +140,7 @@ void worker::accept_backlog(worker_listener& from) {
         if (client)
             on_accept(kevring::socket(loop_, std::move(client)));
         else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
-            break;  // no descriptor is left; EAGAIN: another process has taken it
+            break;  // no descriptor is left; EAGAIN: another process has accepted it
     }
     set_timeout(0);
 }
@@ -150,12 +156,16 @@ void worker::on_accept(kevring::socket client) {
 kevring::task<void> worker::reject(kevring::socket client) {
     ++rejecting_count_;
     ++counters_.rejected;
-    std::array<char, 1024> buffer;
-    short_response what;
-    what.status = 503;
-    what.lines = "Server: kevring\r\nRetry-After: 1\r\n";
-    what.date = date();
-    const std::string_view text = write_short_response(buffer, what);
+    const custom_responses& custom = current_->sites.front().responses;
+    const std::string lines = std::string(custom.lines()) + "Retry-After: 1\r\n";
+    short_response response;
+    response.status = 503;
+    response.lines = lines;
+    response.date = date();
+    response.body = custom.page(503);
+    std::string buffer(short_response_bytes + lines.size() + response.body.size(), '\0');
+    const std::string_view text = write_short_response(buffer, response);
+    auto limit = co_await kevring::within(options().idle_time);
     const auto sent = co_await client.send(text);
     if (sent) co_await client.close();
     --rejecting_count_;
@@ -173,7 +183,7 @@ void worker::drain() noexcept {
 
 void worker::retire() noexcept {
     retiring_ = true;
-    // What the kernel has accepted for this process is served by it.
+    // Connections that the kernel has accepted for this process are served by it.
     for (worker_listener& each : listeners_) each.listener.finish();
 }
 
@@ -184,8 +194,10 @@ void worker::report() noexcept {
     now.starved = loop_.service<kevring::buffer_pool>().starved_count();
     now.log_lines_dropped = log_.dropped_count();
     now.open_connections = connections_.size();
-    now.cached_files = cache_->open_count();
-    now.content_bytes = cache_->content_bytes();
+    for (const site_cache& each : site_caches_) {
+        now.cached_files += each.files.open_count();
+        now.content_bytes += each.files.content_bytes();
+    }
     reports_.publish(now);
 }
 
@@ -203,76 +215,87 @@ void worker::remove(connection& one) noexcept {
     shared_.connection_count.fetch_sub(1, std::memory_order_relaxed);
 }
 
-cached_file* worker::cached(std::string_view raw_path, bool may_be_closed) {
-    // A change that the client can know of was made before the request came, and so before the loop
-    // took the request from the kernel: in this turn, which may also have looked before that.
-    const std::uint64_t moment = loop_.moment();
-    if (moment != changes_generation_) {
-        changes_generation_ = moment;
+cached_file* worker::cached(std::size_t site_index, std::string_view raw_path, bool may_be_closed) {
+    // A change that the client can know of was made before it sent the request, and so before the
+    // loop received it: applying changes once per generation is enough.
+    const std::uint64_t generation = loop_.moment();
+    if (generation != changes_generation_) {
+        changes_generation_ = generation;
         clear_shared();
-        watch_->apply_changes(*cache_);
     }
-    cached_file* const known = cache_->find(raw_path);
+    site_cache& own = *caches_[site_index];
+    if (generation != own.generation) {
+        own.generation = generation;
+        own.watch.apply_changes(own.files);
+    }
+    cached_file* const known = own.files.find(raw_path);
     if (known == nullptr) return nullptr;
     const std::time_t now = std::time(nullptr);
-    const bool is_fresh = known->is_fresh(now);
+    // Field lines that have expired are built again, by a lookup.
+    const bool expired = known->file->is_expired(now);
+    const bool fresh = !expired && known->is_fresh(now);
     known->used_at = now;
-    if (is_fresh && known->content_valid && may_be_closed) return known;
+    if (fresh && known->content_valid && may_be_closed) return known;
+    const document_root& root = current_->sites[site_index].files;
     if (!known->file->is_open()) {
-        cache_->evict_one();
-        if (current_->files.reopen(loop_, *known->file)) {
-            cache_->mark_open(raw_path);
-            // Content is good until the look that was due, which this may not put off.
-            if (!is_fresh || !known->content_valid) known->mark_checked(now);
+        own.files.evict_one();
+        if (!expired && root.reopen(loop_, *known->file)) {
+            own.files.mark_open(raw_path);
+            // Content stays valid until the check that was due, which this must not postpone.
+            if (!fresh || !known->content_valid) known->mark_checked(now);
             return known;
         }
-        cache_->erase(raw_path);
+        own.files.erase(raw_path);
         return nullptr;
     }
-    if (is_fresh) return known;
-    if (current_->files.is_current(*known->file)) {
-        known->mark_checked(now);
-        return known;
-    }
-    if (known->file->watched) {
-        watch_->apply_changes(*cache_);  // it may have happened just now
-        if (cache_->find(raw_path) != nullptr) {
-            cache_->clear();
-            watch_->unwatch_all();
+    if (fresh) return known;
+    if (root.is_current(*known->file)) {
+        if (!expired) {
+            known->mark_checked(now);
+            return known;
+        }
+    } else if (known->file->watched) {
+        own.watch.apply_changes(own.files);  // the change may have been made just now
+        if (own.files.find(raw_path) != nullptr) {
+            own.files.clear();
+            own.watch.unwatch_all();
         }
     }
-    cache_->erase(raw_path);
+    own.files.erase(raw_path);
     return nullptr;
 }
 
-void worker::cache(std::string_view raw_path, const std::shared_ptr<served_file>& file) {
-    // Looked at once more when it is watched: it may have changed between the two.
-    file->watched = watch_->watch(*file) && current_->files.is_current(*file);
-    cache_->insert(raw_path, {.file = file, .checked_at = std::time(nullptr)});
+void worker::cache(std::size_t site_index, std::string_view raw_path,
+                   const std::shared_ptr<served_file>& file) {
+    site_cache& own = *caches_[site_index];
+    // Checked again once it is watched: it may have changed between the two.
+    file->watched = own.watch.watch(*file) && current_->sites[site_index].files.is_current(*file);
+    own.files.insert(raw_path, {.file = file, .checked_at = std::time(nullptr)});
 }
 
-// What is heard of a file that is watched is heard before it is asked for again.
-void worker::keep_content(cached_file& known, std::string_view bytes) noexcept {
+// A change of a watched file is applied before its next use.
+void worker::keep_content(std::size_t site_index, cached_file& known,
+                          std::string_view bytes) noexcept {
     if (options().content_bytes_max == 0 || !known.file->watched) return;
-    char* const room = cache_->allocate_content(known, std::time(nullptr));
+    char* const room = caches_[site_index]->files.allocate_content(known, std::time(nullptr));
     if (room == nullptr) return;
     bytes.copy(room, bytes.size());
     known.content_valid = true;
 }
 
-// It may have been waited for, and another file may have come to the path meanwhile.
-void worker::keep_content(std::string_view raw_path, const served_file& file,
-                          std::string_view bytes) {
+// The loop may have run in the meantime, and another file may have the path now.
+void worker::keep_content(std::size_t site_index, std::string_view raw_path,
+                          const served_file& file, std::string_view bytes) {
     if (options().content_bytes_max == 0) return;
-    cached_file* const known = cached(raw_path, true);
-    if (known != nullptr && known->file.get() == &file) keep_content(*known, bytes);
+    cached_file* const known = cached(site_index, raw_path, true);
+    if (known != nullptr && known->file.get() == &file) keep_content(site_index, *known, bytes);
 }
 
-void worker::publish_shared(cached_file& known, shared_response what) {
+void worker::publish_shared(cached_file& known, shared_response response) {
     if (shared_responses_.size() == shared_responses_.capacity()) return;
     known.shared_generation = changes_generation_;
     known.shared_index = shared_responses_.size();
-    shared_responses_.push_back(std::move(what));
+    shared_responses_.push_back(std::move(response));
 }
 
 void worker::clear_shared() noexcept {
@@ -290,7 +313,7 @@ std::shared_ptr<send_block> worker::acquire_block() {
     return block;
 }
 
-// Who holds it last puts it back.
+// The last holder returns the block.
 void worker::release_block(std::shared_ptr<send_block> block) noexcept {
     if (block.use_count() == 1 &&
         free_blocks_.size() + shared_responses_.size() < free_block_count_max)

@@ -3,8 +3,10 @@
 
 #include "examples/httpd/config/configuration.hpp"
 #include "examples/httpd/config/settings.hpp"
+#include "examples/httpd/content/background_threads.hpp"
 #include "examples/httpd/content/file_cache.hpp"
 #include "examples/httpd/content/file_watch.hpp"
+#include "examples/httpd/content/listing_service.hpp"
 #include "examples/httpd/http/http_date.hpp"
 #include "examples/httpd/observe/access_log.hpp"
 #include "examples/httpd/observe/worker_report.hpp"
@@ -22,7 +24,6 @@
 #include <list>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -31,20 +32,23 @@ namespace httpd {
 
 class connection;
 
-/// What all loops of the server share.
+/// Shared by all loops of the server.
 struct shared_state {
     // Written on any loop.
     std::atomic<unsigned> connection_count{0};
-    std::mutex backlog_mutex;  // held by who takes what still waits at a socket
+    std::mutex backlog_mutex;  // held while one loop accepts the backlog of a socket
+    // Any thread.
+    background_threads threads{2};
+    listing_budget listings{threads};
 };
 
-/// A listening socket for one loop, and the number that its address bears in all loops.
+/// A listening socket for one loop, and the number of its address, which is the same in all loops.
 struct opened_listener {
     unsigned number;
     kevring::fd socket;
 };
 
-/// What a reload asks of one loop.
+/// A change of configuration, for one loop.
 struct worker_change {
     std::shared_ptr<const configuration> next;
     std::vector<opened_listener> opened;
@@ -54,10 +58,11 @@ struct worker_change {
 /// Memory for a response's head and a small body, kept warm between responses.
 using send_block = std::array<char, 40 * 1024>;
 
-/// A small response, head and body, for who asks for the same at the same moment.
+/// A serialized small response, for further requests of the same loop iteration.
 struct shared_response {
-    std::shared_ptr<send_block> block;  // begins with it, and is not written to there any more
+    std::shared_ptr<send_block> block;  // begins with it; these bytes are not written again
     std::size_t byte_count = 0;
+    const open_file* file = nullptr;
     unsigned minor_version = 1;
     bool keep_alive = true;
 };
@@ -65,78 +70,88 @@ struct shared_response {
 /// Thread     That of its loop.
 class worker {
 public:
-    /// `begin` has all of the doors, and closes none.
+    /// `begin` has all listeners, and closes none.
     worker(kevring::ring& loop, shared_state& shared, worker_change begin, report_slot& reports);
     worker(const worker&) = delete;
     worker& operator=(const worker&) = delete;
 
-    /// Serves until it is drained, then ends.
+    /// Serves until it is drained.
     kevring::task<void> serve();
 
-    /// Stops accepting, ends idle connections, and gives the others the drain time; asked a second
-    /// time it ends them at once.
+    /// Stops accepting, ends idle connections, and gives the others the drain time. A second call
+    /// ends them immediately.
     void drain() noexcept;
-    /// Others go on with the doors: stops accepting, and says to each client with its next answer
-    /// that the connection ends; those that ask nothing more end after the drain time.
+    /// Another process serves the listeners: stops accepting, and ends each connection with its
+    /// next response; connections without one end after the drain time.
     void retire() noexcept;
-    /// Goes over to another configuration. Requests that are being answered keep theirs; a door
-    /// that is closed first gives the connections that wait at it.
+    /// Switches to another configuration. Requests that are being answered keep theirs. A listener
+    /// that is closed first accepts the connections in its backlog.
     void change(worker_change to);
 
     kevring::ring& loop() noexcept { return loop_; }
-    /// What requests are answered by that begin now. Holding it costs no other loop anything.
+    /// The configuration for requests that begin now. Holding it touches no other loop's memory.
     const std::shared_ptr<const configuration>& current_configuration() const noexcept {
         return current_;
     }
     const settings& options() const noexcept { return current_->options; }
-    /// The current configuration's cached file for a path, if it is as it was; it is open. Null:
-    /// look it up.
+    listing_budget& listings() noexcept { return shared_.listings; }
+
+    /// The cached file for a path of a site of the current configuration, if it is unchanged; it is
+    /// open, or its content is in memory and `may_be_closed`. Null: look it up.
     ///
-    /// Lifetime   Until another is asked for.
-    ///
-    /// A file whose content is in memory, and good, may be closed: for who needs nothing else.
-    cached_file* cached(std::string_view raw_path, bool may_be_closed = false);
-    /// Keeps what was just read of a small file, where there is memory for it.
-    void keep_content(cached_file& known, std::string_view bytes) noexcept;
-    /// The same, where the loop may have run since the read began: nothing is kept of a file that
-    /// has changed.
-    void keep_content(std::string_view raw_path, const served_file& file, std::string_view bytes);
-    /// What was made of `known` since the loop last took requests from the kernel; null if nothing
-    /// was. All who are answered before it does so again had asked before it was made, so it is as
-    /// new as any of them can know.
+    /// Lifetime   Until the next call.
+    cached_file* cached(std::size_t site_index, std::string_view raw_path,
+                        bool may_be_closed = false);
+    /// Keeps the content of a small file that was just read, if there is memory for it.
+    void keep_content(std::size_t site_index, cached_file& known, std::string_view bytes) noexcept;
+    /// The same if the loop may have run since the read began: keeps nothing of a changed file.
+    void keep_content(std::size_t site_index, std::string_view raw_path, const served_file& file,
+                      std::string_view bytes);
+    /// The response that was serialized for `known` in this loop iteration; null if there is none.
+    /// The requests of one iteration arrived before it was serialized, so it is current for each.
     const shared_response* find_shared(const cached_file& known) const noexcept {
         return known.shared_generation == changes_generation_
                    ? &shared_responses_[known.shared_index]
                    : nullptr;
     }
-    void publish_shared(cached_file& known, shared_response what);
-    /// Keeps a file that the current configuration has found.
-    void cache(std::string_view raw_path, const std::shared_ptr<served_file>& file);
+    void publish_shared(cached_file& known, shared_response response);
+    /// Keeps a file that a site of the current configuration has found.
+    void cache(std::size_t site_index, std::string_view raw_path,
+               const std::shared_ptr<served_file>& file);
+
     access_log& log() noexcept { return log_; }
-    /// Whether anyone wants to know how long requests take: else no clock is read for it.
+    /// Whether durations of requests are recorded; otherwise no clock is read for them.
     bool timing_enabled() const noexcept { return timing_enabled_; }
     worker_counters& counters() noexcept { return counters_; }
-    /// Puts a report where other threads read it.
+    /// Publishes a report for other threads.
     void report() noexcept;
     bool draining() const noexcept { return draining_; }
     bool retiring() const noexcept { return retiring_; }
 
     std::shared_ptr<send_block> acquire_block();
     void release_block(std::shared_ptr<send_block> block) noexcept;
-    /// The value of a Date field for now.
+    /// The value of Date for now.
     std::string_view date() { return date_.at(std::time(nullptr)); }
 
-    // Called by connections as they come and go.
+    // Called by connections when they begin and end.
     void add(connection& one);
     void remove(connection& one) noexcept;
 
 private:
     struct worker_listener {
-        worker_listener(unsigned number, kevring::listener listener)
-            : number(number), listener(std::move(listener)) {}
+        worker_listener(unsigned position, kevring::listener accepting)
+            : number(position), listener(std::move(accepting)) {}
         unsigned number;
         kevring::listener listener;
         bool closing = false;
+    };
+    // The files of one site that are known, and the watch that keeps them current.
+    struct site_cache {
+        site_cache(const site& served, std::size_t open_count_max, std::size_t content_bytes_max)
+            : files(open_count_max, content_bytes_max), watch(served.files.root()) {}
+        file_cache files;
+        file_watch watch;
+        std::uint64_t generation = 0;  // of the loop, when changes were applied last
     };
 
     void set_configuration(std::shared_ptr<const configuration> next);
@@ -152,20 +167,20 @@ private:
     shared_state& shared_;
     report_slot& reports_;
 
-    std::shared_ptr<const configuration> current_;  // counted on this loop alone
+    std::shared_ptr<const configuration> current_;  // its count is used by this loop alone
     access_log log_;
     bool timing_enabled_ = false;
     std::list<worker_listener> listeners_;
-    std::optional<file_cache> cache_;  // of current_, and so is what hears of its changes
-    std::optional<file_watch> watch_;
-    std::uint64_t changes_generation_ = 0;           // the moment at which changes were taken last
-    std::vector<shared_response> shared_responses_;  // at that moment
+    std::list<site_cache> site_caches_;              // of current_, in the order of its sites
+    std::vector<site_cache*> caches_;                // the same, by index
+    std::uint64_t changes_generation_ = 0;           // of the loop, for shared_responses_
+    std::vector<shared_response> shared_responses_;  // of that generation
     std::vector<std::shared_ptr<send_block>> free_blocks_;
     std::vector<connection*> connections_;
     kevring::task_scope* accepting_ = nullptr;
     kevring::task_scope* clients_ = nullptr;
     kevring::task_scope* logging_ = nullptr;
-    unsigned rejecting_count_ = 0;  // clients that are being told so
+    unsigned rejecting_count_ = 0;  // clients that are being answered with 503
     bool draining_ = false;
     bool retiring_ = false;
     http_date_cache date_;

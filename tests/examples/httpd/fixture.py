@@ -24,7 +24,7 @@ class Server:
     """The program, serving a folder of its own."""
 
     def __init__(self, *options, files=None, listen=("127.0.0.1:0",), threads=1,
-                 environment=None, under=()):
+                 environment=None, under=(), plain=None, prepare=None):
         self.folder = tempfile.TemporaryDirectory(prefix="httpd-test-")
         self.root = os.path.join(self.folder.name, "root")
         os.mkdir(self.root)
@@ -33,18 +33,22 @@ class Server:
         for name, content in (files or {}).items():
             path = os.path.join(self.root, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb") as file:
-                file.write(content)
+            write_settled(path, content)
+        if prepare:
+            prepare(self.folder.name)
         self.options = [option.replace("FOLDER", self.folder.name) for option in options]
         self.listen = [where.replace("FOLDER", self.folder.name) for where in listen]
         self.threads = threads
         self.under = under  # a command that runs it
+        self.plain = plain  # all arguments
         self.environment = dict(os.environ, **(environment or {}))
 
     def __enter__(self):
         command = [*self.under, HTTPD, "--root", self.root, "--threads", str(self.threads), *self.options]
         for where in self.listen:
             command += ["--listen", where]
+        if self.plain is not None:
+            command = [*self.under, HTTPD, *self.plain]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
                                         env=self.environment)
         self.said = []  # before it says where it serves, it may say what this machine lacks
@@ -116,6 +120,15 @@ class Server:
     def descriptors(self):
         """How many are open, but for pipes: those are kept, once a file was not in memory."""
         return sum(not file.startswith("pipe:") for file in self.open_files())
+
+
+def write_settled(path, content, age=100):
+    """Writes a file and sets its time of modification back: one that was modified a moment ago has
+    no entity tag yet."""
+    with open(path, "wb") as file:
+        file.write(content)
+    modified = time.time() - age
+    os.utime(path, (modified, modified))
 
 
 def receive_all(peer):

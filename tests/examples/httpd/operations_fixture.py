@@ -19,13 +19,15 @@ from fixture import (DEADLINE_SECONDS, end, equal, HTTPD, wait_for)
 class Server:
     """The program, with all that it is told in a configuration file."""
 
-    def __init__(self, configuration, program=HTTPD, arguments=(), files=()):
+    def __init__(self, configuration, program=HTTPD, arguments=(), files=(), link=None):
         self.folder = tempfile.TemporaryDirectory(prefix="httpd-test-")
         os.chmod(self.folder.name, 0o755)
         self.arguments = arguments
         self.program = program
         for name, content in {"one/page": b"one", "two/page": b"two", **dict(files)}.items():
             self.write(name, content)
+        if link:
+            os.symlink(link[1], self.path(link[0]))
         self.configure(configuration)
         self.lines = []
         self.heard = threading.Condition()

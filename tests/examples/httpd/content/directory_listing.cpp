@@ -2,8 +2,10 @@
 
 #include "tests/support/catch.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "examples/httpd/http/target.hpp"
@@ -24,13 +26,21 @@ std::string link_of(const std::string& page) {
     return page.substr(first, page.find('"', first) - first);
 }
 
+// All entries of a directory, in order.
+directory_contents all(std::vector<directory_entry> entries) {
+    std::ranges::sort(entries, is_listed_before);
+    const std::uint64_t count = entries.size();
+    return {.entries = std::move(entries), .total_count = count};
+}
+
 }  // namespace
 
 TEST_CASE("directories come first, then files, by name", "[httpd][directory_listing]") {
-    const std::string page = render_directory_listing(".", {{.name = "b.txt", .byte_count = 2048},
-                                                            {.name = "Z", .directory = true},
-                                                            {.name = "a", .directory = true},
-                                                            {.name = "A.txt", .byte_count = 1}});
+    const std::string page =
+        render_directory_listing(".", all({{.name = "b.txt", .byte_count = 2048},
+                                           {.name = "Z", .directory = true},
+                                           {.name = "a", .directory = true},
+                                           {.name = "A.txt", .byte_count = 1}}));
 
     const auto place = [&page](std::string_view link) { return page.find(link); };
     CHECK(place("href=\"./a/\"") < place("href=\"./Z/\""));
@@ -54,7 +64,7 @@ TEST_CASE("a link leads to the file, whatever its name", "[httpd][directory_list
     for (const std::string name : {"a b", "a%41", "%2e%2e", "a?b#c", "a:b", "\"><script>",
                                    "\xc3\xa4", "\xff", "a&amp;b", "'", "+", "~a", "..."}) {
         CAPTURE(name);
-        const std::string page = render_directory_listing(".", {{.name = name}});
+        const std::string page = render_directory_listing(".", all({{.name = name}}));
         const std::string link = link_of(page);
         std::array<char, 100> room{};
         const target_name target = parse_target(link.substr(1), room);
@@ -65,35 +75,63 @@ TEST_CASE("a link leads to the file, whatever its name", "[httpd][directory_list
 
 TEST_CASE("no name can write into the page", "[httpd][directory_listing]") {
     const std::size_t scripts = count_of(render_directory_listing(".", {}), "<script>");
-    const std::string page = render_directory_listing("<script>", {{.name = "<script>alert(1)<"},
-                                                                   {.name = "\" onclick=\"x"},
-                                                                   {.name = "' onclick='x"},
-                                                                   {.name = "<td>"}});
+    const std::string page =
+        render_directory_listing("<script>", all({{.name = "<script>alert(1)<"},
+                                                  {.name = "\" onclick=\"x"},
+                                                  {.name = "' onclick='x"},
+                                                  {.name = "<td>"}}));
 
     CHECK(count_of(page, "<script>") == scripts);
     CHECK(count_of(page, "\" onclick") == 0);
     CHECK(count_of(page, "' onclick") == 0);
-    CHECK(count_of(page, "<td") == 4 * 3);
-    CHECK(count_of(page, "</td>") == 4 * 3);
+    CHECK(count_of(page, "<td") == 5 * 3);  // with that of the parent
 }
 
-TEST_CASE("names that cannot be asked for are left out", "[httpd][directory_listing]") {
-    const std::string page = render_directory_listing(".", {{.name = "."},
-                                                            {.name = ".."},
-                                                            {.name = ""},
-                                                            {.name = "a\nb"},
-                                                            {.name = "a\tb"},
-                                                            {.name = "a/b"},
-                                                            {.name = "a\x7f"},
-                                                            {.name = "good"}});
-    CHECK_THAT(page, ContainsSubstring("0 directories, 1 file, 0 B"));
+TEST_CASE("names that cannot be asked for are not servable", "[httpd][directory_listing]") {
+    for (const char* name : {".", "..", "", "a\nb", "a\tb", "a/b", "a\x7f"}) {
+        CAPTURE(name);
+        CHECK_FALSE(is_servable(name));
+    }
+    for (const char* name : {"good", "...", ".profile", "\xff"}) CHECK(is_servable(name));
+}
+
+TEST_CASE("a page of a part says how much it shows", "[httpd][directory_listing]") {
+    directory_contents part = all({{.name = "a"}, {.name = "b"}});
+    CHECK_THAT(render_directory_listing(".", part), !ContainsSubstring("<p>first"));
+    part.total_count = 7;
+    CHECK_THAT(render_directory_listing(".", part), ContainsSubstring("first 2 of 7 entries"));
+    CHECK_THAT(render_directory_json(".", part), ContainsSubstring("\"note\":\"first 2 of 7\""));
+    part.counted_all = false;
+    CHECK_THAT(render_directory_listing(".", part),
+               ContainsSubstring("first 2 of more than 7 entries"));
+}
+
+TEST_CASE("a page has a row for the parent, but for that of the root",
+          "[httpd][directory_listing]") {
+    constexpr const char* row = "<a href=\"../\">..</a>";
+    CHECK_THAT(render_directory_listing("a", {}), ContainsSubstring(row));
+    CHECK_THAT(render_directory_listing(".", {}), !ContainsSubstring(row));
+}
+
+TEST_CASE("JSON has names, links, types, sizes and times", "[httpd][directory_listing]") {
+    const std::string text = render_directory_json(
+        "a", all({{.name = "q\"\\", .byte_count = 5, .modified_second = 784'111'777},
+                  {.name = "\xff"
+                           "\xc3\xa4",
+                   .directory = true}}));
+    CHECK(text ==
+          "{\"path\":\"/a/\",\"total\":2,\"shown\":2,\"entries\":[\n"
+          "{\"name\":\"\\ufffd\xc3\xa4\",\"href\":\"./%FF%C3%A4/\",\"type\":\"directory\","
+          "\"modified\":\"1970-01-01T00:00:00Z\"},\n"
+          "{\"name\":\"q\\\"\\\\\",\"href\":\"./q%22%5C\",\"type\":\"file\",\"size\":5,"
+          "\"modified\":\"1994-11-06T08:49:37Z\"}\n]}\n");
 }
 
 TEST_CASE("times are to the minute, and sizes have three digits", "[httpd][directory_listing]") {
     const std::string page = render_directory_listing(
-        ".", {{.name = "x", .byte_count = 5, .modified_second = 784'111'777}});
-    CHECK_THAT(page, ContainsSubstring("<td data-key=\"5\">5 B</td>"
-                                       "<td data-key=\"784111777\">1994-11-06 08:49</td>"));
+        ".", all({{.name = "x", .byte_count = 5, .modified_second = 784'111'777}}));
+    CHECK_THAT(page,
+               ContainsSubstring("<td data-key=5>5 B<td data-key=784111777>1994-11-06 08:49"));
 
     struct {
         std::uint64_t byte_count;

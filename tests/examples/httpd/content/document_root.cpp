@@ -27,7 +27,7 @@ struct page_directory : scratch_directory {
 /// A file with a compressed sibling that was found, and closed.
 class closed_page {
 public:
-    closed_page() : site_(directory.path(), true, false) {
+    closed_page() : site_(directory.path(), {.precompressed = true}) {
         known = run_on(ring_, [&] { return site_.find(ring_, "/sub/page"); }).file;
         REQUIRE(known != nullptr);
         REQUIRE(known->available != 0);

@@ -7,7 +7,7 @@ using httpd::content_coding;
 using httpd::file_headers;
 
 TEST_CASE("a file's lines are those of a 200, and parts of them those of others",
-          "[httpd][file_lines]") {
+          "[httpd][file_headers]") {
     file_headers::about page;
     page.media_type = "text/html";
     page.byte_count = 1024;
@@ -28,11 +28,12 @@ TEST_CASE("a file's lines are those of a 200, and parts of them those of others"
 }
 
 TEST_CASE("a compressed sibling says what it is, and that there are others",
-          "[httpd][file_lines]") {
+          "[httpd][file_headers]") {
     file_headers::about sibling;
     sibling.media_type = "text/css";
     sibling.coding = content_coding::br;
     sibling.byte_count = 5;
+    sibling.modified_second = 0;
     sibling.entity_tag = "W/\"5-2\"";
     sibling.varies = true;
     file_headers made(sibling);
@@ -51,4 +52,19 @@ TEST_CASE("a compressed sibling says what it is, and that there are others",
           "ETag: W/\"5-2\"\r\n"
           "Vary: Accept-Encoding\r\n");
     CHECK(moved.entity_tag() == "W/\"5-2\"");
+}
+
+TEST_CASE("a file without date and tag has no lines for them", "[httpd][file_headers]") {
+    file_headers::about young;
+    young.media_type = "text/css";
+    young.byte_count = 5;
+    young.lines = "Cache-Control: no-cache\r\n";
+    const file_headers made(young);
+    CHECK(made.whole() ==
+          "Content-Type: text/css\r\n"
+          "Content-Length: 5\r\n"
+          "Cache-Control: no-cache\r\n"
+          "Accept-Ranges: bytes\r\n");
+    CHECK(made.validators() == "Cache-Control: no-cache\r\n");
+    CHECK(made.entity_tag().empty());
 }

@@ -21,7 +21,7 @@ TEST_CASE("shares never come to more than the limit, and are never nothing",
           "[httpd][descriptors]") {
     for (const bool precompressed : {false, true}) {
         settings wanted;
-        wanted.precompressed = precompressed;
+        wanted.site.precompressed = precompressed;
         for (const unsigned worker_count : {1U, 2U, 64U}) {
             for (unsigned long limit = 0; limit < 4'000; limit += 16) {
                 INFO(limit << " descriptors, " << worker_count << " workers");

@@ -1,4 +1,4 @@
-// What a confined thread can open, by itself and by its ring.
+// What a restricted thread can open, by itself and by its ring.
 #include "examples/httpd/control/sandbox.hpp"
 
 #include "tests/examples/httpd/scratch_directory.hpp"
@@ -9,6 +9,7 @@
 #include <kevring/runtime/run.hpp>
 #include <kevring/runtime/task.hpp>
 
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <string>
@@ -43,18 +44,18 @@ int error_of(const std::string& path, int flags) {
 
 }  // namespace
 
-TEST_CASE("a confined thread reads below its root and opens nothing else", "[httpd][confinement]") {
+TEST_CASE("a restricted thread reads below its root and opens nothing else", "[httpd][sandbox]") {
     if (httpd::landlock_version() == 0) {
         WARN("not tried: this kernel has no Landlock");
         return;
     }
     const directories made;
-    const fd root = made.open("/site");
+    const std::array roots{made.open("/site")};
     int inside = -1, written = -1, outside = -1, made_anew = -1, by_ring = -1, inside_by_ring = -1;
     int by_kernel_thread = -1;
     std::thread confined([&] {
-        ring enabled;  // first, as in the server
-        httpd::restrict_thread(root);
+        ring loop;  // first, as in the server
+        httpd::restrict_thread(roots);
         inside = error_of(made / "site/inside", O_RDONLY);
         written = error_of(made / "site/inside", O_WRONLY);
         made_anew = error_of(made / "site/new", O_WRONLY | O_CREAT);
@@ -62,21 +63,21 @@ TEST_CASE("a confined thread reads below its root and opens nothing else", "[htt
         auto open_by_ring = [&]() -> task<void> {
             const std::string other = made / "outside";
             const std::string own = made / "site/inside";
-            kevring::open_operation first(enabled, kevring::fd_ref(AT_FDCWD), other.c_str(),
-                                          O_RDONLY, 0);
+            kevring::open_operation first(loop, kevring::fd_ref(AT_FDCWD), other.c_str(), O_RDONLY,
+                                          0);
             const auto refused = co_await first;
             by_ring = refused ? 0 : refused.error().value();
             // O_TRUNC is left to a thread of the kernel's.
-            kevring::open_operation second(enabled, kevring::fd_ref(AT_FDCWD), other.c_str(),
+            kevring::open_operation second(loop, kevring::fd_ref(AT_FDCWD), other.c_str(),
                                            O_WRONLY | O_TRUNC, 0);
             const auto refused_too = co_await second;
             by_kernel_thread = refused_too ? 0 : refused_too.error().value();
-            kevring::open_operation third(enabled, kevring::fd_ref(AT_FDCWD), own.c_str(), O_RDONLY,
+            kevring::open_operation third(loop, kevring::fd_ref(AT_FDCWD), own.c_str(), O_RDONLY,
                                           0);
             const auto opened = co_await third;
             inside_by_ring = opened ? 0 : opened.error().value();
         };
-        kevring::run(enabled, open_by_ring());
+        kevring::run(loop, open_by_ring());
     });
     confined.join();
 
@@ -88,7 +89,7 @@ TEST_CASE("a confined thread reads below its root and opens nothing else", "[htt
     CHECK(std::filesystem::file_size(made / "outside") == 7);
 }
 
-TEST_CASE("a directory lies within itself and those above it", "[httpd][confinement]") {
+TEST_CASE("a directory lies within itself and those above it", "[httpd][sandbox]") {
     const directories made;
     const fd root = made.open("/site");
 

@@ -50,14 +50,35 @@ bool range_holds(const std::string& if_range, const validators& file = strong_fi
 
 }  // namespace
 
-TEST_CASE("an entity tag tells size, time and inode apart", "[httpd][conditions]") {
-    const entity_tag tag(0x2a, 0x17f0c5a1b2c3d4e5, 0x9c);
-    CHECK(tag.text() == "\"2a-17f0c5a1b2c3d4e5-9c\"");
-    CHECK(entity_tag(1, 2, 3, entity_tag::strength::weak).text() == "W/\"1-2-3\"");
-    CHECK(entity_tag(~0ULL, -1, ~0ULL, entity_tag::strength::weak).text().size() == 54);
-    CHECK(entity_tag(1, 2, 3).text() != entity_tag(1, 2, 4).text());
-    CHECK(entity_tag(1, 2, 3).text() != entity_tag(1, 3, 3).text());
-    CHECK(entity_tag(1, 2, 3).text() != entity_tag(2, 2, 3).text());
+TEST_CASE("an entity tag distinguishes version, size and coding", "[httpd][conditions]") {
+    CHECK(entity_tag(0x17f0c5a1b2c3d4e5, 0x2a).text() == "\"17f0c5a1b2c3d4e5-2a\"");
+    CHECK(entity_tag(2, 1, "gzip").text() == "\"2-1-gzip\"");
+    CHECK(entity_tag(2, 1, {}, entity_tag::strength::weak).text() == "W/\"2-1\"");
+    CHECK(entity_tag(~0ULL, ~0ULL, "identity", entity_tag::strength::weak).text().size() == 46);
+    CHECK(entity_tag(1, 2).text() != entity_tag(2, 2).text());
+    CHECK(entity_tag(1, 2).text() != entity_tag(1, 3).text());
+    CHECK(entity_tag(1, 2).text() != entity_tag(1, 2, "br").text());
+}
+
+TEST_CASE("a file without a date ignores conditions on dates", "[httpd][conditions]") {
+    const validators undated{.entity_tag = "\"x\"", .modified_second = std::nullopt};
+
+    CHECK(outcome_of(field("If-Modified-Since", newer_date), undated) ==
+          condition_outcome::proceed);
+    CHECK(outcome_of(field("If-Unmodified-Since", older_date), undated) ==
+          condition_outcome::proceed);
+    CHECK_FALSE(range_holds(same_date, undated));
+}
+
+TEST_CASE("a file without a tag matches no tag but a star", "[httpd][conditions]") {
+    const validators untagged{.entity_tag = {}, .modified_second = modified};
+
+    CHECK(outcome_of(field("If-None-Match", "\"x\""), untagged) == condition_outcome::proceed);
+    CHECK(outcome_of(field("If-None-Match", "*"), untagged) == condition_outcome::not_modified);
+    CHECK(outcome_of(field("If-Match", "\"x\""), untagged) ==
+          condition_outcome::precondition_failed);
+    CHECK(outcome_of(field("If-Match", "*"), untagged) == condition_outcome::proceed);
+    CHECK_FALSE(range_holds("\"x\"", untagged));
 }
 
 TEST_CASE("tags match as RFC 9110 8.8.3.2 shows", "[httpd][conditions]") {

@@ -35,6 +35,10 @@ TEST_CASE("Host is there exactly once and is a host", "[httpd][request_parser]")
         {"9112 3.2: more than one", with_field("hOST: b"), parse_error::host_repeated, 400},
         {"9112 3.2: more than one, in 1.0", "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
          parse_error::host_repeated, 400},
+        {"9112 3.2, 9110 4.2.1: empty", host(""), parse_error::host_empty, 400},
+        {"9112 3.2: empty, of blanks", host(" \t"), parse_error::host_empty, 400},
+        {"9112 3.2: none, with an absolute target", "GET http://a/ HTTP/1.1\r\n\r\n",
+         parse_error::host_missing, 400},
         {"9112 3.2: invalid", host("a b"), parse_error::host_invalid, 400},
         {"9112 3.2: invalid", host("a,b"), parse_error::host_invalid, 400},
         {"9112 3.2: invalid", host("a/b"), parse_error::host_invalid, 400},
@@ -48,12 +52,19 @@ TEST_CASE("Host is there exactly once and is a host", "[httpd][request_parser]")
         {"9112 3.2: invalid", host("[]"), parse_error::host_invalid, 400},
         {"9112 3.2: invalid", host("http://a"), parse_error::host_invalid, 400},
     });
-    for (const char* good : {"a", " a ", "\ta\t", "", "a:", "a:80", "127.0.0.1:65535", "[::1]",
+    for (const char* good : {"a", " a ", "\ta\t", "a:", "a:80", "127.0.0.1:65535", "[::1]",
                              "[fe80::1]:8080", "a_b-c.d~!$&'()*+;="}) {
         CAPTURE(good);
         CHECK(parse(host(good)).state == parse_state::complete);
     }
     CHECK(parse("GET / HTTP/1.0\r\n\r\n").state == parse_state::complete);
+    // HTTP/1.0 knows no Host; an absolute target names the host, and Host is ignored.
+    for (const char* good :
+         {"GET / HTTP/1.0\r\nHost:\r\n\r\n", "GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n",
+          "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n"}) {
+        CAPTURE(good);
+        CHECK(parse(good).state == parse_state::complete);
+    }
 }
 
 TEST_CASE("framing that two readers could see differently is refused", "[httpd][request_parser]") {
