@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The access log and the metrics."""
 import json
+import contextlib
 import os
 import re
 import signal
@@ -222,6 +223,42 @@ def test_metrics_have_a_histogram_of_latency():
         # A busy machine may have made small ones slow.
         assert quick == 10 or quick < 10 and took > 1, (took, buckets)
         assert after["httpd_response_duration_seconds_sum"] >= 1.2, after
+
+
+def test_metrics_are_served_to_many_clients():
+    with Server("--metrics", "unix:FOLDER/metrics", files=FILES) as server:
+        path = os.path.join(server.folder.name, "metrics")
+        with contextlib.ExitStack() as idle:
+            for _ in range(20):  # each would delay the others by 5 s
+                peer = idle.enter_context(socket.socket(socket.AF_UNIX))
+                peer.connect(path)
+                peer.sendall(b"GET /metrics HT")
+            begin = time.monotonic()
+            for _ in range(5):
+                assert server.scrape("/metrics")[0].startswith(b"HTTP/1.1 200 "), "no answer"
+            assert time.monotonic() - begin < 4.5, "the silent clients delay others"
+
+
+def test_the_metrics_listener_speaks_http():
+    with Server("--metrics", "unix:FOLDER/metrics", files=FILES) as server:
+        def ask(request):
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.settimeout(DEADLINE_SECONDS)
+                peer.connect(os.path.join(server.folder.name, "metrics"))
+                peer.sendall(request + b"\r\nHost: x\r\n\r\n")
+                return receive_all(peer).split(b"\r\n\r\n", 1)
+
+        for path in (b"/metrics", b"/-/metrics"):
+            head, body = ask(b"GET " + path + b" HTTP/1.1")
+            assert b" 200 " in head and b"\r\nDate: " in head and b"kevring_enters_total" in body, head
+            head, body = ask(b"HEAD " + path + b" HTTP/1.1")
+            assert b" 200 " in head and b"\r\nDate: " in head and not body, (head, body)
+            assert re.search(rb"\r\nContent-Length: \d\d\d", head), head
+            head, _ = ask(b"POST " + path + b" HTTP/1.1")
+            assert b" 405 " in head and b"\r\nAllow: GET, HEAD" in head, head
+        for request, status in ((b"GET / HTTP/1.1", b"404"), (b"GET /metrics HTTP/2.0", b"505")):
+            head, _ = ask(request)
+            assert b" " + status + b" " in head and b"\r\nDate: " in head, head
 
 
 if __name__ == "__main__":
