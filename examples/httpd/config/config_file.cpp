@@ -42,8 +42,7 @@ public:
         }
     }
     void skip_lines() noexcept {
-        for (skip_blanks(); take('\n'); skip_blanks()) {
-        }
+        for (skip_blanks(); take('\n'); skip_blanks()) {}
     }
     bool at_end() const noexcept { return rest_.empty(); }
     bool at_line_end() noexcept {
@@ -60,7 +59,8 @@ public:
     std::string value(std::string_view ends) {
         if (!rest_.empty() && (rest_.front() == '"' || rest_.front() == '\'')) return quoted();
         std::size_t count = 0;
-        while (count < rest_.size() && rest_[count] != '\n' && ends.find(rest_[count]) == ends.npos &&
+        while (count < rest_.size() && rest_[count] != '\n' &&
+               ends.find(rest_[count]) == ends.npos &&
                !(rest_[count] == '#' && count > 0 && is_blank(rest_[count - 1])))
             ++count;
         std::string_view text = rest_.substr(0, count);
@@ -131,7 +131,8 @@ std::vector<config_section> split_config(const std::string& text, const std::str
             else
                 entry.values.push_back(reader.value(""));
         }
-        if (!reader.at_line_end()) reader.fail("there is more after the value; quote a value with blanks");
+        if (!reader.at_line_end())
+            reader.fail("there is more after the value; quote a value with blanks");
     }
     return sections;
 }
@@ -142,8 +143,7 @@ std::string read_config_file(const std::string& path) {
     };
     const kevring::fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status{};
-    if (!file || ::fstat(file.number(), &status) != 0)
-        fail(std::system_category().message(errno));
+    if (!file || ::fstat(file.number(), &status) != 0) fail(std::system_category().message(errno));
     if (S_ISDIR(status.st_mode)) fail("this is a directory; name a file");
     std::string text;
     std::array<char, 16 * 1024> part;

@@ -10,8 +10,56 @@
 namespace httpd {
 namespace {
 
-root_options root_options_of(const site_settings& options) {
+std::shared_ptr<header_rules> rules_of(const site_settings& options) {
+    auto rules = std::make_shared<header_rules>();
+    for (const option_text& each : options.path_headers) rules->add_field(each);
+    for (const option_text& each : options.cache_control) rules->add_cache_control(each);
+    for (const option_text& each : options.cors) rules->add_cors(each);
+    return rules;
+}
+
+std::vector<redirect_rule> redirects_of(const site_settings& options) {
+    std::vector<redirect_rule> rules;
+    for (const option_text& each : options.redirects) rules.push_back(parse_redirect(each));
+    return rules;
+}
+
+std::vector<ip_network> networks_of(const std::vector<option_text>& options) {
+    std::vector<ip_network> networks;
+    for (const option_text& each : options) {
+        if (each.text == "all") {
+            networks.push_back({ip_address(), 0});
+            continue;
+        }
+        const auto network = ip_network::parse(each.text);
+        if (!network)
+            each.fail("it must be an address or a network, as in 10.0.0.0/8 or 2001:db8::/32");
+        networks.push_back(*network);
+    }
+    return networks;
+}
+
+std::pair<std::string, std::string> media_type_of(const option_text& option) {
+    const std::size_t equals = option.text.find('=');
+    std::string extension = option.text.substr(0, equals);
+    if (extension.starts_with('.')) extension.erase(0, 1);
+    const std::string type = equals == std::string::npos ? "" : option.text.substr(equals + 1);
+    const std::size_t slash = type.find('/');
+    if (extension.empty() || slash == std::string::npos || slash == 0 || slash + 1 == type.size() ||
+        !all_are(type, field_character) || extension.find_first_of("/.") != std::string::npos)
+        option.fail("it must be EXTENSION=TYPE, as in md=text/markdown; charset=utf-8");
+    return {extension, type};
+}
+
+root_options root_options_of(const site_settings& options,
+                             const std::shared_ptr<header_rules>& rules) {
     root_options chosen;
+    if (!rules->empty())
+        chosen.lines_for = [rules](std::string_view name, std::string_view media_type) {
+            return rules->lines_for(name, media_type);
+        };
+    for (const option_text& each : options.media_types)
+        chosen.media_types.push_back(media_type_of(each));
     chosen.precompressed = options.precompressed;
     chosen.directory_listing = options.directory_listing;
     chosen.hidden_files = options.hidden_files;
@@ -19,8 +67,9 @@ root_options root_options_of(const site_settings& options) {
     return chosen;
 }
 
-document_root open_root(const site_settings& options) try {
-    return document_root(options.root.text, root_options_of(options));
+document_root open_root(const site_settings& options,
+                        const std::shared_ptr<header_rules>& rules) try {
+    return document_root(options.root.text, root_options_of(options, rules));
 } catch (const std::system_error& failure) {
     options.root.fail(failure.code().message() +
                       (failure.code() == std::errc::permission_denied
@@ -55,12 +104,20 @@ std::string_view host_of(std::string_view authority, std::array<char, 256>& buff
 site::site(const site_settings& chosen, std::size_t position)
     : options(chosen),
       index(position),
-      files(open_root(chosen)),
-      responses(chosen),
+      rules(rules_of(chosen)),
+      responses(chosen, *rules),
+      files(open_root(chosen, rules)),
+      redirects(redirects_of(chosen)),
+      allowed(networks_of(chosen.allow)),
+      denied(networks_of(chosen.deny)),
       listings(listing_options_of(chosen)) {}
 
 configuration::configuration(settings chosen)
     : options(std::move(chosen)), log(open_access_log(options)) {
+    std::vector<option_text> proxies = options.trusted_proxies;
+    trusts_unix_sockets =
+        std::erase_if(proxies, [](const option_text& each) { return each.text == "unix"; }) != 0;
+    trusted_proxies = networks_of(proxies);
     sites.emplace_back(options.site, 0);
     for (const host_settings& each : options.hosts) {
         for (const std::string& name : each.names) hosts_.emplace(name, sites.size());

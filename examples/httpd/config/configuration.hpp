@@ -4,13 +4,16 @@
 #include "custom_responses.hpp"
 #include "examples/httpd/content/document_root.hpp"
 #include "examples/httpd/content/listing_service.hpp"
+#include "examples/httpd/http/network.hpp"
 #include "examples/httpd/observe/log_target.hpp"
+#include "path_rules.hpp"
 #include "settings.hpp"
 
 #include <cstddef>
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,10 +28,26 @@ struct site {
     site(const site_settings& chosen, std::size_t position);
 
     const site_settings options;
-    const std::size_t index;  // in configuration::sites
-    const document_root files;
+    const std::size_t index;                    // in configuration::sites
+    const std::shared_ptr<header_rules> rules;  // constant once `responses` is made
     const custom_responses responses;
+    const document_root files;
+    const std::vector<redirect_rule> redirects;
+    const std::vector<ip_network> allowed;
+    const std::vector<ip_network> denied;
     mutable listing_service listings;
+
+    /// The field lines of a response that belongs to no path.
+    std::string common_lines() const {
+        return std::string(responses.lines()) + rules->lines_for({}, {});
+    }
+    /// Whether a request must be checked against the client's address.
+    bool has_access_rules() const noexcept { return !allowed.empty() || !denied.empty(); }
+    /// Whether a client may be served; one without an address, of a Unix socket, is local.
+    bool admits(const std::optional<ip_address>& client) const noexcept {
+        if (!client) return true;
+        return !contains(denied, *client) && (allowed.empty() || contains(allowed, *client));
+    }
 };
 
 /// One reading of the settings, complete or not at all. A reload makes another, and each loop
@@ -44,6 +63,9 @@ public:
     const settings options;
     std::deque<site> sites;                 // the first is the default
     std::shared_ptr<const log_target> log;  // null: none
+
+    std::vector<ip_network> trusted_proxies;
+    bool trusts_unix_sockets = false;
 
     /// The site for the host and port of a request.
     const site& find_site(std::string_view authority) const noexcept {

@@ -81,13 +81,16 @@ std::string checked_field_line(const option_text& field, std::string_view text) 
     return std::string(name).append(": ").append(value).append("\r\n");
 }
 
-custom_responses::custom_responses(const site_settings& options) {
-    for (const option_text& each : options.headers) add_field(each);
+custom_responses::custom_responses(const site_settings& options, header_rules& rules) {
+    for (const option_text& each : options.headers) add_field(each, rules);
     for (const option_text& each : options.error_pages) add_page(each);
 }
 
-void custom_responses::add_field(const option_text& field) {
-    lines_ += checked_field_line(field, field.text);
+void custom_responses::add_field(const option_text& field, header_rules& rules) {
+    const std::string line = checked_field_line(field, field.text);
+    if (rules.has_field(std::string_view(line).substr(0, line.find(':'))))
+        return rules.add_default(line);
+    lines_ += line;
     if (lines_.size() > lines_bytes_max) field.fail("the field lines have more than 4 KiB in all");
 }
 

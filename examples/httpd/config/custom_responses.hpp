@@ -1,6 +1,7 @@
 // custom_responses.hpp: field lines and error pages of the configuration.
 #pragma once
 
+#include "path_rules.hpp"
 #include "settings.hpp"
 
 #include <array>
@@ -19,7 +20,9 @@ public:
 
     /// Errors     Throws option_error for a field that cannot be sent or that the server sends
     ///            itself, and for a page that cannot be read or is too large.
-    explicit custom_responses(const site_settings& options);
+    ///
+    /// A field for which `rules` has a rule becomes the last rule of it.
+    custom_responses(const site_settings& options, header_rules& rules);
 
     /// Field lines of each response, with CRLF.
     std::string_view lines() const noexcept { return lines_; }
@@ -35,7 +38,7 @@ public:
 private:
     static constexpr unsigned first_status = 400;
 
-    void add_field(const option_text& field);
+    void add_field(const option_text& field, header_rules& rules);
     void add_page(const option_text& page);
 
     std::string lines_ = "Server: kevring\r\n";

@@ -21,8 +21,8 @@ std::vector<std::string> feature_names() {
         const std::size_t end = std::min(text.find('\n', at), text.size());
         const std::string line = text.substr(at, end - at);
         const std::size_t colon = line.find(": ");
-        if (colon != line.npos && (line.compare(colon + 2, 4, "yes,") == 0 ||
-                                   line.compare(colon + 2, 3, "no,") == 0))
+        if (colon != line.npos &&
+            (line.compare(colon + 2, 4, "yes,") == 0 || line.compare(colon + 2, 3, "no,") == 0))
             names.push_back(line.substr(0, colon));
         at = end + 1;
     }

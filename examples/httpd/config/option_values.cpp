@@ -32,8 +32,8 @@ void check_port(std::string_view digits) {
 }  // namespace
 
 std::uint64_t parse_number(std::string_view text, std::uint64_t first, std::uint64_t last) {
-    const std::string range = "it must be from " + std::to_string(first) + " to " +
-                              std::to_string(last);
+    const std::string range =
+        "it must be from " + std::to_string(first) + " to " + std::to_string(last);
     if (text.empty()) fail("a number is missing; " + range);
     if (text.front() == '-' && all_are(text.substr(1), digit_character) && text.size() > 1)
         fail("out of range; " + range);
@@ -45,11 +45,11 @@ std::uint64_t parse_number(std::string_view text, std::uint64_t first, std::uint
 }
 
 std::chrono::milliseconds parse_seconds(std::string_view text, double first, double last) {
-    const std::string range = "it must be from " + text_of(first) + " to " + text_of(last) +
-                              " seconds";
+    const std::string range =
+        "it must be from " + text_of(first) + " to " + text_of(last) + " seconds";
     double value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value,
-                                              std::chars_format::fixed);
+    const auto [end, error] =
+        std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
     if (text.empty() || end != text.data() + text.size() || error == std::errc::invalid_argument ||
         std::isnan(value))
         fail("not a number of seconds; " + range);
@@ -67,7 +67,8 @@ std::size_t parse_bytes(std::string_view text, std::uint64_t last) {
     if (!digits.empty() && !is(digits.back(), digit_character)) {
         const char unit = static_cast<char>(digits.back() & ~0x20);
         const std::size_t power = units.find(unit);
-        if (power == units.npos) fail("not a number of bytes; write a number, or one with K, M or G");
+        if (power == units.npos)
+            fail("not a number of bytes; write a number, or one with K, M or G");
         scale = std::uint64_t{1} << (10 * (power + 1));
         digits.remove_suffix(1);
     }
@@ -129,8 +130,11 @@ void check_address(std::string_view text) {
     const std::string_view host = text.substr(0, colon);
     std::string reason;
     if (host.empty())
-        reason.append("the host is missing; write 127.0.0.1").append(text).append(", or *")
-            .append(text).append(" for all IPv4 addresses");
+        reason.append("the host is missing; write 127.0.0.1")
+            .append(text)
+            .append(", or *")
+            .append(text)
+            .append(" for all IPv4 addresses");
     else
         reason.append("'").append(host).append(
             "' is no IP address; names are not resolved, but for localhost");

@@ -25,7 +25,16 @@ struct site_settings {
     bool hidden_files = false;                   // serve names that begin with a dot
     bool precompressed = false;                  // serve FILE.zst, FILE.br and FILE.gz
     std::vector<option_text> headers;            // "Name: value", of each response
+    std::vector<option_text> path_headers;       // "PATTERN Name: value"
+    std::vector<option_text> cache_control;      // "PATTERN VALUE"
+    std::vector<option_text> cors;               // "PATTERN ORIGIN"
     std::vector<option_text> error_pages;        // "STATUS=FILE"
+    std::vector<option_text> redirects;          // "FROM TO [STATUS]"
+    std::vector<option_text> media_types;        // "EXTENSION=TYPE"
+    option_text fallback;                        // file for paths that lead to none; empty: 404
+    bool drop_html = false;                      // /page leads to page.html
+    std::vector<option_text> allow;              // networks; empty: all
+    std::vector<option_text> deny;               // networks
     bool force_copy = false;                     // never sends by reference to the page cache
 };
 
@@ -54,6 +63,8 @@ struct settings {
     option_text metrics;  // address of the metrics listener; empty: none
 
     unsigned connection_count_max = 100'000;          // of all loops together
+    unsigned connections_per_address_max = 0;         // 0: no limit
+    std::vector<option_text> trusted_proxies;         // networks whose X-Forwarded-For counts
     unsigned clients_rejecting_max = 64;              // at a time, by each loop, beyond those
     std::chrono::milliseconds head_time{10'000};      // from a head's first byte to its last
     std::chrono::milliseconds body_time{30'000};      // for a request's body

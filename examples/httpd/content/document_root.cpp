@@ -119,6 +119,7 @@ document_root::document_root(const std::string& root, root_options options)
     if (!root_ || ::faccessat(root_.number(), ".", X_OK, AT_EACCESS) != 0)
         throw std::system_error(errno, std::system_category(), root);
     types_.load(read_all("/etc/mime.types"));
+    for (const auto& [extension, type] : options_.media_types) types_.set(extension, type);
 }
 
 kevring::task<resource> document_root::find(kevring::ring& loop, std::string_view path) const {

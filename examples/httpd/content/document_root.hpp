@@ -102,6 +102,7 @@ struct root_options {
     bool directory_listing = false;  // a directory without index file has a page
     bool hidden_files = false;       // serve names that begin with a dot
     std::vector<std::string> index_names{"index.html"};
+    std::vector<std::pair<std::string, std::string>> media_types = {};  // extension and type
     /// Field lines for a file with this name below the root and this type; may be null.
     std::function<std::string(std::string_view name, std::string_view media_type)> lines_for =
         nullptr;

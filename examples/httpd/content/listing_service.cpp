@@ -48,8 +48,10 @@ bool listing_service::read_stamp(const document_root& root, const std::string& n
                                  stamp& target) noexcept {
     struct stat status{};
     if (::fstatat(root.root().number(), name.c_str(), &status, 0) != 0) return false;
-    target.modified_ns = std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
-    target.changed_ns = std::int64_t{status.st_ctim.tv_sec} * 1'000'000'000 + status.st_ctim.tv_nsec;
+    target.modified_ns =
+        std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+    target.changed_ns =
+        std::int64_t{status.st_ctim.tv_sec} * 1'000'000'000 + status.st_ctim.tv_nsec;
     target.inode = status.st_ino;
     return true;
 }
@@ -95,7 +97,8 @@ kevring::task<std::shared_ptr<const listing_page>> listing_service::get(
         if (!budget.threads.run(work)) {
             const std::lock_guard lock(mutex_);
             joined->page = error_page(503);
-            if (const auto own = entries_.find(which); own != entries_.end() && own->second.next == joined)
+            if (const auto own = entries_.find(which);
+                own != entries_.end() && own->second.next == joined)
                 own->second.next.reset();
             for (const auto& each : joined->waiters) each->signal();
             co_return joined->page;
@@ -144,8 +147,7 @@ std::shared_ptr<const listing_page> listing_service::make(listing_budget& budget
         return error_page(503);
     const bool stamped = read_stamp(root, which.first, outcome.read_at);
     // A directory that changed within the granularity of its clock may change again unseen.
-    const bool settled =
-        clock_ns(CLOCK_REALTIME_COARSE) - outcome.read_at.changed_ns > 20'000'000;
+    const bool settled = clock_ns(CLOCK_REALTIME_COARSE) - outcome.read_at.changed_ns > 20'000'000;
     const auto contents = read_directory(root.root(), which.first, options_,
                                          [&budget] { return budget.threads.stopping(); });
     if (!contents) return error_page(status_of(contents.error()));

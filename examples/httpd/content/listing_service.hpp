@@ -87,7 +87,8 @@ private:
         std::int64_t took_ns = 0;
     };
 
-    static bool read_stamp(const document_root& root, const std::string& name, stamp& target) noexcept;
+    static bool read_stamp(const document_root& root, const std::string& name,
+                           stamp& target) noexcept;
     std::shared_ptr<const listing_page> find_fresh(const document_root& root, const key& which);
     std::shared_ptr<const listing_page> make(listing_budget& budget, const document_root& root,
                                              const key& which, entry& outcome) const;

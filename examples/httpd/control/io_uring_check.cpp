@@ -33,8 +33,7 @@ constexpr unsigned register_probe = 8;
 
 void check_io_uring() {
     ring_parameters parameters{};
-    const kevring::fd ring(
-        static_cast<int>(::syscall(SYS_io_uring_setup, 4, parameters.data())));
+    const kevring::fd ring(static_cast<int>(::syscall(SYS_io_uring_setup, 4, parameters.data())));
     if (!ring)
         throw std::runtime_error("io_uring is not available: " +
                                  kevring::explain_ring_failure(errno));

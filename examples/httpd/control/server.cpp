@@ -59,9 +59,8 @@ server::server(int argc, char** argv, const settings& first, unsigned loop_count
     for (const int number : handled_signals)
         kevring::value_or_throw(events_.add(kevring::signal(number)), "signals");
     inherited_ = take_inherited_sockets();
-    activated_ = std::ranges::any_of(inherited_.sockets, [](const inherited_socket& each) {
-        return each.name.empty();
-    });
+    activated_ = std::ranges::any_of(
+        inherited_.sockets, [](const inherited_socket& each) { return each.name.empty(); });
     prepared opened = open(first);
     // The rights of root are used to bind sockets only: everything that is opened after this can be
     // opened again by a reload.

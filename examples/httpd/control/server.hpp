@@ -77,8 +77,8 @@ private:
     bool activated_ = false;                  // by systemd, so that no address has to be listed
     bool stopping_ = false;
     bool replaced_ = false;
-    bool serving_ = false;            // all loops are
-    bool upgrade_requested_ = false;  // before that
+    bool serving_ = false;                // all loops are
+    bool upgrade_requested_ = false;      // before that
     std::vector<std::string> addresses_;  // to be printed once all loops serve
 
     shared_state shared_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "characters.hpp"
 
@@ -181,6 +182,10 @@ std::size_t media_types::load(std::string_view mime_types) {
         }
     }
     return count;
+}
+
+void media_types::set(std::string_view extension, std::string type) {
+    by_extension_[std::string(lower_extension(extension).text())] = std::move(type);
 }
 
 std::string_view media_types::find(std::string_view name) const {

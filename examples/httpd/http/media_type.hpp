@@ -30,6 +30,9 @@ public:
     /// Result     The extensions taken.
     std::size_t load(std::string_view mime_types);
 
+    /// Sets the type of one extension, as it is.
+    void set(std::string_view extension, std::string type);
+
     /// Lifetime   That of this object; of the program for a built-in one.
     std::string_view find(std::string_view name) const;
 

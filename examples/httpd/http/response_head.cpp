@@ -14,15 +14,20 @@ std::array<std::string_view, 9> page_of(unsigned status) noexcept {
     const std::string_view number =
         status_line(status).substr(std::string_view("HTTP/1.1 ").size(), 3);
     const std::string_view reason = reason_of(status);
-    return {"<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>",
-            number,
-            " ",
-            reason,
-            "</title>\n<h1>",
-            number,
-            " ",
-            reason,
-            "</h1>\n"};
+    return {
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width\">\n<title>",
+        number,
+        " ",
+        reason,
+        "</title>\n<style>:root{color-scheme:light dark}"
+        "body{font:15px/1.5 system-ui,sans-serif;margin:20vh auto;max-width:40rem;padding:0 1rem;"
+        "background:light-dark(#f4f6f8,#12171c);color:light-dark(#1c2733,#dde4ea)}"
+        "h1{font-size:1.25rem;font-weight:600}</style>\n<h1>",
+        number,
+        " ",
+        reason,
+        "</h1>\n"};
 }
 
 }  // namespace

@@ -93,7 +93,7 @@ struct short_response {
 };
 
 /// The bytes that write_short_response() needs at most for what is not `lines` and `body`.
-inline constexpr std::size_t short_response_bytes = 512;
+inline constexpr std::size_t short_response_bytes = 1024;
 
 /// Writes head and body.
 ///

@@ -106,7 +106,7 @@ kevring::task<connection::outcome> connection::handle_requests(kevring::borrowed
         if (batch.input.empty()) {
             if (!batch.out.empty()) {
                 const auto flushed = co_await client_.send(batch.out.bytes());  // without a frame
-                if (!flushed || *flushed != batch.out.size()) co_return outcome::close;
+                if (!flushed) co_return outcome::close;
             }
             co_return last_ ? outcome::close : outcome::keep;
         }
@@ -164,13 +164,10 @@ void connection::record_request(const request_head& head) {
 }
 
 void connection::log(const request_head& head, std::chrono::nanoseconds took) {
-    if (!client_name_) {
-        const auto peer = client_.peer();
-        const bool has_host = peer && peer->family() != AF_UNIX;
-        client_name_ = std::make_unique<std::string>(has_host ? peer->host() : "unix:");
-    }
+    const std::optional<ip_address> client = client_address(head);
+    const std::string name = client ? client->text() : "unix:";
     access_record record;
-    record.client = *client_name_;
+    record.client = name;
     record.unix_second = std::time(nullptr);
     record.request_line = head.request_line();
     record.status = status_;

@@ -4,6 +4,7 @@
 #include "connection_timeout.hpp"
 #include "examples/httpd/content/document_root.hpp"
 #include "examples/httpd/http/byte_range.hpp"
+#include "examples/httpd/http/network.hpp"
 #include "examples/httpd/http/request_parser.hpp"
 #include "examples/httpd/http/response_head.hpp"
 #include "examples/httpd/observe/access_log.hpp"
@@ -22,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -87,7 +89,7 @@ private:
         };
         kind what = kind::lookup;
         unsigned status = 500;
-        std::string_view lines;        // of a status
+        std::string lines = {};        // of a status
         cached_file* known = nullptr;  // until the loop runs again
         file_response plan;
     };
@@ -125,6 +127,8 @@ private:
     // dispatch.cpp
     decision decide(const request_head& head, bool may_be_closed);
     kevring::task<bool> respond(const request_head& head, output_buffer& out, bool keep);
+    kevring::task<resource> find_cached(std::string_view path);
+    std::optional<ip_address> client_address(const request_head& head);
     kevring::task<bool> look_up(const request_head& head, output_buffer& out, bool keep);
 
     // fast_path.cpp
@@ -146,6 +150,7 @@ private:
     bool write_short_response(const request_head& head, unsigned status, bool keep,
                               std::string_view lines, output_buffer& out);
     kevring::task<void> send_error(unsigned status, const request_head& head, output_buffer& out);
+    std::string path_lines(const request_head& head) const;
     response_head begin_head(output_buffer& out, unsigned status);
     void write_whole_head(const request_head& head, const open_file& file, output_buffer& out,
                           bool keep);
@@ -195,7 +200,10 @@ private:
     std::uint64_t body_bytes_ = 0;  // that the kernel accepted, or will with the next send
     std::int64_t began_ns_ = 0;     // when its head was complete, if durations are recorded
     remaining_file remaining_;
-    std::unique_ptr<std::string> client_name_;  // for the log; null until it is needed
+    struct peer_address {
+        std::optional<ip_address> address;  // nothing for a Unix socket
+    };
+    std::unique_ptr<peer_address> peer_;  // null until it is needed
 };
 
 }  // namespace httpd

@@ -1,7 +1,8 @@
 // dispatch.cpp: which response a request gets.
 #include "connection.hpp"
 
-#include "examples/httpd/http/accept.hpp"
+#include "examples/httpd/http/media_type.hpp"
+#include "examples/httpd/http/target.hpp"
 
 #include <array>
 #include <ctime>
@@ -9,10 +10,20 @@
 #include <string>
 #include <utility>
 
+#include <sys/socket.h>
+
 namespace httpd {
 namespace {
 
 constexpr std::string_view allow_line = "Allow: GET, HEAD, OPTIONS\r\n";
+
+std::string location_line(std::string_view location, const request_head& head) {
+    std::string line = "Location: ";
+    line += location;
+    if (head.has_query() && location.find('?') == location.npos)
+        line.append("?").append(head.query());
+    return line += "\r\n";
+}
 
 }  // namespace
 
@@ -38,6 +49,19 @@ connection::decision connection::decide(const request_head& head, bool may_be_cl
             made.lines = allow_line;
             return made;
     }
+    if (site_->has_access_rules() && !site_->admits(client_address(head))) {
+        made.what = decision::kind::status;
+        made.status = 403;
+        return made;
+    }
+    if (const auto moved = find_redirect(site_->redirects, head.path())) [[unlikely]] {
+        made.what = decision::kind::status;
+        made.status = moved->status;
+        made.lines = location_line(moved->location, head);
+        return made;
+    }
+    // Redirected by look_up(); in the cache it is for the path without the suffix.
+    if (site_->options.drop_html && head.path().ends_with(".html")) return made;
     // After a reload the cache belongs to the next configuration.
     if (configuration_ != worker_.current_configuration().get()) return made;
     made.known = worker_.cached(site_->index, head.path(), may_be_closed);
@@ -62,22 +86,65 @@ kevring::task<bool> connection::respond(const request_head& head, output_buffer&
 }
 
 kevring::task<bool> connection::look_up(const request_head& head, output_buffer& out, bool keep) {
-    const resource found = co_await site_->files.find(worker_.loop(), head.path());
+    const std::string_view path = head.path();
+    if (site_->options.drop_html && path.ends_with(".html")) {
+        // The file has one address, without the suffix; an index file has that of its directory.
+        const resource named = co_await site_->files.find(worker_.loop(), path);
+        if (named.file) {
+            std::string location = encoded_path(named.file->plain.name, false);
+            location.resize(location.size() - std::string_view(".html").size());
+            if (location.ends_with("/index")) location.resize(location.size() - 5);
+            co_return co_await send_short_response(head, 301, keep, location_line(location, head),
+                                                   out);
+        }
+    }
+    resource found = co_await find_cached(path);
+    if (found.status == 404 && site_->options.drop_html && !path.ends_with('/')) {
+        const std::string with_suffix = std::string(path) + ".html";
+        found = co_await find_cached(with_suffix);
+    }
+    if (found.status == 404 && !site_->options.fallback.empty() &&
+        built_in_media_type(path) == unknown_media_type) {
+        const std::string fallback = encoded_path(site_->options.fallback.text, false);
+        found = co_await find_cached(fallback);
+    }
     if (found.file) {
-        if (configuration_ == worker_.current_configuration().get())
-            worker_.cache(site_->index, head.path(), found.file);
         const file_response plan = plan_file_response(head, *found.file, std::time(nullptr));
         co_return co_await respond_file(head, plan, out, keep);
     }
     if (!found.directory.empty())
         co_return co_await respond_listing(head, found.directory, out, keep);
     std::string lines;
-    if (found.status == 301) {
-        lines = "Location: " + found.location;
-        if (head.has_query()) lines.append("?").append(head.query());
-        lines += "\r\n";
-    }
+    if (found.status == 301) lines = location_line(found.location, head);
     co_return co_await send_short_response(head, found.status, keep, lines, out);
+}
+
+// Looks a path up in the cache, then in the file system.
+kevring::task<resource> connection::find_cached(std::string_view path) {
+    if (configuration_ == worker_.current_configuration().get())
+        if (const cached_file* const known = worker_.cached(site_->index, path))
+            co_return resource(known->file);
+    resource found = co_await site_->files.find(worker_.loop(), path);
+    if (found.file && configuration_ == worker_.current_configuration().get())
+        worker_.cache(site_->index, path, found.file);
+    co_return found;
+}
+
+// The address of the client, or the one that a trusted proxy reports. Nothing for a Unix socket.
+std::optional<ip_address> connection::client_address(const request_head& head) {
+    if (!peer_) {
+        peer_ = std::make_unique<peer_address>();
+        const auto peer = client_.peer();
+        if (peer && peer->family() != AF_UNIX) peer_->address = ip_address::parse(peer->host());
+    }
+    const bool trusted = peer_->address ? contains(configuration_->trusted_proxies, *peer_->address)
+                                        : configuration_->trusts_unix_sockets;
+    if (!trusted) return peer_->address;
+    std::array<char, 1024> scratch;
+    const auto value = head.list(known_field::forwarded_for, scratch);
+    if (!value) return peer_->address;
+    const auto client = forwarded_client(*value, configuration_->trusted_proxies);
+    return client ? client : peer_->address;
 }
 
 }  // namespace httpd

@@ -1,7 +1,7 @@
 // read_head.cpp: the bytes of a head that are still missing.
 #include "connection.hpp"
 
-#include <array>
+#include <string>
 #include <system_error>
 
 #include <sys/socket.h>
@@ -40,12 +40,14 @@ kevring::task<bool> connection::read_head(request_batch& batch) {
 // Sends 408 without waiting: a client that is too slow to ask may be too slow to receive.
 void connection::send_timed_out(const request_batch& batch) noexcept {
     if (!batch.out.empty()) return;  // within a response
-    std::array<char, short_response_bytes + custom_responses::lines_bytes_max> buffer;
+    const std::string lines = site_->common_lines();
+    const std::string_view page = site_->responses.page(408);
+    std::string buffer(short_response_bytes + lines.size() + page.size(), '\0');
     short_response response;
     response.status = 408;
     response.date = worker_.date();
-    response.lines = site_->responses.lines();
-    response.head_only = false;
+    response.lines = lines;
+    response.body = page;
     const std::string_view text = httpd::write_short_response(buffer, response);
     static_cast<void>(
         !::send(client_.native().number(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL));

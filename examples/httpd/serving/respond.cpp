@@ -2,6 +2,7 @@
 #include "connection.hpp"
 
 #include "examples/httpd/http/accept.hpp"
+#include "examples/httpd/http/target.hpp"
 
 #include <array>
 #include <string>
@@ -76,7 +77,11 @@ kevring::task<bool> connection::respond_listing(const request_head& head, std::s
     made.lines(as_json ? "Content-Type: application/json\r\n"
                        : "Content-Type: text/html; charset=utf-8\r\n");
     made.lines("Vary: Accept\r\n");
-    if (!site_->responses.has_field("cache-control")) made.lines("Cache-Control: no-cache\r\n");
+    const std::string own_lines = path_lines(head);
+    made.lines(own_lines);
+    if (!site_->responses.has_field("cache-control") &&
+        own_lines.find("Cache-Control:") == own_lines.npos)
+        made.lines("Cache-Control: no-cache\r\n");
     made.field("Content-Length", page->text.size()).connection(keep, head.minor_version());
     out.commit(made.finish().size());
     const bool has_body = head.method() == request_method::get;
@@ -85,10 +90,20 @@ kevring::task<bool> connection::respond_listing(const request_head& head, std::s
     co_return co_await send_page(page->text, out);
 }
 
+// The field lines of the configuration for the path of a response without a file.
+std::string connection::path_lines(const request_head& head) const {
+    if (site_->rules->empty()) return {};
+    std::string name(head.path().size() + 1, '\0');
+    const target_name target = parse_target(head.path(), name);
+    return site_->rules->lines_for(target ? target.name : std::string_view(), {},
+                                   head.method() == request_method::options);
+}
+
 bool connection::write_short_response(const request_head& head, unsigned status, bool keep,
                                       std::string_view lines, output_buffer& out) {
     const custom_responses& custom = site_->responses;
-    const std::string all_lines = std::string(custom.lines()).append(lines);
+    std::string all_lines = std::string(custom.lines()).append(lines);
+    if (!site_->rules->empty()) all_lines += path_lines(head);
     short_response response;
     response.status = status;
     response.date = worker_.date();
@@ -111,14 +126,13 @@ kevring::task<bool> connection::send_short_response(const request_head& head, un
                                                     output_buffer& out) {
     if (write_short_response(head, status, keep, lines, out)) co_return true;
     const bool flushed = co_await flush(out);
-    co_return flushed && write_short_response(head, status, keep, lines, out);
+    co_return flushed&& write_short_response(head, status, keep, lines, out);
 }
 
 // A response after which the connection ends.
 kevring::task<void> connection::send_error(unsigned status, const request_head& head,
                                            output_buffer& out) {
-    const bool written =
-        co_await send_short_response(head, status, false, std::string_view(), out);
+    const bool written = co_await send_short_response(head, status, false, std::string_view(), out);
     record_request(head);
     if (written) co_await flush_last(out);
 }

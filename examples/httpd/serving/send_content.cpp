@@ -128,7 +128,7 @@ kevring::task<bool> connection::send_page(std::string_view page, output_buffer& 
     while (!page.empty()) {
         const std::string_view piece = page.substr(0, piece_bytes);
         const auto sent = co_await client_.send(piece);
-        if (!sent || *sent != piece.size()) {
+        if (!sent) {
             body_bytes_ -= page.size();
             co_return false;
         }
@@ -164,9 +164,9 @@ void connection::count_large(const kevring::send_report& report) noexcept {
 void connection::keep_content(const request_head& head, const served_file& served,
                               const open_file& file, const output_buffer& out) {
     const std::uint64_t byte_count = file.byte_count;
-    const bool is_last_in_buffer =
-        status_ == 200 && head.method() == request_method::get && &file == &served.plain &&
-        served.available == 0 && byte_count <= small_body_bytes && out.size() >= byte_count;
+    const bool is_last_in_buffer = status_ == 200 && head.method() == request_method::get &&
+                                   &file == &served.plain && served.available == 0 &&
+                                   byte_count <= small_body_bytes && out.size() >= byte_count;
     if (!is_last_in_buffer) return;
     const std::string_view sent = out.bytes();
     worker_.keep_content(site_->index, head.path(), served,
@@ -176,9 +176,8 @@ void connection::keep_content(const request_head& head, const served_file& serve
 kevring::task<bool> connection::flush(output_buffer& out) {
     if (out.empty()) co_return true;
     const auto sent = co_await client_.send(out.bytes());
-    const bool all = sent && *sent == out.bytes().size();
     out.clear();
-    co_return all;
+    co_return sent.has_value();
 }
 
 // The connection ends directly after these bytes: with MSG_MORE the kernel waits for the FIN and

@@ -147,17 +147,38 @@ void worker::accept_backlog(worker_listener& from) {
 
 void worker::on_accept(kevring::socket client) {
     const unsigned connected = shared_.connection_count.load(std::memory_order_relaxed);
-    if (connected < options().connection_count_max)
-        clients_->spawn(connection::serve(*this, std::move(client)));
-    else if (rejecting_count_ < options().clients_rejecting_max)
+    const bool fits = connected < options().connection_count_max;
+    if (fits && options().connections_per_address_max == 0)
+        return clients_->spawn(connection::serve(*this, std::move(client)));
+    const auto address = fits ? counted_address(client) : std::nullopt;
+    if (fits && !address) return clients_->spawn(connection::serve(*this, std::move(client)));
+    if (fits && shared_.addresses.add(*address, options().connections_per_address_max))
+        return clients_->spawn(serve_counted(std::move(client), *address));
+    if (rejecting_count_ < options().clients_rejecting_max)
         clients_->spawn(reject(std::move(client)));
+}
+
+// The address that counts for the limit of connections: of IPv6 the network that one host usually
+// has. Nothing for a Unix socket and for a trusted proxy, which has the connections of many clients.
+std::optional<ip_address> worker::counted_address(const kevring::socket& client) const {
+    const auto peer = client.peer();
+    if (!peer || peer->family() == AF_UNIX) return std::nullopt;
+    const auto address = ip_address::parse(peer->host());
+    if (!address || contains(current_->trusted_proxies, *address)) return std::nullopt;
+    constexpr unsigned ipv6_network_bits = 64;
+    return address->is_ipv4() ? *address : address->prefix(ipv6_network_bits);
+}
+
+kevring::task<void> worker::serve_counted(kevring::socket client, ip_address address) {
+    const address_counts::holder counted(shared_.addresses, address);
+    co_await connection::serve(*this, std::move(client));
 }
 
 kevring::task<void> worker::reject(kevring::socket client) {
     ++rejecting_count_;
     ++counters_.rejected;
     const custom_responses& custom = current_->sites.front().responses;
-    const std::string lines = std::string(custom.lines()) + "Retry-After: 1\r\n";
+    const std::string lines = current_->sites.front().common_lines() + "Retry-After: 1\r\n";
     short_response response;
     response.status = 503;
     response.lines = lines;

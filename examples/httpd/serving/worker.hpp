@@ -1,6 +1,7 @@
 // worker.hpp: one loop of the server: its listeners, its connections and what they share.
 #pragma once
 
+#include "address_counts.hpp"
 #include "examples/httpd/config/configuration.hpp"
 #include "examples/httpd/config/settings.hpp"
 #include "examples/httpd/content/background_threads.hpp"
@@ -24,6 +25,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -38,6 +40,7 @@ struct shared_state {
     std::atomic<unsigned> connection_count{0};
     std::mutex backlog_mutex;  // held while one loop accepts the backlog of a socket
     // Any thread.
+    address_counts addresses;
     background_threads threads{2};
     listing_budget listings{threads};
 };
@@ -160,6 +163,8 @@ private:
     kevring::task<void> accept_from(worker_listener& from);
     void accept_backlog(worker_listener& from);
     void on_accept(kevring::socket client);
+    std::optional<ip_address> counted_address(const kevring::socket& client) const;
+    kevring::task<void> serve_counted(kevring::socket client, ip_address address);
     kevring::task<void> reject(kevring::socket client);
 
     // Constant after construction.
