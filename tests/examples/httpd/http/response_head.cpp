@@ -92,7 +92,11 @@ TEST_CASE("a short response says its status, and no more to HEAD", "[httpd][resp
     std::array<char, short_response_bytes> buffer{};
     const std::string body =
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
-        "<title>404 Not Found</title>\n<h1>404 Not Found</h1>\n";
+        "<meta name=\"viewport\" content=\"width=device-width\">\n<title>404 Not Found</title>\n"
+        "<style>:root{color-scheme:light dark}"
+        "body{font:15px/1.5 system-ui,sans-serif;margin:20vh auto;max-width:40rem;padding:0 1rem;"
+        "background:light-dark(#f4f6f8,#12171c);color:light-dark(#1c2733,#dde4ea)}"
+        "h1{font-size:1.25rem;font-weight:600}</style>\n<h1>404 Not Found</h1>\n";
     const std::string head =
         "HTTP/1.1 404 Not Found\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nA: b\r\n"
         "Content-Type: text/html; charset=utf-8\r\nContent-Length: " +
