@@ -129,7 +129,7 @@ def test_a_successor_that_fails_leaves_the_old_process_in_place():
                     (b"#!/bin/sh\nkill -SEGV $$\n", "process .* ended by signal 11; .* keeps serving"),
                     (b"neither\0program\nnor script", "upgrade failed: .* keeps serving"),
                     (None, "upgrade failed: .*httpd.*; this process keeps serving"),
-                    (good, "--root .*/none")):
+                    (good, "conf:1: root = .*/none: No such file")):
                 if content is None:
                     os.remove(program)
                 else:
@@ -149,7 +149,7 @@ def test_a_successor_that_fails_leaves_the_old_process_in_place():
             stuck = int(server.says(r"process (\d+) is to take over").group(1))
             os.kill(server.pid, signal.SIGUSR2)
             server.says("about to take over already")
-            server.reload(says="stays as it was: a successor is about to take over")
+            server.reload(says="stays as it was: another process is about to take over")
             load.goes_on()
         wait_for(lambda: has_ended(stuck), "the end of what never began")
         for name in environment:
