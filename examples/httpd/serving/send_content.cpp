@@ -129,7 +129,7 @@ kevring::task<bool> connection::send_page(std::string_view page, output_buffer& 
         const std::string_view piece = page.substr(0, piece_bytes);
         const auto sent = co_await client_.send(piece);
         if (!sent) {
-            body_bytes_ -= page.size();
+            body_bytes_ -= page.size() - sent.bytes_sent();
             co_return false;
         }
         page.remove_prefix(piece.size());
