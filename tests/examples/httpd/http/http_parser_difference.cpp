@@ -218,6 +218,7 @@ constexpr parse_error ours_is_stricter[] = {
     parse_error::version_not_supported,
     parse_error::folded_line,
     parse_error::bad_field_line,
+    parse_error::host_empty,
     parse_error::host_missing,
     parse_error::host_repeated,
     parse_error::host_invalid,
