@@ -142,7 +142,8 @@ public:
 
 private:
     struct named_task : detail::list_link {
-        named_task(detail::list_link& tasks, std::string_view name) noexcept : name(name) {
+        named_task(detail::list_link& tasks, std::string_view task_name) noexcept
+            : name(task_name) {
             insert_before(tasks);
         }
         ~named_task() { unlink(); }
