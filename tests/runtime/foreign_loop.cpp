@@ -261,12 +261,12 @@ TEST_CASE("tasks spawned by threads all run on the ring's thread", "[runtime][sp
 TEST_CASE("a task that was spawned to a ring that is never driven is stopped at its first await",
           "[runtime][spawn]") {
     std::error_code seen;
+    auto body = [&]() -> task<void> {  // first: the destructor of the ring starts the task
+        const auto slept = co_await kevring::sleep_for(1h);
+        if (!slept) seen = slept.error();
+    };
     {
         ring loop;
-        auto body = [&]() -> task<void> {
-            const auto slept = co_await kevring::sleep_for(1h);
-            if (!slept) seen = slept.error();
-        };
         kevring::spawn(loop, body());
     }
 
