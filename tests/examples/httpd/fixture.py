@@ -121,6 +121,31 @@ class Server:
         """How many are open, but for pipes: those are kept, once a file was not in memory."""
         return sum(not file.startswith("pipe:") for file in self.open_files())
 
+    def connections(self):
+        """Its TCP sockets that do not listen, whatever became of the other end."""
+        listening = set()
+        for table in ("tcp", "tcp6"):
+            with contextlib.suppress(FileNotFoundError), \
+                    open(f"/proc/{self.process.pid}/net/{table}", encoding="ascii") as rows:
+                listening.update(fields[9] for fields in map(str.split, list(rows)[1:])
+                                 if fields[3] == "0A")
+        with open(f"/proc/{self.process.pid}/net/unix", encoding="utf-8") as rows:
+            listening.update(fields[6] for fields in map(str.split, list(rows)[1:]))
+        return [file for file in self.open_files()
+                if file.startswith("socket:") and file[8:-1] not in listening]
+
+    def idle_descriptors(self):
+        """descriptors() without a connection: one of an earlier request would hide one that stays."""
+        wait_for(lambda: not self.connections(), lambda: f"connections stay: {self.connections()}")
+        return self.descriptors()
+
+    def wait_for_idle(self, before, what):
+        """All connections have ended, and nothing of them is left. The caller knows that each has
+        been accepted: the server has answered it, or a later one."""
+        wait_for(lambda: not self.connections(), lambda: f"{what}: {self.connections()} stay")
+        wait_for(lambda: self.descriptors() <= before,
+                 lambda: f"{what}: {before} descriptors before, now {sorted(self.open_files())}")
+
 
 def write_settled(path, content, age=100):
     """Writes a file and sets its time of modification back: one that was modified a moment ago has

@@ -15,15 +15,16 @@ from fixture import (DEADLINE_SECONDS, equal, FILES, HUGE, LARGE, receive_all, r
 def test_clients_that_go_away_leave_nothing_behind():
     with Server(files=FILES) as server:
         server.ask("GET", "/large.bin")
-        before = server.descriptors()
+        server.ask("GET", "/small.txt")
+        before = server.idle_descriptors()
         for i in range(200):
             peer = server.connect()
             peer.sendall((b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /la", b"")[i % 3])
             if i % 2:
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             peer.close()
-        wait_for(lambda: server.descriptors() <= before, "descriptors of clients that went away")
-        equal(server.ask("GET", "/small.txt")[2], SMALL)
+        equal(server.ask("GET", "/small.txt")[2], SMALL)  # it has accepted those before, too
+        server.wait_for_idle(before, "clients that went away")
 
 
 def test_slow_heads_and_idle_connections_end_in_time():
@@ -55,10 +56,10 @@ def test_each_head_has_a_time_of_its_own():
 def test_a_client_may_be_slow_but_must_go_on():
     """What it takes earns it more time, whatever the length of the file."""
     step_seconds = 0.5
-    with Server("--idle-timeout", str(step_seconds), "--min-send-rate", "20000",
+    with Server("--send-timeout", str(2 * step_seconds), "--min-send-rate", "20000",
                 files={"huge.bin": HUGE}) as server:
         server.ask("HEAD", "/huge.bin")
-        before = server.descriptors()
+        before = server.idle_descriptors()
 
         def begin():
             peer = server.connect()
@@ -86,14 +87,14 @@ def test_a_client_may_be_slow_but_must_go_on():
             assert tries[-1][0] > len(HUGE) or tries[-1][1] > step_seconds / 2, tries
         assert tries[-1][0] > len(HUGE), tries
 
-        stopped = begin()
-        wait_for(lambda: server.descriptors() <= before, "the end of the one that takes nothing")
-        stopped.close()
+        with begin() as stopped:
+            equal(stopped.recv(5), b"HTTP/")  # it has been accepted, and takes nothing more
+            server.wait_for_idle(before, "the one that takes nothing")
 
 
 def test_who_takes_nothing_by_a_unix_socket_is_ended():
     """Nobody counts there what a client has taken, so it has the time that the least rate gives."""
-    with Server("--idle-timeout", "0.3", "--min-send-rate", "1000000000",
+    with Server("--send-timeout", "0.6", "--min-send-rate", "1000000000",
                 files={"huge.bin": HUGE, **FILES},
                 listen=("127.0.0.1:0", "unix:FOLDER/http.sock")) as server:
         with socket.socket(socket.AF_UNIX) as peer:
@@ -108,10 +109,10 @@ def test_who_takes_nothing_by_a_unix_socket_is_ended():
 
 def test_what_waits_in_a_unix_socket_has_its_time_too():
     """The rest of a file may be small, and what has to be taken before it goes much more."""
-    idle_seconds, rate, medium = 0.3, 100_000, LARGE[7:100_007]
+    step_seconds, rate, medium = 0.3, 100_000, LARGE[7:100_007]
     request = b"GET /medium.bin HTTP/1.1\r\nHost: x\r\n%s\r\n"
     count = 5  # more than the socket holds
-    with Server("--idle-timeout", str(idle_seconds), "--min-send-rate", str(rate),
+    with Server("--send-timeout", str(2 * step_seconds), "--min-send-rate", str(rate),
                 files={"medium.bin": medium},
                 listen=("127.0.0.1:0", "unix:FOLDER/http.sock")) as server:
         server.ask("GET", "/medium.bin")
@@ -134,12 +135,12 @@ def test_what_waits_in_a_unix_socket_has_its_time_too():
             parts = heard.split(b"HTTP/1.1 200 OK\r\n")[1:]
             return [part.partition(b"\r\n\r\n")[2] for part in parts], latest
 
-        # A client that the machine holds up for as long as the idle time has been too slow, rightly.
+        # A client that the machine holds up for as long as a step has been too slow, rightly.
         for _ in range(10):
             bodies, latest = take_in_time()
             if bodies == [medium] * count:
                 break
-            assert latest > idle_seconds / 2, latest
+            assert latest > step_seconds / 2, latest
         equal(bodies, [medium] * count)
 
 
@@ -147,7 +148,7 @@ def test_slow_heads_hold_nobody_up():
     head_seconds = 2
     with Server("--head-timeout", str(head_seconds), files=FILES) as server:
         server.ask("GET", "/small.txt")
-        before = server.descriptors()
+        before = server.idle_descriptors()
         slow = [server.connect() for _ in range(200)]
         began = time.monotonic()
         for byte in b"GET /sma":
@@ -162,7 +163,7 @@ def test_slow_heads_hold_nobody_up():
                 told = b" 408 " in receive_all(peer)
                 assert told or not in_time
             peer.close()
-        wait_for(lambda: server.descriptors() <= before, "descriptors of slow heads")
+        server.wait_for_idle(before, "slow heads")
 
 
 def test_connections_beyond_the_limit_are_told_so():

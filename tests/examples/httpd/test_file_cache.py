@@ -290,7 +290,7 @@ def test_changes_during_reloads_are_seen():
 def test_files_that_are_gone_are_let_go():
     with Server(files={"page": b"page"}) as server:
         server.ask("GET", "/page")
-        at_first = server.descriptors()
+        at_first = server.idle_descriptors()
         for i in range(100):
             os.makedirs(os.path.join(server.root, f"{i}/sub"))
             with open(os.path.join(server.root, f"{i}/sub/page"), "wb") as file:
@@ -299,8 +299,7 @@ def test_files_that_are_gone_are_let_go():
             os.remove(os.path.join(server.root, f"{i}/sub/page"))
             os.removedirs(os.path.join(server.root, f"{i}/sub"))
             equal(server.ask("GET", f"/{i}/sub/page")[0], 404)
-        wait_for(lambda: server.descriptors() <= at_first + 2,
-                 lambda: f"{server.descriptors()} descriptors where {at_first} were before")
+        server.wait_for_idle(at_first, "files that are gone")
 
 
 if __name__ == "__main__":
