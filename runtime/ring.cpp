@@ -751,8 +751,10 @@ int ring::poll_timeout_ms() const noexcept {
     // A peer that is there acknowledges within this; one that is not may never.
     constexpr std::int64_t patience_ns = 250'000'000;
     // A stopped coroutine may still await something else: it is refused, and ends. The bound is
-    // for one that never does; what it holds then leaks rather than hangs the program.
-    constexpr int turn_count_max = 100'000;
+    // for one that never does; what it holds then leaks rather than hangs the program. Only
+    // iterations count since fewer requests were in flight than ever before: requests that end one
+    // after the other are awaited, however many they are.
+    constexpr int turn_count_max = 10'000;
 
     ring* const outer = std::exchange(current_ring, this);
     closing_ = true;
@@ -761,7 +763,9 @@ int ring::poll_timeout_ms() const noexcept {
     reminder again(*this);  // for what was in between two states when the cancel passed by
     const std::int64_t patience_end_ns = add_ns(now_ns(), nanoseconds(patience_ns));
     bool ended = false;
-    for (int i = 0; i < turn_count_max; ++i) {
+    std::size_t fewest_in_flight = in_flight_;
+    for (int turns_without_progress = 0; turns_without_progress < turn_count_max;
+         ++turns_without_progress) {
         const bool idle = ready_first_ == nullptr && saved_.empty() && !has_posted();
         if (idle && in_flight_ == late_count_ &&
             (late_count_ == 0 || now_ns() >= patience_end_ns)) {
@@ -770,6 +774,10 @@ int ring::poll_timeout_ms() const noexcept {
         }
         if (!again.armed()) timers_.arm(again, add_ns(now_ns(), nanoseconds(reminder_ns)));
         turn(in_flight_ > 0);
+        if (in_flight_ < fewest_in_flight) {
+            fewest_in_flight = in_flight_;
+            turns_without_progress = 0;
+        }
     }
     timers_.disarm(again);
     current_ring = outer == this ? nullptr : outer;

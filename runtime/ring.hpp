@@ -66,9 +66,9 @@ struct ring_counters {
 ///
 /// Lifetime   Outlives every coroutine that runs on it; the destructor stops what is in flight and
 ///            waits for the kernel's last answer, but for expect_late(). A coroutine that does not
-///            end after its stop, such as one that yields for ever, is given 100 000 iterations;
-///            then its frame leaks, it never runs again, and one line on stderr reports it. Not
-///            destroyed from within its own loop.
+///            end after its stop, such as one that yields for ever, is given 10 000 iterations in
+///            which no other request ends; then its frame leaks, it never runs again, and one line
+///            on stderr reports it. Not destroyed from within its own loop.
 /// Thread     Its owner's, but for post(), wake() and what says so.
 /// Errors     The constructor throws std::system_error that names what the system refuses and how
 ///            to allow it.

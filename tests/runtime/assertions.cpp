@@ -15,7 +15,9 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -375,4 +377,56 @@ TEST_CASE("a ring's destructor ends although a coroutine ignores its stop", "[ru
             child.error_text.find("ring destroyed while a coroutine runs that ignores its stop") !=
             std::string::npos);
     }
+}
+
+namespace {
+
+// Calls `each(count)` in every iteration, and never ends.
+task<void> count_iterations(int& count, std::function<void(int)> each) {
+    for (;;) {
+        co_await kevring::yield();
+        each(++count);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("a coroutine that yields for ever is abandoned after 10 000 iterations",
+          "[runtime][ring]") {
+    const child_outcome child = run_in_child([] {
+        int count = 0;
+        {
+            ring loop;
+            kevring::spawn(loop, count_iterations(count, [](int) {}));
+            loop.turn(false);
+        }
+        if (count < 9'900 || count > 10'100) throw std::runtime_error(std::to_string(count));
+    });
+
+    INFO(child.error_text);
+    CHECK(child.exited(0));
+}
+
+// Before, the iterations of the whole shutdown were counted, and the answers that were still to
+// come were lost with the coroutines that awaited them.
+TEST_CASE("a request that ends gives a ring's destructor its 10 000 iterations again",
+          "[runtime][ring]") {
+    const child_outcome child = run_in_child([] {
+        int count = 0;
+        {
+            scripted_kernel script;
+            ring loop({}, script);
+            script.hold(IORING_OP_NOP);
+            kevring::spawn(loop, await_nop(loop));
+            loop.turn(false);
+            kevring::spawn(loop, count_iterations(count, [&script](int iterations) {
+                               if (iterations == 9'000) script.release();
+                           }));
+            loop.turn(false);
+        }
+        if (count < 18'900 || count > 19'100) throw std::runtime_error(std::to_string(count));
+    });
+
+    INFO(child.error_text);
+    CHECK(child.exited(0));
 }
