@@ -31,12 +31,15 @@ load_options parse_load_options(int argc, char** argv) {
     bool close = false;
     bool abort = false;
     bool echo = false;
+    bool sink = false;
+    bool source = false;
     double duration = 10;
     double warm_up = 0;
     double timeout = 5;
 
     CLI::App app{
-        "A load for HTTP and echo servers: asks, counts the bytes that come back, discards them.\n"
+        "A load for HTTP and stream servers: asks, counts the bytes that come back, discards "
+        "them.\n"
         "Each path is asked for once beforehand, to learn the length of its response."};
     app.add_option("--target", target, "HOST:PORT, an IPv4 address")->capture_default_str();
     app.add_option("--path", load.paths, "what to ask for; may be given several times");
@@ -50,9 +53,15 @@ load_options parse_load_options(int argc, char** argv) {
     auto* abort_flag =
         app.add_flag("--abort", abort, "a connection for each request, reset within the response");
     auto* echo_flag = app.add_flag("--echo", echo, "no HTTP: messages that come back");
+    auto* sink_flag = app.add_flag("--to-sink", sink, "no HTTP: messages that the server receives");
+    auto* source_flag =
+        app.add_flag("--from-source", source, "no HTTP: messages that the server sends on its own");
     close_flag->excludes(abort_flag);
     echo_flag->excludes(close_flag)->excludes(abort_flag);
-    app.add_option("--message-bytes", load.message_bytes, "of an echo message")
+    for (auto* one_way : {sink_flag, source_flag})
+        one_way->excludes(close_flag)->excludes(abort_flag)->excludes(echo_flag);
+    sink_flag->excludes(source_flag);
+    app.add_option("--message-bytes", load.message_bytes, "of an echo message, or in one direction")
         ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
     app.add_option("--connections", load.connections, "of all threads together")
@@ -94,10 +103,12 @@ load_options parse_load_options(int argc, char** argv) {
         std::exit(2);
     }
 
-    load.mode = echo    ? load_mode::echo
-                : abort ? load_mode::abort
-                : close ? load_mode::close
-                        : load_mode::keep_alive;
+    load.mode = echo     ? load_mode::echo
+                : sink   ? load_mode::sink
+                : source ? load_mode::source
+                : abort  ? load_mode::abort
+                : close  ? load_mode::close
+                         : load_mode::keep_alive;
     const auto nanoseconds = [](double seconds) {
         return std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9));
     };
@@ -114,6 +125,11 @@ load_options parse_load_options(int argc, char** argv) {
     if (load.paths.empty()) load.paths.push_back("/");
     load.threads = std::min(load.threads, load.connections);
     if (close || abort) load.pipeline = 1;
+    if (sink || source) load.pipeline = 1;
+    if ((sink || source) && load.rate > 0) {
+        std::fprintf(stderr, "--rate is for messages that are answered\n");
+        std::exit(2);
+    }
     if ((close || abort) && load.rate > 0) {
         std::fprintf(stderr, "--rate needs connections that stay\n");
         std::exit(2);

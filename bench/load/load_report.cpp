@@ -17,6 +17,8 @@ const char* name_of(load_mode mode) {
         case load_mode::close: return "close";
         case load_mode::abort: return "abort";
         case load_mode::echo: return "echo";
+        case load_mode::sink: return "sink";
+        case load_mode::source: return "source";
     }
     return "";
 }

@@ -119,6 +119,7 @@ void load_worker::complete(const io_uring_cqe& cqe) {
         case tag::close: return;
         case tag::send: break;
     }
+    if (options_.mode == load_mode::sink) return sunk(index, cqe.res);
     // Only failures get here; the receive ends the connection. What was cancelled together with a
     // connect that failed is not counted twice.
     if (cqe.res != -ECANCELED) fail(index, &load_errors::send);
@@ -195,11 +196,30 @@ void load_worker::send_next(std::size_t index, clock::time_point due) {
     added.whole = added.bytes = target.response_bytes;
     ++on.count;
     on.progress = now_;
+    if (options_.mode == load_mode::source) return;  // it comes by itself
     io_uring_sqe& sqe = ring_.next();
     io_uring_prep_send(&sqe, on.fd, target.request.data(), target.request.size(),
                        MSG_WAITALL | MSG_NOSIGNAL);
-    sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
+    if (options_.mode != load_mode::sink) sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe.user_data = label(tag::send, index);
+}
+
+// The server's side has taken a message, or the connection has ended.
+void load_worker::sunk(std::size_t index, int result) {
+    connection& to = connections_[index];
+    if (result < 0) {
+        if (result != -ECANCELED) fail(index, &load_errors::send);
+        return;
+    }
+    if (to.at != phase::open || static_cast<std::uint64_t>(result) < to.on_the_way[to.first].whole)
+        return;
+    bytes_.store(bytes() + static_cast<std::uint64_t>(result), std::memory_order_relaxed);
+    to.progress = now_;
+    answered(to);
+    if (stopping_)
+        end(index);
+    else
+        fill(index);
 }
 
 // With a rate, requests leave when they are due, on whatever connection is free.
@@ -240,23 +260,31 @@ void load_worker::received(std::size_t index, const io_uring_cqe& cqe) {
     ended(index);
 }
 
+void load_worker::answered(connection& from) {
+    from.failures_in_row = 0;
+    from.answered = true;
+    const clock::time_point since = from.on_the_way[from.first].since;
+    from.first = (from.first + 1) % pipeline_max;
+    --from.count;
+    count_response(since);
+}
+
 void load_worker::consume(std::size_t index, std::uint64_t bytes) {
     connection& from = connections_[index];
     from.progress = now_;
     bytes_.store(this->bytes() + bytes, std::memory_order_relaxed);
     while (bytes > 0) {
+        if (from.count == 0 && one_way()) break;  // the last message has come
         if (from.count == 0) return fail(index, &load_errors::surplus);
         pending& front = from.on_the_way[from.first];
         const std::uint64_t taken = std::min(bytes, front.bytes);
         front.bytes -= taken;
         bytes -= taken;
         if (front.bytes > 0) return;
-        from.failures_in_row = 0;
-        from.answered = true;
-        from.first = (from.first + 1) % pipeline_max;
-        --from.count;
-        count_response(front.since);
+        answered(from);
         if (rate_ > 0) free_.push_back(index);
+        // More than one message of a source may have come.
+        if (options_.mode == load_mode::source && !stopping_) fill(index);
     }
     if (stopping_) {
         if (from.count == 0) end(index);

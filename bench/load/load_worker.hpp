@@ -5,7 +5,8 @@
 // known, never parsed, the clock is read once a turn, and a turn is one system call.
 //
 // Thread      run() in one thread; the members that say so, from any.
-// Latency     From the turn that sent a request to the turn that saw its last byte. With a rate,
+// Latency     From the turn that sent a request to the turn that saw its last byte; in one
+//             direction, from message to message of a connection. With a rate,
 //             from the moment at which the request was due, also when it left later for want of a
 //             free connection.
 #pragma once
@@ -106,6 +107,10 @@ private:
                std::uint64_t{connections_[index].generation} << 32 | index;
     }
 
+    // Messages go in one direction: the end of a send, or of what came, is the end of a message.
+    bool one_way() const noexcept {
+        return options_.mode == load_mode::sink || options_.mode == load_mode::source;
+    }
     bool one_request() const noexcept {
         return options_.mode == load_mode::close || options_.mode == load_mode::abort;
     }
@@ -117,6 +122,8 @@ private:
     void received(std::size_t index, const io_uring_cqe& cqe);
     void finished(std::size_t index, int result);
     void consume(std::size_t index, std::uint64_t bytes);
+    void sunk(std::size_t index, int result);
+    void answered(connection& from);
 
     void open(std::size_t index);
     void open_for_one_request(std::size_t index);

@@ -179,7 +179,8 @@ int make_socket(const load_options& options, std::uint64_t turn) {
 
 std::vector<load_target> learn_targets(const load_options& options) {
     std::vector<load_target> targets;
-    if (options.mode == load_mode::echo) {
+    if (options.mode == load_mode::echo || options.mode == load_mode::sink ||
+        options.mode == load_mode::source) {
         targets.push_back({std::string(options.message_bytes, 'e'), options.message_bytes});
         return targets;
     }

@@ -9,6 +9,7 @@ import fcntl
 import glob
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 HOST = "127.0.0.1"
@@ -158,6 +160,30 @@ def memory_kib(pids):
                 open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
             total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
     return total
+
+
+def raise_fd_limit():
+    """As many descriptors as this process may have, for its connections and those of servers."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextlib.contextmanager
+def sampling(sample, period_seconds=0.02):
+    """Calls `sample` again and again, on a thread of its own, and once at the end."""
+    ended = threading.Event()
+
+    def work():
+        while not ended.wait(period_seconds):
+            sample()
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        sample()
 
 
 class server:
