@@ -3,7 +3,7 @@
 
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/readiness_watch.hpp>
-#include <kevring/kevent/ports/epoll_port.hpp>
+#include <kevring/kevent/ports/loop_port.hpp>
 #include <kevring/kevent/sources/inode.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/deadline.hpp>
@@ -83,12 +83,20 @@ private:
 
 }  // namespace
 
-event_queue::event_queue()
-    : core_(
-          std::make_shared<detail::queue_core>(std::make_unique<detail::epoll_port>(), nullptr, 0)),
-      fork_generation_(detail::fork_generation()) {}
-event_queue::event_queue(std::shared_ptr<detail::queue_core> core) noexcept
-    : core_(std::move(core)), fork_generation_(detail::fork_generation()) {}
+event_queue::event_queue() : event_queue(std::make_unique<detail::loop_port>()) {
+    if (ring* const loop = ring::current()) attach(*loop);
+}
+event_queue::event_queue(ring& loop) : event_queue(std::make_unique<detail::loop_port>()) {
+    KEVRING_ASSERT(!loop.driven_by_another_thread(),
+                   "queue created for a ring that another thread drives; create it on that thread");
+    attach(loop);
+}
+event_queue::event_queue(std::unique_ptr<detail::loop_port> port)
+    : port_(port.get()), fork_generation_(detail::fork_generation()) {
+    core_ = std::make_shared<detail::queue_core>(std::move(port), nullptr, 0);
+}
+event_queue::event_queue(std::shared_ptr<detail::queue_core> core, detail::loop_port& port) noexcept
+    : core_(std::move(core)), port_(&port), fork_generation_(detail::fork_generation()) {}
 event_queue::event_queue(event_queue&&) noexcept = default;
 
 event_queue& event_queue::operator=(event_queue&& other) noexcept {
@@ -105,7 +113,20 @@ bool event_queue::inherited() const noexcept {
     return fork_generation_ != detail::fork_generation();
 }
 
-event_queue event_queue::share() const { return event_queue(core_); }
+event_queue event_queue::share() const {
+    if (!inherited()) {
+        const int failure = core_->under_lock([&] { return port_->share(); });
+        if (failure != 0)
+            throw std::system_error(-failure, std::system_category(), "event_queue::share");
+    }
+    return event_queue(core_, *port_);
+}
+
+// 0, or a negative error number; see loop_port.
+int event_queue::attach(ring& loop) const {
+    if (port_->waits(loop) != nullptr) return 0;
+    return core_->under_lock([&] { return port_->attach(loop); });
+}
 
 result<event_key> event_queue::add_record(ukevent record, user_word user, repeat times) {
     if (inherited()) return error_from(-EPERM);
@@ -250,8 +271,17 @@ std::size_t event_queue::registration_count() const {
     return inherited() ? 0 : core_->registration_count();
 }
 
-// Awaiting. The descriptor that the queue shares with poll(2) says by an edge that it is worth
-// looking; the look itself is a call that does not wait.
+// Awaiting. The queue's port wakes the tasks when it is worth looking; the look itself is a call that
+// does not wait.
+
+// Where tasks of `loop` wait; null: look again, another thread has called share() meanwhile.
+detail::readiness_watch* event_queue::waits(const ring& loop) {
+    if (edges_ != nullptr) return edges_.get();
+    if (detail::readiness_watch* const waits = port_->waits(loop)) return waits;
+    if (core_->under_lock([&] { return port_->is_shared(); }))
+        edges_ = std::make_shared<detail::readiness_watch>(core_->control());
+    return edges_.get();
+}
 
 task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukevent> into) {
     if (inherited()) co_return error_from(-EPERM);
@@ -259,7 +289,6 @@ task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukeven
     ring& on = scope.on();
     if (!on.spend_inline_budget()) co_await yield();
     const auto max_count = static_cast<unsigned>(into.size());
-    if (edges_ == nullptr) edges_ = std::make_shared<detail::readiness_watch>(core_->control());
     waiting wait(*core_, 0);
     while (true) {
         if (scope.stop_requested())
@@ -270,9 +299,13 @@ task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukeven
         const unsigned held = fetched_ ? 1 : 0;
         if (max_count == held) co_return 0u;
         wait.hook.min_count = std::max(std::min(min_count, max_count), held) - held;
+        const int attached = attach(on);
         const int count = core_->collect_or_wait(wait.hook, max_count - held, into.data());
         if (count > 0 || wait.hook.min_count == 0) co_return static_cast<unsigned>(count);
-        const auto edge = co_await edges_->wait(on);
+        if (attached != 0 && attached != -EXDEV) co_return error_from(attached);
+        detail::readiness_watch* const waits = this->waits(on);
+        if (waits == nullptr) continue;
+        const auto edge = co_await waits->wait(on);
         if (!edge) co_return tl::unexpected<std::error_code>(edge.error());
     }
 }
@@ -282,7 +315,8 @@ task<result<void>> event_queue::fetch() {
     const auto count = co_await collect(1, std::span(&record, 1));
     if (!count) co_return tl::unexpected<std::error_code>(count.error());
     if (*count != 0) fetched_.emplace(record);  // 0: another await has left one
-    if (edges_ != nullptr) edges_->wake();      // should this await leave it, another one takes it
+    // Should this await leave it, another one takes it.
+    if (detail::readiness_watch* const waits = this->waits(*ring::current())) waits->wake();
     co_return result<void>();
 }
 

@@ -21,7 +21,11 @@
 #include <sys/types.h>
 
 namespace kevring {
+
+class ring;
+
 namespace detail {
+class loop_port;
 class queue_core;
 class readiness_watch;
 }  // namespace detail
@@ -114,9 +118,14 @@ private:
 /// A registration is ready at most once until its event is taken: what happens meanwhile is counted
 /// or merged, and a burst takes no memory. Readiness of descriptors is reported as edges.
 ///
+/// The registrations are requests of the loop's own io_uring: an event costs no system call beyond
+/// the loop's own. A request that another thread adds or changes reaches the loop with its next
+/// iteration. The kernel holds the file of a request that was removed until that iteration.
+///
 /// Lifetime   Stays where it is while it is awaited. Registrations go with the last queue object
 ///            that shares them. The queue outlives the loops that await it: a loop that ends takes
-///            no registration and no event along, and the next await may be on another loop.
+///            no registration and no event along, and the next await may be on another loop. There
+///            readiness that was reported already is reported once more.
 /// Thread     One queue object is awaited on one loop at a time; it may move to another loop of
 ///            the same thread when no task waits. share() gives another object for another loop,
 ///            and each event goes to one of them. Any number of tasks of the loop may wait at the
@@ -125,15 +134,22 @@ private:
 /// Fork       In the child of a fork(2) the queue is of no use: calls report
 ///            operation_not_permitted, or no event and no registration. The registrations of the
 ///            parent are not affected, also when the child destroys the queue.
-/// Errors     The constructor throws std::system_error where descriptors are exhausted.
 class event_queue {
 public:
+    /// A queue of the loop that the calling thread drives; without one, of the loop that awaits it
+    /// first.
     event_queue();
+    /// A queue of `loop`, which the calling thread drives or no thread has driven yet.
+    explicit event_queue(ring& loop);
     event_queue(event_queue&& other) noexcept;
     event_queue& operator=(event_queue&& other) noexcept;
     ~event_queue();
 
-    /// Another queue object on the same registrations.
+    /// Another queue object on the same registrations. From the first call on they are watched by
+    /// an epoll set, which wakes one loop for one event; readiness that was reported already is
+    /// reported once more.
+    ///
+    /// Errors     Throws std::system_error where descriptors are exhausted.
     event_queue share() const;
 
     /// Registers a request. What is ready at once is an event, too.
@@ -193,20 +209,24 @@ public:
     std::span<const event> take(unsigned max_count);
 
 private:
-    explicit event_queue(std::shared_ptr<detail::queue_core> core) noexcept;
+    event_queue(std::shared_ptr<detail::queue_core> core, detail::loop_port& port) noexcept;
+    explicit event_queue(std::unique_ptr<detail::loop_port> port);
     result<event_key> add_record(ukevent record, user_word user, repeat times);
     result<event_key> add_file(event_type type, fd_ref file, socket_kind kinds, socket_kind allowed,
                                user_word user, repeat times);
     task<result<void>> fetch();
     bool inherited() const noexcept;
+    int attach(ring& loop) const;
+    detail::readiness_watch* waits(const ring& loop);
     task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
     std::span<const event> batch(std::span<const ukevent> records);
 
     std::shared_ptr<detail::queue_core> core_;
-    unsigned fork_generation_;  // of the construction
-    std::shared_ptr<detail::readiness_watch> edges_;
-    std::vector<ukevent> taken_;   // by wait(), which may be suspended while
-    std::vector<ukevent> looked_;  // take() takes these
+    detail::loop_port* port_;                         // of core_
+    unsigned fork_generation_;                        // of the construction
+    std::shared_ptr<detail::readiness_watch> edges_;  // after share()
+    std::vector<ukevent> taken_;                      // by wait(), which may be suspended while
+    std::vector<ukevent> looked_;                     // take() takes these
     std::vector<event> batch_;
     std::optional<event> fetched_;  // by a next() that was left before it took it
 };

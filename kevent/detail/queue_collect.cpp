@@ -209,6 +209,7 @@ int queue_core::fetch_events(unsigned capacity) noexcept {
 void queue_core::poll_events(unsigned capacity) noexcept {
     constexpr std::size_t shared_edges_max = own_edges_max + 1;  // and the one that INODE shares
     calls_since_fetch_ = records_since_fetch_ = 0;
+    port_->update();
     for (std::size_t round = 0; round <= registrations_.size() + shared_edges_max; ++round) {
         const unsigned wanted = ready_.empty() ? std::clamp(capacity, 1u, batch_max) : batch_max;
         const int count = fetch_events(wanted);
@@ -220,6 +221,7 @@ void queue_core::poll_events(unsigned capacity) noexcept {
 // Fetches all edges that are pending.
 void queue_core::fetch_all_events() noexcept {
     const std::size_t round_max = registrations_.size() / batch_max + 2;
+    port_->update();
     for (std::size_t round = 0; round < round_max; ++round)
         if (fetch_events(batch_max) < static_cast<int>(batch_max)) break;
 }

@@ -91,6 +91,12 @@ public:
     bool has_ring() const noexcept { return ring_.has_value(); }
     std::uint32_t ring_size() const noexcept { return ring_->slot_count(); }
     std::size_t registration_count();
+    /// Runs `action` under the queue's lock, for calls of the port that change its carrier.
+    template <class Action>
+    auto under_lock(Action action) {
+        const lock held(mutex_);
+        return action();
+    }
 
     /// The queue's own descriptor of the file that the control descriptor refers to; readable while
     /// records are ready.

@@ -56,6 +56,7 @@ readiness_watch::~readiness_watch() {
 }
 
 int readiness_watch::start(ring& loop) noexcept {
+    if (!file_.valid()) return 0;
     if (request_ != nullptr && &request_->loop != &loop) {
         if (waits_.linked() || !request_->loop.on_ring_thread()) return -EBUSY;
         std::exchange(request_, nullptr)->detach();

@@ -28,6 +28,8 @@ namespace kevring::detail {
 class readiness_watch {
 public:
     explicit readiness_watch(fd_ref file) noexcept : file_(file) {}
+    /// Without a descriptor: only wake() ends the waits.
+    readiness_watch() noexcept = default;
     readiness_watch(const readiness_watch&) = delete;
     readiness_watch& operator=(const readiness_watch&) = delete;
     ~readiness_watch();
@@ -40,7 +42,10 @@ public:
     ///            poll_operation.
     wait_operation wait(ring& loop) noexcept;
     /// Ends all waits, as an edge does.
-    void wake() noexcept { on_edge(0); }
+    void wake() noexcept {
+        if (waits_.linked()) on_edge(0);
+    }
+    bool has_waits() const noexcept { return waits_.linked(); }
 
 private:
     class request;

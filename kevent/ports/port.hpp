@@ -62,6 +62,9 @@ public:
 
     // Any thread.
 
+    /// First in a look that does not wait: makes available to poll() what the kernel knows by now.
+    /// poll() alone may lag by one iteration of the port's loop.
+    virtual void update() noexcept {}
     /// Fills up to `edges.size()` of the edges that are available. Never blocks.
     virtual int poll(std::span<edge> edges) noexcept = 0;
     /// Waits until poll() has an edge, until `timeout` has passed, or until a signal handler has
