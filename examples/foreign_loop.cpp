@@ -71,7 +71,7 @@ int main(int argc, char** argv) try {
             std::printf("%zu bytes echoed\n", echoed_bytes);
             std::fflush(stdout);
         }
-        loop.turn(false);  // after each wait: for completions, timers and posted work alike
+        loop.run_once(false);  // after each wait: for completions, timers and posted work alike
     }
 } catch (const std::exception& failure) {
     std::fprintf(stderr, "foreign_loop: %s\n", failure.what());

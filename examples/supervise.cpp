@@ -42,8 +42,8 @@ kevring::task<void> keep_running(char** command, state& now) {
     while (!now.ending) {
         now.child = start(command);
         std::printf("started %d\n", static_cast<int>(now.child));
-        auto got = co_await kevring::exit_of(now.child);
-        const auto ended = kevring::value_or_throw(std::move(got), "exit_of");
+        auto got = co_await kevring::wait_for_exit(now.child);
+        const auto ended = kevring::value_or_throw(std::move(got), "wait_for_exit");
         now.child = 0;
         std::printf("ended %d\n", ended.code);
         if (ended.success()) co_return;

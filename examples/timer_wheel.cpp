@@ -25,7 +25,7 @@ kevring::task<void> tick() {
         auto got = co_await queue.next();
         const auto event = kevring::value_or_throw(std::move(got), "queue");
         // A late program receives all missed periods in one event.
-        counts[static_cast<int>(event.user<beat>())] += event.expirations();
+        counts[static_cast<int>(event.user_data<beat>())] += event.expirations();
     }
     for (int i = 0; i < 4; ++i) std::printf("%s: %u\n", names[i], counts[i]);
 }

@@ -19,11 +19,11 @@ kevring::task<void> work(kevring::event_queue queue, std::atomic<std::uint64_t>&
         auto got = co_await queue.next();
         const auto job = kevring::value_or_throw(std::move(got), "queue");
         if (job.number() == end_of_work) {
-            queue.notify(kevring::note(end_of_work));  // for the other thread
+            queue.notify(kevring::user_event(end_of_work));  // for the other thread
             co_return;
         }
         sum += job.number();
-        if (++done == job_count) queue.notify(kevring::note(end_of_work));
+        if (++done == job_count) queue.notify(kevring::user_event(end_of_work));
     }
 }
 
@@ -32,9 +32,10 @@ kevring::task<void> work(kevring::event_queue queue, std::atomic<std::uint64_t>&
 int main() try {
     kevring::event_queue queue;
     for (std::uint64_t job = 0; job < job_count; ++job)
-        kevring::value_or_throw(queue.add(kevring::note(job), {}, kevring::repeat::once), "note");
-    kevring::value_or_throw(queue.add(kevring::note(end_of_work)), "note");
-    for (std::uint64_t job = 0; job < job_count; ++job) queue.notify(kevring::note(job));
+        kevring::value_or_throw(queue.add(kevring::user_event(job), {}, kevring::repeat::once),
+                                "note");
+    kevring::value_or_throw(queue.add(kevring::user_event(end_of_work)), "note");
+    for (std::uint64_t job = 0; job < job_count; ++job) queue.notify(kevring::user_event(job));
 
     std::atomic<std::uint64_t> sum{0};
     std::atomic<std::uint64_t> done{0};

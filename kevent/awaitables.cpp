@@ -15,7 +15,7 @@ namespace kevring {
 descriptor_events readable(fd_ref file) noexcept { return {file, POLLIN}; }
 descriptor_events writable(fd_ref file) noexcept { return {file, POLLOUT}; }
 
-task<result<exit_status>> exit_of(pid_t process) {
+task<result<exit_status>> wait_for_exit(pid_t process) {
     const fd handle(
         detail::above_standard(static_cast<int>(::syscall(SYS_pidfd_open, process, 0))));
     if (!handle) co_return error_from_errno();
@@ -30,9 +30,9 @@ task<result<exit_status>> exit_of(pid_t process) {
     if (::waitid(p_pidfd, static_cast<id_t>(handle.number()), &info, WEXITED | WNOHANG) == 0 &&
         info.si_pid == process) {
         status.code = info.si_status;
-        status.how = info.si_code == CLD_EXITED   ? exit_status::manner::exited
-                     : info.si_code == CLD_DUMPED ? exit_status::manner::dumped
-                                                  : exit_status::manner::killed;
+        status.kind = info.si_code == CLD_EXITED   ? exit_status::exit_kind::exited
+                      : info.si_code == CLD_DUMPED ? exit_status::exit_kind::dumped
+                                                   : exit_status::exit_kind::killed;
     }
     co_return status;
 }

@@ -4,7 +4,7 @@
 //     co_await readable(socket);
 //     auto asked = co_await signals(SIGINT, SIGTERM);  // signal_stream.hpp
 //     auto what = co_await changes("/etc/hosts");      // change_stream.hpp
-//     auto how = co_await exit_of(child);
+//     auto how = co_await wait_for_exit(child);
 //
 // All of them end with operation_canceled when the scope around them is stopped, and with timed_out
 // at its deadline; with_stop() and with_timeout() (runtime/deadline.hpp) limit a single one.
@@ -69,17 +69,17 @@ descriptor_events writable(fd_ref file) noexcept;
 
 /// How a process ended.
 struct exit_status {
-    enum class manner : std::uint8_t {
+    enum class exit_kind : std::uint8_t {
         unknown,  // it was no child of this process, or somebody else has waited for it
         exited,   // by itself; `code` is what it said
         killed,   // by the signal `code`
         dumped,   // by the signal `code`, with a core file
     };
     pid_t process = 0;
-    manner how = manner::unknown;
+    exit_kind kind = exit_kind::unknown;
     int code = 0;
 
-    bool success() const noexcept { return how == manner::exited && code == 0; }
+    bool success() const noexcept { return kind == exit_kind::exited && code == 0; }
 };
 
 /// Waits until a process has ended, and reaps it if it is a child of this one, as waitpid(2) does.
@@ -87,6 +87,6 @@ struct exit_status {
 /// Errors     no_such_process where there is none when the await begins; operation_canceled,
 ///            timed_out, and then the process is not reaped.
 /// Kernel     pidfd_open(2), Linux 5.3: the number cannot come to mean another process meanwhile.
-task<result<exit_status>> exit_of(pid_t process);
+task<result<exit_status>> wait_for_exit(pid_t process);
 
 }  // namespace kevring

@@ -54,14 +54,14 @@ result<change_stream> change_stream::open() {
 result<int> change_stream::add(std::string path, change_kind kinds) {
     const std::uint32_t mask = mask_of(kinds);
     if (mask == 0) return error_from(-EINVAL);
-    const int watch = ::inotify_add_watch(notifier_.number(), path.c_str(), mask | IN_MASK_ADD);
+    const int watch = ::inotify_add_watch(inotify_fd_.number(), path.c_str(), mask | IN_MASK_ADD);
     if (watch < 0) return error_from_errno();
     paths_.try_emplace(watch, std::move(path));
     return watch;
 }
 
 void change_stream::remove(int watch) noexcept {
-    if (paths_.erase(watch) != 0) ::inotify_rm_watch(notifier_.number(), watch);
+    if (paths_.erase(watch) != 0) ::inotify_rm_watch(inotify_fd_.number(), watch);
 }
 
 // False when nothing is left. What belongs to a watch that was removed is passed over.
@@ -101,14 +101,14 @@ task<result<void>> change_stream::fetch() {
         change taken;
         while (true) {
             if (take_from_buffer(taken)) return std::optional(std::move(taken));
-            const ssize_t count = ::read(notifier_.number(), buffer_.data(), buffer_.size());
+            const ssize_t count = ::read(inotify_fd_.number(), buffer_.data(), buffer_.size());
             if (count < 0 && errno != EAGAIN && errno != EINTR) return error_from_errno();
             if (count <= 0) return std::optional<change>();
             buffer_begin_ = 0;
             buffer_end_ = static_cast<std::size_t>(count);
         }
     };
-    co_return co_await detail::fetch_item(fd_ref(notifier_), edges_, take, fetched_);
+    co_return co_await detail::fetch_item(fd_ref(inotify_fd_), edges_, take, fetched_);
 }
 
 task<result<change>> changes(std::string path, change_kind kinds) {

@@ -52,7 +52,7 @@ constexpr bool any_of(change_kind some, change_kind others) noexcept {
 }
 
 /// Every change but the first of two that come together: a write is told when the file is closed.
-inline constexpr change_kind usual_changes =
+inline constexpr change_kind default_changes =
     change_kind::created | change_kind::removed | change_kind::written | change_kind::attributes |
     change_kind::moved_from | change_kind::moved_to | change_kind::moved;
 
@@ -88,7 +88,7 @@ public:
     /// Result     The number of the watch, for remove() and in changes.
     /// Errors     no_such_file_or_directory, permission_denied; no_space_on_device at the limit of
     ///            watches of the user; invalid_argument for no kinds.
-    result<int> add(std::string path, change_kind kinds = usual_changes);
+    result<int> add(std::string path, change_kind kinds = default_changes);
     /// Ends a watch; what it has reported and nobody has taken is dropped.
     void remove(int watch) noexcept;
     std::size_t watch_count() const noexcept { return paths_.size(); }
@@ -98,11 +98,11 @@ public:
     [[nodiscard]] detail::fetched_item<change> next() { return {fetched_, fetch()}; }
 
 private:
-    explicit change_stream(fd notifier) noexcept : notifier_(std::move(notifier)) {}
+    explicit change_stream(fd notifier) noexcept : inotify_fd_(std::move(notifier)) {}
     task<result<void>> fetch();
     bool take_from_buffer(change& into);
 
-    fd notifier_;
+    fd inotify_fd_;
     std::shared_ptr<detail::readiness_watch> edges_;
     std::unordered_map<int, std::string> paths_;
     // What was read and not taken yet.
@@ -114,6 +114,6 @@ private:
 
 /// Waits for the first change of `path` from the time of the await on; see change_stream, which
 /// also has those that come after it.
-task<result<change>> changes(std::string path, change_kind kinds = usual_changes);
+task<result<change>> changes(std::string path, change_kind kinds = default_changes);
 
 }  // namespace kevring

@@ -14,17 +14,17 @@ namespace kevring {
 /// What a program can attach to a request and finds again in each of its events: a pointer, a
 /// number, an enumerator, a small struct.
 template <class T>
-concept event_user = std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(std::uint64_t);
+concept event_user_data = std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(std::uint64_t);
 
 /// What a socket or a pipe can be ready for: bits that `|` combines.
-enum class socket_kind : std::uint32_t {
+enum class socket_interest : std::uint32_t {
     receive = KEVENT_SOCKET_RECV,  // bytes, or the end of them
     accept = KEVENT_SOCKET_ACCEPT,
     send = KEVENT_SOCKET_SEND,
 };
-constexpr socket_kind operator|(socket_kind one, socket_kind other) noexcept {
-    return static_cast<socket_kind>(static_cast<std::uint32_t>(one) |
-                                    static_cast<std::uint32_t>(other));
+constexpr socket_interest operator|(socket_interest one, socket_interest other) noexcept {
+    return static_cast<socket_interest>(static_cast<std::uint32_t>(one) |
+                                        static_cast<std::uint32_t>(other));
 }
 
 /// Names one registration of a queue.
@@ -43,8 +43,8 @@ public:
     event_type type() const noexcept { return static_cast<event_type>(record_.type); }
     event_key key() const noexcept { return {record_.id.raw_u64, type()}; }
     /// As it was given to add(); T is the type that was given.
-    template <event_user T>
-    T user() const noexcept {
+    template <event_user_data T>
+    T user_data() const noexcept {
         T value;
         std::memcpy(&value, &record_.user_u64, sizeof value);
         return value;
@@ -60,7 +60,7 @@ public:
 
     // What happened, by type. Of an event that failed they mean nothing.
 
-    /// A descriptor: POLLIN, POLLOUT, ...; a socket or a pipe: the bits of a socket_kind; an inode:
+    /// A descriptor: POLLIN, POLLOUT, ...; a socket or a pipe: the bits of a socket_interest; an inode:
     /// those of a change_kind; others: 0.
     std::uint32_t ready_bits() const noexcept {
         return type() == event_type::poll || type() == event_type::inode ||
@@ -69,16 +69,16 @@ public:
                    : 0;
     }
     /// A socket or a pipe: whether it is ready for `kind`.
-    bool can(socket_kind kind) const noexcept {
+    bool is_ready_for(socket_interest kind) const noexcept {
         return (type() == event_type::socket || type() == event_type::pipe) && !failed() &&
                (record_.ret_data[0] & static_cast<std::uint32_t>(kind)) != 0;
     }
     /// A TCP socket that is ready for `accept`: the connections that wait. Others: 0.
     std::uint32_t waiting_connections() const noexcept {
-        return can(socket_kind::accept) ? record_.ret_data[1] : 0;
+        return is_ready_for(socket_interest::accept) ? record_.ret_data[1] : 0;
     }
     /// A note: how often notify() has fired it since its last event.
-    std::uint32_t notifications() const noexcept {
+    std::uint32_t notification_count() const noexcept {
         return type() == event_type::unotify ? record_.ret_data[1] : 0;
     }
     /// A timer: how many periods have ended since its last event.
@@ -92,7 +92,7 @@ public:
     std::int32_t exit_code() const noexcept {
         return static_cast<std::int32_t>(record_.ret_data[0]);
     }
-    std::int32_t exit_manner() const noexcept {
+    std::int32_t exit_kind() const noexcept {
         return static_cast<std::int32_t>(record_.ret_data[1]);
     }
 

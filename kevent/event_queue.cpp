@@ -128,7 +128,7 @@ int event_queue::attach(ring& loop) const {
     return core_->under_lock([&] { return port_->attach(loop); });
 }
 
-result<event_key> event_queue::add_record(ukevent record, user_word user, repeat times) {
+result<event_key> event_queue::add_record(ukevent record, user_data user, repeat times) {
     if (inherited()) return error_from(-EPERM);
     record.req_flags |= KEVENT_REQ_ALWAYS_QUEUE;  // an event comes by next(), also the first
     if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
@@ -138,7 +138,7 @@ result<event_key> event_queue::add_record(ukevent record, user_word user, repeat
     return event_key{record.id.raw_u64, static_cast<event_type>(record.type)};
 }
 
-result<event_key> event_queue::add(timer request, user_word user, repeat times) {
+result<event_key> event_queue::add(timer request, user_data user, repeat times) {
     constexpr std::int64_t ns_per_s = 1'000'000'000;
     if (inherited()) return error_from(-EPERM);
     const std::int64_t period_ns = request.period().count();
@@ -163,7 +163,7 @@ result<event_key> event_queue::add(timer request, user_word user, repeat times) 
 
 // The upper half of the name tells registrations of one descriptor apart.
 
-result<event_key> event_queue::add(descriptor_events request, user_word user, repeat times) {
+result<event_key> event_queue::add(descriptor_events request, user_data user, repeat times) {
     ukevent record = record_of(event_type::poll, 0,
                                request.poll_bits() | KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP);
     record.id.raw[0] = static_cast<std::uint32_t>(request.file().number());
@@ -171,8 +171,8 @@ result<event_key> event_queue::add(descriptor_events request, user_word user, re
     return add_record(record, user, times);
 }
 
-result<event_key> event_queue::add_file(event_type type, fd_ref file, socket_kind kinds,
-                                        socket_kind allowed, user_word user, repeat times) {
+result<event_key> event_queue::add_file(event_type type, fd_ref file, socket_interest kinds,
+                                        socket_interest allowed, user_data user, repeat times) {
     const auto bits = static_cast<std::uint32_t>(kinds);
     if (bits == 0 || (bits & ~static_cast<std::uint32_t>(allowed)) != 0) return error_from(-EINVAL);
     ukevent record = record_of(type, 0, bits);
@@ -181,17 +181,18 @@ result<event_key> event_queue::add_file(event_type type, fd_ref file, socket_kin
     return add_record(record, user, times);
 }
 
-result<event_key> event_queue::add(socket_events request, user_word user, repeat times) {
-    constexpr socket_kind all = socket_kind::receive | socket_kind::accept | socket_kind::send;
+result<event_key> event_queue::add(socket_events request, user_data user, repeat times) {
+    constexpr socket_interest all =
+        socket_interest::receive | socket_interest::accept | socket_interest::send;
     return add_file(event_type::socket, request.file, request.kinds, all, user, times);
 }
 
-result<event_key> event_queue::add(pipe_events request, user_word user, repeat times) {
-    constexpr socket_kind both = socket_kind::receive | socket_kind::send;
+result<event_key> event_queue::add(pipe_events request, user_data user, repeat times) {
+    constexpr socket_interest both = socket_interest::receive | socket_interest::send;
     return add_file(event_type::pipe, request.file, request.kinds, both, user, times);
 }
 
-result<event_key> event_queue::add(const inode& request, user_word user, repeat times) {
+result<event_key> event_queue::add(const inode& request, user_data user, repeat times) {
     const auto bits = static_cast<std::uint32_t>(request.kinds);
     if (bits == 0 || (bits & ~inode_events) != 0) return error_from(-EINVAL);
     const fd place(detail::above_standard(::open(request.path.c_str(), O_PATH | O_CLOEXEC)));
@@ -203,20 +204,20 @@ result<event_key> event_queue::add(const inode& request, user_word user, repeat 
     return add_record(record, user, times);
 }
 
-result<event_key> event_queue::add(signal request, user_word user, repeat times) {
+result<event_key> event_queue::add(signal request, user_data user, repeat times) {
     const auto number = static_cast<std::uint32_t>(request.number);
     return add_record(
         record_of(event_type::signal, number | KEVENT_SIGNAL_NOMASK, KEVENT_SIGNAL_DELIVERY), user,
         times);
 }
 
-result<event_key> event_queue::add(process request, user_word user, repeat times) {
+result<event_key> event_queue::add(process request, user_data user, repeat times) {
     const auto number = static_cast<std::uint32_t>(request.number);
     return add_record(record_of(event_type::process, number, KEVENT_PROCESS_EXIT), user, times);
 }
 
 // Not by add_record(): a note that is queued always would be ready at once.
-result<event_key> event_queue::add(note request, user_word user, repeat times) {
+result<event_key> event_queue::add(user_event request, user_data user, repeat times) {
     if (inherited()) return error_from(-EPERM);
     ukevent record = record_of(event_type::unotify, request.number, KEVENT_MASK_ALL);
     if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
@@ -261,7 +262,7 @@ bool event_queue::remove(event_key which) {
     return core_->remove(&record, 1) == 0 && (record.ret_flags & KEVENT_RET_BROKEN) == 0;
 }
 
-bool event_queue::notify(note which) {
+bool event_queue::notify(user_event which) {
     if (inherited()) return false;
     ukevent record = record_of(event_type::unotify, which.number, 0);
     return core_->mark_ready(&record, 1) == 1;
@@ -286,8 +287,8 @@ detail::readiness_watch* event_queue::waits(const ring& loop) {
 task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukevent> into) {
     if (inherited()) co_return error_from(-EPERM);
     cancel_scope& scope = co_await current_scope();
-    ring& on = scope.on();
-    if (!on.spend_inline_budget()) co_await yield();
+    ring& loop = scope.loop();
+    if (!loop.spend_inline_budget()) co_await yield();
     const auto max_count = static_cast<unsigned>(into.size());
     waiting wait(*core_, 0);
     while (true) {
@@ -299,13 +300,13 @@ task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukeven
         const unsigned held = fetched_ ? 1 : 0;
         if (max_count == held) co_return 0u;
         wait.hook.min_count = std::max(std::min(min_count, max_count), held) - held;
-        const int attached = attach(on);
+        const int attached = attach(loop);
         const int count = core_->collect_or_wait(wait.hook, max_count - held, into.data());
         if (count > 0 || wait.hook.min_count == 0) co_return static_cast<unsigned>(count);
         if (attached != 0 && attached != -EXDEV) co_return error_from(attached);
-        detail::readiness_watch* const waits = this->waits(on);
+        detail::readiness_watch* const waits = this->waits(loop);
         if (waits == nullptr) continue;
-        const auto edge = co_await waits->wait(on);
+        const auto edge = co_await waits->wait(loop);
         if (!edge) co_return tl::unexpected<std::error_code>(edge.error());
     }
 }
@@ -323,8 +324,8 @@ task<result<void>> event_queue::fetch() {
 task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsigned max_count,
                                                        steady_time deadline) {
     KEVRING_ASSERT(max_count != 0, "wait for at most 0 events; pass a max_count of at least 1");
-    if (taken_.size() < max_count) taken_.resize(max_count);
-    const std::span<ukevent> into = std::span(taken_).first(max_count);
+    if (collected_.size() < max_count) collected_.resize(max_count);
+    const std::span<ukevent> into = std::span(collected_).first(max_count);
     result<unsigned> count = 0u;
     if (deadline == steady_time::max()) {
         count = co_await collect(min_count, into);
@@ -341,14 +342,14 @@ task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsig
     co_return batch(into.first(*count));
 }
 
-std::span<const event> event_queue::take(unsigned max_count) {
+std::span<const event> event_queue::poll(unsigned max_count) {
     if (inherited() || max_count == 0) return {};
-    if (looked_.size() < max_count) looked_.resize(max_count);
+    if (polled_.size() < max_count) polled_.resize(max_count);
     if (fetched_) --max_count;  // it comes first, and counts
     int count = 0;
     if (max_count != 0)
-        count = core_->get_events(0, max_count, detail::wait_limit::no_wait(), looked_.data());
-    return batch(std::span(looked_).first(static_cast<std::size_t>(std::max(count, 0))));
+        count = core_->get_events(0, max_count, detail::wait_limit::no_wait(), polled_.data());
+    return batch(std::span(polled_).first(static_cast<std::size_t>(std::max(count, 0))));
 }
 
 std::span<const event> event_queue::batch(std::span<const ukevent> records) {

@@ -60,17 +60,18 @@ inline constexpr change_kind removed = change_kind::removed;
 /// What a socket is ready for, and failed() when none of it can be any more; see readable() for
 /// bits of poll(2) instead. The connection stays open until the request is removed.
 struct socket_events {
-    socket_events(fd_ref socket, socket_kind wanted_kinds) noexcept
+    socket_events(fd_ref socket, socket_interest wanted_kinds) noexcept
         : file(socket), kinds(wanted_kinds) {}
     fd_ref file;
-    socket_kind kinds;
+    socket_interest kinds;
 };
 
 /// What one end of a pipe is ready for: `receive` or `send`; failed() when the other is gone.
 struct pipe_events {
-    pipe_events(fd_ref pipe, socket_kind wanted_kinds) noexcept : file(pipe), kinds(wanted_kinds) {}
+    pipe_events(fd_ref pipe, socket_interest wanted_kinds) noexcept
+        : file(pipe), kinds(wanted_kinds) {}
     fd_ref file;
-    socket_kind kinds;
+    socket_interest kinds;
 };
 
 /// The end of a process. A child is not reaped by it.
@@ -80,8 +81,8 @@ struct process {
 };
 
 /// An event of the program's own, fired by event_queue::notify(); its number is its name.
-struct note {
-    explicit constexpr note(std::uint64_t note_number) noexcept : number(note_number) {}
+struct user_event {
+    explicit constexpr user_event(std::uint64_t note_number) noexcept : number(note_number) {}
     std::uint64_t number;
 };
 
@@ -91,13 +92,13 @@ enum class repeat : std::uint8_t {
     once,  // then it is gone by itself
 };
 
-/// What the program attaches to a request; see event::user().
-class user_word {
+/// What the program attaches to a request; see event::user_data().
+class user_data {
 public:
-    constexpr user_word() noexcept = default;
-    template <event_user T>
-        requires(!std::is_same_v<T, user_word>)
-    user_word(T value) noexcept {  // implicit: it stands for any value in a call of add()
+    constexpr user_data() noexcept = default;
+    template <event_user_data T>
+        requires(!std::is_same_v<T, user_data>)
+    user_data(T value) noexcept {  // implicit: it stands for any value in a call of add()
         std::memcpy(&bits_, &value, sizeof value);
     }
     std::uint64_t bits() const noexcept { return bits_; }
@@ -159,16 +160,16 @@ public:
     ///            not_a_socket; broken_pipe for what can give no event any more;
     ///            file_exists for a signal, a process or a note that is registered already;
     ///            bad_file_descriptor, no_such_process, and those of open(2) for an inode.
-    result<event_key> add(timer request, user_word user = {}, repeat times = repeat::always);
-    result<event_key> add(descriptor_events request, user_word user = {},
+    result<event_key> add(timer request, user_data user = {}, repeat times = repeat::always);
+    result<event_key> add(descriptor_events request, user_data user = {},
                           repeat times = repeat::always);
-    result<event_key> add(socket_events request, user_word user = {},
+    result<event_key> add(socket_events request, user_data user = {},
                           repeat times = repeat::always);
-    result<event_key> add(pipe_events request, user_word user = {}, repeat times = repeat::always);
-    result<event_key> add(signal request, user_word user = {}, repeat times = repeat::always);
-    result<event_key> add(const inode& request, user_word user = {}, repeat times = repeat::always);
-    result<event_key> add(process request, user_word user = {}, repeat times = repeat::once);
-    result<event_key> add(note request, user_word user = {}, repeat times = repeat::always);
+    result<event_key> add(pipe_events request, user_data user = {}, repeat times = repeat::always);
+    result<event_key> add(signal request, user_data user = {}, repeat times = repeat::always);
+    result<event_key> add(const inode& request, user_data user = {}, repeat times = repeat::always);
+    result<event_key> add(process request, user_data user = {}, repeat times = repeat::once);
+    result<event_key> add(user_event request, user_data user = {}, repeat times = repeat::always);
 
     /// Watches a descriptor, a socket, a pipe or an inode for other bits from now on, as often as
     /// it was to be reported before; what is there already is reported again. An inode that was
@@ -185,7 +186,7 @@ public:
     /// Ends a registration; an event of it that was not taken is dropped. False: there was none.
     bool remove(event_key which);
     /// Fires a note. False: there is none registered by that number.
-    bool notify(note which);
+    bool notify(user_event which);
     std::size_t registration_count() const;
 
     /// The next event.
@@ -206,14 +207,14 @@ public:
     /// The events that are ready now, at most `max_count` of them: wait() for who has no time to.
     ///
     /// Lifetime   As with wait().
-    std::span<const event> take(unsigned max_count);
+    std::span<const event> poll(unsigned max_count);
 
 private:
     event_queue(std::shared_ptr<detail::queue_core> core, detail::loop_port& port) noexcept;
     explicit event_queue(std::unique_ptr<detail::loop_port> port);
-    result<event_key> add_record(ukevent record, user_word user, repeat times);
-    result<event_key> add_file(event_type type, fd_ref file, socket_kind kinds, socket_kind allowed,
-                               user_word user, repeat times);
+    result<event_key> add_record(ukevent record, user_data user, repeat times);
+    result<event_key> add_file(event_type type, fd_ref file, socket_interest kinds,
+                               socket_interest allowed, user_data user, repeat times);
     task<result<void>> fetch();
     bool inherited() const noexcept;
     int attach(ring& loop) const;
@@ -225,8 +226,8 @@ private:
     detail::loop_port* port_;                         // of core_
     unsigned fork_generation_;                        // of the construction
     std::shared_ptr<detail::readiness_watch> edges_;  // after share()
-    std::vector<ukevent> taken_;                      // by wait(), which may be suspended while
-    std::vector<ukevent> looked_;                     // take() takes these
+    std::vector<ukevent> collected_;                  // by wait(), which may be suspended while
+    std::vector<ukevent> polled_;                     // take() takes these
     std::vector<event> batch_;
     std::optional<event> fetched_;  // by a next() that was left before it took it
 };

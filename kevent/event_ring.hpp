@@ -120,16 +120,16 @@ public:
         std::size_t count = publish(events);
         bool last_try = false;
         while (count < events.size() && !last_try) {
-            space_gate_.enter();
+            space_gate_.prepare_wait();
             last_try = is_closed();
             if (last_try || !is_full()) {
-                space_gate_.leave();
+                space_gate_.cancel_wait();
             } else {
-                last_try = space_gate_.sleep(deadline) == detail::sleep_end::timed_out;
+                last_try = space_gate_.wait(deadline) == detail::wait_status::timed_out;
             }
             count += publish(events.subspan(count));
             // What this thread was called for, and did not use, is for the next.
-            if (space_gate_.has_sleepers() && !is_full()) space_gate_.call_one();
+            if (space_gate_.has_waiters() && !is_full()) space_gate_.notify_one();
         }
         return count;
     }
@@ -168,11 +168,11 @@ public:
         return claim_while(target, deadline, [] { return true; });
     }
 
-    /// As claim_until(), but does not sleep while committed() differs from `believed_committed`:
+    /// As claim_until(), but does not sleep while committed() differs from `expected_committed`:
     /// someone has committed since the caller looked, and it had better look again.
     claimed_events claim_until(std::span<Record> target, time_point deadline,
-                               std::uint64_t believed_committed) noexcept {
-        return claim_while(target, deadline, [&] { return committed() == believed_committed; });
+                               std::uint64_t expected_committed) noexcept {
+        return claim_while(target, deadline, [&] { return committed() == expected_committed; });
     }
 
     /// Frees every slot before `position`, whoever claimed it, and returns how many that freed: 0
@@ -262,8 +262,8 @@ public:
     void close() noexcept {
         // seq_cst: pairs with is_closed() behind enter().
         closed_.store(true, std::memory_order_seq_cst);
-        event_gate_.call_all();
-        space_gate_.call_all();
+        event_gate_.notify_all();
+        space_gate_.notify_all();
     }
 
     bool is_closed() const noexcept { return closed_.load(std::memory_order_seq_cst); }
@@ -370,9 +370,9 @@ private:
                      }
                  });
         // Last: this shows the batch. release: pairs with the acquire in published_from(). seq_cst:
-        // pairs with is_empty(), so that a consumer that is about to sleep is seen by call_one().
+        // pairs with is_empty(), so that a consumer that is about to sleep is seen by notify_one().
         marks_[slot_of(first)].store(mark_of(first), std::memory_order_seq_cst);
-        event_gate_.call_one();
+        event_gate_.notify_one();
     }
 
     // How many events from `first` on, up to `count_max`, are published.
@@ -413,12 +413,12 @@ private:
     bool move_committed(std::uint64_t& at, std::uint64_t target) noexcept {
         // release: pairs with the acquire in reserve(): who writes the slots next has seen that
         // they were copied. seq_cst: pairs with is_full(), so that a producer that is about to
-        // sleep is seen by call_one().
+        // sleep is seen by notify_one().
         if (!committed_.compare_exchange_weak(at, target, std::memory_order_seq_cst,
                                               std::memory_order_relaxed)) {
             return false;
         }
-        space_gate_.call_one();
+        space_gate_.notify_one();
         return true;
     }
 
@@ -428,16 +428,16 @@ private:
         claimed_events got = claim(target);
         bool last_try = target.empty();
         while (got.count == 0 && !last_try) {
-            event_gate_.enter();
+            event_gate_.prepare_wait();
             last_try = is_closed() || !may_sleep();
             if (last_try || !is_empty()) {
-                event_gate_.leave();
+                event_gate_.cancel_wait();
             } else {
-                last_try = event_gate_.sleep(deadline) == detail::sleep_end::timed_out;
+                last_try = event_gate_.wait(deadline) == detail::wait_status::timed_out;
             }
             got = claim(target);
             // What this thread was called for, and did not take, is for the next.
-            if (event_gate_.has_sleepers() && !is_empty()) event_gate_.call_one();
+            if (event_gate_.has_waiters() && !is_empty()) event_gate_.notify_one();
         }
         return got;
     }

@@ -53,7 +53,7 @@ task<result<void>> signal_stream::fetch() {
     // Read here and not through the ring: a worker thread of the kernel has other signals pending.
     auto take = [&]() -> result<std::optional<signal_info>> {
         signalfd_siginfo info{};
-        const ssize_t count = ::read(taker_.number(), &info, sizeof info);
+        const ssize_t count = ::read(signal_fd_.number(), &info, sizeof info);
         if (count != sizeof info) {
             if (count < 0 && errno != EAGAIN && errno != EINTR) return error_from_errno();
             return std::optional<signal_info>();
@@ -66,7 +66,7 @@ task<result<void>> signal_stream::fetch() {
         taken.value = info.ssi_int;
         return std::optional(taken);
     };
-    co_return co_await detail::fetch_item(fd_ref(taker_), edges_, take, fetched_);
+    co_return co_await detail::fetch_item(fd_ref(signal_fd_), edges_, take, fetched_);
 }
 
 task<result<signal_info>> signals(signal_set wanted) {

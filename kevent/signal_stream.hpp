@@ -85,10 +85,10 @@ public:
     [[nodiscard]] detail::fetched_item<signal_info> next() { return {fetched_, fetch()}; }
 
 private:
-    explicit signal_stream(fd taker) noexcept : taker_(std::move(taker)) {}
+    explicit signal_stream(fd taker) noexcept : signal_fd_(std::move(taker)) {}
     task<result<void>> fetch();
 
-    fd taker_;
+    fd signal_fd_;
     std::shared_ptr<detail::readiness_watch> edges_;
     std::optional<signal_info> fetched_;  // by a next() that was left before it took it
 };

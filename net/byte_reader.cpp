@@ -2,8 +2,8 @@
 
 namespace kevring {
 
-task<result<std::string_view>> byte_reader::line(std::size_t byte_count_max,
-                                                 std::string_view delimiter) {
+task<result<std::string_view>> byte_reader::read_line(std::size_t byte_count_max,
+                                                      std::string_view delimiter) {
     KEVRING_ASSERT(!delimiter.empty(), "read up to an empty delimiter; pass at least one byte");
     drop_consumed();
     std::size_t searched = 0;
@@ -27,7 +27,7 @@ task<result<std::string_view>> byte_reader::line(std::size_t byte_count_max,
     }
 }
 
-task<result<std::string_view>> byte_reader::exactly(std::size_t byte_count) {
+task<result<std::string_view>> byte_reader::read_exactly(std::size_t byte_count) {
     drop_consumed();
     while (bytes_.size() < byte_count) {
         const auto more = co_await receive_more();
@@ -40,7 +40,7 @@ task<result<std::string_view>> byte_reader::exactly(std::size_t byte_count) {
 
 task<result<void>> byte_reader::receive_more() {
     if (ended_) co_return result<void>();
-    const auto got = co_await from_.receive();
+    const auto got = co_await socket_.receive();
     if (!got) co_return tl::unexpected(got.error());
     if (got->empty()) ended_ = true;
     bytes_.append(reinterpret_cast<const char*>(got->data()), got->size());

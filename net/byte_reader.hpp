@@ -16,20 +16,20 @@ namespace kevring {
 /// Thread     The ring's own.
 class byte_reader {
 public:
-    explicit byte_reader(socket& from) noexcept : from_(from) {}
+    explicit byte_reader(socket& source) noexcept : socket_(source) {}
 
     /// The bytes up to `delimiter`, without it.
     ///
     /// Errors     message_size when there is none within `byte_count_max`; connection_aborted when
     ///            the stream ends within a line; no_message when it ends before one. After an error
     ///            of the wait, such as timed_out, the bytes that came are kept for the next call.
-    task<result<std::string_view>> line(std::size_t byte_count_max = 65536,
-                                        std::string_view delimiter = "\n");
+    task<result<std::string_view>> read_line(std::size_t byte_count_max = 65536,
+                                             std::string_view delimiter = "\n");
 
     /// Exactly `byte_count` bytes.
     ///
     /// Errors     connection_aborted when the stream ends before; else as line().
-    task<result<std::string_view>> exactly(std::size_t byte_count);
+    task<result<std::string_view>> read_exactly(std::size_t byte_count);
 
     /// What has been received and not been read: to be read first by whoever takes the socket over.
     std::string_view buffered() const noexcept {
@@ -40,7 +40,7 @@ private:
     task<result<void>> receive_more();
     void drop_consumed();
 
-    socket& from_;
+    socket& socket_;
     std::string bytes_;
     std::size_t consumed_ = 0;
     bool ended_ = false;

@@ -13,7 +13,7 @@ namespace kevring {
 
 struct connect_options {
     /// The address to come from; with port 0 the kernel chooses the port when it knows the peer.
-    std::optional<endpoint> from = std::nullopt;
+    std::optional<endpoint> local_endpoint = std::nullopt;
     socket_options socket{.no_delay = true};
 };
 static_assert(std::is_trivially_copyable_v<connect_options>);  // for g++ 12, see CONTRIBUTING.md
@@ -24,6 +24,6 @@ static_assert(std::is_trivially_copyable_v<connect_options>);  // for g++ 12, se
 ///            with_timeout() when the program says so; operation_canceled; else those of socket(2),
 ///            bind(2) and connect(2).
 /// Thread     The ring's own.
-task<result<socket>> connect(ring& on, endpoint where, connect_options options = {});
+task<result<socket>> connect(ring& loop, endpoint peer, connect_options options = {});
 
 }  // namespace kevring

@@ -21,7 +21,7 @@ task<std::error_code> copy_all(socket& source, socket& target, std::uint64_t& by
         if (*sent != received->size()) co_return std::make_error_code(std::errc::broken_pipe);
     }
     // Called directly: it never waits, and the ring gives every IORING_OP_SHUTDOWN to a worker.
-    const int shut = target.on().system().shut_down(target.native().number(), SHUT_WR);
+    const int shut = target.loop().system().shutdown(target.native().number(), SHUT_WR);
     // A peer that has closed already needs no end.
     if (shut < 0 && shut != -ENOTCONN) co_return std::error_code(-shut, std::system_category());
     co_return std::error_code();

@@ -18,18 +18,19 @@ namespace kevring {
 namespace {
 
 result<void> set_flag(fd_ref socket, int level, int name) noexcept {
-    const int on = 1;
-    if (::setsockopt(socket.number(), level, name, &on, sizeof on) != 0) return error_from_errno();
+    const int enabled = 1;
+    if (::setsockopt(socket.number(), level, name, &enabled, sizeof enabled) != 0)
+        return error_from_errno();
     return {};
 }
 
 // A path whose server has ended without removing it refuses connections; one in use takes them.
-bool is_abandoned(const endpoint& where) noexcept {
+bool is_abandoned(const endpoint& local) noexcept {
     struct stat status{};
-    if (::stat(std::string(where.path()).c_str(), &status) != 0 || !S_ISSOCK(status.st_mode))
+    if (::stat(std::string(local.path()).c_str(), &status) != 0 || !S_ISSOCK(status.st_mode))
         return false;
     const fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    return probe && ::connect(probe.number(), where.address(), where.address_bytes()) != 0 &&
+    return probe && ::connect(probe.number(), local.address(), local.address_bytes()) != 0 &&
            errno == ECONNREFUSED;
 }
 
@@ -40,35 +41,35 @@ bool is_exhaustion(const std::error_code& error) noexcept {
 }
 
 // What accept(2) reports of the connection, not of the listener (its NOTES).
-bool is_of_the_connection(const std::error_code& error) noexcept {
+bool is_connection_error(const std::error_code& error) noexcept {
     return error == std::errc::connection_aborted || error == std::errc::network_down ||
            error == std::errc::protocol_error || error == std::errc::no_protocol_option ||
            error == std::errc::host_unreachable || error == std::errc::network_unreachable ||
            error == std::errc::interrupted;
 }
 
-result<fd> open_once(const endpoint& where, const listener_options& options) {
-    fd made(detail::above_standard(::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)));
+result<fd> open_once(const endpoint& local, const listener_options& options) {
+    fd made(detail::above_standard(::socket(local.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)));
     if (!made) return error_from_errno();
-    const bool is_unix = where.family() == AF_UNIX;
+    const bool is_unix = local.family() == AF_UNIX;
     if (!is_unix) {
         if (const auto set = set_flag(made, SOL_SOCKET, SO_REUSEADDR); !set)
             return tl::unexpected(set.error());
         if (options.reuse_port)
             if (const auto set = set_flag(made, SOL_SOCKET, SO_REUSEPORT); !set)
                 return tl::unexpected(set.error());
-        if (options.ipv6_only && where.family() == AF_INET6)
+        if (options.ipv6_only && local.family() == AF_INET6)
             if (const auto set = set_flag(made, IPPROTO_IPV6, IPV6_V6ONLY); !set)
                 return tl::unexpected(set.error());
     }
     if (const auto set = set_options(made, options.accepted); !set)
         return tl::unexpected(set.error());
 
-    int bound = ::bind(made.number(), where.address(), where.address_bytes());
-    const std::string path(where.path());
-    if (bound != 0 && errno == EADDRINUSE && !path.empty() && is_abandoned(where)) {
+    int bound = ::bind(made.number(), local.address(), local.address_bytes());
+    const std::string path(local.path());
+    if (bound != 0 && errno == EADDRINUSE && !path.empty() && is_abandoned(local)) {
         ::unlink(path.c_str());
-        bound = ::bind(made.number(), where.address(), where.address_bytes());
+        bound = ::bind(made.number(), local.address(), local.address_bytes());
     }
     if (bound != 0) return error_from_errno();
     if (::listen(made.number(), options.backlog) != 0) return error_from_errno();
@@ -79,25 +80,26 @@ constexpr std::chrono::milliseconds address_retry_interval{1};
 
 }  // namespace
 
-result<fd> open_listening_socket(const endpoint& where, const listener_options& options) {
-    auto made = open_once(where, options);
+result<fd> open_listening_socket(const endpoint& local, const listener_options& options) {
+    auto made = open_once(local, options);
     if (made || options.address_wait.count() <= 0 || ring::current() != nullptr) return made;
     kernel& system = kernel::real();
     const std::int64_t deadline_ns =
         add_ns(system.steady_ns(), std::min(options.address_wait, address_wait_max));
     while (!made && made.error() == std::errc::address_in_use && system.steady_ns() < deadline_ns) {
         std::this_thread::sleep_for(address_retry_interval);
-        made = open_once(where, options);
+        made = open_once(local, options);
     }
     return made;
 }
 
-result<listener> listener::bind(ring& on, const endpoint& where, const listener_options& options) {
-    auto made = open_listening_socket(where, options);
+result<listener> listener::bind(ring& loop, const endpoint& local,
+                                const listener_options& options) {
+    auto made = open_listening_socket(local, options);
     if (!made) return tl::unexpected(made.error());
-    listener bound(on, std::move(*made));
+    listener bound(loop, std::move(*made));
     struct stat status{};
-    std::string path(where.path());
+    std::string path(local.path());
     if (!path.empty() && ::lstat(path.c_str(), &status) == 0)
         bound.bound_path_ = {std::move(path), status.st_dev, status.st_ino, ::getpid()};
     return bound;
@@ -116,7 +118,7 @@ task<result<listener>> listener::bind_when_free(ring& loop, endpoint local,
     }
 }
 
-listener::listener(ring& on, fd listening) : on_(&on), fd_(std::move(listening)) {
+listener::listener(ring& loop, fd listening) : loop_(&loop), fd_(std::move(listening)) {
     KEVRING_ASSERT(fd_.valid(),
                    "listener made of an invalid descriptor; pass a socket that listens");
 }
@@ -131,28 +133,28 @@ listener::~listener() {
 }
 
 task<result<void>> listener::fetch() {
-    constexpr auto longest_wait = std::chrono::milliseconds(1000);
+    constexpr auto retry_delay_max = std::chrono::milliseconds(1000);
     auto wait = std::chrono::milliseconds(10);
-    if (!connections_) connections_.emplace(*on_, fd_);
+    if (!connections_) connections_.emplace(*loop_, fd_);
     while (true) {
         auto accepted = co_await connections_->next();
         if (accepted) {
-            accepted_.emplace(*on_, std::move(*accepted));
+            accepted_.emplace(*loop_, std::move(*accepted));
             co_return result<void>();
         }
-        if (is_of_the_connection(accepted.error())) continue;
+        if (is_connection_error(accepted.error())) continue;
         if (!is_exhaustion(accepted.error())) co_return tl::unexpected(accepted.error());
         ++exhausted_count_;
         // Nothing tells a process that a descriptor has become free; asking at once would spin.
         const auto slept = co_await sleep_for(wait);
         if (!slept) co_return tl::unexpected(slept.error());
-        wait = std::min(wait * 2, longest_wait);
+        wait = std::min(wait * 2, retry_delay_max);
     }
 }
 
-void listener::finish() noexcept {
-    if (!connections_) connections_.emplace(*on_, fd_);
-    connections_->finish();
+void listener::stop_accepting() noexcept {
+    if (!connections_) connections_.emplace(*loop_, fd_);
+    connections_->stop_accepting();
 }
 
 result<endpoint> listener::local() const noexcept {

@@ -40,7 +40,7 @@ struct listener_options {
 /// A socket that is bound and listens, for programs that bind before their loops begin.
 ///
 /// Errors     As listener::bind(). A Unix path is the caller's to remove.
-result<fd> open_listening_socket(const endpoint& where, const listener_options& options = {});
+result<fd> open_listening_socket(const endpoint& local, const listener_options& options = {});
 
 /// Lifetime   Within the life of its ring. The destructor removes the Unix path that bind()
 /// created,
@@ -54,14 +54,14 @@ public:
     /// Errors     address_in_use; address_not_available; permission_denied for a port below 1024;
     ///            else those of bind(2) and listen(2). A Unix path that nobody listens on any more
     ///            is taken over.
-    static result<listener> bind(ring& on, const endpoint& where,
+    static result<listener> bind(ring& loop, const endpoint& local,
                                  const listener_options& options = {});
     /// The same on the ring that this thread drives.
-    static result<listener> bind(const endpoint& where, const listener_options& options = {}) {
+    static result<listener> bind(const endpoint& local, const listener_options& options = {}) {
         KEVRING_ASSERT(ring::current() != nullptr,
                        "listener::bind() on a thread that drives no ring; pass the ring as the "
                        "first argument");
-        return bind(*ring::current(), where, options);
+        return bind(*ring::current(), local, options);
     }
     /// Binds and listens, and repeats that every millisecond while the address is in use, for at
     /// most address_wait_max: for a restart right after the predecessor was killed. The loop
@@ -71,7 +71,7 @@ public:
     static task<result<listener>> bind_when_free(ring& loop, endpoint local,
                                                  listener_options options = {});
     /// Takes over a socket that listens already, as from systemd or a predecessor.
-    listener(ring& on, fd listening);
+    listener(ring& loop, fd listening);
     listener(listener&& other) noexcept = default;
     listener& operator=(listener&&) = delete;
     ~listener();
@@ -90,7 +90,7 @@ public:
     /// Accepts no more. accept() gives the connections that were accepted before that, and then
     /// operation_canceled. Others wait in the kernel for whoever shares the socket, and find a
     /// reset when the last one closes it.
-    void finish() noexcept;
+    void stop_accepting() noexcept;
 
     /// Where it listens: with the port that the kernel chose for port 0.
     result<endpoint> local() const noexcept;
@@ -109,7 +109,7 @@ private:
 
     task<result<void>> fetch();
 
-    ring* on_;
+    ring* loop_;
     fd fd_;
     bound_path bound_path_;
     std::optional<accept_stream> connections_;

@@ -6,33 +6,33 @@
 
 namespace kevring {
 
-shutdown_operation socket::shutdown_send() noexcept { return {*on_, fd_, SHUT_WR}; }
+shutdown_operation socket::shutdown_send() noexcept { return {*loop_, fd_, SHUT_WR}; }
 
-task<void> socket::close(clamped_duration patience) { return end(SHUT_WR, patience); }
+task<void> socket::close(clamped_duration linger_timeout) { return end(SHUT_WR, linger_timeout); }
 
 // Nobody is waited for, but a buffer may be, where others have them all. The request in flight ends
 // by the shutdown; it would have to be cancelled otherwise.
-task<void> socket::hang_up() { return end(SHUT_RDWR, std::chrono::seconds(2)); }
+task<void> socket::close_without_lingering() { return end(SHUT_RDWR, std::chrono::seconds(2)); }
 
-task<void> socket::end(int directions, std::chrono::nanoseconds patience) {
+task<void> socket::end(int directions, std::chrono::nanoseconds linger_timeout) {
     // A peer that keeps sending is not owed more than this.
-    constexpr std::size_t drained_bytes_max = 1 << 20;
+    constexpr std::size_t linger_bytes_max = 1 << 20;
     // From here on other tasks find a closed socket.
     const fd connected = std::move(fd_);
     if (!connected) co_return;
     if (receiving_.taken() || sending_.taken()) {
         receiving_.cancel();
         sending_.cancel();  // no further step of it uses the number of the descriptor
-        on_->submit();      // first: after the shutdown it would read as the peer's end
+        loop_->submit();    // first: after the shutdown it would read as the peer's end
     }
     receive_stream bytes =
-        bytes_ ? *std::exchange(bytes_, std::nullopt) : receive_stream(*on_, connected);
+        bytes_ ? *std::exchange(bytes_, std::nullopt) : receive_stream(*loop_, connected);
     bytes.stop_next();
-    const auto limit = co_await within(patience);
+    const auto limit = co_await within(linger_timeout);
     // Called directly: it never waits, and the ring gives every IORING_OP_SHUTDOWN to a worker.
-    const bool shut = on_->system().shut_down(connected.number(), directions) == 0;
+    const bool shut = loop_->system().shutdown(connected.number(), directions) == 0;
     std::size_t drained_bytes = 0;
-    while (shut && drained_bytes < drained_bytes_max) {
+    while (shut && drained_bytes < linger_bytes_max) {
         const auto got = co_await bytes.next();
         if (!got || got->empty()) break;
         drained_bytes += got->size();
@@ -46,7 +46,7 @@ fd socket::release() noexcept {
     if (bytes_) bytes_->stop_next();
     bytes_.reset();
     // A request moves bytes until the kernel has been told to end it.
-    if (has_requests) on_->submit();
+    if (has_requests) loop_->submit();
     return std::move(fd_);
 }
 

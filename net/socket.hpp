@@ -31,9 +31,9 @@ namespace kevring {
 /// On a socket that was moved from, released or closed every await gives bad_file_descriptor.
 class socket {
 public:
-    socket(ring& on, fd connected) noexcept : on_(&on), fd_(std::move(connected)) {}
+    socket(ring& loop, fd connected) noexcept : loop_(&loop), fd_(std::move(connected)) {}
     socket(socket&& other) noexcept
-        : on_(other.on_),
+        : loop_(other.loop_),
           fd_(std::move(other.fd_)),
           receiving_(std::move(other.receiving_)),
           sending_(std::move(other.sending_)),
@@ -44,7 +44,7 @@ public:
         receiving_ = std::move(other.receiving_);
         sending_ = std::move(other.sending_);
         fd_ = std::move(other.fd_);
-        on_ = other.on_;
+        loop_ = other.loop_;
         return *this;
     }
     ~socket() = default;
@@ -56,7 +56,7 @@ public:
     /// Errors     As receive_stream.
     [[nodiscard]] receive_stream::next_operation receive() {
         if (!bytes_) [[unlikely]]
-            bytes_.emplace(*on_, fd_);
+            bytes_.emplace(*loop_, fd_);
         return bytes_->next();
     }
 
@@ -64,7 +64,7 @@ public:
     [[nodiscard]] receive_stream::pieces_operation receive_pieces(
         std::span<borrowed_buffer> pieces) {
         if (!bytes_) [[unlikely]]
-            bytes_.emplace(*on_, fd_);
+            bytes_.emplace(*loop_, fd_);
         return bytes_->next_pieces(pieces);
     }
 
@@ -75,21 +75,21 @@ public:
         KEVRING_ASSERT(!bytes_,
                        "receive(buffer) on a socket that receives by receive() already; use one "
                        "form for the life of a socket");
-        return {*on_, fd_, buffer, receiving_, std::move(stop)};
+        return {*loop_, fd_, buffer, receiving_, std::move(stop)};
     }
 
     /// Sends all of `bytes`; see send_operation. A second send while one is pending sends nothing:
     /// their bytes would mix.
     [[nodiscard]] send_operation send(std::span<const std::byte> bytes, int flags = 0,
                                       std::stop_token stop = {}) noexcept {
-        return {*on_, fd_, bytes, flags, sending_, std::move(stop)};
+        return {*loop_, fd_, bytes, flags, sending_, std::move(stop)};
     }
     [[nodiscard]] send_operation send(std::string_view text, int flags = 0) noexcept {
         return send(std::as_bytes(std::span(text)), flags);
     }
     /// Sends several buffers; see send_message_operation.
     [[nodiscard]] send_message_operation send(const msghdr& message, int flags = 0) noexcept {
-        return {*on_, fd_, message, flags, sending_};
+        return {*loop_, fd_, message, flags, sending_};
     }
 
     /// Tells the peer that nothing more will be sent; receiving goes on.
@@ -99,16 +99,16 @@ public:
     /// still sends for at most `patience`, then closes. A close() with unread bytes would be a
     /// reset, which throws away what the peer has not read yet. A receive or send that is pending ends
     /// with operation_canceled.
-    task<void> close(clamped_duration patience = std::chrono::seconds(2));
+    task<void> close(clamped_duration linger_timeout = std::chrono::seconds(2));
     /// The same for a peer that is known to send nothing more: does not wait for its end. It gets
     /// all that was sent; but if it does send something, that may be answered by a reset.
-    task<void> hang_up();
+    task<void> close_without_lingering();
 
     result<void> set(const socket_options& options) noexcept { return set_options(fd_, options); }
     result<endpoint> local() const noexcept;
     result<endpoint> peer() const noexcept;
 
-    ring& on() const noexcept { return *on_; }
+    ring& loop() const noexcept { return *loop_; }
     fd_ref native() const noexcept { return fd_; }
     /// Gives the descriptor away. The ring takes no more bytes from it; those that have been
     /// received and not taken are lost. A receive or send that is pending ends
@@ -116,9 +116,9 @@ public:
     [[nodiscard]] fd release() noexcept;
 
 private:
-    task<void> end(int directions, std::chrono::nanoseconds patience);
+    task<void> end(int directions, std::chrono::nanoseconds linger_timeout);
 
-    ring* on_;
+    ring* loop_;
     fd fd_;
     detail::pending_slot receiving_;  // receive(buffer)
     detail::pending_slot sending_;

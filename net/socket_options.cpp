@@ -64,9 +64,9 @@ result<void> set_options(fd_ref socket, const socket_options& options) noexcept 
     if (options.no_delay) to.set(IPPROTO_TCP, TCP_NODELAY, *options.no_delay ? 1 : 0);
     if (options.keep_alive) {
         const auto idle = std::chrono::ceil<std::chrono::seconds>(nanoseconds(*options.keep_alive));
-        const bool on = idle.count() > 0;
-        to.set(SOL_SOCKET, SO_KEEPALIVE, on ? 1 : 0);
-        if (on) {
+        const bool enabled = idle.count() > 0;
+        to.set(SOL_SOCKET, SO_KEEPALIVE, enabled ? 1 : 0);
+        if (enabled) {
             const int idle_seconds = std::min(as_int(idle.count()), keep_alive_max);
             to.set(IPPROTO_TCP, TCP_KEEPIDLE, idle_seconds);
             // A silent peer is given up after three probes in the time that the first one waited.

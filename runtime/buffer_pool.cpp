@@ -37,64 +37,64 @@ void* reserve(std::size_t bytes) {
 
 // Hot path: no allocation, no mutex, no system call.
 
-void buffer_pool_state::offer(std::uint16_t index) noexcept {
+void buffer_pool_state::provide(std::uint16_t index) noexcept {
     io_uring_buf& entry = entries_->bufs[tail_ & (entry_count_ - 1)];
     entry.addr = reinterpret_cast<std::uintptr_t>(memory_ + index * buffer_bytes_);
     entry.len = static_cast<std::uint32_t>(buffer_bytes_);
     entry.bid = index;
     ++tail_;
-    ++offered_count_;
+    ++provided_count_;
     // release: pairs with the kernel's acquire of the tail, after which it reads the entry.
     __atomic_store_n(&entries_->tail, tail_, __ATOMIC_RELEASE);
 }
 
 borrowed_buffer buffer_pool_state::lend(std::uint16_t index) noexcept {
     ++borrowed_count_;
-    hold();
+    ref();
     return borrowed_buffer(*this, index, memory_ + index * buffer_bytes_, slots_[index].byte_count);
 }
 
-void buffer_pool_state::give_back(std::uint16_t index) noexcept {
+void buffer_pool_state::recycle(std::uint16_t index) noexcept {
     if (closed_) return;
-    if (++return_count_ % surplus_period == 0) find_surplus();
+    if (++return_count_ % surplus_period == 0) update_surplus();
     if (surplus_count_ > 0) [[unlikely]] {
         --surplus_count_;
         retire(index);
         return;
     }
-    offer(index);
-    if (starving_.linked() && !feeding_) [[unlikely]] {
-        feeding_ = true;
-        hold();  // until the feeder has run
-        ring_.schedule(feeder_);
+    provide(index);
+    if (waiters_.linked() && !resume_scheduled_) [[unlikely]] {
+        resume_scheduled_ = true;
+        ref();  // until the feeder has run
+        loop_.schedule(resume_work_);
     }
 }
 
 // A pool that is closed may be older than its ring.
 inline void buffer_pool_state::check_thread() const noexcept {
     KEVRING_ASSERT(
-        closed_ || ring_.on_ring_thread(),
+        closed_ || loop_.on_ring_thread(),
         "borrowed buffer destroyed on another thread than its ring's; copy its bytes for "
         "the other thread");
 }
 
-void buffer_pool_state::come_home(std::uint16_t index) noexcept {
+void buffer_pool_state::recycle_borrowed(std::uint16_t index) noexcept {
     check_thread();
     --borrowed_count_;
-    give_back(index);
-    let_go();  // last: this may be gone
+    recycle(index);
+    unref();  // last: this may be gone
 }
 
 // The rare cases.
 
 // Half of what has lain idle is too much, as long as the pool is larger than at its beginning: the
 // kernel takes buffers in turn, so each that is too many pushes another out of the caches.
-void buffer_pool_state::find_surplus() noexcept {
+void buffer_pool_state::update_surplus() noexcept {
     // Up to here a pool stays as it is: one that has become too small ends every request on it
     // once, which costs far more than buffers that lie idle.
     const unsigned kept_count = count_min_ * 16;
     if (idle_count_min_ > kept_count) surplus_count_ = (idle_count_min_ - kept_count) / 2;
-    idle_count_min_ = offered_count_;
+    idle_count_min_ = provided_count_;
 }
 
 void buffer_pool_state::retire(std::uint16_t index) noexcept {
@@ -105,28 +105,29 @@ void buffer_pool_state::retire(std::uint16_t index) noexcept {
     }
 }
 
-buffer_pool_state::feeding_work::feeding_work(buffer_pool_state& self) noexcept
-    : work([](work& item) noexcept { static_cast<feeding_work&>(item).self.feed(); }), self(self) {}
+buffer_pool_state::resume_work::resume_work(buffer_pool_state& self) noexcept
+    : work([](work& item) noexcept { static_cast<resume_work&>(item).self.resume_waiters(); }),
+      self(self) {}
 
 // Arms as many receivers as there are buffers. Which of them has bytes, only the kernel knows: as
 // long as a buffer is left when their answers are in, the next ones have their turn.
-void buffer_pool_state::feed() noexcept {
+void buffer_pool_state::resume_waiters() noexcept {
     // feeding_ stays true meanwhile: what comes home must not queue the feeder once more.
-    for (unsigned count = offered_count_; count > 0 && starving_.linked(); --count) {
-        auto& first = static_cast<starved_receiver&>(*starving_.next);
+    for (unsigned count = provided_count_; count > 0 && waiters_.linked(); --count) {
+        auto& first = static_cast<buffer_waiter&>(*waiters_.next);
         first.unlink();
-        first.fed(first);
+        first.on_buffer_available(first);
     }
-    if (offered_count_ > 0 && starving_.linked()) {
-        ring_.schedule(feeder_);
+    if (provided_count_ > 0 && waiters_.linked()) {
+        loop_.schedule(resume_work_);
         return;
     }
-    feeding_ = false;
-    let_go();  // last: this may be gone
+    resume_scheduled_ = false;
+    unref();  // last: this may be gone
 }
 
-buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& options)
-    : ring_(on),
+buffer_pool_state::buffer_pool_state(ring& loop, const buffer_pool_options& options)
+    : loop_(loop),
       buffer_bytes_(options.buffer_bytes),
       count_min_(options.buffer_count),
       count_max_(std::max(options.buffer_count, options.buffer_count_max)),
@@ -153,7 +154,7 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
         throw;
     }
     try {
-        group_ = ring_.take_buffer_group();
+        group_ = loop_.acquire_buffer_group();
     } catch (...) {
         free_memory();
         throw;
@@ -162,9 +163,9 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
     registration.ring_addr = reinterpret_cast<std::uintptr_t>(entries_);
     registration.ring_entries = entry_count_;
     registration.bgid = group_;
-    const int registered = ring_.register_resource(IORING_REGISTER_PBUF_RING, &registration, 1);
+    const int registered = loop_.register_resource(IORING_REGISTER_PBUF_RING, &registration, 1);
     if (registered < 0) {
-        ring_.give_buffer_group(group_);
+        loop_.release_buffer_group(group_);
         free_memory();
         throw std::system_error(-registered, std::system_category(),
                                 "kevring: registering a buffer ring");
@@ -174,7 +175,7 @@ buffer_pool_state::buffer_pool_state(ring& on, const buffer_pool_options& option
 
 buffer_pool_state::~buffer_pool_state() {
     while (large_idle_ != nullptr)
-        spilled_piece::free(std::exchange(large_idle_, large_idle_->next));
+        spilled_chunk::free(std::exchange(large_idle_, large_idle_->next));
     free_memory();
 }
 
@@ -183,70 +184,70 @@ void buffer_pool_state::free_memory() noexcept {
     ::munmap(entries_, entry_count_ * sizeof(io_uring_buf));
 }
 
-void buffer_pool_state::let_go() noexcept {
-    if (--holder_count_ == 0) delete this;
+void buffer_pool_state::unref() noexcept {
+    if (--ref_count_ == 0) delete this;
 }
 
 void buffer_pool_state::grow(unsigned count) {
     surplus_count_ = 0;
     for (; count > 0 && !retired_.empty(); --count) {
-        offer(retired_.back());
+        provide(retired_.back());
         retired_.pop_back();
     }
     // Those with the kernel may all be filled.
     const auto has_room = [this] {
-        return resident_bytes_ + (offered_count_ + 1) * buffer_bytes_ <= resident_bytes_max_;
+        return resident_bytes_ + (provided_count_ + 1) * buffer_bytes_ <= resident_bytes_max_;
     };
     for (; count > 0 && slots_.size() < count_max_ && (slots_.size() < count_min_ || has_room());
          --count) {
         const auto index = static_cast<std::uint16_t>(slots_.size());
         slots_.emplace_back();  // within what is reserved
-        offer(index);
+        provide(index);
     }
 }
 
-void buffer_pool_state::starved() noexcept {
+void buffer_pool_state::on_exhausted() noexcept {
     ++starved_count_;
     if (closed_) return;
     // Of a burst, all are refused in one turn: what the first has got may be enough for them.
-    const std::uint64_t turn = ring_.counters().turns;
-    if (offered_count_ == 0 || turn != grown_in_turn_) grow(buffer_count());
-    grown_in_turn_ = turn;
-    make_room();
+    const std::uint64_t iteration = loop_.counters().iterations;
+    if (provided_count_ == 0 || iteration != grown_in_iteration_) grow(buffer_count());
+    grown_in_iteration_ = iteration;
+    reclaim();
 }
 
-bool buffer_pool_state::feed_or_wait(starved_receiver& receiver) noexcept {
+bool buffer_pool_state::ready_or_wait(buffer_waiter& receiver) noexcept {
     if (closed_) return true;  // nothing is armed any more
-    if (offered_count_ == 0) grow(buffer_count());
-    make_room();
-    if (offered_count_ > 0) return true;
-    if (!receiver.linked()) receiver.insert_before(starving_);
+    if (provided_count_ == 0) grow(buffer_count());
+    reclaim();
+    if (provided_count_ > 0) return true;
+    if (!receiver.linked()) receiver.insert_before(waiters_);
     return false;
 }
 
 // Peers that send ahead and are not listened to can hold every buffer; whoever is waited for must
 // have one all the same. What each can send ahead is bounded, and so is what this costs.
-void buffer_pool_state::make_room() noexcept {
-    while (offered_count_ == 0 && hoarding_.linked()) {
-        auto& first = static_cast<hoarding_receiver&>(*hoarding_.next);
+void buffer_pool_state::reclaim() noexcept {
+    while (provided_count_ == 0 && holders_.linked()) {
+        auto& first = static_cast<buffer_holder&>(*holders_.next);
         first.unlink();
         first.spill(first);
     }
 }
 
-spilled_piece* buffer_pool_state::spill(std::uint16_t index) noexcept {
+spilled_chunk* buffer_pool_state::spill(std::uint16_t index) noexcept {
     const std::uint32_t byte_count = slots_[index].byte_count;
-    void* const memory = std::malloc(sizeof(spilled_piece) + byte_count + sizeof(spilled_piece*));
+    void* const memory = std::malloc(sizeof(spilled_chunk) + byte_count + sizeof(spilled_chunk*));
     if (memory == nullptr) return nullptr;
-    auto* const piece = new (memory) spilled_piece{nullptr, byte_count};
+    auto* const piece = new (memory) spilled_chunk{nullptr, byte_count};
     std::memcpy(piece->bytes(), memory_ + index * buffer_bytes_, byte_count);
     piece->seal();
-    give_back(index);
+    recycle(index);
     return piece;
 }
 
-void spilled_piece::seal() noexcept {
-    spilled_piece* const self = this;
+void spilled_chunk::seal() noexcept {
+    spilled_chunk* const self = this;
     std::memcpy(bytes() + byte_count, &self, sizeof self);
 }
 
@@ -257,74 +258,74 @@ void buffer_pool_state::touch(slot& filled, std::size_t byte_count) noexcept {
     filled.touched_bytes = static_cast<std::uint32_t>(touched);
 }
 
-spilled_piece* buffer_pool_state::take_large() noexcept {
+spilled_chunk* buffer_pool_state::take_large() noexcept {
     if (large_idle_ != nullptr) [[likely]] {
         --large_idle_count_;
         large_idle_min_ = std::min(large_idle_min_, large_idle_count_);
-        spilled_piece* const piece = std::exchange(large_idle_, large_idle_->next);
+        spilled_chunk* const piece = std::exchange(large_idle_, large_idle_->next);
         piece->next = nullptr;
         return piece;
     }
     large_idle_min_ = 0;
     if (large_count_ >= large_count_max_) return nullptr;
     void* const memory =
-        std::malloc(sizeof(spilled_piece) + large_buffer_bytes_ + sizeof(spilled_piece*));
+        std::malloc(sizeof(spilled_chunk) + large_buffer_bytes_ + sizeof(spilled_chunk*));
     if (memory == nullptr) return nullptr;
     ++large_count_;
-    auto* const piece = new (memory) spilled_piece;
+    auto* const piece = new (memory) spilled_chunk;
     piece->is_large = true;
     return piece;
 }
 
 // Buffers that lay idle through a whole period were needed by a burst that is over.
-void buffer_pool_state::give_back(spilled_piece& piece) noexcept {
-    if (!piece.is_large) return spilled_piece::free(&piece);
+void buffer_pool_state::recycle(spilled_chunk& piece) noexcept {
+    if (!piece.is_large) return spilled_chunk::free(&piece);
     const bool surplus = ++large_return_count_ % surplus_period == 0 &&
                          std::exchange(large_idle_min_, large_idle_count_) > 0;
     if (closed_ || surplus) {
         --large_count_;
-        return spilled_piece::free(&piece);
+        return spilled_chunk::free(&piece);
     }
     piece.next = large_idle_;
     large_idle_ = &piece;
     ++large_idle_count_;
 }
 
-spilled_piece* spilled_piece::ending_at(const std::byte* end) noexcept {
-    spilled_piece* piece = nullptr;
+spilled_chunk* spilled_chunk::ending_at(const std::byte* end) noexcept {
+    spilled_chunk* piece = nullptr;
     std::memcpy(&piece, end, sizeof piece);
     return piece;
 }
 
-void spilled_piece::free(spilled_piece* piece) noexcept { std::free(piece); }
+void spilled_chunk::free(spilled_chunk* piece) noexcept { std::free(piece); }
 
-borrowed_buffer buffer_pool_state::lend(spilled_piece& piece) noexcept {
-    hold();
-    return borrowed_buffer(*this, borrowed_buffer::of_no_slot, piece.bytes(), piece.byte_count);
+borrowed_buffer buffer_pool_state::lend(spilled_chunk& piece) noexcept {
+    ref();
+    return borrowed_buffer(*this, borrowed_buffer::no_index, piece.bytes(), piece.byte_count);
 }
 
-void buffer_pool_state::come_home(spilled_piece& piece) noexcept {
+void buffer_pool_state::recycle_borrowed(spilled_chunk& piece) noexcept {
     check_thread();
-    give_back(piece);
-    let_go();  // last: this may be gone
+    recycle(piece);
+    unref();  // last: this may be gone
 }
 
 void buffer_pool_state::close() noexcept {
     closed_ = true;
     io_uring_buf_reg registration{};
     registration.bgid = group_;
-    ring_.register_resource(IORING_UNREGISTER_PBUF_RING, &registration, 1);
+    loop_.register_resource(IORING_UNREGISTER_PBUF_RING, &registration, 1);
     if (request_count_ == 0) release_group();
-    while (starving_.linked()) {
-        auto& first = static_cast<starved_receiver&>(*starving_.next);
+    while (waiters_.linked()) {
+        auto& first = static_cast<buffer_waiter&>(*waiters_.next);
         first.unlink();
-        first.fed(first);
+        first.on_buffer_available(first);
     }
-    let_go();  // last
+    unref();  // last
 }
 
 // A request that still names the number would receive into the buffers of the next pool.
-void buffer_pool_state::release_group() noexcept { ring_.give_buffer_group(group_); }
+void buffer_pool_state::release_group() noexcept { loop_.release_buffer_group(group_); }
 
 }  // namespace detail
 
@@ -335,16 +336,16 @@ void borrowed_buffer::remove_prefix(std::size_t count) noexcept {
     byte_count_ -= static_cast<std::uint32_t>(count);
 }
 
-void borrowed_buffer::give_back() noexcept {
+void borrowed_buffer::return_to_pool() noexcept {
     if (pool_ == nullptr) return;
-    if (index_ != of_no_slot) [[likely]]
-        return pool_->come_home(index_);
-    pool_->come_home(*detail::spilled_piece::ending_at(data_ + byte_count_));
+    if (index_ != no_index) [[likely]]
+        return pool_->recycle_borrowed(index_);
+    pool_->recycle_borrowed(*detail::spilled_chunk::ending_at(data_ + byte_count_));
 }
 
-buffer_pool::buffer_pool(ring& on) : buffer_pool(on, buffer_pool_options::ring_default()) {}
-buffer_pool::buffer_pool(ring& on, const buffer_pool_options& options)
-    : state_(new detail::buffer_pool_state(on, options)) {}
+buffer_pool::buffer_pool(ring& loop) : buffer_pool(loop, buffer_pool_options::ring_default()) {}
+buffer_pool::buffer_pool(ring& loop, const buffer_pool_options& options)
+    : state_(new detail::buffer_pool_state(loop, options)) {}
 buffer_pool::~buffer_pool() { state_->close(); }
 unsigned buffer_pool::buffer_count() const noexcept { return state_->buffer_count(); }
 unsigned buffer_pool::borrowed_count() const noexcept { return state_->borrowed_count(); }

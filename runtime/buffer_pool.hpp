@@ -61,7 +61,7 @@ public:
           index_(from.index_) {}
     borrowed_buffer& operator=(borrowed_buffer&& from) noexcept {
         if (this != &from) {
-            give_back();
+            return_to_pool();
             pool_ = std::exchange(from.pool_, nullptr);
             data_ = std::exchange(from.data_, nullptr);
             byte_count_ = std::exchange(from.byte_count_, 0);
@@ -69,7 +69,7 @@ public:
         }
         return *this;
     }
-    ~borrowed_buffer() { give_back(); }
+    ~borrowed_buffer() { return_to_pool(); }
 
     std::byte* data() const noexcept { return data_; }
     std::size_t size() const noexcept { return byte_count_; }
@@ -81,7 +81,7 @@ public:
     void remove_prefix(std::size_t count) noexcept;
     /// Sends the memory home now.
     void reset() noexcept {
-        give_back();
+        return_to_pool();
         pool_ = nullptr;
         data_ = nullptr;
         byte_count_ = 0;
@@ -90,12 +90,12 @@ public:
 private:
     friend class detail::buffer_pool_state;
     // Bytes that had to make room in the pool; beyond every index, as a pool has 32768 buffers.
-    static constexpr std::uint16_t of_no_slot = 0xffff;
+    static constexpr std::uint16_t no_index = 0xffff;
 
     borrowed_buffer(detail::buffer_pool_state& pool, std::uint16_t index, std::byte* data,
                     std::uint32_t byte_count) noexcept
         : pool_(&pool), data_(data), byte_count_(byte_count), index_(index) {}
-    void give_back() noexcept;
+    void return_to_pool() noexcept;
 
     detail::buffer_pool_state* pool_ = nullptr;
     std::byte* data_ = nullptr;
@@ -117,8 +117,8 @@ private:
 class buffer_pool final : public ring_service {
 public:
     /// With buffer_pool_options::ring_default().
-    explicit buffer_pool(ring& on);
-    buffer_pool(ring& on, const buffer_pool_options& options);
+    explicit buffer_pool(ring& loop);
+    buffer_pool(ring& loop, const buffer_pool_options& options);
     buffer_pool(const buffer_pool&) = delete;
     buffer_pool& operator=(const buffer_pool&) = delete;
     ~buffer_pool() override;

@@ -5,9 +5,9 @@
 
 namespace kevring {
 
-cancel_scope::cancel_scope(ring& on, cancel_scope* parent) noexcept : ring_(on) {
+cancel_scope::cancel_scope(ring& loop, cancel_scope* parent) noexcept : loop_(loop) {
     if (parent == nullptr) {
-        parent = &on.root_scope();
+        parent = &loop.root_scope();
         if (parent == this) return;
     }
     parent->add(in_parent_);
@@ -18,7 +18,7 @@ cancel_scope::~cancel_scope() {
     KEVRING_ASSERT(!hooks_.linked(),
                    "cancel_scope destroyed while an await or a scope inside it is pending; join "
                    "what runs in it first");
-    ring_.timers().disarm(deadline_);
+    loop_.timers().disarm(deadline_);
     in_parent_.unlink();
 }
 
@@ -31,7 +31,7 @@ void cancel_scope::abandon(detail::list_link& kept) noexcept {
 }
 
 void cancel_scope::request_stop(stop_cause cause) noexcept {
-    KEVRING_ASSERT(!ring_.driven_by_another_thread(),
+    KEVRING_ASSERT(!loop_.driven_by_another_thread(),
                    "stop requested on a thread that does not drive the ring; use a std::stop_token "
                    "with with_stop(), or post() the stop");
     if (cause_ != stop_cause::none) return;
@@ -57,8 +57,8 @@ void cancel_scope::request_stop(stop_cause cause) noexcept {
 }
 
 void cancel_scope::set_deadline(std::int64_t deadline_ns) noexcept {
-    ring_.timers().disarm(deadline_);
-    if (deadline_ns != never_ns) ring_.timers().arm(deadline_, deadline_ns);
+    loop_.timers().disarm(deadline_);
+    if (deadline_ns != never_ns) loop_.timers().arm(deadline_, deadline_ns);
 }
 
 void cancel_scope::parent_stopped(cancel_hook& hook, stop_cause cause) noexcept {

@@ -39,7 +39,7 @@ struct cancel_hook : detail::list_link {
 class cancel_scope {
 public:
     /// A scope inside `parent`, or inside the ring's root scope; it is stopped with that.
-    explicit cancel_scope(ring& on, cancel_scope* parent = nullptr) noexcept;
+    explicit cancel_scope(ring& loop, cancel_scope* parent = nullptr) noexcept;
     cancel_scope(const cancel_scope&) = delete;
     cancel_scope& operator=(const cancel_scope&) = delete;
     ~cancel_scope();
@@ -51,7 +51,7 @@ public:
 
     stop_cause cause() const noexcept { return cause_; }
     bool stop_requested() const noexcept { return cause_ != stop_cause::none; }
-    ring& on() const noexcept { return ring_; }
+    ring& loop() const noexcept { return loop_; }
 
     /// Links what an await waits for; it is unlinked by its owner when the await ends.
     void add(cancel_hook& hook) noexcept { hook.insert_before(hooks_); }
@@ -74,7 +74,7 @@ private:
         cancel_scope& scope;
     };
 
-    ring& ring_;
+    ring& loop_;
     detail::list_link hooks_;
     own_hook in_parent_{*this};
     own_timer deadline_{*this};

@@ -76,7 +76,7 @@ class [[nodiscard]] deadline_guard {
 public:
     [[nodiscard]] deadline_guard(cancel_scope*& slot, cancel_scope& outer,
                                  std::int64_t deadline_ns) noexcept
-        : slot_(slot), outer_(outer), scope_(outer.on(), &outer) {
+        : slot_(slot), outer_(outer), scope_(outer.loop(), &outer) {
         scope_.set_deadline(deadline_ns);
         slot_ = &scope_;
     }
@@ -91,7 +91,7 @@ public:
 
     /// Sets another deadline from now on: for progress that earns more time.
     void expires_after(clamped_duration from_now) noexcept {
-        scope_.set_deadline(add_ns(scope_.on().now_ns(), from_now));
+        scope_.set_deadline(add_ns(scope_.loop().now_ns(), from_now));
     }
     bool expired() const noexcept { return scope_.cause() == stop_cause::deadline; }
     cancel_scope& scope() noexcept { return scope_; }
@@ -121,7 +121,7 @@ public:
                        "by run() or spawn()");
         cancel_scope& outer = **slot_;
         return deadline_guard(*slot_, outer,
-                              relative_ ? add_ns(outer.on().now_ns(), from_now_) : deadline_ns_);
+                              relative_ ? add_ns(outer.loop().now_ns(), from_now_) : deadline_ns_);
     }
 
 private:
@@ -166,8 +166,8 @@ public:
         KEVRING_ASSERT(outer != nullptr,
                        "with_timeout() or with_deadline() awaited by a coroutine that runs on no "
                        "ring; start it by run() or spawn()");
-        scope_.emplace(outer->on(), outer);
-        scope_->set_deadline(relative_ ? add_ns(outer->on().now_ns(), from_now_) : deadline_ns_);
+        scope_.emplace(outer->loop(), outer);
+        scope_->set_deadline(relative_ ? add_ns(outer->loop().now_ns(), from_now_) : deadline_ns_);
         return suspend_inside(*scope_, awaitable_, waiter);
     }
     [[nodiscard]] value_type await_resume() { return awaitable_.await_resume(); }
@@ -223,7 +223,7 @@ namespace detail {
 class scope_stopper {
 public:
     scope_stopper(cancel_scope& scope, std::stop_token token) noexcept
-        : scope_(scope), bridge_(scope.on(), std::move(token), this, stopped, closed) {}
+        : scope_(scope), bridge_(scope.loop(), std::move(token), this, stopped, closed) {}
 
     auto close() noexcept {
         struct awaiter {

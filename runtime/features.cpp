@@ -34,7 +34,7 @@ constexpr std::array feature_table{
                 "a sleeping loop counts as iowait"},
 };
 
-bool taken_away(std::string_view name) noexcept {
+bool disabled_by_environment(std::string_view name) noexcept {
     const char* const list = std::getenv("KEVRING_WITHOUT");
     if (list == nullptr) return false;
     std::string_view rest(list);
@@ -67,7 +67,7 @@ features find_out() noexcept {
     }
     io_uring_queue_exit(&probe);
     for (const feature_row& row : feature_table)
-        if (taken_away(row.name)) found.*row.flag = false;
+        if (disabled_by_environment(row.name)) found.*row.flag = false;
     return found;
 }
 

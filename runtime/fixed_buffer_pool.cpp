@@ -21,15 +21,15 @@ constexpr unsigned buffer_count_limit = 16384;  // of one table (io_uring_regist
 // A limit on locked memory is the user's, so that another process that ends makes room. To be
 // refused costs the look at all pages of a buffer: too much for each transfer, nothing once a
 // second.
-constexpr std::int64_t refusal_lasts_ns = 1'000'000'000;
+constexpr std::int64_t retry_after_ns = 1'000'000'000;
 
 }  // namespace
 
 /// What the pool and its buffers share; goes with the last of them.
 class fixed_buffer_pool_state {
 public:
-    fixed_buffer_pool_state(ring& on, const fixed_buffer_pool_options& options)
-        : ring_(on),
+    fixed_buffer_pool_state(ring& loop, const fixed_buffer_pool_options& options)
+        : loop_(loop),
           buffer_bytes_(options.buffer_bytes),
           buffer_count_max_(options.buffer_count_max) {
         if (buffer_bytes_ == 0 || buffer_bytes_ > buffer_bytes_max || buffer_count_max_ == 0 ||
@@ -43,21 +43,21 @@ public:
 
     // Hot path: no allocation, no mutex, no system call.
 
-    fixed_buffer take() noexcept {
-        KEVRING_ASSERT(ring_.on_ring_thread(),
+    fixed_buffer try_acquire() noexcept {
+        KEVRING_ASSERT(loop_.on_ring_thread(),
                        "registered buffer requested on another thread than its ring's; use the "
                        "pool of the calling thread's ring");
-        if (ring_.created_by_parent_process()) return {};  // its memory is not there
+        if (loop_.created_by_parent_process()) return {};  // its memory is not there
         if (idle_.empty() && !add_one()) return {};
         const std::uint16_t index = idle_.back();
         idle_.pop_back();
-        ++out_count_;
+        ++in_use_count_;
         return fixed_buffer(*this, bytes_of(index), index);
     }
-    void give_back(std::uint16_t index) noexcept {
+    void recycle(std::uint16_t index) noexcept {
         idle_.push_back(index);  // within what is reserved
-        --out_count_;
-        if (closed_ && out_count_ == 0) delete this;  // last
+        --in_use_count_;
+        if (closed_ && in_use_count_ == 0) delete this;  // last
     }
 
     // The rare cases.
@@ -67,15 +67,15 @@ public:
     [[gnu::cold]] void close() noexcept {
         closed_ = true;
         // MADV_DONTFORK: another mapping may have the addresses in a child.
-        if (ring_.created_by_parent_process()) memory_ = nullptr;
-        if (out_count_ > 0) return;
-        if (has_table_) ring_.register_resource(IORING_UNREGISTER_BUFFERS, nullptr, 0);
+        if (loop_.created_by_parent_process()) memory_ = nullptr;
+        if (in_use_count_ > 0) return;
+        if (has_table_) loop_.register_resource(IORING_UNREGISTER_BUFFERS, nullptr, 0);
         delete this;
     }
 
     unsigned buffer_count() const noexcept { return buffer_count_; }
-    unsigned out_count() const noexcept { return out_count_; }
-    int refusal() const noexcept { return refusal_; }
+    unsigned in_use_count() const noexcept { return in_use_count_; }
+    int last_error() const noexcept { return last_error_; }
 
 private:
     ~fixed_buffer_pool_state() {
@@ -88,12 +88,12 @@ private:
 
     [[gnu::cold]] bool add_one() noexcept {
         if (buffer_count_ == buffer_count_max_) return false;
-        if (refusal_ != 0 && ring_.now_ns() < ask_again_ns_) return false;
-        refusal_ = reserve();
-        if (refusal_ == 0) refusal_ = make_table();
-        if (refusal_ == 0) refusal_ = fill_next();
-        if (refusal_ != 0) {
-            ask_again_ns_ = ring_.now_ns() + refusal_lasts_ns;
+        if (last_error_ != 0 && loop_.now_ns() < retry_at_ns_) return false;
+        last_error_ = reserve();
+        if (last_error_ == 0) last_error_ = make_table();
+        if (last_error_ == 0) last_error_ = fill_next();
+        if (last_error_ != 0) {
+            retry_at_ns_ = loop_.now_ns() + retry_after_ns;
             return false;
         }
         idle_.push_back(static_cast<std::uint16_t>(buffer_count_++));
@@ -124,7 +124,7 @@ private:
         io_uring_rsrc_register table{};
         table.nr = buffer_count_max_;
         table.flags = IORING_RSRC_REGISTER_SPARSE;
-        const int made = ring_.register_resource(IORING_REGISTER_BUFFERS2, &table, sizeof table);
+        const int made = loop_.register_resource(IORING_REGISTER_BUFFERS2, &table, sizeof table);
         has_table_ = made >= 0;
         return has_table_ ? 0 : -made;
     }
@@ -137,39 +137,39 @@ private:
         update.data = reinterpret_cast<std::uintptr_t>(&buffer);
         update.nr = 1;
         const int filled =
-            ring_.register_resource(IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof update);
+            loop_.register_resource(IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof update);
         return filled < 0 ? -filled : 0;
     }
 
     // Constant after construction.
-    ring& ring_;  // not used once closed: it may be gone before the last buffer
+    ring& loop_;  // not used once closed: it may be gone before the last buffer
     const std::size_t buffer_bytes_;
     const unsigned buffer_count_max_;
 
     std::byte* memory_ = nullptr;
     bool has_table_ = false;
     bool closed_ = false;
-    int refusal_ = 0;  // an errno
-    std::int64_t ask_again_ns_ = 0;
+    int last_error_ = 0;  // an errno
+    std::int64_t retry_at_ns_ = 0;
     unsigned buffer_count_ = 0;
-    unsigned out_count_ = 0;
+    unsigned in_use_count_ = 0;
     std::vector<std::uint16_t> idle_;  // the one used last at the end
 };
 
 }  // namespace detail
 
 fixed_buffer::~fixed_buffer() {
-    if (pool_ != nullptr) pool_->give_back(index_);
+    if (pool_ != nullptr) pool_->recycle(index_);
 }
 
-fixed_buffer_pool::fixed_buffer_pool(ring& on, const fixed_buffer_pool_options& options)
-    : state_(new detail::fixed_buffer_pool_state(on, options)) {}
+fixed_buffer_pool::fixed_buffer_pool(ring& loop, const fixed_buffer_pool_options& options)
+    : state_(new detail::fixed_buffer_pool_state(loop, options)) {}
 fixed_buffer_pool::~fixed_buffer_pool() { state_->close(); }
-fixed_buffer fixed_buffer_pool::take() noexcept { return state_->take(); }
+fixed_buffer fixed_buffer_pool::try_acquire() noexcept { return state_->try_acquire(); }
 unsigned fixed_buffer_pool::buffer_count() const noexcept { return state_->buffer_count(); }
-unsigned fixed_buffer_pool::out_count() const noexcept { return state_->out_count(); }
-std::error_code fixed_buffer_pool::refusal() const noexcept {
-    return {state_->refusal(), std::system_category()};
+unsigned fixed_buffer_pool::in_use_count() const noexcept { return state_->in_use_count(); }
+std::error_code fixed_buffer_pool::last_error() const noexcept {
+    return {state_->last_error(), std::system_category()};
 }
 
 }  // namespace kevring

@@ -83,20 +83,20 @@ private:
 /// Kernel     IORING_REGISTER_BUFFERS2 with IORING_RSRC_REGISTER_SPARSE, Linux 5.19.
 class fixed_buffer_pool final : public ring_service {
 public:
-    explicit fixed_buffer_pool(ring& on, const fixed_buffer_pool_options& options = {});
+    explicit fixed_buffer_pool(ring& loop, const fixed_buffer_pool_options& options = {});
     fixed_buffer_pool(const fixed_buffer_pool&) = delete;
     fixed_buffer_pool& operator=(const fixed_buffer_pool&) = delete;
     ~fixed_buffer_pool() override;
 
     /// A buffer that nobody else has; an empty one where all are out, or the kernel registers no
     /// more. A refusal is remembered for a second, so that to ask is cheap.
-    fixed_buffer take() noexcept;
+    fixed_buffer try_acquire() noexcept;
 
     /// Buffers registered so far, and how many of them are out.
     unsigned buffer_count() const noexcept;
-    unsigned out_count() const noexcept;
+    unsigned in_use_count() const noexcept;
     /// What the kernel said when it last was asked to register something; none: it did.
-    std::error_code refusal() const noexcept;
+    std::error_code last_error() const noexcept;
 
 private:
     detail::fixed_buffer_pool_state* state_;

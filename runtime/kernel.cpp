@@ -30,7 +30,7 @@ std::atomic<unsigned> rings_ended{0};
 
 // The convention of the interface: the error travels in the value, errno stays as it was.
 template <class Number>
-Number answer(Number returned, int saved_errno) noexcept {
+Number syscall_result(Number returned, int saved_errno) noexcept {
     if (returned >= 0) return returned;
     const Number error = -errno;
     errno = saved_errno;
@@ -71,7 +71,7 @@ int kernel::ring_setup(unsigned entries, io_uring_params& params, io_uring& ring
             return -error;
         }
     }
-    detail::count_ring_made();
+    detail::count_ring_created();
     // acquire: pairs with the release in ring_exit().
     static_cast<void>(rings_ended.load(std::memory_order_acquire));
     return made;
@@ -86,12 +86,13 @@ int kernel::ring_enter(io_uring& ring, unsigned submit_count, unsigned wait_coun
                        const __kernel_timespec* timeout) noexcept {
     const int saved_errno = errno;
     if (timeout == nullptr)
-        return answer(static_cast<int>(::syscall(__NR_io_uring_enter, ring.ring_fd, submit_count,
-                                                 wait_count, flags, nullptr, std::size_t{0})),
-                      saved_errno);
+        return syscall_result(
+            static_cast<int>(::syscall(__NR_io_uring_enter, ring.ring_fd, submit_count, wait_count,
+                                       flags, nullptr, std::size_t{0})),
+            saved_errno);
     io_uring_getevents_arg argument{};
     argument.ts = reinterpret_cast<std::uintptr_t>(timeout);
-    return answer(
+    return syscall_result(
         static_cast<int>(::syscall(__NR_io_uring_enter, ring.ring_fd, submit_count, wait_count,
                                    flags | IORING_ENTER_EXT_ARG, &argument, sizeof argument)),
         saved_errno);
@@ -102,7 +103,7 @@ int kernel::ring_register(io_uring& ring, unsigned opcode, void* argument,
     const int saved_errno = errno;
     // A wake-up of another ring is sent through no ring at all (IORING_REGISTER_SEND_MSG_RING).
     const int descriptor = opcode == detail::register_send_msg_ring ? -1 : ring.ring_fd;
-    return answer(
+    return syscall_result(
         static_cast<int>(::syscall(__NR_io_uring_register, descriptor, opcode, argument, count)),
         saved_errno);
 }
@@ -115,29 +116,29 @@ std::int64_t kernel::steady_ns() noexcept {
 
 int kernel::open_at(int directory, const char* path, const open_how& how) noexcept {
     const int saved_errno = errno;
-    return answer(static_cast<int>(::syscall(SYS_openat2, directory, path, &how, sizeof how)),
-                  saved_errno);
+    return syscall_result(
+        static_cast<int>(::syscall(SYS_openat2, directory, path, &how, sizeof how)), saved_errno);
 }
 
 ssize_t kernel::send_file(int socket, int file, off_t* file_offset, std::size_t count) noexcept {
     const int saved_errno = errno;
-    return answer(::sendfile(socket, file, file_offset, count), saved_errno);
+    return syscall_result(::sendfile(socket, file, file_offset, count), saved_errno);
 }
 
 ssize_t kernel::read_nowait(int file, const iovec* parts, int part_count,
                             off_t file_offset) noexcept {
     const int saved_errno = errno;
-    return answer(::preadv2(file, parts, part_count, file_offset, RWF_NOWAIT), saved_errno);
+    return syscall_result(::preadv2(file, parts, part_count, file_offset, RWF_NOWAIT), saved_errno);
 }
 
 int kernel::stat_file(int file, struct stat& status) noexcept {
     const int saved_errno = errno;
-    return answer(::fstat(file, &status), saved_errno);
+    return syscall_result(::fstat(file, &status), saved_errno);
 }
 
-int kernel::poll_now(pollfd* entries, unsigned count) noexcept {
+int kernel::poll_nowait(pollfd* entries, unsigned count) noexcept {
     const int saved_errno = errno;
-    return answer(::poll(entries, count, 0), saved_errno);
+    return syscall_result(::poll(entries, count, 0), saved_errno);
 }
 
 ssize_t kernel::resident_pages(int file, std::uint64_t file_offset, std::uint64_t count) noexcept {
@@ -145,53 +146,54 @@ ssize_t kernel::resident_pages(int file, std::uint64_t file_offset, std::uint64_
     cachestat_range range{file_offset, count};
     cachestat_counts counts{};
     const long asked =
-        answer(::syscall(number_of_cachestat, file, &range, &counts, 0), saved_errno);
+        syscall_result(::syscall(number_of_cachestat, file, &range, &counts, 0), saved_errno);
     return asked < 0 ? asked : static_cast<ssize_t>(counts.cached);
 }
 
-ssize_t kernel::send_now(int socket, const msghdr& message, int flags) noexcept {
+ssize_t kernel::sendmsg_nowait(int socket, const msghdr& message, int flags) noexcept {
     const int saved_errno = errno;
     flags |= MSG_DONTWAIT | MSG_NOSIGNAL;
     // A message that is one buffer costs the kernel less without the list.
     if (message.msg_iovlen == 1 && message.msg_name == nullptr && message.msg_controllen == 0)
-        return answer(::send(socket, message.msg_iov->iov_base, message.msg_iov->iov_len, flags),
-                      saved_errno);
-    return answer(::sendmsg(socket, &message, flags), saved_errno);
+        return syscall_result(
+            ::send(socket, message.msg_iov->iov_base, message.msg_iov->iov_len, flags),
+            saved_errno);
+    return syscall_result(::sendmsg(socket, &message, flags), saved_errno);
 }
 
 ssize_t kernel::receive_nowait(int socket, void* buffer, std::size_t byte_count) noexcept {
     const int saved_errno = errno;
-    return answer(::recv(socket, buffer, byte_count, MSG_DONTWAIT), saved_errno);
+    return syscall_result(::recv(socket, buffer, byte_count, MSG_DONTWAIT), saved_errno);
 }
 
-ssize_t kernel::splice_now(int source, off_t* source_offset, int target, std::size_t count,
-                           unsigned flags) noexcept {
+ssize_t kernel::splice_nowait(int source, off_t* source_offset, int target, std::size_t count,
+                              unsigned flags) noexcept {
     const int saved_errno = errno;
-    return answer(
+    return syscall_result(
         ::splice(source, source_offset, target, nullptr, count, flags | SPLICE_F_NONBLOCK),
         saved_errno);
 }
 
 int kernel::status_flags(int file) noexcept {
     const int saved_errno = errno;
-    return answer(::fcntl(file, F_GETFL), saved_errno);
+    return syscall_result(::fcntl(file, F_GETFL), saved_errno);
 }
 
-int kernel::shut_down(int socket, int direction) noexcept {
+int kernel::shutdown(int socket, int direction) noexcept {
     const int saved_errno = errno;
-    return answer(::shutdown(socket, direction), saved_errno);
+    return syscall_result(::shutdown(socket, direction), saved_errno);
 }
 
-int kernel::make_nonblocking(int file) noexcept {
+int kernel::set_nonblocking(int file) noexcept {
     const int saved_errno = errno;
     const int flags = status_flags(file);
     if (flags < 0 || (flags & O_NONBLOCK) != 0) return flags < 0 ? flags : 0;
-    return answer(::fcntl(file, F_SETFL, flags | O_NONBLOCK), saved_errno);
+    return syscall_result(::fcntl(file, F_SETFL, flags | O_NONBLOCK), saved_errno);
 }
 
 int kernel::open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept {
     const int saved_errno = errno;
-    if (::pipe2(ends, O_CLOEXEC) != 0) return answer(-1, saved_errno);
+    if (::pipe2(ends, O_CLOEXEC) != 0) return syscall_result(-1, saved_errno);
     for (int& end : ends) {
         end = detail::above_standard(end);
         if (end >= 0) continue;
@@ -199,7 +201,7 @@ int kernel::open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept {
         for (const int other : ends)
             if (other >= 0) ::close(other);
         errno = error;
-        return answer(-1, saved_errno);
+        return syscall_result(-1, saved_errno);
     }
     // What a user may have is limited (pipe(7), /proc/sys/fs/pipe-user-pages-soft): a refusal
     // leaves the pipe as it was made, and what it holds is read back.

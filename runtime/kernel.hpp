@@ -64,21 +64,21 @@ public:
     virtual ssize_t read_nowait(int file, const iovec* parts, int part_count,
                                 off_t file_offset) noexcept;  // preadv2() with RWF_NOWAIT
     virtual int stat_file(int file, struct stat& status) noexcept;
-    virtual int poll_now(pollfd* entries, unsigned count) noexcept;  // poll() that does not wait
+    virtual int poll_nowait(pollfd* entries, unsigned count) noexcept;  // poll() that does not wait
     /// Pages of a part of a file that are in the page cache, or on their way there; cachestat(2),
     /// Linux 6.5.
     virtual ssize_t resident_pages(int file, std::uint64_t file_offset,
                                    std::uint64_t count) noexcept;
     /// sendmsg(2) that neither waits nor raises SIGPIPE.
-    virtual ssize_t send_now(int socket, const msghdr& message, int flags) noexcept;
+    virtual ssize_t sendmsg_nowait(int socket, const msghdr& message, int flags) noexcept;
     /// recv(2) that does not wait.
     virtual ssize_t receive_nowait(int socket, void* buffer, std::size_t byte_count) noexcept;
-    virtual ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
-                               unsigned flags) noexcept;
+    virtual ssize_t splice_nowait(int source, off_t* source_offset, int target, std::size_t count,
+                                  unsigned flags) noexcept;
     virtual int status_flags(int file) noexcept;  // fcntl(2), F_GETFL
-    virtual int shut_down(int socket, int direction) noexcept;
+    virtual int shutdown(int socket, int direction) noexcept;
     /// Sets O_NONBLOCK on the open file behind a descriptor, where it is not set.
-    virtual int make_nonblocking(int file) noexcept;
+    virtual int set_nonblocking(int file) noexcept;
     /// Opens a pipe for about `capacity_bytes`; the capacity that it has got.
     virtual int open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept;
 

@@ -16,7 +16,7 @@ bool multishot_state::waits_for_kernel() const noexcept {
 void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
     if ((flags & IORING_CQE_F_MORE) == 0) request_ended();
     // An answer that comes with a buffer owes it back, also where it is a failure.
-    if (res >= 0 || (flags & IORING_CQE_F_BUFFER) != 0) arrived(res, flags);
+    if (res >= 0 || (flags & IORING_CQE_F_BUFFER) != 0) store_item(res, flags);
     if (detached_) [[unlikely]] {
         drop_items();
         if (!armed_) delete this;
@@ -25,12 +25,12 @@ void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
     if (res < 0) {
         // Kernels before 6.5 end a cancelled receive with ENOBUFS.
         const bool paused = pausing_ && (res == -ECANCELED || res == -ENOBUFS);
-        if (!paused && !is_passing(res)) error_ = res;
+        if (!paused && !is_transient(res)) error_ = res;
     }
     if (!armed_) pausing_ = false;
     if (armed_ && !pausing_ && is_outgrown()) [[unlikely]] {
         pausing_ = true;
-        ring_.queue_cancel(*this);
+        loop_.queue_cancel(*this);
     }
     if (waits_for_kernel()) {
         if (!has_item() && error_ == 0) {
@@ -45,7 +45,7 @@ void multishot_state::complete(std::int32_t res, std::uint32_t flags) noexcept {
     }
     if (armed_ && !pausing_ && is_full()) {
         pausing_ = true;
-        ring_.queue_cancel(*this);
+        loop_.queue_cancel(*this);
     }
 }
 
@@ -56,7 +56,7 @@ bool multishot_state::arm() noexcept {
     if (!may_arm()) return true;
     armed_ = true;
     armed();
-    entry_index_ = ring_.queue(*this);
+    entry_index_ = loop_.queue(*this);
     return true;
 }
 
@@ -65,24 +65,24 @@ void multishot_state::request_ended() noexcept {
     disarmed();
 }
 
-void multishot_state::arm_waiting() noexcept {
+void multishot_state::arm_for_waiter() noexcept {
     if (!waits_for_kernel() || armed_ || finished_ || arm()) return;
     waiter_->scheduled_ = true;  // the caller is in the middle of something else
-    ring_.schedule(*waiter_);
+    loop_.schedule(*waiter_);
 }
 
-bool multishot_state::is_passing(std::int32_t) noexcept { return false; }
+bool multishot_state::is_transient(std::int32_t) noexcept { return false; }
 
 // Takes back a request that the kernel has not seen: it names a descriptor that may be closed, and
 // whose number may be given to another file, before the kernel sees the entry.
 void multishot_state::withdraw() noexcept {
-    if (!armed_ || !ring_.withdraw(*this, entry_index_)) return;
+    if (!armed_ || !loop_.withdraw(*this, entry_index_)) return;
     request_ended();
     pausing_ = false;
 }
 
 void multishot_state::detach() noexcept {
-    KEVRING_ASSERT(waiter_ == nullptr || ring_.created_by_parent_process(),
+    KEVRING_ASSERT(waiter_ == nullptr || loop_.created_by_parent_process(),
                    "socket or stream destroyed while an await on it is pending; stop and join the "
                    "awaiting task first");
     for (; leaving_ != nullptr; leaving_ = leaving_->next_leaving_) leaving_->state_ = nullptr;
@@ -94,7 +94,7 @@ void multishot_state::detach() noexcept {
         delete this;
         return;
     }
-    if (!pausing_) ring_.queue_cancel(*this);
+    if (!pausing_) loop_.queue_cancel(*this);
 }
 
 void multishot_state::stop_wait() noexcept {
@@ -108,10 +108,10 @@ void multishot_state::stop_wait() noexcept {
     leaving_ = std::exchange(waiter_, nullptr);
 }
 
-void multishot_state::finish() noexcept {
+void multishot_state::close() noexcept {
     if (std::exchange(finished_, true)) return;
     if (armed_) {
-        if (!pausing_) ring_.queue_cancel(*this);
+        if (!pausing_) loop_.queue_cancel(*this);
         pausing_ = true;
     } else {
         stop_wait();  // which needs something to be armed
@@ -124,7 +124,7 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
         error_ = -EBADF;
         return false;
     }
-    ring& loop = state_->ring_;
+    ring& loop = state_->loop_;
     KEVRING_ASSERT(
         loop.on_ring_thread(),
         "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
@@ -181,7 +181,7 @@ bool next_awaiter::schedule_item(std::coroutine_handle<> waiter) noexcept {
     waiter_ = waiter;
     state_->waiter_ = this;
     scheduled_ = true;
-    state_->ring_.schedule(*this);
+    state_->loop_.schedule(*this);
     return true;
 }
 
@@ -207,15 +207,17 @@ void next_awaiter::stopped(cancel_hook& hook, stop_cause cause) noexcept {
     if (self.scheduled_) return;  // it has been stopped already, or is about to resume
     multishot_state& state = *self.state_;
     state.waiter_ = nullptr;
-    state.forget_arming();
+    state.cancel_pending_arm();
     state.withdraw();
     self.cause_ = cause;
     self.scheduled_ = true;
     self.next_leaving_ = std::exchange(state.leaving_, &self);
-    state.ring_.schedule(self);
+    state.loop_.schedule(self);
 }
 
-void next_awaiter::resumed_later(work& item) noexcept { static_cast<next_awaiter&>(item).resume(); }
+void next_awaiter::resume_scheduled(work& item) noexcept {
+    static_cast<next_awaiter&>(item).resume();
+}
 
 bool next_awaiter::leave() noexcept {
     if (state_ == nullptr) return false;  // a failure of this wait alone

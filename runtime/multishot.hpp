@@ -35,7 +35,7 @@ class next_awaiter;
 /// Thread      The ring's own.
 class multishot_state : public completion {
 public:
-    explicit multishot_state(ring& on) noexcept : ring_(on) {}
+    explicit multishot_state(ring& loop) noexcept : loop_(loop) {}
     multishot_state(const multishot_state&) = delete;
     multishot_state& operator=(const multishot_state&) = delete;
 
@@ -51,30 +51,30 @@ public:
 
     /// Ends the request for good. What has arrived when the kernel has ended it can still be taken;
     /// behind that a wait ends with operation_canceled.
-    void finish() noexcept;
+    void close() noexcept;
 
     /// Ends the wait that is pending, as a stop of its scope does.
     void stop_wait() noexcept;
-    bool awaited() const noexcept { return waiter_ != nullptr; }
+    bool has_waiter() const noexcept { return waiter_ != nullptr; }
 
     virtual bool has_item() const noexcept = 0;
-    ring& on() const noexcept { return ring_; }
+    ring& loop() const noexcept { return loop_; }
 
 protected:
     virtual ~multishot_state() = default;
 
     /// Keeps an answer that is no failure, and sends the buffer of one that is home.
-    virtual void arrived(std::int32_t res, std::uint32_t flags) noexcept = 0;
+    virtual void store_item(std::int32_t res, std::uint32_t flags) noexcept = 0;
     /// Gives up what is kept, and what arrives from here on as soon as it arrives.
     virtual void drop_items() noexcept = 0;
     /// True when so much is kept that the kernel must hold back the rest.
     virtual bool is_full() const noexcept = 0;
     /// Says whether a failure is one to wait out rather than report.
-    virtual bool is_passing(std::int32_t res) noexcept;
-    /// Says whether the request can be armed now; false: arm_waiting() will be called.
+    virtual bool is_transient(std::int32_t res) noexcept;
+    /// Says whether the request can be armed now; false: arm_for_waiter() will be called.
     virtual bool may_arm() noexcept { return true; }
     /// Takes back what may_arm() has begun: nobody waits any more.
-    virtual void forget_arming() noexcept {}
+    virtual void cancel_pending_arm() noexcept {}
     /// Called before the request is armed for a wait. True: there is an item now, or an error that
     /// fail() has set, and no request is needed.
     virtual bool fetch() noexcept { return false; }
@@ -90,7 +90,7 @@ protected:
     virtual void disarmed() noexcept {}
 
     /// Arms the request for the wait that is pending, if there is one.
-    void arm_waiting() noexcept;
+    void arm_for_waiter() noexcept;
 
 private:
     friend class next_awaiter;
@@ -99,7 +99,7 @@ private:
     void request_ended() noexcept;
     void withdraw() noexcept;
 
-    ring& ring_;
+    ring& loop_;
     next_awaiter* waiter_ = nullptr;   // the wait that is pending
     next_awaiter* leaving_ = nullptr;  // waits that were stopped, and resume in the next turn
     std::int32_t error_ = 0;           // a failure that nobody has been told yet
@@ -118,17 +118,17 @@ class next_awaiter : private cancel_hook, private work {
 public:
     /// `state` is null where the stream has been moved from.
     explicit next_awaiter(multishot_state* state) noexcept
-        : cancel_hook(stopped), work(resumed_later), state_(state) {}
+        : cancel_hook(stopped), work(resume_scheduled), state_(state) {}
     /// Moves a wait that has not begun, into the frame that will await it.
     next_awaiter(next_awaiter&& other) noexcept
-        : cancel_hook(stopped), work(resumed_later), state_(other.state_) {
+        : cancel_hook(stopped), work(resume_scheduled), state_(other.state_) {
         KEVRING_ASSERT(!other.waiter_,
                        "next item moved after it was awaited; keep it where it was awaited");
     }
     next_awaiter& operator=(next_awaiter&&) = delete;
 
     bool await_ready() const noexcept {
-        return has_item() && state_->waiter_ == nullptr && state_->ring_.spend_inline_budget();
+        return has_item() && state_->waiter_ == nullptr && state_->loop_.spend_inline_budget();
     }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> waiter) noexcept {
@@ -152,7 +152,7 @@ private:
     void resume() noexcept;
     void leave_state() noexcept;
     static void stopped(cancel_hook& hook, stop_cause cause) noexcept;
-    static void resumed_later(work& item) noexcept;
+    static void resume_scheduled(work& item) noexcept;
 
     multishot_state* state_;
     next_awaiter* next_leaving_ = nullptr;

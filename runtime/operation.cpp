@@ -6,24 +6,24 @@ namespace kevring {
 
 bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope,
                       detail::call_site site) noexcept {
-    KEVRING_ASSERT_AT(ring_.on_ring_thread(),
+    KEVRING_ASSERT_AT(loop_.on_ring_thread(),
                       "operation awaited on a thread that does not drive its ring; await it in a "
                       "task of that ring",
                       site);
     KEVRING_ASSERT_AT(!waiter_, "operation awaited twice; create one operation per await", site);
     site_ = site;
-    if (scope == nullptr) scope = &ring_.root_scope();  // a coroutine of others
-    if (ring_.created_by_parent_process()) [[unlikely]] {
+    if (scope == nullptr) scope = &loop_.root_scope();  // a coroutine of others
+    if (loop_.created_by_parent_process()) [[unlikely]] {
         res_ = -EPERM;
         return false;
     }
     if (scope->stop_requested()) {
         cause_ = scope->cause();
-        if (ring_.spend_inline_budget()) return false;
+        if (loop_.spend_inline_budget()) return false;
         slot = nullptr;    // another await may hold it
         waiter_ = waiter;  // a coroutine that ignores its stop must not keep the loop
         in_flight_ = true;
-        ring_.refuse(*this);
+        loop_.refuse(*this);
         return true;
     }
     if (!acquire_slot()) {
@@ -33,10 +33,10 @@ bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope,
     scope->add(*this);
     waiter_ = waiter;
     in_flight_ = true;
-    ring_.queue(*this);  // cannot fail: a full submission queue is flushed first
+    loop_.queue(*this);  // cannot fail: a full submission queue is flushed first
     // after queue(), for (3)
     if (stop_.stop_possible()) [[unlikely]]
-        bridge_.emplace(ring_, stop_, this, token_stopped, bridge_closed);
+        bridge_.emplace(loop_, stop_, this, token_stopped, bridge_closed);
     return true;
 }
 
@@ -59,13 +59,13 @@ void operation::resume() noexcept {
 void operation::cancel_in_flight(cancel_hook& hook, stop_cause cause) noexcept {
     auto& self = static_cast<operation&>(hook);
     self.cause_ = cause;
-    self.ring_.queue_cancel(self);
+    self.loop_.queue_cancel(self);
 }
 
 void operation::token_stopped(void* self) noexcept {
     auto& stopped = *static_cast<operation*>(self);
     stopped.cause_ = stop_cause::stopped;
-    stopped.ring_.queue_cancel(stopped);
+    stopped.loop_.queue_cancel(stopped);
 }
 
 void operation::slot_cancelled(detail::slot_holder& holder) noexcept {

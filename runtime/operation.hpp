@@ -49,7 +49,7 @@ public:
     operation(operation&& from) noexcept
         : cancel_hook(cancel_in_flight),
           slot_holder(slot_cancelled, from.slot),
-          ring_(from.ring_),
+          loop_(from.loop_),
           stop_(std::move(from.stop_)),
           res_(from.res_),
           refused_(from.refused_) {
@@ -61,7 +61,7 @@ public:
     operation& operator=(operation&&) = delete;
 
     bool await_ready() const noexcept {
-        return refused_ || (stop_.stop_requested() && ring_.spend_inline_budget());
+        return refused_ || (stop_.stop_requested() && loop_.spend_inline_budget());
     }
 
     template <class Promise>
@@ -75,10 +75,10 @@ public:
     void complete(std::int32_t res, std::uint32_t flags) noexcept override;
 
 protected:
-    operation(ring& on, std::stop_token stop) noexcept
+    operation(ring& loop, std::stop_token stop) noexcept
         : cancel_hook(cancel_in_flight),
           slot_holder(slot_cancelled),
-          ring_(on),
+          loop_(loop),
           stop_(std::move(stop)) {}
     /// Nobody deletes through the base. The kernel must have answered by now: a frame that dies
     /// earlier hands its memory to whoever is next while the kernel still writes to it.
@@ -98,7 +98,7 @@ protected:
     /// lives until the await ends.
     void hold(detail::pending_slot& where) noexcept { slot = &where; }
 
-    ring& on() const noexcept { return ring_; }
+    ring& loop() const noexcept { return loop_; }
     /// The kernel's answer: a count, or a negated errno.
     std::int32_t res() const noexcept { return res_; }
     /// The failure that `res()` stands for; a stop by deadline reads timed_out.
@@ -110,7 +110,7 @@ protected:
     /// True once a stop or a deadline has asked for the end: no further step begins.
     bool stop_requested() const noexcept { return cause_ != stop_cause::none; }
     /// Queues the next step of a request whose last one has completed.
-    void queue_again() noexcept { ring_.queue(*this); }
+    void queue_again() noexcept { loop_.queue(*this); }
     /// `res()` as a count of bytes or the like, or failure().
     result<std::size_t> count_or_failure() const noexcept {
         if (res_ < 0) return failure();
@@ -137,7 +137,7 @@ private:
     static void token_stopped(void* self) noexcept;
     static void bridge_closed(void* self) noexcept;
 
-    ring& ring_;
+    ring& loop_;
     std::stop_token stop_;
     std::coroutine_handle<> waiter_;
     detail::call_site site_;         // of the co_await

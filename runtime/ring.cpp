@@ -1,6 +1,6 @@
 // ring.cpp: the event loop of one thread.
 //
-// One iteration is turn(), and makes at most one call of io_uring_enter(2):
+// One iteration is run_once(), and makes at most one call of io_uring_enter(2):
 // (1) take_posted(): work that other threads posted joins the run queue.
 // (2) run_ready(): coroutines and callbacks in the run queue run. They fill submission queue
 //     entries, which the kernel does not see yet. Work that they schedule waits for the next
@@ -39,7 +39,7 @@ namespace {
 
 // How many awaits in a row may end without the loop before others get their turn. A stream of
 // buffered messages gives way after this many; at 10 ns each, nobody waits long for it.
-constexpr unsigned inline_budget_per_turn = 256;
+constexpr unsigned inline_budget_per_iteration = 256;
 
 // The stack that coroutines may use in calls of each other before the loop makes the next call. The
 // smallest stack that is in common use, 512 KiB, holds it twice.
@@ -61,7 +61,7 @@ std::uint64_t this_thread() noexcept {
 }
 
 // Tells the processor that this thread only waits for another.
-void relax() noexcept {
+void cpu_relax() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -187,7 +187,7 @@ void ring::run_ready() noexcept {
     ready_last_ = &ready_first_;
     while (item != nullptr) {
         work* const after = item->next;  // first: the item may be gone when it has run
-        inline_budget_ = inline_budget_per_turn;
+        inline_budget_ = inline_budget_per_iteration;
         item->run(*item);
         item = after;
         if (created_by_parent_process()) [[unlikely]] {  // `item` forked, and this is the child
@@ -205,7 +205,7 @@ std::int64_t ring::fire_timers() noexcept {
     if (next_ns == never_ns) return never_ns;  // first: no timer, no look at the clock
     std::int64_t now = now_ns();
     if (next_ns <= now) {
-        inline_budget_ = inline_budget_per_turn;
+        inline_budget_ = inline_budget_per_iteration;
         timers_.expire(now, fire_count_max);
         const std::int64_t following_ns = timers_.next_deadline_ns();
         if (following_ns == never_ns) return never_ns;
@@ -215,19 +215,20 @@ std::int64_t ring::fire_timers() noexcept {
     return next_ns - now;
 }
 
-void ring::turn(bool may_wait) {
-    KEVRING_ASSERT(!in_turn_ || created_by_parent_process(),
-                   "turn() called from within the loop of the same ring; await, or spawn() a task, "
-                   "instead");
+void ring::run_once(bool may_wait) {
+    KEVRING_ASSERT(
+        !in_iteration_ || created_by_parent_process(),
+        "run_once() called from within the loop of the same ring; await, or spawn() a task, "
+        "instead");
     struct inside_turn {
         explicit inside_turn(ring& self) noexcept : self(self) {
             // A coroutine of another ring that drives this one has its own ring back afterwards.
-            if (current_ring != nullptr && current_ring->in_turn_) outer = current_ring;
+            if (current_ring != nullptr && current_ring->in_iteration_) outer = current_ring;
             current_ring = &self;
-            self.in_turn_ = true;
+            self.in_iteration_ = true;
         }
         ~inside_turn() {
-            self.in_turn_ = false;
+            self.in_iteration_ = false;
             if (outer != nullptr) current_ring = outer;
         }
         ring& self;
@@ -237,7 +238,7 @@ void ring::turn(bool may_wait) {
         created_by_parent_process()) [[unlikely]]
         claim();
     const inside_turn inside(*this);
-    ++counters_.turns;
+    ++counters_.iterations;
     stack_limit_ = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) - stack_bytes_max;
     counters_.wakes_sent = wakes_sent_.load(std::memory_order_relaxed);
     take_posted();
@@ -260,31 +261,31 @@ void ring::run_until(const bool& done) {
     struct entered {
         entered(ring& self, const bool& done) noexcept
             : self(self), outer_ring(std::exchange(current_ring, &self)) {
-            self.goal_ = &done;
+            self.done_flag_ = &done;
         }
         ~entered() {
             current_ring = outer_ring;
-            self.goal_ = nullptr;
+            self.done_flag_ = nullptr;
         }
         ring& self;
         ring* const outer_ring;
     };
     claim();
-    KEVRING_ASSERT(goal_ == nullptr && !in_turn_,
+    KEVRING_ASSERT(done_flag_ == nullptr && !in_iteration_,
                    "run() or run_until() called from within the loop of the same ring; await the "
                    "task, or spawn() it, instead");
     const entered inside(*this, done);
-    while (!done) turn(true);
+    while (!done) run_once(true);
 }
 
 void ring::enter(bool may_wait, std::int64_t timeout_ns) noexcept {
     // The goal may have been reached by this turn's own work: then nothing would end the sleep.
-    bool sleeps = may_wait && !(goal_ != nullptr && *goal_) && ready_first_ == nullptr &&
+    bool sleeps = may_wait && !(done_flag_ != nullptr && *done_flag_) && ready_first_ == nullptr &&
                   timeout_ns > 0 && saved_.empty() && !completions_ready() &&
                   !(kernel_has_work() && unsubmitted() == 0);
     // A loop that spins hands its requests over first: their answers are what it looks for.
     if (sleeps && options_.spin.count() > 0)
-        sleeps = unsubmitted() == 0 && !look_for_work(timeout_ns);
+        sleeps = unsubmitted() == 0 && !spin_for_work(timeout_ns);
     // From here on a post() wakes. One that came before is seen by the exchange; then there is
     // work, and no sleep.
     if (sleeps) sleeps = mark_asleep();
@@ -325,14 +326,14 @@ bool ring::mark_asleep() noexcept {
 }
 
 // Spins for options_.spin at most; true when there is something to do without a sleep.
-bool ring::look_for_work(std::int64_t timeout_ns) noexcept {
+bool ring::spin_for_work(std::int64_t timeout_ns) noexcept {
     const std::int64_t begin = now_ns();
     const std::int64_t spin_ns =
         std::min<std::int64_t>(nanoseconds(clamped_duration(options_.spin)).count(), timeout_ns);
     do {
         for (int i = 0; i < 16; ++i) {
             if (completions_ready() || kernel_has_work() || has_posted()) return true;
-            relax();
+            cpu_relax();
         }
     } while (now_ns() - begin < spin_ns);
     return false;
@@ -377,7 +378,7 @@ void ring::dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t fla
             user_data &= ~detail::user_data_refused;
             res = -ECANCELED;
         }
-        inline_budget_ = inline_budget_per_turn;
+        inline_budget_ = inline_budget_per_iteration;
         reinterpret_cast<completion*>(static_cast<std::uintptr_t>(user_data))->complete(res, flags);
         return;
     }
@@ -414,17 +415,17 @@ io_uring_sqe& ring::next_entry() noexcept {
     return entry;
 }
 
-void ring::expect_late(detail::list_link& request) noexcept {
+void ring::detach(detail::list_link& request) noexcept {
     KEVRING_ASSERT(on_ring_thread(),
                    "internal error: a request was detached on another thread than its ring's; "
                    "report it with the call that led to it");
-    request.insert_before(late_);
-    ++late_count_;
+    request.insert_before(detached_);
+    ++detached_count_;
 }
 
-void ring::late_came(detail::list_link& request) noexcept {
+void ring::detached_completed(detail::list_link& request) noexcept {
     request.unlink();
-    --late_count_;
+    --detached_count_;
 }
 
 bool ring::withdraw(completion& request, unsigned entry_index) noexcept {
@@ -663,7 +664,7 @@ int ring::poll_timeout_ms() const noexcept {
     wakes_sent_.fetch_add(1, std::memory_order_relaxed);
     const std::uint64_t one = 1;
     const int saved_errno = errno;
-    // A foreign loop that polls it is woken by this alone; the ring may as well sleep in turn().
+    // A foreign loop that polls it is woken by this alone; the ring may as well sleep in run_once().
     if (const int event_fd = event_fd_.load(std::memory_order_relaxed); event_fd >= 0)
         static_cast<void>(!::write(event_fd, &one, sizeof one));
     errno = saved_errno;
@@ -720,7 +721,7 @@ int ring::poll_timeout_ms() const noexcept {
     }
 }
 
-[[gnu::cold]] std::uint16_t ring::take_buffer_group() {
+[[gnu::cold]] std::uint16_t ring::acquire_buffer_group() {
     if (!free_buffer_groups_.empty()) {
         const std::uint16_t group = free_buffer_groups_.back();
         free_buffer_groups_.pop_back();
@@ -732,7 +733,7 @@ int ring::poll_timeout_ms() const noexcept {
     return static_cast<std::uint16_t>(buffer_groups_made_++);
 }
 
-[[gnu::cold]] void ring::give_buffer_group(std::uint16_t group) noexcept {
+[[gnu::cold]] void ring::release_buffer_group(std::uint16_t group) noexcept {
     free_buffer_groups_.push_back(group);
 }
 
@@ -767,13 +768,13 @@ int ring::poll_timeout_ms() const noexcept {
     for (int turns_without_progress = 0; turns_without_progress < turn_count_max;
          ++turns_without_progress) {
         const bool idle = ready_first_ == nullptr && saved_.empty() && !has_posted();
-        if (idle && in_flight_ == late_count_ &&
-            (late_count_ == 0 || now_ns() >= patience_end_ns)) {
+        if (idle && in_flight_ == detached_count_ &&
+            (detached_count_ == 0 || now_ns() >= patience_end_ns)) {
             ended = true;
             break;
         }
         if (!again.armed()) timers_.arm(again, add_ns(now_ns(), nanoseconds(reminder_ns)));
-        turn(in_flight_ > 0);
+        run_once(in_flight_ > 0);
         if (in_flight_ < fewest_in_flight) {
             fewest_in_flight = in_flight_;
             turns_without_progress = 0;
@@ -806,7 +807,7 @@ int ring::poll_timeout_ms() const noexcept {
         last->next = std::exchange(kept.ready, std::exchange(ready_first_, nullptr));
         ready_last_ = &ready_first_;
     }
-    if (in_flight_ > late_count_ && !created_by_parent_process()) {
+    if (in_flight_ > detached_count_ && !created_by_parent_process()) {
         // The kernel may still write to the buffers of pools.
         kept.services.push_back(std::move(services_));
     }
@@ -814,15 +815,15 @@ int ring::poll_timeout_ms() const noexcept {
 
 // Memory that the kernel may still read goes from the ring's list into one that is never destroyed,
 // so that leak checkers see that it is kept and not lost.
-[[gnu::cold]] void ring::leave_late_ones() noexcept {
+[[gnu::cold]] void ring::abandon_detached() noexcept {
     struct kept_list {
         thread_mutex guard;
         detail::list_link head KEVRING_GUARDED_BY(guard);
     };
     static kept_list& kept = *new kept_list;
     const thread_lock lock(kept.guard);
-    while (late_.linked()) {
-        detail::list_link& first = *late_.next;
+    while (detached_.linked()) {
+        detail::list_link& first = *detached_.next;
         first.unlink();
         first.insert_before(kept.head);
     }
@@ -841,9 +842,10 @@ ring::~ring() {
     if (created_by_parent_process()) {
         abandon();
     } else {
-        KEVRING_ASSERT(!in_turn_,
-                       "ring destroyed from within its own loop; destroy it after run() or turn() "
-                       "has returned");
+        KEVRING_ASSERT(
+            !in_iteration_,
+            "ring destroyed from within its own loop; destroy it after run() or run_once() "
+            "has returned");
         if (owner_.load(std::memory_order_relaxed) == 0 && has_work()) adopt();
         if (on_ring_thread() && !drain()) {
             std::fputs(
@@ -853,7 +855,7 @@ ring::~ring() {
             abandon();
         }
     }
-    if (late_.linked()) leave_late_ones();
+    if (detached_.linked()) abandon_detached();
     if (current_ring == this) current_ring = nullptr;
     if (queuing_ring == this) queuing_ring = nullptr;
     destroy_services();  // first: the pools unregister their buffers from the kernel's ring

@@ -51,12 +51,12 @@ struct ring_counters {
     std::uint64_t overflows = 0;         // turns that found completions waiting in the kernel
     std::uint64_t punts = 0;             // entries of a kind that the kernel gives to workers
     std::uint64_t wakes_sent = 0;        // by this process's threads to this ring, asleep
-    std::uint64_t turns = 0;
+    std::uint64_t iterations = 0;
 };
 
 /// An io_uring of one thread, and the run queue, the timers and the mailbox that belong to it.
 ///
-/// Created in any thread; belongs to the one that first drives it, by run_until() or turn().
+/// Created in any thread; belongs to the one that first drives it, by run_until() or run_once().
 ///
 /// In a process that fork() or clone() creates, the rings of its parent can only be destroyed,
 /// which closes their descriptors there and nothing else. Every await on them ends with
@@ -65,7 +65,7 @@ struct ring_counters {
 /// execve() or _exit(), as vfork(2) requires.)
 ///
 /// Lifetime   Outlives every coroutine that runs on it; the destructor stops what is in flight and
-///            waits for the kernel's last answer, but for expect_late(). A coroutine that does not
+///            waits for the kernel's last answer, but for detach(). A coroutine that does not
 ///            end after its stop, such as one that yields for ever, is given 10 000 iterations in
 ///            which no other request ends; then its frame leaks, it never runs again, and one line
 ///            on stderr reports it. Not destroyed from within its own loop.
@@ -99,22 +99,22 @@ public:
     /// `may_wait`, and then until a completion, a timer or a post(). A condition that the turn's
     /// own work makes true does not end the sleep: for that there is run_until(). Not from within a
     /// turn of the same ring.
-    void turn(bool may_wait);
+    void run_once(bool may_wait);
 
     // A loop of the program's own (epoll, another library) drives a ring by three calls: it polls
     // native_handle() for POLLIN, level-triggered, for at most poll_timeout_ms(), and then calls
-    // turn(false). examples/foreign_loop.cpp shows it.
+    // run_once(false). examples/foreign_loop.cpp shows it.
 
-    /// A descriptor that is readable when turn(false) has completions to reap, and after a post()
+    /// A descriptor that is readable when run_once(false) has completions to reap, and after a post()
     /// or spawn() from any thread. It is an eventfd, made by the first call, that the kernel
     /// signals: the ring's own descriptor does not wake a thread that polls it while completion
-    /// work is deferred. From the first call on, a turn() reads it, and one with completions
+    /// work is deferred. From the first call on, a run_once() reads it, and one with completions
     /// registers it again (some 1 us). It stays the ring's: only poll it.
     ///
     /// Errors     std::system_error without a descriptor for it, and those of claim().
     /// Thread     The ring's; claims a ring that has no owner.
     int native_handle();
-    /// True if turn(false) has something to do now: coroutines that are ready, requests to hand
+    /// True if run_once(false) has something to do now: coroutines that are ready, requests to hand
     /// over, completions to reap, work posted, or timers that are due.
     ///
     /// Thread     The ring's.
@@ -123,7 +123,7 @@ public:
     ///
     /// Thread     The ring's.
     steady_time next_deadline() const noexcept;
-    /// Milliseconds for which poll(2) or epoll_wait(2) may sleep before the next turn(false): 0 if
+    /// Milliseconds for which poll(2) or epoll_wait(2) may sleep before the next run_once(false): 0 if
     /// has_work(), -1 if only a readable descriptor needs a turn; otherwise the time to the next
     /// timer, rounded up, at most INT_MAX.
     ///
@@ -156,9 +156,9 @@ public:
     /// send without a copy does. The ring's end waits for it a moment only; if it has not come by
     /// then, complete() is never called, and the request and its memory stay as they are for good:
     /// the kernel reads them.
-    void expect_late(detail::list_link& request) noexcept;
+    void detach(detail::list_link& request) noexcept;
     /// The answer has come.
-    void late_came(detail::list_link& request) noexcept;
+    void detached_completed(detail::list_link& request) noexcept;
 
     // Work.
 
@@ -172,19 +172,19 @@ public:
 
     /// Nanoseconds on the steady clock, read now.
     std::int64_t now_ns() const noexcept { return system_.steady_ns(); }
-    /// The same clock, read once at each moment(): for deadlines that may be early by as long as a
+    /// The same clock, read once at each generation(): for deadlines that may be early by as long as a
     /// turn takes, or, before the first turn, as it is away.
-    std::int64_t recent_ns() noexcept {
-        if (recent_at_ != moment()) {
-            recent_at_ = moment();
-            recent_ns_ = now_ns();
+    std::int64_t cached_now_ns() noexcept {
+        if (cached_now_generation_ != generation()) {
+            cached_now_generation_ = generation();
+            cached_now_ns_ = now_ns();
         }
-        return recent_ns_;
+        return cached_now_ns_;
     }
     /// Another number whenever the loop may have heard of something new: of other threads when a
     /// turn begins; of the kernel when it has entered it, where it may have slept in the middle of
     /// a turn. 0 before the first turn.
-    std::uint64_t moment() const noexcept { return counters_.turns + counters_.enters; }
+    std::uint64_t generation() const noexcept { return counters_.iterations + counters_.enters; }
     timer_queue& timers() noexcept { return timers_; }
     /// The scope above all others: stopped when the ring is destroyed.
     cancel_scope& root_scope() noexcept { return root_scope_; }
@@ -227,8 +227,8 @@ public:
     /// A number for a group of buffers that no other pool of this ring has.
     ///
     /// Errors     std::length_error when all 65536 are in use.
-    std::uint16_t take_buffer_group();
-    void give_buffer_group(std::uint16_t group) noexcept;
+    std::uint16_t acquire_buffer_group();
+    void release_buffer_group(std::uint16_t group) noexcept;
 
     /// True in a process that was forked from the one that created the ring: there it can only be
     /// destroyed.
@@ -266,7 +266,7 @@ private:
     void enter(bool may_wait, std::int64_t timeout_ns) noexcept;
     bool mark_asleep() noexcept;
     bool has_posted() const noexcept;
-    bool look_for_work(std::int64_t timeout_ns) noexcept;
+    bool spin_for_work(std::int64_t timeout_ns) noexcept;
     void reap() noexcept;
     void dispatch(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept;
     io_uring_sqe& next_entry() noexcept;
@@ -280,7 +280,7 @@ private:
     void abandon() noexcept;
     void adopt() noexcept;
     void reset_event_fd() noexcept;
-    void leave_late_ones() noexcept;
+    void abandon_detached() noexcept;
     unsigned unsubmitted() const noexcept;
     bool completions_ready() const noexcept;
     bool kernel_has_work() const noexcept;
@@ -313,11 +313,11 @@ private:
     unsigned inline_budget_ = 0;
     std::uintptr_t stack_limit_ = 0;  // an address: the stack grows downwards
     std::size_t in_flight_ = 0;
-    detail::list_link late_;      // requests that the ring's end does not wait for
-    std::size_t late_count_ = 0;  // of those in flight
+    detail::list_link detached_;      // requests that the ring's end does not wait for
+    std::size_t detached_count_ = 0;  // of those in flight
     bool closing_ = false;
-    bool in_turn_ = false;
-    const bool* goal_ = nullptr;  // what run_until() waits for
+    bool in_iteration_ = false;
+    const bool* done_flag_ = nullptr;  // what run_until() waits for
     work* ready_first_ = nullptr;
     work** ready_last_ = &ready_first_;
     std::vector<saved_completion> saved_;
@@ -327,8 +327,8 @@ private:
     timer_queue timers_;
     cancel_scope root_scope_{*this};
     ring_counters counters_;
-    std::uint64_t recent_at_ = ~std::uint64_t{0};
-    std::int64_t recent_ns_ = 0;
+    std::uint64_t cached_now_generation_ = ~std::uint64_t{0};
+    std::int64_t cached_now_ns_ = 0;
 
     // Written on any thread: the mailbox, newest first, or the mark of a sleeping ring.
     alignas(64) std::atomic<work*> posted_{nullptr};

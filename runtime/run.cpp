@@ -12,18 +12,18 @@ namespace kevring::detail {
 namespace {
 
 // What the threads of one run_threads() share. It outlives them, and so the work that is posted.
-class crew {
+class thread_group {
 public:
-    explicit crew(unsigned thread_count) {
+    explicit thread_group(unsigned thread_count) {
         for (unsigned i = 0; i < thread_count; ++i) members_.emplace_back();
     }
 
     void run_member(unsigned index, const ring_options& options,
                     const std::function<task<void>(unsigned)>& make) noexcept {
         try {
-            ring on(options);
-            const membership joined(*this, members_[index], on);  // ends before the ring does
-            kevring::run(on, make(index));
+            ring loop(options);
+            const membership joined(*this, members_[index], loop);  // ends before the ring does
+            kevring::run(loop, make(index));
         } catch (...) {
             fail(std::current_exception());
         }
@@ -54,24 +54,24 @@ private:
 
     class membership {
     public:
-        membership(crew& of, member& who, ring& on) : of_(of), who_(who) {
-            const thread_lock lock(of_.mutex_);
-            who_.own = &on;
-            who_.reachable = true;
-            if (of_.failure_) on.post(who_);  // another has failed before this one began
+        membership(thread_group& group, member& entry, ring& loop) : group_(group), entry_(entry) {
+            const thread_lock lock(group_.mutex_);
+            entry_.own = &loop;
+            entry_.reachable = true;
+            if (group_.failure_) loop.post(entry_);  // another has failed before this one began
         }
         membership(const membership&) = delete;
         membership& operator=(const membership&) = delete;
         ~membership() {
             // Nothing is posted after this; what has been posted already is run by ~ring(), which
             // stops its root scope anyhow.
-            const thread_lock lock(of_.mutex_);
-            who_.reachable = false;
+            const thread_lock lock(group_.mutex_);
+            entry_.reachable = false;
         }
 
     private:
-        crew& of_;
-        member& who_;
+        thread_group& group_;
+        member& entry_;
     };
 
     thread_mutex mutex_;
@@ -85,23 +85,23 @@ namespace {
 
 // Starts a spawned task on the ring's thread.
 struct spawned_work : work {
-    spawned_work(runner task, ring& loop) noexcept : work(begin), task(task), loop(loop) {}
+    spawned_work(detached_task task, ring& loop) noexcept : work(begin), task(task), loop(loop) {}
     static void begin(work& self) noexcept {
         const std::unique_ptr<spawned_work> own(&static_cast<spawned_work&>(self));
         own->task.start(own->loop.root_scope());
     }
-    const runner task;
+    const detached_task task;
     ring& loop;
 };
 
-runner run_spawned(task<void> main) { co_await std::move(main); }
+detached_task run_spawned(task<void> main) { co_await std::move(main); }
 
 }  // namespace
 
 void run_threads(unsigned thread_count, const ring_options& options,
                  const std::function<task<void>(unsigned)>& make) {
     if (thread_count == 0) throw std::invalid_argument("kevring: run() needs at least one thread");
-    crew all(thread_count);
+    thread_group all(thread_count);
     {
         std::vector<std::jthread> threads;
         threads.reserve(thread_count - 1);
@@ -123,7 +123,7 @@ namespace kevring {
 void spawn(ring& loop, task<void> main) {
     if (loop.created_by_parent_process()) return;
     struct unstarted {
-        detail::runner task;
+        detail::detached_task task;
         ~unstarted() {
             if (task.frame) task.frame.destroy();
         }

@@ -19,25 +19,25 @@ namespace detail {
 
 /// Starts a runner from within the loop, where this thread owns the ring.
 struct first_work : work {
-    first_work(runner first_runner, cancel_scope& outer) noexcept
+    first_work(detached_task first_runner, cancel_scope& outer) noexcept
         : work(begin), of(first_runner), in(outer) {}
     static void begin(work& self) noexcept {
         auto& first = static_cast<first_work&>(self);
         first.of.start(first.in);
     }
-    runner of;
+    detached_task of;
     cancel_scope& in;
 };
 
 template <class T>
-struct run_outcome {
+struct run_state {
     bool done = false;
     std::exception_ptr failure;
     std::optional<std::conditional_t<std::is_void_v<T>, bool, T>> value;
 };
 
 template <class T>
-runner run_main(task<T> main, run_outcome<T>& outcome) {
+detached_task run_main(task<T> main, run_state<T>& outcome) {
     try {
         if constexpr (std::is_void_v<T>) {
             co_await std::move(main);
@@ -62,18 +62,18 @@ void run_threads(unsigned thread_count, const ring_options& options,
 ///
 /// Thread     The one that owns the ring, or the first to drive it.
 template <class T>
-T run(ring& on, task<T> main) {
-    on.claim();  // first: what can fail fails before anything refers to this frame
-    detail::run_outcome<T> outcome;
-    detail::first_work first(detail::run_main(std::move(main), outcome), on.root_scope());
-    on.schedule(first);
-    on.run_until(outcome.done);
+T run(ring& loop, task<T> main) {
+    loop.claim();  // first: what can fail fails before anything refers to this frame
+    detail::run_state<T> outcome;
+    detail::first_work first(detail::run_main(std::move(main), outcome), loop.root_scope());
+    loop.schedule(first);
+    loop.run_until(outcome.done);
     if (outcome.failure) std::rethrow_exception(outcome.failure);
     if constexpr (!std::is_void_v<T>) return std::move(*outcome.value);
 }
 
 /// Starts `main` in an iteration of `loop`, in its root scope; nothing awaits its end. The loop's
-/// destructor stops it. `loop` must be driven, by run(), turn() or its destructor, or `main` never
+/// destructor stops it. `loop` must be driven, by run(), run_once() or its destructor, or `main` never
 /// starts.
 ///
 /// Errors     std::bad_alloc. An exception that leaves `main` ends the program, as one that leaves
@@ -89,8 +89,8 @@ void spawn(ring& loop, task<void> main);
 /// Errors     What `main` throws; std::system_error where io_uring cannot be had.
 template <class T>
 T run(task<T> main, const ring_options& options = {}) {
-    ring on(options);
-    return run(on, std::move(main));
+    ring loop(options);
+    return run(loop, std::move(main));
 }
 
 /// Runs `make(index)` on `thread_count` threads, each with a ring of its own; the calling thread is

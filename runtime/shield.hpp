@@ -26,8 +26,8 @@ template <awaitable Awaitable>
     requires(!std::is_reference_v<Awaitable>)
 task<detail::await_result<Awaitable>> shield(Awaitable cleanup, nanoseconds limit) {
     cancel_scope& outer = co_await current_scope();
-    cancel_scope own(outer.on());  // inside the root scope, not inside `outer`
-    own.set_deadline(add_ns(outer.on().now_ns(), limit));
+    cancel_scope own(outer.loop());  // inside the root scope, not inside `outer`
+    own.set_deadline(add_ns(outer.loop().now_ns(), limit));
     const auto inside = co_await detail::enter_scope(own);
     co_return co_await std::move(cleanup);
 }

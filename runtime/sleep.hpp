@@ -24,14 +24,14 @@ namespace kevring {
 /// Thread     The ring's own.
 class [[nodiscard]] sleep_operation : private cancel_hook, private timer_node, private work {
 public:
-    [[nodiscard]] sleep_operation(ring& on, std::int64_t deadline_ns) noexcept
+    [[nodiscard]] sleep_operation(ring& loop, std::int64_t deadline_ns) noexcept
         : cancel_hook(stopped),
           timer_node(passed),
           work(resumed),
-          ring_(on),
+          loop_(loop),
           deadline_ns_(deadline_ns) {}
     sleep_operation(sleep_operation&& from) noexcept
-        : sleep_operation(from.ring_, from.deadline_ns_) {
+        : sleep_operation(from.loop_, from.deadline_ns_) {
         KEVRING_ASSERT(
             !from.waiter_,
             "sleep moved after it was awaited; keep it where it was awaited until it ends");
@@ -56,7 +56,7 @@ private:
     static void stopped(cancel_hook& hook, stop_cause cause) noexcept;
     static void resumed(work& item) noexcept;
 
-    ring& ring_;
+    ring& loop_;
     std::int64_t deadline_ns_;
     std::coroutine_handle<> waiter_;
     stop_cause cause_ = stop_cause::none;

@@ -103,7 +103,7 @@ template <class Body, class Report>
     requires(std::invocable<Body&, supervisor_scope&> && std::invocable<Report&, task_failure>)
 task<void> in_scope(Body& body, Report& report, std::string_view name = "scope") {
     cancel_scope& outer = co_await current_scope();
-    supervisor_scope tasks(outer.on(), &outer, std::ref(report), name);
+    supervisor_scope tasks(outer.loop(), &outer, std::ref(report), name);
     {
         const auto inside = co_await detail::enter_scope(tasks.scope());
         try {

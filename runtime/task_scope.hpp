@@ -29,13 +29,13 @@ bool is_stop(const std::exception_ptr& failure, stop_cause cause) noexcept;
 
 /// A coroutine that runs a task for someone who counts rather than awaits; its frame goes by
 /// itself.
-struct runner {
+struct detached_task {
     struct promise_type {
         static void* operator new(std::size_t bytes) { return allocate_frame(bytes); }
         static void operator delete(void* frame, std::size_t bytes) noexcept {
             free_frame(frame, bytes);
         }
-        runner get_return_object() noexcept {
+        detached_task get_return_object() noexcept {
             return {std::coroutine_handle<promise_type>::from_promise(*this)};
         }
         std::suspend_always initial_suspend() const noexcept { return {}; }
@@ -84,9 +84,9 @@ public:
     /// that spawn each other the loop starts `child` in its next iteration where the stack would
     /// become too deep.
     void spawn(task<void> child) {
-        const detail::runner runner = run_child(*this, std::move(child));
+        const detail::detached_task child_task = run_child(*this, std::move(child));
         ++active_count_;  // not before: there may be no memory for the frame
-        runner.start(scope_);
+        child_task.start(scope_);
     }
 
     /// The same for a task that for_each_named() shows. `name` lives as long as the task.
@@ -153,7 +153,7 @@ private:
         const named_task entry(tasks, name);
         co_await std::move(child);
     }
-    static detail::runner run_child(task_scope& scope, task<void> child) {
+    static detail::detached_task run_child(task_scope& scope, task<void> child) {
         try {
             co_await std::move(child);
         } catch (...) {
@@ -241,7 +241,7 @@ private:
 template <class Body>
 task<void> in_scope(Body& body) {
     cancel_scope& outer = co_await current_scope();
-    task_scope tasks(outer.on(), &outer);
+    task_scope tasks(outer.loop(), &outer);
     {
         const auto inside = co_await detail::enter_scope(tasks.scope());
         try {

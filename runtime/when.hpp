@@ -258,7 +258,7 @@ template <awaitable... Awaitables>
     requires(sizeof...(Awaitables) > 0 && (!std::is_reference_v<Awaitables> && ...))
 task<std::tuple<detail::stored_result<Awaitables>...>> when_all(Awaitables... awaitables) {
     cancel_scope& outer = co_await current_scope();
-    task_scope runners(outer.on(), &outer);
+    task_scope runners(outer.loop(), &outer);
     std::tuple<std::optional<detail::stored_result<Awaitables>>...> values;
     auto start = [&] {
         std::apply(
@@ -289,7 +289,7 @@ task<std::vector<detail::stored_result<std::ranges::range_value_t<Range>>>> when
     using awaited = std::ranges::range_value_t<Range>;
     using value_type = detail::stored_result<awaited>;
     cancel_scope& outer = co_await current_scope();
-    task_scope runners(outer.on(), &outer);
+    task_scope runners(outer.loop(), &outer);
     std::vector<awaited> awaitables = detail::collect(range);
     std::vector<std::optional<value_type>> values(awaitables.size());
     auto start = [&] {
@@ -319,7 +319,7 @@ template <awaitable... Awaitables>
     requires(sizeof...(Awaitables) > 0 && (!std::is_reference_v<Awaitables> && ...))
 task<when_any_result<detail::stored_result<Awaitables>...>> when_any(Awaitables... awaitables) {
     cancel_scope& outer = co_await current_scope();
-    task_scope runners(outer.on(), &outer);
+    task_scope runners(outer.loop(), &outer);
     when_any_result<detail::stored_result<Awaitables>...> outcome;
     detail::race decision(runners);
     auto start = [&] {
@@ -346,7 +346,7 @@ task<when_any_of_result<detail::stored_result<std::ranges::range_value_t<Range>>
     Range range) {
     using awaited = std::ranges::range_value_t<Range>;
     cancel_scope& outer = co_await current_scope();
-    task_scope runners(outer.on(), &outer);
+    task_scope runners(outer.loop(), &outer);
     std::vector<awaited> awaitables = detail::collect(range);
     if (awaitables.empty())
         throw std::invalid_argument(

@@ -35,7 +35,7 @@ public:
 
 private:
     bool has_budget() noexcept {
-        if (const std::uint64_t iteration = loop_.counters().turns; iteration != iteration_) {
+        if (const std::uint64_t iteration = loop_.counters().iterations; iteration != iteration_) {
             iteration_ = iteration;
             byte_count_ = 0;
         }

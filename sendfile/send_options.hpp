@@ -70,8 +70,8 @@ public:
 
     /// True if the file had its expected version in this generation of the loop (ring::moment()):
     /// the loop has observed no event since.
-    bool unchanged_since(std::uint64_t moment) const noexcept { return seen_at_ == moment; }
-    void record_unchanged(std::uint64_t moment) noexcept { seen_at_ = moment; }
+    bool unchanged_since(std::uint64_t generation) const noexcept { return seen_at_ == generation; }
+    void record_unchanged(std::uint64_t generation) noexcept { seen_at_ = generation; }
 
 private:
     std::uint64_t seen_at_ = ~std::uint64_t{0};

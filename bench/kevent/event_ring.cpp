@@ -55,16 +55,16 @@ constexpr std::size_t batch_max = 64;
 // A contestant has a producer and a consumer of which each thread makes its own, with put() and
 // get(), which move as many as they can at once.
 
-class ring_contestant {
+class ring_candidate {
 public:
     static constexpr const char* name = "event_ring";
     struct producer {
-        explicit producer(ring_contestant& on) : ring(on.ring_) {}
+        explicit producer(ring_candidate& loop) : ring(loop.ring_) {}
         std::size_t put(std::span<const ukevent> events) { return ring.publish(events); }
         kevring::event_ring& ring;
     };
     struct consumer {
-        explicit consumer(ring_contestant& on) : ring(on.ring_) {}
+        explicit consumer(ring_candidate& loop) : ring(loop.ring_) {}
         std::size_t get(std::span<ukevent> target) { return ring.take(target); }
         kevring::event_ring& ring;
     };
@@ -74,11 +74,11 @@ private:
 };
 
 #ifdef KEVRING_HAS_MOODYCAMEL
-class moodycamel_contestant {
+class moodycamel_candidate {
 public:
     static constexpr const char* name = "moodycamel";
     struct producer {
-        explicit producer(moodycamel_contestant& on) : queue(on.queue_), token(queue) {
+        explicit producer(moodycamel_candidate& loop) : queue(loop.queue_), token(queue) {
             // A producer keeps its blocks. So that none keeps them all, each has its share first.
             const std::vector<ukevent> share(capacity / 2);
             std::vector<ukevent> back(share.size());
@@ -95,7 +95,7 @@ public:
         moodycamel::ProducerToken token;
     };
     struct consumer {
-        explicit consumer(moodycamel_contestant& on) : queue(on.queue_), token(queue) {}
+        explicit consumer(moodycamel_candidate& loop) : queue(loop.queue_), token(queue) {}
         std::size_t get(std::span<ukevent> target) {
             return queue.try_dequeue_bulk(token, target.data(), target.size());
         }
@@ -109,11 +109,11 @@ private:
 #endif
 
 #ifdef KEVRING_HAS_BOOST_LOCKFREE
-class boost_contestant {
+class boost_candidate {
 public:
     static constexpr const char* name = "boost_lockfree";
     struct producer {
-        explicit producer(boost_contestant& on) : queue(on.queue_) {}
+        explicit producer(boost_candidate& loop) : queue(loop.queue_) {}
         std::size_t put(std::span<const ukevent> events) {
             std::size_t count = 0;
             while (count < events.size() && queue.bounded_push(events[count])) ++count;
@@ -122,7 +122,7 @@ public:
         boost::lockfree::queue<ukevent>& queue;
     };
     struct consumer {
-        explicit consumer(boost_contestant& on) : queue(on.queue_) {}
+        explicit consumer(boost_candidate& loop) : queue(loop.queue_) {}
         std::size_t get(std::span<ukevent> target) {
             std::size_t count = 0;
             while (count < target.size() && queue.pop(target[count])) ++count;
@@ -136,30 +136,30 @@ private:
 };
 #endif
 
-class mutex_contestant {
+class mutex_candidate {
 public:
     static constexpr const char* name = "mutex_deque";
     struct producer {
-        explicit producer(mutex_contestant& queue) : on(queue) {}
+        explicit producer(mutex_candidate& queue) : loop(queue) {}
         std::size_t put(std::span<const ukevent> events) {
-            const std::lock_guard lock(on.mutex_);
-            const std::size_t count = std::min(events.size(), capacity - on.queue_.size());
-            on.queue_.insert(on.queue_.end(), events.begin(), events.begin() + count);
+            const std::lock_guard lock(loop.mutex_);
+            const std::size_t count = std::min(events.size(), capacity - loop.queue_.size());
+            loop.queue_.insert(loop.queue_.end(), events.begin(), events.begin() + count);
             return count;
         }
-        mutex_contestant& on;
+        mutex_candidate& loop;
     };
     struct consumer {
-        explicit consumer(mutex_contestant& queue) : on(queue) {}
+        explicit consumer(mutex_candidate& queue) : loop(queue) {}
         std::size_t get(std::span<ukevent> target) {
-            const std::lock_guard lock(on.mutex_);
-            const std::size_t count = std::min(target.size(), on.queue_.size());
-            std::copy_n(on.queue_.begin(), count, target.begin());
-            on.queue_.erase(on.queue_.begin(),
-                            on.queue_.begin() + static_cast<std::ptrdiff_t>(count));
+            const std::lock_guard lock(loop.mutex_);
+            const std::size_t count = std::min(target.size(), loop.queue_.size());
+            std::copy_n(loop.queue_.begin(), count, target.begin());
+            loop.queue_.erase(loop.queue_.begin(),
+                              loop.queue_.begin() + static_cast<std::ptrdiff_t>(count));
             return count;
         }
-        mutex_contestant& on;
+        mutex_candidate& loop;
     };
 
 private:
@@ -245,20 +245,20 @@ double median(std::vector<double> values) {
     return *middle;
 }
 
-struct contestant {
+struct candidate {
     const char* name;
     double (*run)(const workload&);
 };
 
-constexpr contestant contestants[] = {
-    {ring_contestant::name, run<ring_contestant>},
+constexpr candidate contestants[] = {
+    {ring_candidate::name, run<ring_candidate>},
 #ifdef KEVRING_HAS_MOODYCAMEL
-    {moodycamel_contestant::name, run<moodycamel_contestant>},
+    {moodycamel_candidate::name, run<moodycamel_candidate>},
 #endif
 #ifdef KEVRING_HAS_BOOST_LOCKFREE
-    {boost_contestant::name, run<boost_contestant>},
+    {boost_candidate::name, run<boost_candidate>},
 #endif
-    {mutex_contestant::name, run<mutex_contestant>},
+    {mutex_candidate::name, run<mutex_candidate>},
 };
 
 void hand_over(benchmark::State& state) {

@@ -72,13 +72,13 @@ private:
 // Each contestant collects `count` events that are there, and reads each.
 
 template <bool modifies>
-class epoll_contestant {
+class epoll_candidate {
 public:
-    explicit epoll_contestant(const counters& from)
+    explicit epoll_candidate(const counters& from)
         : from_(from), set_(::epoll_create1(EPOLL_CLOEXEC)) {
         for (std::size_t i = 0; i < from.size(); ++i) control(EPOLL_CTL_ADD, i);
     }
-    ~epoll_contestant() { ::close(set_); }
+    ~epoll_candidate() { ::close(set_); }
 
     void collect(std::size_t count) {
         while (count != 0) {
@@ -106,9 +106,9 @@ private:
 };
 
 template <bool modifies>
-class kevent_contestant {
+class kevent_candidate {
 public:
-    explicit kevent_contestant(const counters& from)
+    explicit kevent_candidate(const counters& from)
         : from_(from), queue_(kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD)) {
         must(queue_ >= 0, "kevent_init");
         for (std::size_t i = 0; i < from.size(); ++i) {
@@ -122,7 +122,7 @@ public:
             must(answered == 0, "kevent_ctl");
         }
     }
-    ~kevent_contestant() {
+    ~kevent_candidate() {
         ::close(queue_);
         ::close(kevent_init(nullptr, 0,
                             KEVENT_INIT_NO_THREAD));  // drops the queue whose number it gets
@@ -146,9 +146,9 @@ private:
     int queue_;
 };
 
-class kevent_ring_contestant {
+class kevent_ring_candidate {
 public:
-    explicit kevent_ring_contestant(const counters& from)
+    explicit kevent_ring_candidate(const counters& from)
         : from_(from),
           memory_(1 + slots * 5),
           ring_(reinterpret_cast<kevent_ring*>(memory_.data())),
@@ -164,7 +164,7 @@ public:
             must(kevent_ctl(queue_, KEVENT_CTL_ADD, 1, &one) == 0, "kevent_ctl");
         }
     }
-    ~kevent_ring_contestant() {
+    ~kevent_ring_candidate() {
         ::close(queue_);
         ::close(kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD));
     }
@@ -196,9 +196,9 @@ private:
     unsigned over_ = 0;
 };
 
-class uring_contestant {
+class uring_candidate {
 public:
-    explicit uring_contestant(const counters& from) : from_(from) {
+    explicit uring_candidate(const counters& from) : from_(from) {
         io_uring_params params{};
         params.flags =
             IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE;
@@ -216,7 +216,7 @@ public:
         }
         io_uring_submit(&ring_);
     }
-    ~uring_contestant() { io_uring_queue_exit(&ring_); }
+    ~uring_candidate() { io_uring_queue_exit(&ring_); }
 
     void collect(std::size_t count) {
         while (count != 0) {
@@ -246,10 +246,10 @@ void collect_bursts(benchmark::State& state) {
                           static_cast<std::size_t>(limit.rlim_cur - 100) / 2));
     state.counters["descriptors"] = static_cast<double>(all.size());
     const auto burst = static_cast<std::size_t>(state.range(1));
-    Contestant contestant(all);
+    Contestant candidate(all);
     for (auto _ : state) {
         all.make_ready(burst);
-        contestant.collect(burst);
+        candidate.collect(burst);
     }
     state.SetItemsProcessed(state.iterations() * state.range(1));
 }
@@ -264,11 +264,11 @@ void bursts(benchmark::internal::Benchmark* one) {
 
 }  // namespace
 
-BENCHMARK(collect_bursts<epoll_contestant<false>>)->Name("epoll_edge")->Apply(bursts);
-BENCHMARK(collect_bursts<kevent_contestant<false>>)->Name("kevent_events")->Apply(bursts);
-BENCHMARK(collect_bursts<kevent_ring_contestant>)->Name("kevent_ring")->Apply(bursts);
-BENCHMARK(collect_bursts<uring_contestant>)->Name("uring_poll")->Apply(bursts);
-BENCHMARK(collect_bursts<epoll_contestant<true>>)->Name("epoll_modify")->Apply(bursts);
-BENCHMARK(collect_bursts<kevent_contestant<true>>)->Name("kevent_modify")->Apply(bursts);
+BENCHMARK(collect_bursts<epoll_candidate<false>>)->Name("epoll_edge")->Apply(bursts);
+BENCHMARK(collect_bursts<kevent_candidate<false>>)->Name("kevent_events")->Apply(bursts);
+BENCHMARK(collect_bursts<kevent_ring_candidate>)->Name("kevent_ring")->Apply(bursts);
+BENCHMARK(collect_bursts<uring_candidate>)->Name("uring_poll")->Apply(bursts);
+BENCHMARK(collect_bursts<epoll_candidate<true>>)->Name("epoll_modify")->Apply(bursts);
+BENCHMARK(collect_bursts<kevent_candidate<true>>)->Name("kevent_modify")->Apply(bursts);
 
 BENCHMARK_MAIN();

@@ -51,7 +51,7 @@ std::size_t resident_bytes() {
     return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 }
 
-ukevent note(unsigned index) {
+ukevent user_event(unsigned index) {
     ukevent made{};
     made.type = KEVENT_UNOTIFY;
     made.event = KEVENT_MASK_ALL;
@@ -109,7 +109,7 @@ bool measure(const char* name, ukevent (*make)(unsigned), unsigned count) {
 
 int main(int argc, char**) {
     const unsigned count = argc > 1 ? 20'000 : 1'000'000;
-    const bool notes_fit = measure("notes", note, count);
+    const bool notes_fit = measure("notes", user_event, count);
     const bool timers_fit = measure("timers", timer, count);
     return notes_fit && timers_fit ? 0 : 1;
 }

@@ -65,7 +65,7 @@ void load_worker::run() {
     clock::time_point stall_check = now_ + stall_check_interval;
     while (open_count_ > 0 || !reopen_.empty()) {
         bool woken = false;
-        ring_.turn(wait_for().count(), [&](const io_uring_cqe& cqe) {
+        ring_.run_once(wait_for().count(), [&](const io_uring_cqe& cqe) {
             if (!woken) now_ = clock::now();  // once a turn, for all of its completions
             woken = true;
             complete(cqe);
@@ -92,8 +92,8 @@ void load_worker::drain() {
         clock::now() + (options_.requests > 0 ? options_.timeout : std::chrono::nanoseconds(1s));
     bool patient = true;
     while (open_count_ > 0 && now_ < until + 1s) {  // whatever is left then goes with the ring
-        ring_.turn(std::chrono::nanoseconds(turn_max).count(),
-                   [this](const io_uring_cqe& cqe) { complete(cqe); });
+        ring_.run_once(std::chrono::nanoseconds(turn_max).count(),
+                       [this](const io_uring_cqe& cqe) { complete(cqe); });
         now_ = clock::now();
         if (!patient || now_ < until) continue;
         patient = false;
@@ -175,13 +175,13 @@ void load_worker::connected(std::size_t index, int result) {
 }
 
 void load_worker::receive(std::size_t index) {
-    connection& on = connections_[index];
+    connection& loop = connections_[index];
     io_uring_sqe& sqe = ring_.next();
-    io_uring_prep_recv_multishot(&sqe, on.fd, nullptr, 0, MSG_TRUNC);
+    io_uring_prep_recv_multishot(&sqe, loop.fd, nullptr, 0, MSG_TRUNC);
     sqe.flags |= IOSQE_BUFFER_SELECT;
     sqe.buf_group = bench_ring::buffer_group;
     sqe.user_data = label(tag::receive, index);
-    on.receiving = true;
+    loop.receiving = true;
 }
 
 void load_worker::fill(std::size_t index) {
@@ -189,16 +189,16 @@ void load_worker::fill(std::size_t index) {
 }
 
 void load_worker::send_next(std::size_t index, clock::time_point due) {
-    connection& on = connections_[index];
+    connection& loop = connections_[index];
     const load_target& target = next_target();
-    pending& added = on.on_the_way[(on.first + on.count) % pipeline_max];
+    pending& added = loop.on_the_way[(loop.first + loop.count) % pipeline_max];
     added.since = due;
     added.whole = added.bytes = target.response_bytes;
-    ++on.count;
-    on.progress = now_;
+    ++loop.count;
+    loop.progress = now_;
     if (options_.mode == load_mode::source) return;  // it comes by itself
     io_uring_sqe& sqe = ring_.next();
-    io_uring_prep_send(&sqe, on.fd, target.request.data(), target.request.size(),
+    io_uring_prep_send(&sqe, loop.fd, target.request.data(), target.request.size(),
                        MSG_WAITALL | MSG_NOSIGNAL);
     if (options_.mode != load_mode::sink) sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe.user_data = label(tag::send, index);
@@ -240,7 +240,7 @@ void load_worker::send_due() {
 void load_worker::received(std::size_t index, const io_uring_cqe& cqe) {
     connection& from = connections_[index];
     if (cqe.flags & IORING_CQE_F_BUFFER)
-        ring_.give_back(static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT));
+        ring_.recycle(static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT));
     if (cqe.res > 0 && from.at == phase::open) consume(index, static_cast<std::uint64_t>(cqe.res));
     if (cqe.flags & IORING_CQE_F_MORE) return;
     from.receiving = false;

@@ -137,10 +137,10 @@ std::string request_for(const load_options& options, std::string_view method,
 
 // The length of the whole response to a GET, which has been read to its end. A HEAD tells the same,
 // but for the body's bytes.
-std::uint64_t ask(blocking_connection& on, const std::string& request) {
-    on.send_all(request);
+std::uint64_t ask(blocking_connection& loop, const std::string& request) {
+    loop.send_all(request);
     std::size_t taken = 0;
-    const std::string head = on.read_head(taken);
+    const std::string head = loop.read_head(taken);
     const std::string first_line = head.substr(0, head.find('\r'));
     const auto space = first_line.find(' ');
     if (space == first_line.npos || first_line.compare(space + 1, 3, "200") != 0)
@@ -150,7 +150,7 @@ std::uint64_t ask(blocking_connection& on, const std::string& request) {
     const std::uint64_t total = head.size() + *length;
     const std::uint64_t to_come = request.starts_with("HEAD ") ? head.size() : total;
     if (taken > to_come) throw std::runtime_error("more bytes than Content-Length says");
-    on.discard(to_come - taken);
+    loop.discard(to_come - taken);
     return total;
 }
 
@@ -161,13 +161,13 @@ sockaddr_in server_address(const load_options& options) { return ipv4(options.ho
 int make_socket(const load_options& options, std::uint64_t turn) {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) throw_errno("socket");
-    const int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    const int enabled = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &enabled, sizeof enabled);
     if (options.sources.empty()) return fd;
     const sockaddr_in source = ipv4(options.sources[turn % options.sources.size()], 0);
     // The port is chosen at connect, when the kernel knows the other side too: a port may then
     // serve several destinations, and bind() need not look for one that is free for all.
-    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &enabled, sizeof enabled);
     if (bind(fd, reinterpret_cast<const sockaddr*>(&source), sizeof source) != 0) {
         const int failure = errno;
         ::close(fd);

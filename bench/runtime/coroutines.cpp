@@ -37,35 +37,35 @@ BENCHMARK(function_call);
 // The await of a stream with a buffered item: it spends inline budget and does not suspend.
 class ready_item {
 public:
-    explicit ready_item(kevring::ring& on) noexcept : on_(on) {}
-    bool await_ready() const noexcept { return on_.spend_inline_budget(); }
+    explicit ready_item(kevring::ring& loop) noexcept : loop_(loop) {}
+    bool await_ready() const noexcept { return loop_.spend_inline_budget(); }
     bool await_suspend(std::coroutine_handle<>) const noexcept { return false; }
     int await_resume() const noexcept { return 1; }
 
 private:
-    kevring::ring& on_;
+    kevring::ring& loop_;
 };
 
-task<void> await_ready_items(kevring::ring& on, benchmark::State& state) {
+task<void> await_ready_items(kevring::ring& loop, benchmark::State& state) {
     std::int64_t total = 0;
     for (auto _ : state) {
-        ready_item item(on);
+        ready_item item(loop);
         total += co_await item;
         benchmark::DoNotOptimize(total);
     }
 }
 void await_ready(benchmark::State& state) {
-    kevring::ring on;
-    kevring::run(on, await_ready_items(on, state));
+    kevring::ring loop;
+    kevring::run(loop, await_ready_items(loop, state));
 }
 BENCHMARK(await_ready);
 
 task<void> yield_beside(const bool& done) {
     while (!done) co_await kevring::yield();
 }
-task<void> yield_often(kevring::ring& on, benchmark::State& state) {
+task<void> yield_often(kevring::ring& loop, benchmark::State& state) {
     bool done = false;
-    kevring::task_scope others(on);
+    kevring::task_scope others(loop);
     for (std::int64_t i = 1; i < state.range(0); ++i) others.spawn(yield_beside(done));
     for (auto _ : state) co_await kevring::yield();
     done = true;
@@ -76,8 +76,8 @@ task<void> yield_often(kevring::ring& on, benchmark::State& state) {
                            benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 void suspend_and_resume(benchmark::State& state) {
-    kevring::ring on;
-    kevring::run(on, yield_often(on, state));
+    kevring::ring loop;
+    kevring::run(loop, yield_often(loop, state));
 }
 BENCHMARK(suspend_and_resume)->ArgName("coroutines")->Arg(1)->Arg(64);
 
@@ -94,8 +94,8 @@ task<void> await_children(benchmark::State& state) {
     benchmark::DoNotOptimize(number);
 }
 void child_task(benchmark::State& state) {
-    kevring::ring on;
-    kevring::run(on, await_children(state));
+    kevring::ring loop;
+    kevring::run(loop, await_children(state));
 }
 BENCHMARK(child_task);
 
@@ -131,18 +131,18 @@ void child_with_malloc(benchmark::State& state) {
 }
 BENCHMARK(child_with_malloc);
 
-task<void> await_nops(kevring::ring& on, benchmark::State& state) {
+task<void> await_nops(kevring::ring& loop, benchmark::State& state) {
     for (auto _ : state) {
-        kevring::nop_operation nop(on);
+        kevring::nop_operation nop(loop);
         const auto done = co_await nop;
         benchmark::DoNotOptimize(done.has_value());
     }
     state.counters["enters_per_request"] =
-        static_cast<double>(on.counters().enters) / static_cast<double>(on.counters().requests);
+        static_cast<double>(loop.counters().enters) / static_cast<double>(loop.counters().requests);
 }
 void through_the_kernel(benchmark::State& state) {
-    kevring::ring on;
-    kevring::run(on, await_nops(on, state));
+    kevring::ring loop;
+    kevring::run(loop, await_nops(loop, state));
 }
 BENCHMARK(through_the_kernel);
 

@@ -10,7 +10,7 @@
 // for how long at most: calls that had to wait for something, not those that lost the CPU.
 #include "bench/sendfile/congestion.hpp"
 #include "bench/sendfile/scratch_file.hpp"
-#include "tests/support/loopback_door.hpp"
+#include "tests/support/loopback_listener.hpp"
 
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/operations/poll.hpp>
@@ -65,9 +65,9 @@ public:
     ssize_t resident_pages(int file, std::uint64_t offset, std::uint64_t count) noexcept override {
         return timed([&] { return kernel::resident_pages(file, offset, count); });
     }
-    ssize_t splice_now(int source, off_t* offset, int target, std::size_t count,
-                       unsigned flags) noexcept override {
-        return timed([&] { return kernel::splice_now(source, offset, target, count, flags); });
+    ssize_t splice_nowait(int source, off_t* offset, int target, std::size_t count,
+                          unsigned flags) noexcept override {
+        return timed([&] { return kernel::splice_nowait(source, offset, target, count, flags); });
     }
 
 private:
@@ -187,7 +187,7 @@ std::int64_t cpu_time_ns() {
 
 measurements measure(const cold_files& files, way how, const char* control) {
     files.make_cold();
-    const loopback_door door(control);
+    const loopback_listener door(control);
     std::vector<loopback_connection> clients;
     for (std::size_t i = 0; i < client_count; ++i) clients.push_back(door.connect(SOCK_NONBLOCK));
     const loopback_connection probe = door.connect(SOCK_NONBLOCK);

@@ -1,7 +1,7 @@
 // drain.hpp: a connection whose peer discards the bytes that it receives.
 #pragma once
 
-#include "tests/support/loopback_door.hpp"
+#include "tests/support/loopback_listener.hpp"
 
 #include <kevring/runtime/fd.hpp>
 
@@ -14,23 +14,23 @@
 class drain {
 public:
     explicit drain(const char* congestion_control) {
-        auto [far, near] = loopback_door(congestion_control).connect(SOCK_NONBLOCK);
-        far_ = std::move(far);
-        near_ = std::move(near);
+        auto [peer, local] = loopback_listener(congestion_control).connect(SOCK_NONBLOCK);
+        peer_ = std::move(peer);
+        local_ = std::move(local);
         reader_ = std::thread([this] {
-            while (::recv(far_.number(), nullptr, 1 << 20, MSG_TRUNC) > 0) {}
+            while (::recv(peer_.number(), nullptr, 1 << 20, MSG_TRUNC) > 0) {}
         });
     }
     drain(const drain&) = delete;
     drain& operator=(const drain&) = delete;
     ~drain() {
-        ::shutdown(near_.number(), SHUT_RDWR);
+        ::shutdown(local_.number(), SHUT_RDWR);
         reader_.join();
     }
-    kevring::fd_ref near() const { return near_; }
+    kevring::fd_ref local() const { return local_; }
 
 private:
-    kevring::fd near_;
-    kevring::fd far_;
+    kevring::fd local_;
+    kevring::fd peer_;
     std::thread reader_;
 };

@@ -57,17 +57,17 @@ void direct_calls(benchmark::State& state) {
         std::string_view rest = header;
         while (!rest.empty()) {
             const ssize_t sent =
-                ::send(to.near().number(), rest.data(), rest.size(), MSG_MORE | MSG_NOSIGNAL);
+                ::send(to.local().number(), rest.data(), rest.size(), MSG_MORE | MSG_NOSIGNAL);
             if (sent < 0)
-                wait_writable(to.near());
+                wait_writable(to.local());
             else
                 rest.remove_prefix(static_cast<std::size_t>(sent));
         }
         off_t offset = 0;
         while (offset < static_cast<off_t>(byte_count)) {
-            const ssize_t sent = ::sendfile(to.near().number(), file.native().number(), &offset,
+            const ssize_t sent = ::sendfile(to.local().number(), file.native().number(), &offset,
                                             byte_count - static_cast<std::size_t>(offset));
-            if (sent <= 0) wait_writable(to.near());
+            if (sent <= 0) wait_writable(to.local());
         }
     }
     state.SetBytesProcessed(state.iterations() * state.range(0));
@@ -80,7 +80,7 @@ task<void> send_all(benchmark::State& state, ring& loop, const drain& to, const 
     range.count = static_cast<std::uint64_t>(state.range(0));
     send_report last;
     for (auto _ : state) {
-        last = co_await send_file(loop, to.near(), file.native(), range, options);
+        last = co_await send_file(loop, to.local(), file.native(), range, options);
         if (last.error) state.SkipWithError(last.error.message().c_str());
     }
     state.SetLabel(std::string(congestion_controls.at(static_cast<std::size_t>(state.range(1)))) +

@@ -98,9 +98,9 @@ void measure(const char* control, const scratch_file& file, int round_count, int
             const drain to(control);
             ring loop({}, each.registered ? kernel::real() : without);
             run(loop,
-                send_often(loop, to.near(), file.native(), each, 1));  // registers, and warms up
+                send_often(loop, to.local(), file.native(), each, 1));  // registers, and warms up
             const std::int64_t begin_ns = thread_cpu_ns();
-            run(loop, send_often(loop, to.near(), file.native(), each, times));
+            run(loop, send_often(loop, to.local(), file.native(), each, times));
             each.ms_per_gib.push_back(static_cast<double>(thread_cpu_ns() - begin_ns) / 1e6 /
                                       (static_cast<double>(times) * file_bytes / gibibyte));
             each.ratios.push_back(each.ms_per_gib.back() / contenders[0].ms_per_gib.back());

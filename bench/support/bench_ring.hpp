@@ -55,7 +55,7 @@ public:
         check(io_uring_register_buf_ring(&ring_, &registration, 0), "io_uring_register_buf_ring");
         io_uring_buf_ring_init(buffers_);
         for (unsigned id = 0; id < limits.buffer_count; ++id)
-            give_back(static_cast<std::uint16_t>(id));
+            recycle(static_cast<std::uint16_t>(id));
         publish_buffers();
     }
 
@@ -104,7 +104,7 @@ public:
 
     // Submits what is queued, waits for a completion, and passes each available one to `handle`.
     template <class Handle>
-    void turn(Handle&& handle) {
+    void run_once(Handle&& handle) {
         publish_buffers();
         const int got = io_uring_submit_and_wait(&ring_, 1);
         ++enter_count_;
@@ -114,7 +114,7 @@ public:
 
     // As above, for at most `timeout_ns`.
     template <class Handle>
-    void turn(std::int64_t timeout_ns, Handle&& handle) {
+    void run_once(std::int64_t timeout_ns, Handle&& handle) {
         publish_buffers();
         __kernel_timespec timeout{};
         timeout.tv_sec = timeout_ns / 1'000'000'000;
@@ -131,7 +131,7 @@ public:
     }
 
     // The kernel can use it from the next iteration.
-    void give_back(std::uint16_t id) noexcept {
+    void recycle(std::uint16_t id) noexcept {
         io_uring_buf_ring_add(buffers_, buffer(id), sizes_.buffer_bytes, id,
                               static_cast<int>(sizes_.buffer_count - 1), unpublished_++);
     }

@@ -31,7 +31,7 @@ public:
     }
 
     void run() {
-        for (;;) ring_.turn([this](const io_uring_cqe& cqe) { complete(cqe); });
+        for (;;) ring_.run_once([this](const io_uring_cqe& cqe) { complete(cqe); });
     }
 
 private:
@@ -60,7 +60,7 @@ private:
             const auto id = static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
             const unsigned due = heads_[static_cast<unsigned>(fd)].count(
                 {ring_.buffer(id), static_cast<std::size_t>(cqe.res)});
-            ring_.give_back(id);
+            ring_.recycle(id);
             if (due > 0) answer(fd, std::min(due, repeat_max));
         }
         if (cqe.flags & IORING_CQE_F_MORE) return;

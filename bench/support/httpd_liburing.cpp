@@ -130,7 +130,7 @@ public:
 
     void run() {
         for (;;) {
-            ring_.turn([this](const io_uring_cqe& cqe) { complete(cqe); });
+            ring_.run_once([this](const io_uring_cqe& cqe) { complete(cqe); });
             ++turn_;
         }
     }
@@ -165,7 +165,7 @@ private:
         if (cqe.res > 0) {
             const auto id = static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
             answer(fd, {ring_.buffer(id), static_cast<std::size_t>(cqe.res)});
-            ring_.give_back(id);
+            ring_.recycle(id);
         }
         if (cqe.flags & IORING_CQE_F_MORE) return;
         if (cqe.res > 0 || cqe.res == -ENOBUFS) return receive(fd);  // all buffers were recycled

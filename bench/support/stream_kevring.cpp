@@ -43,7 +43,7 @@ kevring::task<void> produce(kevring::socket client, unsigned message_bytes) {
 }
 
 kevring::task<void> pass_on(kevring::socket client, kevring::endpoint backend) {
-    auto server = co_await kevring::connect(client.on(), backend);
+    auto server = co_await kevring::connect(client.loop(), backend);
     if (!server) co_return;
     co_await kevring::copy_both(client, *server);
 }

@@ -64,7 +64,7 @@ public:
 
     void run() {
         for (;;) {
-            ring_.turn([this](const io_uring_cqe& cqe) { complete(cqe); });
+            ring_.run_once([this](const io_uring_cqe& cqe) { complete(cqe); });
             // Only after a buffer was recycled, otherwise this would spin.
             if (returned_ && !starved_.empty()) {
                 for (const int fd : starved_) {
@@ -131,7 +131,7 @@ private:
         if (cqe.res > 0) {
             const auto id = static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
             if (options_.work == stream_work::sink || options_.work == stream_work::source) {
-                ring_.give_back(id);
+                ring_.recycle(id);
                 returned_ = true;
             } else {
                 held_[id] = {no_buffer, static_cast<std::uint32_t>(cqe.res)};
@@ -172,7 +172,7 @@ private:
         }
         do {
             const std::uint16_t next = held_[from.first].next;
-            ring_.give_back(from.first);
+            ring_.recycle(from.first);
             returned_ = true;
             from.first = next;
         } while (!whole && from.first != no_buffer);

@@ -10,7 +10,7 @@
 namespace kevring::detail {
 
 /// For the length of a call: errno is afterwards what it was before, and a pthread_cancel() of this
-/// thread is put off, but for where the call waits (cancelled_here).
+/// thread is put off, but for where the call waits (cancellation_point).
 class call_guard {
 public:
     call_guard() noexcept : errno_(errno), outer_state_(state_before_) {
@@ -25,7 +25,7 @@ public:
     }
 
 private:
-    friend class cancelled_here;
+    friend class cancellation_point;
     static inline thread_local int state_before_ = PTHREAD_CANCEL_DISABLE;
 
     const int errno_;
@@ -33,12 +33,12 @@ private:
 };
 
 /// Within a call: a cancel that was put off happens, if the program allows it.
-class cancelled_here {
+class cancellation_point {
 public:
-    cancelled_here() noexcept { ::pthread_setcancelstate(call_guard::state_before_, &inside_); }
-    cancelled_here(const cancelled_here&) = delete;
-    cancelled_here& operator=(const cancelled_here&) = delete;
-    ~cancelled_here() { ::pthread_setcancelstate(inside_, nullptr); }
+    cancellation_point() noexcept { ::pthread_setcancelstate(call_guard::state_before_, &inside_); }
+    cancellation_point(const cancellation_point&) = delete;
+    cancellation_point& operator=(const cancellation_point&) = delete;
+    ~cancellation_point() { ::pthread_setcancelstate(inside_, nullptr); }
 
 private:
     int inside_ = PTHREAD_CANCEL_DISABLE;

@@ -104,10 +104,10 @@ public:
             const commit_decision decision = decide_commit(positions, new_uidx, over);
             if (decision.result <= 0) return decision.result;
             // release: pairs with the acquire in place(): the caller has read the slots. seq_cst:
-            // pairs with space(), and with the load in show_over().
+            // pairs with space(), and with the load in store_ring_over().
             if (committed_.compare_exchange_weak(at, decision.consumer, std::memory_order_seq_cst,
                                                  std::memory_order_relaxed)) {
-                if (lap32(at) != lap32(decision.consumer)) show_over();
+                if (lap32(at) != lap32(decision.consumer)) store_ring_over();
                 return decision.result;
             }
         }
@@ -165,7 +165,7 @@ private:
 
     // Threads may come here in another order than they moved committed_ in. Whoever stores a lap
     // that is not the last one any more sees that behind the store, and stores again.
-    void show_over() noexcept {
+    void store_ring_over() noexcept {
         std::uint64_t committed = committed_.load(std::memory_order_seq_cst);
         while (true) {
             // seq_cst, and the load below: pairs with the exchange in commit(). If this overwrites

@@ -33,8 +33,8 @@ long wait_until(std::atomic<std::uint32_t>& word, std::uint32_t expected,
 
 }  // namespace
 
-sleep_end native_threads::sleep(std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                                steady_deadline deadline) noexcept {
+wait_status native_threads::sleep(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                                  steady_deadline deadline) noexcept {
     timespec until{};
     if (deadline != no_deadline) {
         const std::int64_t since_boot_ns = std::max<std::int64_t>(
@@ -46,9 +46,9 @@ sleep_end native_threads::sleep(std::atomic<std::uint32_t>& word, std::uint32_t 
     const long answer = wait_until(word, expected, deadline == no_deadline ? nullptr : &until);
     const int error = answer == 0 ? 0 : errno;
     errno = caller_errno;
-    if (error == ETIMEDOUT) return sleep_end::timed_out;
-    if (error == EINTR) return sleep_end::interrupted;
-    return sleep_end::woken;  // EAGAIN is one of these: the word had changed
+    if (error == ETIMEDOUT) return wait_status::timed_out;
+    if (error == EINTR) return wait_status::interrupted;
+    return wait_status::woken;  // EAGAIN is one of these: the word had changed
 }
 
 void native_threads::wake(std::atomic<std::uint32_t>& word, std::uint32_t count) noexcept {

@@ -18,7 +18,7 @@ using steady_deadline = std::chrono::steady_clock::time_point;
 /// A deadline that never comes.
 inline constexpr steady_deadline no_deadline = steady_deadline::max();
 
-enum class sleep_end : std::uint8_t {
+enum class wait_status : std::uint8_t {
     woken,        ///< woken, or the word had changed, or for no reason at all: look again
     timed_out,    ///< the deadline has passed
     interrupted,  ///< a signal handler ran on this thread
@@ -31,8 +31,8 @@ struct native_threads {
 
     /// Sleeps while `word` is `expected`, which the kernel compares as one step with going to
     /// sleep.
-    static sleep_end sleep(std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                           steady_deadline deadline) noexcept;
+    static wait_status sleep(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                             steady_deadline deadline) noexcept;
 
     /// Wakes up to `count` threads that sleep on `word`.
     static void wake(std::atomic<std::uint32_t>& word, std::uint32_t count) noexcept;

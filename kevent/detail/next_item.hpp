@@ -26,11 +26,11 @@ template <class Take, class Item>
 task<result<void>> fetch_item(fd_ref source, std::shared_ptr<readiness_watch>& edges, Take& take,
                               std::optional<Item>& fetched) {
     cancel_scope& scope = co_await current_scope();
-    ring& on = scope.on();
+    ring& loop = scope.loop();
     KEVRING_ASSERT(
-        on.on_ring_thread(),
+        loop.on_ring_thread(),
         "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
-    if (!on.spend_inline_budget()) co_await yield();
+    if (!loop.spend_inline_budget()) co_await yield();
     if (edges == nullptr) edges = std::make_shared<readiness_watch>(source);
     while (true) {
         if (scope.stop_requested())
@@ -43,7 +43,7 @@ task<result<void>> fetch_item(fd_ref source, std::shared_ptr<readiness_watch>& e
             fetched = std::move(**item);
             co_return result<void>();
         }
-        const auto edge = co_await edges->wait(on);
+        const auto edge = co_await edges->wait(loop);
         if (!edge) co_return tl::unexpected<std::error_code>(edge.error());
     }
 }

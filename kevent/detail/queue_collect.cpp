@@ -253,7 +253,7 @@ int queue_core::sleep_until(lock& held, waiter& self, std::int64_t left_ns) {
     const timespec time =
         timespec_of(leads ? left_ns : add_ns(kernel::real().steady_ns(), nanoseconds(left_ns)));
     const sleep asleep(*this, held, self, leads);
-    const cancelled_here cancellation_point;
+    const cancellation_point cancellation_point;
     return leads ? port_->wait(&time) : self.signal.wait(time);
 }
 

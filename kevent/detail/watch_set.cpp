@@ -73,7 +73,7 @@ void watch_set::begin_batch(unsigned count) noexcept {
 void watch_set::flush_batch() noexcept {
     if (unchanged_.empty()) return;
     const auto count = static_cast<unsigned>(unchanged_.size());
-    const bool polled = kernel::real().poll_now(unchanged_.data(), count) >= 0;
+    const bool polled = kernel::real().poll_nowait(unchanged_.data(), count) >= 0;
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint64_t tag = unchanged_tags_[i];
         const std::uint32_t number = slot_of(tag);

@@ -1,5 +1,5 @@
 // aio.cpp: the end of a transfer from a file to a socket, begun by aio_sendfile() and its kin.
-#include <kevring/kevent/detail/aio_ticket.hpp>
+#include <kevring/kevent/detail/aio_completion.hpp>
 #include <kevring/kevent/sources/fd_source.hpp>
 
 #include <cerrno>
@@ -16,10 +16,10 @@ namespace {
 // ret_data[1]   high half of them; of a transfer that failed, the negative error number
 class aio_source final : public fd_source {
 public:
-    aio_source(source_host& host, registration& target, std::shared_ptr<aio_ticket> ticket,
+    aio_source(source_host& host, registration& target, std::shared_ptr<aio_completion> ticket,
                hidden_fd notice) noexcept
         : fd_source(host, target), ticket_(std::move(ticket)) {
-        hold(std::move(notice));
+        set_watched(std::move(notice));
     }
 
     void on_removed() noexcept override { ticket_->stop.request_stop(); }
@@ -33,7 +33,7 @@ public:
 
 private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
-    readiness judge(std::uint32_t poll_bits) noexcept override {
+    readiness evaluate(std::uint32_t poll_bits) noexcept override {
         return (poll_bits & POLLIN) != 0 ? outcome() : readiness::not_ready;
     }
     readiness outcome() noexcept {
@@ -47,29 +47,29 @@ private:
         return readiness::ready;
     }
 
-    const std::shared_ptr<aio_ticket> ticket_;
+    const std::shared_ptr<aio_completion> ticket_;
 };
 
 }  // namespace
 
-result<std::shared_ptr<aio_ticket>> aio_ticket::make() {
+result<std::shared_ptr<aio_completion>> aio_completion::make() {
     hidden_fd notice =
         hidden_fd::open([]() noexcept { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
     if (!notice) return error_from_errno();
-    return std::make_shared<aio_ticket>(std::move(notice));
+    return std::make_shared<aio_completion>(std::move(notice));
 }
 
-void aio_ticket::finish(std::uint64_t byte_count, int error_number) noexcept {
+void aio_completion::finish(std::uint64_t byte_count, int error_number) noexcept {
     byte_count_ = byte_count;
     error_number_ = error_number;
     finished_.store(true, std::memory_order_release);  // pairs with finished()
     const std::uint64_t one = 1;
-    static_cast<void>(!::write(notice_.number(), &one, sizeof one));
+    static_cast<void>(!::write(event_fd_.number(), &one, sizeof one));
 }
 
 result<std::unique_ptr<source>> make_aio_source(source_host& host, registration& target,
-                                                std::shared_ptr<aio_ticket> ticket) {
-    hidden_fd notice = hidden_fd::duplicate(ticket->notice());
+                                                std::shared_ptr<aio_completion> ticket) {
+    hidden_fd notice = hidden_fd::duplicate(ticket->event_fd());
     if (!notice) return error_from_errno();
     return std::make_unique<aio_source>(host, target, std::move(ticket), std::move(notice));
 }

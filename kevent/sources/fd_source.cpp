@@ -17,14 +17,14 @@ fd_source::~fd_source() {
 }
 
 int fd_source::number() const noexcept {
-    return held_ ? held_.number() : static_cast<int>(registration_.record.id.raw[0]);
+    return watched_fd_ ? watched_fd_.number() : static_cast<int>(registration_.record.id.raw[0]);
 }
 
 int fd_source::arm() {
-    if (!held_) {
+    if (!watched_fd_) {
         hidden_fd duplicate = hidden_fd::duplicate(fd_ref(number()));
         if (!duplicate) return -errno;
-        hold(std::move(duplicate));
+        set_watched(std::move(duplicate));
     }
     // With an empty mask no activity counts, errors included, which the kernel would report.
     if (event() == KEVENT_MASK_EMPTY) {
@@ -42,11 +42,11 @@ int fd_source::arm() {
 
 std::uint32_t fd_source::bits_now() const noexcept {
     pollfd now{number(), static_cast<short>(wanted_bits()), 0};
-    if (kernel::real().poll_now(&now, 1) < 0) return 0;
+    if (kernel::real().poll_nowait(&now, 1) < 0) return 0;
     return static_cast<std::uint16_t>(now.revents);
 }
 
-readiness fd_source::test() { return judge(bits_now()); }
+readiness fd_source::test() { return evaluate(bits_now()); }
 
 void fd_source::disarm() noexcept {
     sharing_.set_disarmed();  // first: a registration that is not notified must consume nothing
@@ -64,7 +64,7 @@ void fd_source::on_removed() noexcept {
 void fd_source::on_ready(std::uint32_t poll_bits) noexcept {
     if (!registration_.armed) return;
     const bool is_answer = std::exchange(was_ready_when_armed_, false);
-    const readiness state = judge(poll_bits);
+    const readiness state = evaluate(poll_bits);
     if (state == readiness::ready && !is_answer && !registration_.has(KEVENT_REQ_WAKEUP_ALL) &&
         sharing_.consumed_by_older(poll_bits)) {
         if (!registration_.ready()) set_results(0, 0);

@@ -32,18 +32,18 @@ public:
 
 protected:
     /// Watches `held` in place of the descriptor of the request.
-    void hold(hidden_fd held) noexcept {
-        held_ = std::move(held);
-        watch_.number = held_.number();
+    void set_watched(hidden_fd held) noexcept {
+        watched_fd_ = std::move(held);
+        watch_.number = watched_fd_.number();
     }
-    fd_ref held() const noexcept { return held_; }
+    fd_ref held() const noexcept { return watched_fd_; }
     /// What is watched: its own descriptor, or before the first arm() that of the request.
     int number() const noexcept;
 
     /// The bits of poll(2) that the present event mask asks for.
     virtual std::uint32_t wanted_bits() const noexcept = 0;
     /// What `poll_bits` mean for the present event mask; sets ret_data.
-    virtual readiness judge(std::uint32_t poll_bits) noexcept = 0;
+    virtual readiness evaluate(std::uint32_t poll_bits) noexcept = 0;
 
     /// What the descriptor of a request is. Errors: bad_file_descriptor.
     static result<struct stat> status_of(const registration& target) noexcept;
@@ -60,7 +60,7 @@ private:
     std::uint32_t bits_now() const noexcept;
     void on_ready(std::uint32_t poll_bits) noexcept final;
 
-    hidden_fd held_;
+    hidden_fd watched_fd_;
     fd_watch watch_;
     shared_file_entry sharing_;
     bool was_ready_when_armed_ = false;  // then the first report is the answer to arm()

@@ -85,7 +85,7 @@ private:
     void apply(const inotify_event& event, const char* name) noexcept;
 
     source_host& host_;
-    hidden_fd notifier_;
+    hidden_fd inotify_fd_;
     fd_watch watch_;
     std::unordered_map<int, watched_inode> inodes_;
 };
@@ -192,10 +192,10 @@ result<std::shared_ptr<inode_watches>> inode_watches::of_queue(source_host& host
     if (auto there = std::static_pointer_cast<inode_watches>(place.lock())) return there;
 
     auto made = std::make_shared<inode_watches>(host);
-    made->notifier_ =
+    made->inotify_fd_ =
         hidden_fd::open([]() noexcept { return ::inotify_init1(IN_CLOEXEC | IN_NONBLOCK); });
-    if (!made->notifier_) return error_from_errno();
-    made->watch_.number = made->notifier_.number();
+    if (!made->inotify_fd_) return error_from_errno();
+    made->watch_.number = made->inotify_fd_.number();
     if (const int failure = host.watch(made->watch_, *made, POLLIN); failure != 0)
         return error_from(failure);
     place = made;
@@ -210,12 +210,12 @@ int inode_watches::add(int number, std::uint32_t events) {
     std::uint32_t mask = IN_MASK_ADD | IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF;
     if ((events & KEVENT_INODE_MODIFIED) != 0) mask |= IN_MODIFY;
     if ((events & KEVENT_INODE_ATTRIBUTES) != 0) mask |= IN_ATTRIB;
-    const int inode = ::inotify_add_watch(notifier_.number(), path.data(), mask);
+    const int inode = ::inotify_add_watch(inotify_fd_.number(), path.data(), mask);
     if (inode < 0) return -errno;
     try {
         inodes_.try_emplace(inode);
     } catch (const std::bad_alloc&) {
-        ::inotify_rm_watch(notifier_.number(), inode);  // it is new: others are in the table
+        ::inotify_rm_watch(inotify_fd_.number(), inode);  // it is new: others are in the table
         throw;
     }
     return inode;
@@ -224,7 +224,7 @@ int inode_watches::add(int number, std::uint32_t events) {
 void inode_watches::remove_unused(int inode) noexcept {
     const auto at = inodes_.find(inode);
     if (at->second.source_count != 0) return;
-    if (!at->second.gone) ::inotify_rm_watch(notifier_.number(), inode);
+    if (!at->second.gone) ::inotify_rm_watch(inotify_fd_.number(), inode);
     inodes_.erase(at);
 }
 
@@ -245,9 +245,9 @@ void inode_watches::on_ready(std::uint32_t) noexcept {
     // What comes from now on is an edge of its own: who makes changes without end cannot keep the
     // queue, and its lock, busy for ever.
     int left = 0;
-    if (::ioctl(notifier_.number(), FIONREAD, &left) != 0) return;
+    if (::ioctl(inotify_fd_.number(), FIONREAD, &left) != 0) return;
     while (left > 0) {
-        const ssize_t count = ::read(notifier_.number(), bytes.data(), bytes.size());
+        const ssize_t count = ::read(inotify_fd_.number(), bytes.data(), bytes.size());
         if (count <= 0) return;
         left -= static_cast<int>(count);
         for (ssize_t at = 0; at < count;) {

@@ -47,14 +47,14 @@ public:
     naio_source(source_host& host, registration& target, std::shared_ptr<naio_lines> lines,
                 std::uint64_t line, naio_buffer buffer, int flags) noexcept
         : fd_source(host, target),
-          lines_(std::move(lines)),
-          line_(line),
+          queues_(std::move(lines)),
+          queue_(line),
           receives_((target.record.event & KEVENT_SOCKET_RECV) != 0),
           buffer_(buffer),
           flags_((flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL) {}
     ~naio_source() override { leave(); }
 
-    using fd_source::hold;
+    using fd_source::set_watched;
 
     int arm() override {
         if (outcome_ == readiness::broken) return error_number_;
@@ -64,7 +64,7 @@ public:
             return 0;
         }
         const bool joins = !linked();
-        if (joins) insert_before(lines_->of_socket[line_]);
+        if (joins) insert_before(queues_->of_socket[queue_]);
         const int failure = fd_source::arm();
         if (failure != 0 && joins) leave();
         return failure;
@@ -85,11 +85,11 @@ public:
 
 private:
     std::uint32_t wanted_bits() const noexcept override { return receives_ ? POLLIN : POLLOUT; }
-    readiness judge(std::uint32_t) noexcept override { return advance(); }
+    readiness evaluate(std::uint32_t) noexcept override { return advance(); }
 
     std::uint32_t moved_count() const noexcept { return static_cast<std::uint32_t>(moved_); }
-    bool first_in_line() const noexcept {
-        return linked() && previous == &lines_->of_socket.find(line_)->second;
+    bool is_front() const noexcept {
+        return linked() && previous == &queues_->of_socket.find(queue_)->second;
     }
 
     ssize_t move(std::size_t count) noexcept {
@@ -100,7 +100,7 @@ private:
     }
 
     readiness advance() noexcept {
-        if (outcome_ != readiness::not_ready || !first_in_line()) return outcome_;
+        if (outcome_ != readiness::not_ready || !is_front()) return outcome_;
         std::size_t budget = step_bytes_max;
         while (moved_ < buffer_.size) {
             if (budget == 0) {
@@ -125,18 +125,18 @@ private:
 
     void leave() noexcept {
         if (!linked()) return;
-        const auto line = lines_->of_socket.find(line_);
-        const bool was_first = first_in_line();
+        const auto line = queues_->of_socket.find(queue_);
+        const bool was_first = is_front();
         unlink();
         if (!line->second.linked()) {
-            lines_->of_socket.erase(line);
+            queues_->of_socket.erase(line);
         } else if (was_first) {
-            static_cast<naio_source*>(line->second.next)->take_turn();
+            static_cast<naio_source*>(line->second.next)->transfer_some();
         }
     }
 
     // What its socket reported while others were before it is forgotten: this asks for it again.
-    void take_turn() noexcept {
+    void transfer_some() noexcept {
         if (const int failure = arm_nothrow(); failure != 0)
             host_.report(registration_, fail(failure));
     }
@@ -148,8 +148,8 @@ private:
         }
     }
 
-    const std::shared_ptr<naio_lines> lines_;
-    const std::uint64_t line_;
+    const std::shared_ptr<naio_lines> queues_;
+    const std::uint64_t queue_;
     const bool receives_;
     const naio_buffer buffer_;
     const int flags_;
@@ -176,7 +176,7 @@ result<std::unique_ptr<source>> make_naio_source(source_host& host, registration
     const std::uint64_t line = identify_file(own, status).number * 2 + (receives ? 1 : 0);
     auto made = std::make_unique<naio_source>(host, target, naio_lines::of_queue(host), line,
                                               buffer, flags);
-    made->hold(std::move(own));
+    made->set_watched(std::move(own));
     return made;
 }
 

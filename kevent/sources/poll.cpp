@@ -31,7 +31,7 @@ public:
         if (type == S_IFREG || type == S_IFDIR || type == S_IFBLK) return error_from(-EINVAL);
         constexpr short always = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
         pollfd now{static_cast<int>(target.record.id.raw[0]), always, 0};
-        if (type != S_IFSOCK && type != S_IFIFO && kernel::real().poll_now(&now, 1) > 0 &&
+        if (type != S_IFSOCK && type != S_IFIFO && kernel::real().poll_nowait(&now, 1) > 0 &&
             (now.revents & always) == always && host.check_pollable(now.fd) != 0)
             return error_from(-EINVAL);
         return std::make_unique<poll_source>(host, target);
@@ -42,7 +42,7 @@ public:
 private:
     std::uint32_t wanted_bits() const noexcept override { return event() & all_bits; }
 
-    readiness judge(std::uint32_t poll_bits) noexcept override {
+    readiness evaluate(std::uint32_t poll_bits) noexcept override {
         const std::uint32_t satisfied = poll_bits & event() & all_bits;
         set_results(satisfied, 0);
         return satisfied != 0 ? readiness::ready : readiness::not_ready;

@@ -19,7 +19,7 @@ class posix_timer_source final : public fd_source {
 public:
     posix_timer_source(source_host& host, registration& target, hidden_fd timer) noexcept
         : fd_source(host, target) {
-        hold(std::move(timer));
+        set_watched(std::move(timer));
     }
 
     // As with TIMER, so MODIFY fires it.
@@ -37,7 +37,7 @@ public:
 
 private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
-    readiness judge(std::uint32_t poll_bits) noexcept override {
+    readiness evaluate(std::uint32_t poll_bits) noexcept override {
         return (poll_bits & POLLIN) != 0 ? readiness::ready : readiness::not_ready;
     }
 };

@@ -27,13 +27,13 @@ public:
         });
         if (!handle) return error_from_errno();
         auto made = std::make_unique<process_source>(host, target);
-        made->hold(std::move(handle));
+        made->set_watched(std::move(handle));
         return made;
     }
 
 private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
-    readiness judge(std::uint32_t poll_bits) noexcept override {
+    readiness evaluate(std::uint32_t poll_bits) noexcept override {
         if ((poll_bits & POLLIN) == 0 || event() == KEVENT_MASK_EMPTY) return readiness::not_ready;
         siginfo_t info{};
         constexpr auto p_pidfd = static_cast<idtype_t>(3);  // the name is newer than some headers

@@ -45,7 +45,7 @@ public:
             [&]() noexcept { return ::signalfd(-1, &only, SFD_CLOEXEC | SFD_NONBLOCK); });
         if (!taker) return error_from_errno();
         auto made = std::make_unique<signal_source>(host, target);
-        made->hold(std::move(taker));
+        made->set_watched(std::move(taker));
         // Last: nothing can fail any more.
         ::pthread_sigmask(SIG_BLOCK, &only, nullptr);
         return made;
@@ -71,7 +71,7 @@ public:
 
 private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
-    readiness judge(std::uint32_t poll_bits) noexcept override {
+    readiness evaluate(std::uint32_t poll_bits) noexcept override {
         if ((poll_bits & POLLIN) == 0 || event() == KEVENT_MASK_EMPTY) {
             // A last check drops the record, whoever has asked for it.
             if (registration_.has(KEVENT_REQ_LAST_CHECK)) asked_for_ = false;

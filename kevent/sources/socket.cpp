@@ -10,7 +10,7 @@
 namespace kevring::detail {
 namespace {
 
-struct socket_kind {
+struct socket_interest {
     static constexpr mode_t file_type = S_IFSOCK;
     static constexpr int other_file_error = ENOTSOCK;
     static constexpr std::uint32_t input_events = KEVENT_SOCKET_RECV | KEVENT_SOCKET_ACCEPT;
@@ -40,7 +40,7 @@ struct socket_kind {
 }  // namespace
 
 result<std::unique_ptr<source>> make_socket_source(source_host& host, registration& target) {
-    return stream_source<socket_kind>::make(host, target);
+    return stream_source<socket_interest>::make(host, target);
 }
 
 }  // namespace kevring::detail

@@ -66,7 +66,7 @@ private:
         return satisfied;
     }
 
-    readiness judge(std::uint32_t poll_bits) noexcept override {
+    readiness evaluate(std::uint32_t poll_bits) noexcept override {
         const std::uint32_t satisfied = satisfied_events(event(), poll_bits);
         if (satisfied != 0) {
             set_results(satisfied, 0);

@@ -16,32 +16,33 @@ struct io_uring_buf_ring;
 namespace kevring::detail {
 
 /// A receiver that waits for a buffer to come home.
-struct starved_receiver : list_link {
-    using function = void (*)(starved_receiver&) noexcept;
-    explicit starved_receiver(function fed) noexcept : fed(fed) {}
-    function fed;
+struct buffer_waiter : list_link {
+    using function = void (*)(buffer_waiter&) noexcept;
+    explicit buffer_waiter(function on_buffer_available) noexcept
+        : on_buffer_available(on_buffer_available) {}
+    function on_buffer_available;
 };
 
 /// A receiver with buffers that nobody has taken yet.
-struct hoarding_receiver : list_link {
-    using function = void (*)(hoarding_receiver&) noexcept;
-    explicit hoarding_receiver(function spill) noexcept : spill(spill) {}
+struct buffer_holder : list_link {
+    using function = void (*)(buffer_holder&) noexcept;
+    explicit buffer_holder(function spill) noexcept : spill(spill) {}
     function spill;  // moves what it holds out of the pool's buffers, as far as there is memory
 };
 
 /// Bytes that had to make room: in memory of their own. They follow the piece, and behind them is
 /// its address, since a buffer that is out knows its end, and not how much it has lost in front.
 /// A buffer of the second class has the same form.
-struct spilled_piece {
-    spilled_piece* next = nullptr;
+struct spilled_chunk {
+    spilled_chunk* next = nullptr;
     std::uint32_t byte_count = 0;
     bool is_large = false;  // of the second class
 
     std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
-    static spilled_piece* ending_at(const std::byte* end) noexcept;
+    static spilled_chunk* ending_at(const std::byte* end) noexcept;
     /// Writes the address behind the last byte.
     void seal() noexcept;
-    static void free(spilled_piece* piece) noexcept;
+    static void free(spilled_chunk* piece) noexcept;
 };
 
 class buffer_pool_state {
@@ -53,12 +54,12 @@ public:
         std::uint16_t next = 0;
     };
 
-    buffer_pool_state(ring& on, const buffer_pool_options& options);
+    buffer_pool_state(ring& loop, const buffer_pool_options& options);
     buffer_pool_state(const buffer_pool_state&) = delete;
     buffer_pool_state& operator=(const buffer_pool_state&) = delete;
 
-    void hold() noexcept { ++holder_count_; }
-    void let_go() noexcept;
+    void ref() noexcept { ++ref_count_; }
+    void unref() noexcept;
     /// The pool has gone: the kernel gets no more buffers, and receivers that wait are told.
     void close() noexcept;
     /// A request that names the group is queued or in flight. The group's number is free for
@@ -75,40 +76,40 @@ public:
 
     /// The kernel has filled buffer `index` with `byte_count` bytes; the caller owes give_back() or
     /// lend().
-    void taken(std::uint16_t index, std::size_t byte_count) noexcept {
-        --offered_count_;
-        if (offered_count_ < idle_count_min_) idle_count_min_ = offered_count_;
+    void mark_selected(std::uint16_t index, std::size_t byte_count) noexcept {
+        --provided_count_;
+        if (provided_count_ < idle_count_min_) idle_count_min_ = provided_count_;
         slot& filled = slots_[index];
         if (byte_count > filled.touched_bytes) [[unlikely]]
             touch(filled, byte_count);
     }
     /// A buffer of the second class without bytes; null: its bound is reached, or there is no
     /// memory. The caller owes it to lend() or give_back().
-    spilled_piece* take_large() noexcept;
-    void give_back(spilled_piece& piece) noexcept;
+    spilled_chunk* take_large() noexcept;
+    void recycle(spilled_chunk& piece) noexcept;
     std::size_t buffer_bytes() const noexcept { return buffer_bytes_; }
     std::size_t large_buffer_bytes() const noexcept { return large_buffer_bytes_; }
-    kernel& system() const noexcept { return ring_.system(); }
+    kernel& system() const noexcept { return loop_.system(); }
     /// `receiver` holds buffers while nobody waits for them: they are copied out of the pool when
     /// others find none.
-    void hoards(hoarding_receiver& receiver) noexcept {
-        if (!receiver.linked()) receiver.insert_before(hoarding_);
+    void add_holder(buffer_holder& receiver) noexcept {
+        if (!receiver.linked()) receiver.insert_before(holders_);
     }
     /// The bytes of buffer `index` once more, which goes home then; null: there is no memory.
-    spilled_piece* spill(std::uint16_t index) noexcept;
+    spilled_chunk* spill(std::uint16_t index) noexcept;
     /// The same as lend(), for what was spilled.
-    borrowed_buffer lend(spilled_piece& piece) noexcept;
+    borrowed_buffer lend(spilled_chunk& piece) noexcept;
     /// Buffer `index` as a value that goes home by itself.
     borrowed_buffer lend(std::uint16_t index) noexcept;
-    void give_back(std::uint16_t index) noexcept;
+    void recycle(std::uint16_t index) noexcept;
     /// As give_back(), for a buffer that has been lent.
-    void come_home(std::uint16_t index) noexcept;
-    void come_home(spilled_piece& piece) noexcept;
+    void recycle_borrowed(std::uint16_t index) noexcept;
+    void recycle_borrowed(spilled_chunk& piece) noexcept;
 
     /// The kernel found no buffer: adds some, within the bound.
-    void starved() noexcept;
+    void on_exhausted() noexcept;
     /// True when the kernel has buffers to pick from; false: `receiver` will be told.
-    bool feed_or_wait(starved_receiver& receiver) noexcept;
+    bool ready_or_wait(buffer_waiter& receiver) noexcept;
 
     unsigned buffer_count() const noexcept {
         return static_cast<unsigned>(slots_.size() - retired_.size());
@@ -125,14 +126,14 @@ private:
     void free_memory() noexcept;
     void release_group() noexcept;
     void grow(unsigned count);
-    void feed() noexcept;
-    void make_room() noexcept;
-    void offer(std::uint16_t index) noexcept;
+    void resume_waiters() noexcept;
+    void reclaim() noexcept;
+    void provide(std::uint16_t index) noexcept;
     void retire(std::uint16_t index) noexcept;
-    void find_surplus() noexcept;
+    void update_surplus() noexcept;
 
     // Constant after construction.
-    ring& ring_;
+    ring& loop_;
     const std::size_t buffer_bytes_;
     const unsigned count_min_;
     const unsigned count_max_;
@@ -147,28 +148,28 @@ private:
     std::vector<slot> slots_;             // reserved for count_max_: grows without moving
     std::vector<std::uint16_t> retired_;  // as many: made once, and given back to the system
 
-    struct feeding_work : work {
-        explicit feeding_work(buffer_pool_state& self) noexcept;
+    struct resume_work : work {
+        explicit resume_work(buffer_pool_state& self) noexcept;
         buffer_pool_state& self;
     };
 
-    list_link starving_;
-    list_link hoarding_;
-    feeding_work feeder_{*this};
-    bool feeding_ = false;  // the feeder stands in the run queue
+    list_link waiters_;
+    list_link holders_;
+    resume_work resume_work_{*this};
+    bool resume_scheduled_ = false;  // the feeder stands in the run queue
     std::uint64_t starved_count_ = 0;
-    std::uint64_t grown_in_turn_ = 0;
-    std::size_t holder_count_ = 1;
+    std::uint64_t grown_in_iteration_ = 0;
+    std::size_t ref_count_ = 1;
     unsigned request_count_ = 0;           // that name the group
     std::size_t resident_bytes_ = 0;       // the touched bytes of all slots
-    spilled_piece* large_idle_ = nullptr;  // used last first
+    spilled_chunk* large_idle_ = nullptr;  // used last first
     unsigned large_count_ = 0;             // made, and not freed
     unsigned large_idle_count_ = 0;
     unsigned large_idle_min_ = 0;  // the fewest since trim_large()
     unsigned large_return_count_ = 0;
-    unsigned offered_count_ = 0;   // with the kernel, as far as its answers have been seen
+    unsigned provided_count_ = 0;  // with the kernel, as far as its answers have been seen
     unsigned borrowed_count_ = 0;  // with the program
-    unsigned idle_count_min_ = 0;  // the fewest that lay idle since find_surplus()
+    unsigned idle_count_min_ = 0;  // the fewest that lay idle since update_surplus()
     unsigned surplus_count_ = 0;   // of the next that come home, so many are retired
     unsigned return_count_ = 0;
     std::uint16_t tail_ = 0;

@@ -18,7 +18,8 @@ namespace kevring::detail {
 /// True: the stack is deep, and the loop resumes `coroutine`. `scope` is null for a coroutine of a
 /// foreign promise type, which knows no loop.
 inline bool resume_later_if_deep(cancel_scope* scope, std::coroutine_handle<> coroutine) noexcept {
-    return scope != nullptr && scope->on().stack_is_deep() && resume_later(scope->on(), coroutine);
+    return scope != nullptr && scope->loop().stack_is_deep() &&
+           resume_later(scope->loop(), coroutine);
 }
 
 /// Resumes `coroutine`: now, or where the stack is deep, in the next iteration of the loop.

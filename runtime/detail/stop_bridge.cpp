@@ -5,24 +5,24 @@
 namespace kevring::detail {
 
 void stop_bridge::requested() noexcept {
-    if (ring_.on_ring_thread()) {
+    if (loop_.on_ring_thread()) {
         stopped_(target_);
         return;
     }
-    travelling_ = true;  // first: once posted, this thread must not touch the bridge
-    ring_.post(arrival_);
+    posted_ = true;  // first: once posted, this thread must not touch the bridge
+    loop_.post(delivery_);
 }
 
-void stop_bridge::arrived(work& item) noexcept {
-    stop_bridge& self = static_cast<arrival&>(item).bridge;
-    self.arrived_ = true;
+void stop_bridge::delivered(work& item) noexcept {
+    stop_bridge& self = static_cast<delivery&>(item).bridge;
+    self.delivered_ = true;
     (self.closing_ ? self.closed_ : self.stopped_)(self.target_);  // last: `self` may be gone
 }
 
 bool stop_bridge::close() noexcept {
     callback_.reset();  // waits until a requested() that runs elsewhere has returned
     closing_ = true;
-    return !travelling_ || arrived_;
+    return !posted_ || delivered_;
 }
 
 }  // namespace kevring::detail

@@ -23,9 +23,9 @@ class stop_bridge {
 public:
     using function = void (*)(void* target) noexcept;
 
-    stop_bridge(ring& on, std::stop_token token, void* target, function stopped,
+    stop_bridge(ring& loop, std::stop_token token, void* target, function stopped,
                 function closed) noexcept
-        : ring_(on), target_(target), stopped_(stopped), closed_(closed) {
+        : loop_(loop), target_(target), stopped_(stopped), closed_(closed) {
         callback_.emplace(std::move(token), requester{*this});  // may call requested() at once
     }
 
@@ -37,26 +37,26 @@ private:
         stop_bridge& bridge;
         void operator()() const noexcept { bridge.requested(); }
     };
-    struct arrival : work {
-        explicit arrival(stop_bridge& self) noexcept : work(arrived), bridge(self) {}
+    struct delivery : work {
+        explicit delivery(stop_bridge& self) noexcept : work(delivered), bridge(self) {}
         stop_bridge& bridge;
     };
 
     void requested() noexcept;
-    static void arrived(work& item) noexcept;
+    static void delivered(work& item) noexcept;
 
     // Constant after construction.
-    ring& ring_;
+    ring& loop_;
     void* target_;
     function stopped_;
     function closed_;
     // Written by the thread that stops, read by the ring's after ~stop_callback() has waited for
     // it.
-    bool travelling_ = false;
+    bool posted_ = false;
     // Written on the ring's thread.
-    bool arrived_ = false;
+    bool delivered_ = false;
     bool closing_ = false;
-    arrival arrival_{*this};
+    delivery delivery_{*this};
     std::optional<std::stop_callback<requester>> callback_;
 };
 

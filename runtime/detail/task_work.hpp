@@ -12,15 +12,15 @@ namespace kevring::detail {
 
 /// True if this thread has made requests of an io_uring, of this library's or its own; from then on
 /// for ever. A ring that is not of this library and that the thread begins to use after it has
-/// asked here is seen by ask_again_for_task_work() only.
+/// asked here is seen by recheck_task_work() only.
 ///
 /// Kernel     Linux 5.18; before, it is false always.
 bool may_have_task_work() noexcept;
 
 /// Makes the next may_have_task_work() of this thread ask the kernel.
-void ask_again_for_task_work() noexcept;
+void recheck_task_work() noexcept;
 
 /// There is one ring more, which any thread may use.
-void count_ring_made() noexcept;
+void count_ring_created() noexcept;
 
 }  // namespace kevring::detail

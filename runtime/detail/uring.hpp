@@ -38,7 +38,7 @@ constexpr std::uint64_t always_punted(std::uint8_t opcode) noexcept {
 
 // Zero-copy sends: a flag in `ioprio`, and the mark in `res` of the notice (Linux 6.2).
 inline constexpr std::uint16_t send_zero_copy_report_usage = 1U << 3;
-inline constexpr std::uint32_t notice_of_copy = 1U << 31;
+inline constexpr std::uint32_t notification_copied = 1U << 31;
 
 // user_data below the first address is the ring's own; all else is the address of a completion.
 inline constexpr std::uint64_t user_data_ignored = 0;

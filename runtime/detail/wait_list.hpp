@@ -147,7 +147,7 @@ protected:
 
     /// True: the coroutine is suspended. It cannot resume before this has returned to its loop.
     bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {
-        ring* const loop = scope != nullptr ? &scope->on() : ring::current();
+        ring* const loop = scope != nullptr ? &scope->loop() : ring::current();
         KEVRING_ASSERT(loop != nullptr && loop->on_ring_thread(),
                        "wait awaited on a thread that does not drive its ring; await it in a task "
                        "that run() or spawn() started");

@@ -14,7 +14,7 @@ void accept_operation::prepare(io_uring_sqe& sqe) noexcept {
 // ended, and the kernel's backlog holds the rest.
 class accept_stream::state final : public detail::multishot_state {
 public:
-    state(ring& on, fd_ref listener) : multishot_state(on), listener_(listener) {
+    state(ring& loop, fd_ref listener) : multishot_state(loop), listener_(listener) {
         waiting_.reserve(2 * held_max);
     }
 
@@ -38,7 +38,7 @@ private:
 
     bool has_item() const noexcept override { return taken_ < waiting_.size(); }
     bool is_full() const noexcept override { return waiting_.size() - taken_ >= held_max; }
-    void arrived(std::int32_t res, std::uint32_t) noexcept override {
+    void store_item(std::int32_t res, std::uint32_t) noexcept override {
         try {
             waiting_.emplace_back(res);
         } catch (...) {
@@ -55,8 +55,8 @@ private:
     std::size_t taken_ = 0;
 };
 
-accept_stream::accept_stream(ring& on, fd_ref listener)
-    : multishot_stream(new state(on, listener)) {}
+accept_stream::accept_stream(ring& loop, fd_ref listener)
+    : multishot_stream(new state(loop, listener)) {}
 
 result<fd> accept_stream::next_operation::await_resume() noexcept {
     if (!has_item()) return failure();

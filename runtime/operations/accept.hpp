@@ -21,9 +21,9 @@ namespace kevring {
 /// Kernel     IORING_OP_ACCEPT, Linux 5.5.
 class [[nodiscard]] accept_operation final : public operation {
 public:
-    accept_operation(ring& on, fd_ref listener, sockaddr* peer = nullptr,
+    accept_operation(ring& loop, fd_ref listener, sockaddr* peer = nullptr,
                      unsigned* peer_bytes = nullptr, std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)),
+        : operation(loop, std::move(stop)),
           listener_(listener),
           peer_(peer),
           peer_bytes_(peer_bytes) {}
@@ -57,7 +57,7 @@ private:
 /// Kernel     IORING_OP_ACCEPT with IORING_ACCEPT_MULTISHOT, Linux 5.19.
 class accept_stream : public multishot_stream {
 public:
-    accept_stream(ring& on, fd_ref listener);
+    accept_stream(ring& loop, fd_ref listener);
 
     class [[nodiscard]] next_operation final : public next_base {
     public:
@@ -68,7 +68,7 @@ public:
 
     /// Accepts no more. next() gives the connections that the kernel has accepted until it hears of
     /// this, then operation_canceled: none is lost where another process goes on with the listener.
-    void finish() noexcept { state_->finish(); }
+    void stop_accepting() noexcept { state_->close(); }
 
 private:
     class state;

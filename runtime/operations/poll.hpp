@@ -18,8 +18,9 @@ namespace kevring {
 /// Kernel     IORING_OP_POLL_ADD, Linux 5.1.
 class [[nodiscard]] poll_operation final : public operation {
 public:
-    poll_operation(ring& on, fd_ref file, std::uint32_t events, std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)), file_(file), events_(events) {}
+    poll_operation(ring& loop, fd_ref file, std::uint32_t events,
+                   std::stop_token stop = {}) noexcept
+        : operation(loop, std::move(stop)), file_(file), events_(events) {}
 
     [[nodiscard]] result<std::uint32_t> await_resume() const noexcept {
         if (res() < 0) return failure();
@@ -44,7 +45,7 @@ private:
 /// Kernel     IORING_OP_POLL_ADD with IORING_POLL_ADD_MULTI, Linux 5.13.
 class poll_stream : public multishot_stream {
 public:
-    poll_stream(ring& on, fd_ref file, std::uint32_t events);
+    poll_stream(ring& loop, fd_ref file, std::uint32_t events);
 
     class [[nodiscard]] next_operation final : public next_base {
     public:

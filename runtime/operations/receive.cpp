@@ -19,21 +19,21 @@ void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
 // What has arrived is a queue of the pool's buffers, linked through their slots; before it stands
 // what had to make room for others.
 class receive_stream::state final : public detail::multishot_state,
-                                    private detail::starved_receiver,
-                                    private detail::hoarding_receiver {
+                                    private detail::buffer_waiter,
+                                    private detail::buffer_holder {
 public:
-    state(ring& on, fd_ref socket, detail::buffer_pool_state& pool) noexcept
-        : multishot_state(on),
-          starved_receiver(fed),
-          hoarding_receiver(spill_over),
+    state(ring& loop, fd_ref socket, detail::buffer_pool_state& pool) noexcept
+        : multishot_state(loop),
+          buffer_waiter(on_buffer_available),
+          buffer_holder(spill_held),
           pool_(pool),
           socket_(socket) {
-        pool_.hold();
+        pool_.ref();
     }
     ~state() override {
-        starved_receiver::unlink();
-        hoarding_receiver::unlink();
-        pool_.let_go();
+        buffer_waiter::unlink();
+        buffer_holder::unlink();
+        pool_.unref();
     }
 
     void prepare(io_uring_sqe& sqe) noexcept override {
@@ -55,7 +55,7 @@ public:
         if (held_count_ == 0) return {};  // the end
         const std::uint16_t index = first_;
         first_ = pool_.at(index).next;
-        if (--held_count_ == 0 && hoarding_receiver::linked()) hoarding_receiver::unlink();
+        if (--held_count_ == 0 && buffer_holder::linked()) buffer_holder::unlink();
         return pool_.lend(index);
     }
 
@@ -67,16 +67,16 @@ private:
     bool has_item() const noexcept override { return has_bytes() || ended_; }
     bool is_full() const noexcept override { return held_count_ + spilled_count_ >= held_max; }
 
-    void arrived(std::int32_t res, std::uint32_t flags) noexcept override {
+    void store_item(std::int32_t res, std::uint32_t flags) noexcept override {
         if (polls_) {
             readable_ = true;
             return;
         }
         if ((flags & IORING_CQE_F_BUFFER) != 0) {
             const auto index = static_cast<std::uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT);
-            pool_.taken(index, res > 0 ? static_cast<std::size_t>(res) : 0);
+            pool_.mark_selected(index, res > 0 ? static_cast<std::size_t>(res) : 0);
             if (res <= 0) {
-                pool_.give_back(index);
+                pool_.recycle(index);
             } else {
                 pool_.at(index).byte_count = static_cast<std::uint32_t>(res);
                 if (held_count_ == 0)
@@ -85,7 +85,7 @@ private:
                     pool_.at(last_).next = index;
                 last_ = index;
                 ++held_count_;
-                if (!awaited()) pool_.hoards(*this);
+                if (!has_waiter()) pool_.add_holder(*this);
                 if (static_cast<std::size_t>(res) == pool_.buffer_bytes() &&
                     pool_.large_buffer_bytes() != 0) {
                     large_ = true;
@@ -98,20 +98,20 @@ private:
     }
 
     void drop_items() noexcept override {
-        starved_receiver::unlink();
-        hoarding_receiver::unlink();
-        while (spilled_ != nullptr) pool_.give_back(*std::exchange(spilled_, spilled_->next));
+        buffer_waiter::unlink();
+        buffer_holder::unlink();
+        while (spilled_ != nullptr) pool_.recycle(*std::exchange(spilled_, spilled_->next));
         spilled_count_ = 0;
         for (; held_count_ > 0; --held_count_) {
             const std::uint16_t index = first_;
             first_ = pool_.at(index).next;  // first: the kernel may take the buffer at once
-            pool_.give_back(index);
+            pool_.recycle(index);
         }
     }
 
-    static void spill_over(detail::hoarding_receiver& receiver) noexcept {
+    static void spill_held(detail::buffer_holder& receiver) noexcept {
         auto& self = static_cast<state&>(receiver);
-        detail::spilled_piece** last = &self.spilled_;
+        detail::spilled_chunk** last = &self.spilled_;
         while (*last != nullptr) last = &(*last)->next;
         while (self.held_count_ > 0) {
             const std::uint16_t index = self.first_;
@@ -126,13 +126,13 @@ private:
     }
 
     // No buffer is normal: the pool grows, or a buffer comes home later.
-    bool is_passing(std::int32_t res) noexcept override {
+    bool is_transient(std::int32_t res) noexcept override {
         if (res != -ENOBUFS || pool_.closed()) return false;
-        pool_.starved();
+        pool_.on_exhausted();
         return true;
     }
-    bool may_arm() noexcept override { return large_ || pool_.feed_or_wait(*this); }
-    void forget_arming() noexcept override { starved_receiver::unlink(); }
+    bool may_arm() noexcept override { return large_ || pool_.ready_or_wait(*this); }
+    void cancel_pending_arm() noexcept override { buffer_waiter::unlink(); }
     std::int32_t arming_error() const noexcept override { return pool_.closed() ? -ENOBUFS : 0; }
     void armed() noexcept override {
         polls_ = large_;
@@ -146,7 +146,7 @@ private:
     bool is_outgrown() const noexcept override { return large_ && !polls_; }
     bool fetch() noexcept override {
         if (!large_ || !readable_ || pool_.closed()) return false;
-        detail::spilled_piece* const piece = pool_.take_large();
+        detail::spilled_chunk* const piece = pool_.take_large();
         if (piece == nullptr) {
             large_ = false;
             return false;
@@ -156,7 +156,7 @@ private:
             count = pool_.system().receive_nowait(socket_.number(), piece->bytes(),
                                                   pool_.large_buffer_bytes());
         if (count <= 0) {
-            pool_.give_back(*piece);
+            pool_.recycle(*piece);
             readable_ = false;
             if (count == -EAGAIN) return false;
             if (count == 0)
@@ -177,8 +177,8 @@ private:
             large_ = false;
         return true;
     }
-    static void fed(detail::starved_receiver& self) noexcept {
-        static_cast<state&>(self).arm_waiting();
+    static void on_buffer_available(detail::buffer_waiter& self) noexcept {
+        static_cast<state&>(self).arm_for_waiter();
     }
 
     detail::buffer_pool_state& pool_;
@@ -187,7 +187,7 @@ private:
     std::uint16_t last_ = 0;
     std::uint16_t held_count_ = 0;
     std::uint16_t spilled_count_ = 0;
-    detail::spilled_piece* spilled_ = nullptr;  // the first of them
+    detail::spilled_chunk* spilled_ = nullptr;  // the first of them
     bool ended_ = false;
     bool large_ = false;     // the next request is a poll, before a recv(2) into a large buffer
     bool polls_ = false;     // so is the one in flight
@@ -195,11 +195,11 @@ private:
     std::uint8_t small_count_ = 0;  // messages in a row that would have fitted into a small buffer
 };
 
-receive_stream::receive_stream(ring& on, fd_ref socket, buffer_pool& pool)
-    : multishot_stream(new state(on, socket, pool.state())) {}
+receive_stream::receive_stream(ring& loop, fd_ref socket, buffer_pool& pool)
+    : multishot_stream(new state(loop, socket, pool.state())) {}
 
-receive_stream::receive_stream(ring& on, fd_ref socket)
-    : receive_stream(on, socket, on.service<buffer_pool>()) {}
+receive_stream::receive_stream(ring& loop, fd_ref socket)
+    : receive_stream(loop, socket, loop.service<buffer_pool>()) {}
 
 result<std::size_t> receive_stream::pieces_operation::await_resume() noexcept {
     if (!has_item()) return failure();

@@ -23,15 +23,15 @@ namespace kevring {
 class [[nodiscard]] receive_operation final : public operation {
 public:
     /// `flags` as for recv(2), such as MSG_PEEK or MSG_WAITALL.
-    receive_operation(ring& on, fd_ref socket, std::span<std::byte> buffer, int flags = 0,
+    receive_operation(ring& loop, fd_ref socket, std::span<std::byte> buffer, int flags = 0,
                       std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)), socket_(socket), flags_(flags), buffer_(buffer) {
+        : operation(loop, std::move(stop)), socket_(socket), flags_(flags), buffer_(buffer) {
         if (buffer.empty()) refuse(EINVAL);  // 0 bytes mean that the peer has ended
     }
     /// The same where one await may be pending; see detail::pending_slot.
-    receive_operation(ring& on, fd_ref socket, std::span<std::byte> buffer,
+    receive_operation(ring& loop, fd_ref socket, std::span<std::byte> buffer,
                       detail::pending_slot& receiving, std::stop_token stop) noexcept
-        : receive_operation(on, socket, buffer, 0, std::move(stop)) {
+        : receive_operation(loop, socket, buffer, 0, std::move(stop)) {
         hold(receiving);
     }
 
@@ -67,9 +67,9 @@ private:
 /// Kernel     IORING_OP_RECV with IORING_RECV_MULTISHOT, Linux 6.0.
 class receive_stream : public multishot_stream {
 public:
-    receive_stream(ring& on, fd_ref socket, buffer_pool& pool);
+    receive_stream(ring& loop, fd_ref socket, buffer_pool& pool);
     /// From the ring's own pool.
-    receive_stream(ring& on, fd_ref socket);
+    receive_stream(ring& loop, fd_ref socket);
 
     class [[nodiscard]] next_operation final : public next_base {
     public:

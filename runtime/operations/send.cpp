@@ -46,7 +46,7 @@ void send_operation::prepare(io_uring_sqe& sqe) noexcept {
         msghdr message{};
         message.msg_iov = &part;
         message.msg_iovlen = 1;
-        const ssize_t count = on().system().send_now(socket().number(), message, flags());
+        const ssize_t count = loop().system().sendmsg_nowait(socket().number(), message, flags());
         if (count > 0) {
             count_sent(static_cast<std::size_t>(count));
             if (!advance(static_cast<std::size_t>(count))) {

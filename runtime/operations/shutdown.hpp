@@ -13,8 +13,8 @@ namespace kevring {
 /// Kernel     IORING_OP_SHUTDOWN, Linux 5.11.
 class [[nodiscard]] shutdown_operation final : public operation {
 public:
-    shutdown_operation(ring& on, fd_ref socket, int direction, std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)), socket_(socket), direction_(direction) {}
+    shutdown_operation(ring& loop, fd_ref socket, int direction, std::stop_token stop = {}) noexcept
+        : operation(loop, std::move(stop)), socket_(socket), direction_(direction) {}
 
     [[nodiscard]] result<void> await_resume() const noexcept { return done_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;

@@ -19,10 +19,10 @@ namespace kevring {
 class [[nodiscard]] splice_operation final : public operation {
 public:
     /// Offsets are -1 for pipes, and for the position of a file itself. `flags` as for splice(2).
-    splice_operation(ring& on, fd_ref source, std::int64_t source_offset, fd_ref target,
+    splice_operation(ring& loop, fd_ref source, std::int64_t source_offset, fd_ref target,
                      std::int64_t target_offset, std::size_t count, unsigned flags = 0,
                      std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)),
+        : operation(loop, std::move(stop)),
           source_(source),
           target_(target),
           flags_(flags),

@@ -15,9 +15,9 @@ namespace kevring {
 /// Kernel     IORING_OP_WRITE, Linux 5.6.
 class [[nodiscard]] write_operation final : public operation {
 public:
-    write_operation(ring& on, fd_ref file, std::span<const std::byte> bytes,
+    write_operation(ring& loop, fd_ref file, std::span<const std::byte> bytes,
                     std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)), file_(file), bytes_(bytes), file_offset_(file_offset) {}
+        : operation(loop, std::move(stop)), file_(file), bytes_(bytes), file_offset_(file_offset) {}
 
     [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;
@@ -34,9 +34,9 @@ private:
 /// Kernel     IORING_OP_WRITEV, Linux 5.1; at most IOV_MAX parts.
 class [[nodiscard]] writev_operation final : public operation {
 public:
-    writev_operation(ring& on, fd_ref file, std::span<const iovec> parts,
+    writev_operation(ring& loop, fd_ref file, std::span<const iovec> parts,
                      std::uint64_t file_offset = file_position, std::stop_token stop = {}) noexcept
-        : operation(on, std::move(stop)), file_(file), parts_(parts), file_offset_(file_offset) {}
+        : operation(loop, std::move(stop)), file_(file), parts_(parts), file_offset_(file_offset) {}
 
     [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
     void prepare(io_uring_sqe& sqe) noexcept override;

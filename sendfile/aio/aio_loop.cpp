@@ -40,7 +40,7 @@ aio_loop& aio_loop::get() noexcept { return *current().load(std::memory_order_ac
 
 int aio_loop::ensure_running() {
     std::unique_lock held(mutex_);
-    if (ring_ != nullptr) return 0;
+    if (loop_ != nullptr) return 0;
     if (!starting_) {
         starting_ = true;
         failure_ = 0;
@@ -65,7 +65,7 @@ int aio_loop::ensure_running() {
 
 void aio_loop::start(std::unique_ptr<aio_request> request) noexcept {
     request->run = start_on_loop;
-    ring_->post(*request.release());  // ensure_running() has returned 0 before
+    loop_->post(*request.release());  // ensure_running() has returned 0 before
 }
 
 void* aio_loop::main(void* self) {
@@ -82,14 +82,14 @@ void aio_loop::drive() {
         scope_ = &transfers;
         {
             const std::lock_guard held(mutex_);
-            ring_ = &loop;
+            loop_ = &loop;
             starting_ = false;
         }
         started_.notify_all();
         const bool never = false;
         loop.run_until(never);
     } catch (const std::system_error& error) {
-        if (ring_ != nullptr) {
+        if (loop_ != nullptr) {
             // The ring has failed while in use: its transfers could never complete.
             std::fprintf(stderr, "kevring: aio_sendfile: %s\n", error.what());
             std::terminate();
@@ -106,7 +106,7 @@ void aio_loop::drive() {
 
 void aio_loop::start_on_loop(work& item) noexcept {
     std::unique_ptr<aio_request> request(static_cast<aio_request*>(&item));
-    const std::shared_ptr<aio_ticket> ticket = request->ticket;
+    const std::shared_ptr<aio_completion> ticket = request->ticket;
     aio_loop& self = get();
     try {
         self.scope_->spawn(self.run_transfer(std::move(request)));
@@ -116,7 +116,7 @@ void aio_loop::start_on_loop(work& item) noexcept {
 }
 
 task<void> aio_loop::run_transfer(std::unique_ptr<aio_request> request) {
-    const std::shared_ptr<aio_ticket> ticket = request->ticket;
+    const std::shared_ptr<aio_completion> ticket = request->ticket;
     send_report report;
     try {
         socket_queue& mine = queues_[request->socket_identity];

@@ -1,7 +1,7 @@
 // aio_loop.hpp: the thread and the ring that run the transfers of aio_sendfile().
 #pragma once
 
-#include <kevring/kevent/detail/aio_ticket.hpp>
+#include <kevring/kevent/detail/aio_completion.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -32,7 +32,7 @@ struct aio_request : work {
     file_range range;
     std::vector<std::span<const std::byte>> header;
     std::vector<std::span<const std::byte>> trailer;
-    std::shared_ptr<aio_ticket> ticket;
+    std::shared_ptr<aio_completion> ticket;
 };
 
 /// One thread for all queues and all transfers of the process. It starts with the first transfer, and
@@ -67,7 +67,7 @@ private:
     std::condition_variable started_;
     bool starting_ = false;
     int failure_ = 0;
-    ring* ring_ = nullptr;  // set under mutex_, once
+    ring* loop_ = nullptr;  // set under mutex_, once
 
     // Used on the loop's thread only.
     task_scope* scope_ = nullptr;

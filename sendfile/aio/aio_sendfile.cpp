@@ -3,7 +3,7 @@
 // kevent/kevent.h declares the calls. They check their arguments, duplicate the descriptors, register
 // the record, and pass the transfer to the loop that runs all of them.
 #include <kevring/kevent/kevent.h>
-#include <kevring/kevent/detail/aio_ticket.hpp>
+#include <kevring/kevent/detail/aio_completion.hpp>
 #include <kevring/kevent/detail/call_guard.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
@@ -31,9 +31,9 @@ namespace {
 
 using kevring::fd;
 using kevring::fd_ref;
+using kevring::detail::aio_completion;
 using kevring::detail::aio_loop;
 using kevring::detail::aio_request;
-using kevring::detail::aio_ticket;
 using kevring::detail::call_guard;
 using kevring::detail::hidden_fd;
 using kevring::detail::queue_ref;
@@ -86,7 +86,7 @@ long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> requ
     if (offset < 0) return -EINVAL;
     request->range = {static_cast<std::uint64_t>(offset), count};
     if (const int failure = aio_loop::get().ensure_running(); failure != 0) return failure;
-    auto ticket = aio_ticket::make();
+    auto ticket = aio_completion::make();
     if (!ticket) return -ticket.error().value();
     request->ticket = *ticket;
 

@@ -21,7 +21,7 @@ struct idle_pipe {
 struct pool {
     std::array<idle_pipe, idle_max> idle;
     std::size_t idle_count = 0;
-    std::size_t out_count = 0;
+    std::size_t in_use_count = 0;
     bool alive = true;
     ~pool() { alive = false; }
 };
@@ -31,7 +31,7 @@ thread_local pool pipes;
 }  // namespace
 
 pooled_pipe::pooled_pipe(kernel& system) noexcept {
-    if (pipes.out_count == out_max) return;
+    if (pipes.in_use_count == out_max) return;
     if (pipes.idle_count > 0) {
         idle_pipe& last = pipes.idle[--pipes.idle_count];
         read_end_ = std::move(last.read_end);
@@ -45,17 +45,17 @@ pooled_pipe::pooled_pipe(kernel& system) noexcept {
         write_end_.reset(ends[1]);
         capacity_ = static_cast<std::size_t>(capacity);
     }
-    ++pipes.out_count;
+    ++pipes.in_use_count;
 }
 
 pooled_pipe::~pooled_pipe() {
     if (!read_end_) return;
-    --pipes.out_count;
+    --pipes.in_use_count;
     if (buffered_bytes > 0 || !pipes.alive || pipes.idle_count == idle_max) return;
     pipes.idle[pipes.idle_count++] = {std::move(read_end_), std::move(write_end_), capacity_};
 }
 
-std::size_t pooled_pipe::out_count() noexcept { return pipes.out_count; }
+std::size_t pooled_pipe::in_use_count() noexcept { return pipes.in_use_count; }
 std::size_t pooled_pipe::idle_count() noexcept { return pipes.idle_count; }
 
 }  // namespace kevring::detail

@@ -31,7 +31,7 @@ public:
     std::size_t buffered_bytes = 0;
 
     /// Pipes of this thread in use, and idle ones; for tests.
-    static std::size_t out_count() noexcept;
+    static std::size_t in_use_count() noexcept;
     static std::size_t idle_count() noexcept;
 
 private:

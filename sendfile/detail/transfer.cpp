@@ -69,7 +69,7 @@ bool transfer::window_is_resident(std::uint64_t file_offset) noexcept {
     window_end_ = std::min<std::uint64_t>(plan.file_end(), file_offset + sendfile_window_bytes);
     // The cache records windows of full size, or up to the end of the file.
     file_state_cache* const known = state_cache();
-    const std::int64_t now_ns = known != nullptr ? loop.recent_ns() : 0;
+    const std::int64_t now_ns = known != nullptr ? loop.cached_now_ns() : 0;
     if (known != nullptr && known->is_resident(window_begin_, now_ns))
         return window_resident_ = true;
     window_resident_ = is_resident(loop, file, window_begin_, window_end_);
@@ -100,20 +100,20 @@ void transfer::record_path(send_path path, send_reason reason) noexcept {
 void transfer::expect_version(const file_version& version, bool seen_now) noexcept {
     version_ = version;
     watched_ = true;
-    seen_at_ = seen_now ? loop.moment() : 0;
+    seen_at_ = seen_now ? loop.generation() : 0;
 }
 
 std::error_code transfer::check_version() noexcept {
-    const std::uint64_t moment = loop.moment();
-    if (!watched_ || (seen_at_ != 0 && seen_at_ == moment)) return {};
+    const std::uint64_t generation = loop.generation();
+    if (!watched_ || (seen_at_ != 0 && seen_at_ == generation)) return {};
     file_state_cache* const known = state_cache();
-    if (known != nullptr && known->unchanged_since(moment)) return {};
+    if (known != nullptr && known->unchanged_since(generation)) return {};
     struct stat status{};
     if (const int asked = loop.system().stat_file(file.number(), status); asked < 0)
         return {-asked, std::system_category()};
     const file_version now = file_version::from_stat(status);
     if (now == version_) {
-        if (known != nullptr) known->record_unchanged(moment);
+        if (known != nullptr) known->record_unchanged(generation);
         return {};
     }
     if (now.byte_count < plan.file_end()) return send_errc::file_shrank;
@@ -141,7 +141,7 @@ std::error_code transfer::end_at_eof() noexcept {
 bool transfer::may_call_directly() noexcept {
     if (options.is_nonblocking) return true;
     kernel& system = loop.system();
-    if (!options.keep_blocking) return system.make_nonblocking(socket.number()) >= 0;
+    if (!options.keep_blocking) return system.set_nonblocking(socket.number()) >= 0;
     const int flags = system.status_flags(socket.number());
     return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
@@ -223,7 +223,8 @@ ssize_t send_header_or_trailer_part(transfer& transfer) noexcept {
     msghdr header{};
     header.msg_iov = message.parts().data();
     header.msg_iovlen = message.parts().size();
-    return transfer.loop.system().send_now(transfer.socket.number(), header, more ? MSG_MORE : 0);
+    return transfer.loop.system().sendmsg_nowait(transfer.socket.number(), header,
+                                                 more ? MSG_MORE : 0);
 }
 
 task<std::error_code> send_header_or_trailer_nowait(transfer& transfer, send_path path,

@@ -152,7 +152,7 @@ private:
 /// Sends all bytes of `step` by requests of the ring; its file bytes are in `file_bytes`.
 task<std::error_code> send_from_memory(transfer& transfer, send_path path, send_step step,
                                        std::span<const std::byte> file_bytes);
-/// Sends bytes of the header, or of the trailer after the file, by send_now(): all that are left, or
+/// Sends bytes of the header, or of the trailer after the file, by sendmsg_nowait(): all that are left, or
 /// fewer if they have many parts.
 ssize_t send_header_or_trailer_part(transfer& transfer) noexcept;
 /// Sends the header or trailer bytes of `step` by direct calls; waits while the socket is full.

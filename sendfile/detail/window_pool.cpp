@@ -21,7 +21,7 @@ constexpr std::array<unsigned, 2> kept_max{64, 16};
 
 struct pool {
     std::array<free_list, 2> lists;
-    std::size_t out_count = 0;
+    std::size_t in_use_count = 0;
     bool alive = true;
     ~pool() {
         alive = false;
@@ -47,13 +47,13 @@ window_buffer::window_buffer(size_class size) : size_(size) {
     } else {
         data_ = static_cast<std::byte*>(::operator new(bytes_of(size), page));
     }
-    ++buffers.out_count;
+    ++buffers.in_use_count;
 }
 
 window_buffer::~window_buffer() {
     if (data_ == nullptr) return;
     pool& home = buffers;
-    --home.out_count;
+    --home.in_use_count;
     free_list& list = home.lists[static_cast<std::size_t>(size_)];
     // A frame can outlive the thread's statics, when the program ends.
     if (!home.alive || list.count == kept_max[static_cast<std::size_t>(size_)]) {
@@ -64,6 +64,6 @@ window_buffer::~window_buffer() {
     ++list.count;
 }
 
-std::size_t window_buffer::out_count() noexcept { return buffers.out_count; }
+std::size_t window_buffer::in_use_count() noexcept { return buffers.in_use_count; }
 
 }  // namespace kevring::detail

@@ -47,7 +47,7 @@ public:
     explicit operator bool() const noexcept { return data_ != nullptr; }
 
     /// Buffers of this thread in use; for tests.
-    static std::size_t out_count() noexcept;
+    static std::size_t in_use_count() noexcept;
 
 private:
     std::byte* data_ = nullptr;

@@ -51,7 +51,7 @@ void zero_copy_send::prepare(io_uring_sqe& sqe) noexcept {
 void zero_copy_send::complete(std::int32_t res, std::uint32_t flags) noexcept {
     if ((flags & IORING_CQE_F_NOTIF) != 0) {
         released_ = true;
-        copied_ = (static_cast<std::uint32_t>(res) & notice_of_copy) != 0;
+        copied_ = (static_cast<std::uint32_t>(res) & notification_copied) != 0;
     } else {
         sent_ = true;
         res_ = res;
@@ -59,7 +59,7 @@ void zero_copy_send::complete(std::int32_t res, std::uint32_t flags) noexcept {
     }
     if (detached_) {
         if (!released_) return;
-        loop_.late_came(*this);
+        loop_.detached_completed(*this);
         delete this;
         return;
     }
@@ -107,7 +107,7 @@ void zero_copy_send::detach() noexcept {
         return;
     }
     detached_ = true;
-    loop_.expect_late(*this);
+    loop_.detach(*this);
 }
 
 }  // namespace kevring::detail

@@ -27,7 +27,7 @@ class zero_copy_window {
 public:
     /// Errors     Throws std::bad_alloc.
     explicit zero_copy_window(ring& loop)
-        : fixed_(loop.service<fixed_buffer_pool>().take()),
+        : fixed_(loop.service<fixed_buffer_pool>().try_acquire()),
           plain_(fixed_ ? window_buffer() : window_buffer(window_buffer::size_class::window)) {}
 
     std::span<std::byte> bytes() const noexcept { return fixed_ ? fixed_.bytes() : plain_.bytes(); }

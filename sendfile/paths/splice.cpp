@@ -17,7 +17,7 @@ namespace {
 task<std::error_code> drain(transfer& transfer, pooled_pipe& pipe, bool more) {
     constexpr send_path path = send_path::splice;
     while (pipe.buffered_bytes > 0) {
-        const ssize_t sent = transfer.loop.system().splice_now(
+        const ssize_t sent = transfer.loop.system().splice_nowait(
             pipe.read_end().number(), nullptr, transfer.socket.number(), pipe.buffered_bytes,
             SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0));
         if (sent > 0) {

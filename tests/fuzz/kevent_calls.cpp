@@ -53,7 +53,7 @@ Result counted(Result (*call)(Parameters...), Arguments... arguments) {
 }
 
 constexpr std::array<unsigned, 4> fd_types{KEVENT_SOCKET, KEVENT_POLL, KEVENT_PIPE, KEVENT_INODE};
-constexpr timespec no_time{0, 0};
+constexpr timespec no_wait{0, 0};
 constexpr timespec bad_time{0, -1};
 constexpr unsigned slot_count = 4;
 constexpr std::size_t file_bytes = 40'000;
@@ -223,7 +223,7 @@ private:
         std::array<ukevent, 8> got;
         const unsigned max = from.below(9);
         const int count =
-            counted(kevent_get_events, queues_[which], from.below(9), max, no_time, got.data(), 0);
+            counted(kevent_get_events, queues_[which], from.below(9), max, no_wait, got.data(), 0);
         check(count >= 0 && count <= static_cast<int>(max), "not more than asked for");
         for (int i = 0; i < count; ++i) {
             const ukevent& each = got[static_cast<std::size_t>(i)];
@@ -235,7 +235,7 @@ private:
     void wait_and_commit(bytes& from) {
         const unsigned wanted = from.below(slot_count + 2);
         const int count =
-            counted(kevent_wait, queues_[1], wanted, from.below(slot_count), no_time, 0);
+            counted(kevent_wait, queues_[1], wanted, from.below(slot_count), no_wait, 0);
         check(wanted > slot_count ? count == -EINVAL
                                   : count >= 0 && count <= static_cast<int>(wanted),
               "not more than asked for");
@@ -374,7 +374,7 @@ private:
                     "no timeout");
                 break;
             case 5:
-                check(counted(kevent_get_events, queues_[which], 1, 1, no_time, &some,
+                check(counted(kevent_get_events, queues_[which], 1, 1, no_wait, &some,
                               2u + from.next() * 2u) == -EINVAL,
                       "no flags");
                 break;

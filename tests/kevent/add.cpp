@@ -1,5 +1,5 @@
 // add.cpp: kevent_init, the checks that all calls have in common, and KEVENT_CTL_ADD.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <limits>
 #include <utility>
@@ -15,7 +15,7 @@ TEST_CASE("a queue without a ring has events, but nothing to wait for in a ring"
     queue q;
     ukevent got{};
 
-    CHECK(kevent_get_events(q.number(), 1, 1, no_time, &got, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, no_wait, &got, 0) == 0);
     CHECK(q.wait(1, 0) == -EINVAL);
     CHECK(q.commit(0, 0) == 0);
     CHECK(q.commit(99, 99) == 0);
@@ -49,8 +49,8 @@ TEST_CASE("flags that nobody has defined are refused", "[kevent][queue][K-012][K
     ukevent got{};
 
     CHECK(kevent_init(nullptr, 0, 1) == -EINVAL);
-    CHECK(kevent_get_events(q.number(), 1, 1, no_time, &got, 2) == -EINVAL);
-    CHECK(kevent_wait(q.number(), 1, 0, no_time, 0x80000000u) == -EINVAL);
+    CHECK(kevent_get_events(q.number(), 1, 1, no_wait, &got, 2) == -EINVAL);
+    CHECK(kevent_wait(q.number(), 1, 0, no_wait, 0x80000000u) == -EINVAL);
 }
 
 TEST_CASE("where no descriptor is left, there is no queue", "[kevent][queue][K-013]") {
@@ -89,13 +89,13 @@ TEST_CASE("where no descriptor is left, there is no queue", "[kevent][queue][K-0
 TEST_CASE("a descriptor that is closed is none, and one of another kind is no queue",
           "[kevent][queue][K-014][K-015]") {
     queue q(4);
-    ukevent one = note(1);
+    ukevent one = user_event(1);
     const int number = q.number();
     const auto all_calls = [&](int expected) {
         CHECK(kevent_ctl(number, KEVENT_CTL_ADD, 1, &one) == expected);
         CHECK(kevent_ctl(number, KEVENT_CTL_ADD, 0, nullptr) == expected);
-        CHECK(kevent_get_events(number, 1, 1, no_time, &one, 0) == expected);
-        CHECK(kevent_wait(number, 1, 0, no_time, 0) == expected);
+        CHECK(kevent_get_events(number, 1, 1, no_wait, &one, 0) == expected);
+        CHECK(kevent_wait(number, 1, 0, no_wait, 0) == expected);
         CHECK(kevent_commit(number, 0, 0) == expected);
     };
 
@@ -124,14 +124,14 @@ TEST_CASE("a number that comes to mean another queue means that one", "[kevent][
         REQUIRE(attempt <= 1000);
         queue first;
         const int number = first.number();
-        first.add(note(1));
+        first.add(user_event(1));
         first.close();
         queue second;
         if (second.number() != number) continue;
 
-        ukevent unknown = note(1);
+        ukevent unknown = user_event(1);
         CHECK(kevent_ctl(number, KEVENT_CTL_REMOVE, 1, &unknown) == -EINVAL);
-        second.add(note(1));
+        second.add(user_event(1));
         return;
     }
 }
@@ -141,15 +141,15 @@ TEST_CASE("a queue is still found after a program has set all its flags anew", "
     REQUIRE(::fcntl(q.number(), F_SETFL, O_NONBLOCK) == 0);
     ukevent got{};
 
-    CHECK(kevent_get_events(q.number(), 1, 1, for_ever, &got, 0) == 0);
-    CHECK(kevent_get_events(q.number(), 1, 1, for_ever, &got, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, forever, &got, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, forever, &got, 0) == 0);
     REQUIRE(::fcntl(q.number(), F_SETFL, 0) == 0);
     CHECK(kevent_get_events(q.number(), 1, 1, milliseconds(1), &got, 0) == 0);
 }
 
 TEST_CASE("a command that does not exist is refused", "[kevent][queue][K-016]") {
     queue q;
-    ukevent one = note(1);
+    ukevent one = user_event(1);
 
     CHECK(kevent_ctl(q.number(), 4, 1, &one) == -EINVAL);
     CHECK(kevent_ctl(q.number(), std::numeric_limits<unsigned>::max(), 0, nullptr) == -EINVAL);
@@ -164,12 +164,12 @@ TEST_CASE("adding nothing adds nothing", "[kevent][add][K-017]") {
 TEST_CASE("a socket that is idle when added is reported when a byte comes",
           "[kevent][add][socket][K-018]") {
     queue q;
-    const auto peers = ends::sockets();
-    ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    const auto peers = connected_pair::sockets();
+    ukevent one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
 
     CHECK(q.ctl(KEVENT_CTL_ADD, one) == 0);
-    CHECK(q.silent());
-    peers.far_sends();
+    CHECK(q.has_no_event());
+    peers.send_from_peer();
 
     CHECK(is_done(q.get_one()));
 }
@@ -177,10 +177,10 @@ TEST_CASE("a socket that is idle when added is reported when a byte comes",
 TEST_CASE("what is ready when added is answered, and is not registered",
           "[kevent][add][socket][K-019][K-020]") {
     queue q;
-    const auto peers = ends::sockets();
-    peers.far_sends();
-    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
-    q.add(note(1));
+    const auto peers = connected_pair::sockets();
+    peers.send_from_peer();
+    const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
+    q.add(user_event(1));
 
     ukevent one = request;
     CHECK(q.ctl(KEVENT_CTL_ADD, one) == 1);
@@ -197,10 +197,10 @@ TEST_CASE("what is ready when added is answered, and is not registered",
 TEST_CASE("with ALWAYS_QUEUE what is ready when added is queued and stays",
           "[kevent][add][socket][K-021]") {
     queue q;
-    const auto peers = ends::sockets();
-    peers.far_sends();
+    const auto peers = connected_pair::sockets();
+    peers.send_from_peer();
     const ukevent request =
-        record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE);
+        record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE);
 
     ukevent one = request;
     CHECK(q.ctl(KEVENT_CTL_ADD, one) == 0);
@@ -211,16 +211,16 @@ TEST_CASE("with ALWAYS_QUEUE what is ready when added is queued and stays",
 
 TEST_CASE("answers are packed to the front of the array, in order", "[kevent][add][K-022][K-023]") {
     queue q;
-    const auto idle = ends::sockets();
-    const auto busy = ends::sockets();
-    busy.far_sends();
+    const auto idle = connected_pair::sockets();
+    const auto busy = connected_pair::sockets();
+    busy.send_from_peer();
     const auto idle_record = [&](std::uint32_t tag) {
-        ukevent made = record(KEVENT_SOCKET, idle.near(), KEVENT_SOCKET_RECV);
+        ukevent made = record(KEVENT_SOCKET, idle.local(), KEVENT_SOCKET_RECV);
         made.id.raw[1] = tag;
         return made;
     };
     const ukevent failing = record(KEVENT_SOCKET, 1 << 20, KEVENT_SOCKET_RECV);
-    const ukevent ready = record(KEVENT_SOCKET, busy.near(), KEVENT_SOCKET_RECV);
+    const ukevent ready = record(KEVENT_SOCKET, busy.local(), KEVENT_SOCKET_RECV);
 
     SECTION("five entries") {
         std::vector<ukevent> records{idle_record(1), failing, idle_record(2), ready,
@@ -242,8 +242,8 @@ TEST_CASE("answers are packed to the front of the array, in order", "[kevent][ad
 
 TEST_CASE("a key is taken once; the type belongs to it", "[kevent][add][K-024][K-025][K-026]") {
     queue q;
-    const auto peers = ends::sockets();
-    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    const auto peers = connected_pair::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     q.add(request);
 
     ukevent again = request;
@@ -251,22 +251,22 @@ TEST_CASE("a key is taken once; the type belongs to it", "[kevent][add][K-024][K
     CHECK(is_broken(again));
     CHECK(error_of(again) == -EEXIST);
 
-    ukevent other_type = record(KEVENT_POLL, peers.near(), KEVENT_POLL_POLLPRI);
+    ukevent other_type = record(KEVENT_POLL, peers.local(), KEVENT_POLL_POLLPRI);
     CHECK(q.ctl(KEVENT_CTL_ADD, other_type) == 0);
     ukevent other_id = request;
     other_id.id.raw[1] = 1;
     CHECK(q.ctl(KEVENT_CTL_ADD, other_id) == 0);
 
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(is_done(q.get().at(0)));
 }
 
 TEST_CASE("that a key is taken counts before its descriptor", "[kevent][add][K-027]") {
     queue q;
-    auto peers = ends::sockets();
-    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    auto peers = connected_pair::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     q.add(request);
-    peers.close_near();
+    peers.close_local();
 
     ukevent again = request;
     CHECK(q.ctl(KEVENT_CTL_ADD, again) == 1);
@@ -275,8 +275,8 @@ TEST_CASE("that a key is taken counts before its descriptor", "[kevent][add][K-0
 
 TEST_CASE("each type refuses descriptors that it cannot watch", "[kevent][add][K-028][K-029]") {
     queue q;
-    const auto sockets = ends::sockets();
-    const auto pipe = ends::pipe();
+    const auto sockets = connected_pair::sockets();
+    const auto pipe = connected_pair::pipe();
     const kevring::fd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
     const kevring::fd directory(::open("/", O_RDONLY | O_CLOEXEC));
     const auto failure = [&](std::uint32_t type, int number) {
@@ -290,8 +290,8 @@ TEST_CASE("each type refuses descriptors that it cannot watch", "[kevent][add][K
         CHECK(failure(type, 1 << 20) == -EBADF);
         CHECK(failure(type, -1) == -EBADF);
     }
-    CHECK(failure(KEVENT_SOCKET, pipe.near()) == -ENOTSOCK);
-    CHECK(failure(KEVENT_PIPE, sockets.near()) == -EINVAL);
+    CHECK(failure(KEVENT_SOCKET, pipe.local()) == -ENOTSOCK);
+    CHECK(failure(KEVENT_PIPE, sockets.local()) == -EINVAL);
     CHECK(failure(KEVENT_POLL, file.number()) == -EINVAL);
     CHECK(failure(KEVENT_POLL, directory.number()) == -EINVAL);
 }
@@ -310,13 +310,13 @@ TEST_CASE("a type that cannot be added is refused as such", "[kevent][add][K-030
 
 TEST_CASE("the user field comes back as it was given", "[kevent][add][K-031]") {
     queue q;
-    ukevent one = note(7);
+    ukevent one = user_event(7);
     one.user[0] = 0xdeadbeef;
     one.user[1] = 0x01234567;
     q.add(one);
 
     for (int round = 0; round < 3; ++round) {
-        CHECK(q.ready(note(7)) == 1);
+        CHECK(q.ready(user_event(7)) == 1);
         const ukevent got = q.get_one();
         CHECK(got.user[0] == 0xdeadbeef);
         CHECK(got.user[1] == 0x01234567);
@@ -326,19 +326,19 @@ TEST_CASE("the user field comes back as it was given", "[kevent][add][K-031]") {
 
 TEST_CASE("rubbish in the result fields of a request never shows", "[kevent][add][K-032]") {
     queue q;
-    const auto peers = ends::sockets();
-    ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    const auto peers = connected_pair::sockets();
+    ukevent one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     one.ret_flags = 0xffffffff;
     one.ret_data[0] = one.ret_data[1] = 0xffffffff;
     q.add(one);
-    peers.far_sends();
+    peers.send_from_peer();
 
     const ukevent got = q.get_one();
     CHECK(got.ret_flags == KEVENT_RET_DONE);
     CHECK(got.ret_data[0] == KEVENT_SOCKET_RECV);
     CHECK(got.ret_data[1] == 0);
 
-    ukevent answered = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    ukevent answered = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     answered.id.raw[1] = 1;
     answered.ret_flags = 0xffffffff;
     answered.ret_data[1] = 99;
@@ -349,8 +349,8 @@ TEST_CASE("rubbish in the result fields of a request never shows", "[kevent][add
 
 TEST_CASE("READY in a request makes an idle socket ready when added", "[kevent][add][K-033]") {
     queue q;
-    const auto peers = ends::sockets();
-    ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_READY);
+    const auto peers = connected_pair::sockets();
+    ukevent one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_READY);
 
     CHECK(q.ctl(KEVENT_CTL_ADD, one) == 0);
     CHECK(is_done(q.get_one()));
@@ -365,31 +365,31 @@ TEST_CASE("a null array is refused, and nothing is registered", "[kevent][add][K
 
     for (const unsigned command : {0u, 1u, 2u, 3u})
         CHECK(kevent_ctl(q.number(), command, 1, nullptr) == -EFAULT);
-    CHECK(kevent_get_events(q.number(), 1, 1, no_time, nullptr, 0) == -EFAULT);
-    CHECK(kevent_get_events(q.number(), 0, 0, no_time, nullptr, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, no_wait, nullptr, 0) == -EFAULT);
+    CHECK(kevent_get_events(q.number(), 0, 0, no_wait, nullptr, 0) == 0);
 
-    ukevent one = note(0);
+    ukevent one = user_event(0);
     CHECK(q.ctl(KEVENT_CTL_REMOVE, one) == -EINVAL);
 }
 
 TEST_CASE("there is room for 100 000 registrations", "[kevent][add][K-035]") {
     queue q;
     std::vector<ukevent> records;
-    for (std::uint64_t id = 0; id < 100'000; ++id) records.push_back(note(id << 16));
+    for (std::uint64_t id = 0; id < 100'000; ++id) records.push_back(user_event(id << 16));
 
     CHECK(q.ctl(KEVENT_CTL_ADD, records) == 0);
-    CHECK(q.ready(note(77'777ull << 16)) == 1);
+    CHECK(q.ready(user_event(77'777ull << 16)) == 1);
     CHECK(q.get_one().id.raw_u64 == 77'777ull << 16);
     CHECK(q.ctl(KEVENT_CTL_REMOVE, records) == 0);
-    ukevent none = note(0);
+    ukevent none = user_event(0);
     CHECK(q.ctl(KEVENT_CTL_REMOVE, none) == -EINVAL);
 }
 
 TEST_CASE("a socket that is broken when added says so", "[kevent][add][socket]") {
     queue q;
-    auto peers = ends::sockets();
-    peers.close_far();
-    ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_SEND);
+    auto peers = connected_pair::sockets();
+    peers.close_peer();
+    ukevent one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_SEND);
 
     CHECK(q.ctl(KEVENT_CTL_ADD, one) == 1);
     CHECK(is_broken(one));

@@ -1,6 +1,6 @@
 // Events that are awaited by themselves: timers, descriptors, signals, changes, the end of
 // processes.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 
@@ -22,7 +22,6 @@ using kevring::change;
 using kevring::change_kind;
 using kevring::change_stream;
 using kevring::changes;
-using kevring::exit_of;
 using kevring::exit_status;
 using kevring::readable;
 using kevring::ring;
@@ -32,6 +31,7 @@ using kevring::signal_stream;
 using kevring::signals;
 using kevring::task;
 using kevring::timer;
+using kevring::wait_for_exit;
 using kevring::writable;
 using namespace std::chrono_literals;
 
@@ -136,7 +136,7 @@ task<void> stopped_by_token(Awaitable made) {
 }  // namespace
 
 TEST_CASE("a timer that is awaited ends when its time has come", "[kevent][awaitables]") {
-    ring on;
+    ring loop;
     auto body = []() -> task<void> {
         const auto before = std::chrono::steady_clock::now();
         const auto ended = co_await timer(2ms);
@@ -145,35 +145,35 @@ TEST_CASE("a timer that is awaited ends when its time has come", "[kevent][await
         co_await stopped_by_deadline(timer(1h));
         co_await stopped_by_token(timer(1h));
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("readiness is awaited, and says what is there", "[kevent][awaitables]") {
-    ring on;
-    auto ends = kevent_test::ends::sockets();
+    ring loop;
+    auto ends = kevent_test::connected_pair::sockets();
     auto body = [&]() -> task<void> {
-        const kevring::fd_ref near(ends.near());
-        const auto room = co_await writable(near);
+        const kevring::fd_ref local(ends.local());
+        const auto room = co_await writable(local);
         CHECK(room.value() == POLLOUT);
 
-        co_await stopped_by_deadline(readable(near));
-        co_await stopped_by_token(readable(near));
+        co_await stopped_by_deadline(readable(local));
+        co_await stopped_by_token(readable(local));
 
-        ends.far_sends(1);
-        const auto bytes = co_await readable(near);
+        ends.send_from_peer(1);
+        const auto bytes = co_await readable(local);
         CHECK(bytes.value() == POLLIN);
 
-        ends.drain_near();
-        ends.close_far();
-        const auto end = co_await readable(near);
+        ends.drain_local();
+        ends.close_peer();
+        const auto end = co_await readable(local);
         CHECK((end.value() & POLLHUP) != 0);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a signal is taken in place of a handler", "[kevent][awaitables][signal]") {
     const blocked_signals keep{SIGUSR1, SIGUSR2};
-    ring on;
+    ring loop;
     auto body = []() -> task<void> {
         SECTION("one that is pending already") {
             ::kill(::getpid(), SIGUSR2);
@@ -209,12 +209,12 @@ TEST_CASE("a signal is taken in place of a handler", "[kevent][awaitables][signa
             CHECK(got.value().number == SIGUSR1);
         }
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("signals that come between two waits are there", "[kevent][awaitables][signal]") {
     const blocked_signals keep{SIGUSR1, SIGUSR2, SIGRTMIN};
-    ring on;
+    ring loop;
     auto body = []() -> task<void> {
         auto stream = signal_stream::open({SIGUSR1, SIGUSR2, SIGRTMIN});
         REQUIRE(stream.has_value());
@@ -234,7 +234,7 @@ TEST_CASE("signals that come between two waits are there", "[kevent][awaitables]
         }
         co_await stopped_by_deadline(stream->next());
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("what is no signal to wait for is refused", "[kevent][awaitables][signal]") {
@@ -254,7 +254,7 @@ TEST_CASE("what is no signal to wait for is refused", "[kevent][awaitables][sign
 }
 
 TEST_CASE("changes come in their order, with names", "[kevent][awaitables][changes]") {
-    ring on;
+    ring loop;
     const folder there;
     auto body = [&]() -> task<void> {
         auto stream = change_stream::open();
@@ -286,11 +286,11 @@ TEST_CASE("changes come in their order, with names", "[kevent][awaitables][chang
         static_cast<void>(co_await expect(change_kind::removed, "two"));
         co_await stopped_by_deadline(stream->next());
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a watch says when what it watches is gone", "[kevent][awaitables][changes]") {
-    ring on;
+    ring loop;
     const folder there;
     there.write("file");
     auto body = [&]() -> task<void> {
@@ -308,11 +308,11 @@ TEST_CASE("a watch says when what it watches is gone", "[kevent][awaitables][cha
         CHECK(got->watch == *watch);
         CHECK(stream->watch_count() == 0);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("nothing comes of a watch that was removed", "[kevent][awaitables][changes]") {
-    ring on;
+    ring loop;
     const folder left;
     const folder kept;
     auto body = [&]() -> task<void> {
@@ -331,7 +331,7 @@ TEST_CASE("nothing comes of a watch that was removed", "[kevent][awaitables][cha
         co_await stopped_by_deadline(stream->next());
         CHECK(stream->watch_count() == 1);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("an overflow of the kernel's queue is a change", "[kevent][awaitables][changes]") {
@@ -339,7 +339,7 @@ TEST_CASE("an overflow of the kernel's queue is a change", "[kevent][awaitables]
     std::ifstream("/proc/sys/fs/inotify/max_queued_events") >> queue_max;
     REQUIRE(queue_max > 0);
     if (queue_max > 100'000) return;  // would take long
-    ring on;
+    ring loop;
     const folder there;
     there.write("a");
     auto body = [&]() -> task<void> {
@@ -369,11 +369,11 @@ TEST_CASE("an overflow of the kernel's queue is a change", "[kevent][awaitables]
         const auto later = co_await stream->next();
         CHECK(later.value().kinds == change_kind::moved_from);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("one change is awaited by itself", "[kevent][awaitables][changes]") {
-    ring on;
+    ring loop;
     const folder there;
     there.write("file");
     auto body = [&]() -> task<void> {
@@ -398,40 +398,40 @@ TEST_CASE("one change is awaited by itself", "[kevent][awaitables][changes]") {
         const auto nothing = co_await changes(there.path(), change_kind::none);
         CHECK(nothing.error() == std::errc::invalid_argument);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("the end of a process is awaited, and reaps it", "[kevent][awaitables][process]") {
-    ring on;
+    ring loop;
     child by_itself([] { ::_exit(7); });
     child by_signal([] { ::raise(SIGKILL); });
     auto body = [&]() -> task<void> {
-        co_await stopped_by_deadline(exit_of(by_itself.process()));
-        co_await stopped_by_token(exit_of(by_itself.process()));
+        co_await stopped_by_deadline(wait_for_exit(by_itself.process()));
+        co_await stopped_by_token(wait_for_exit(by_itself.process()));
 
         by_itself.let_end();
-        const auto code = co_await exit_of(by_itself.process());
+        const auto code = co_await wait_for_exit(by_itself.process());
         REQUIRE(code.has_value());
-        CHECK(code->how == exit_status::manner::exited);
+        CHECK(code->kind == exit_status::exit_kind::exited);
         CHECK(code->code == 7);
         CHECK(code->process == by_itself.process());
         CHECK_FALSE(code->success());
 
         by_signal.let_end();
-        const auto killed = co_await exit_of(by_signal.process());
+        const auto killed = co_await wait_for_exit(by_signal.process());
         REQUIRE(killed.has_value());
-        CHECK(killed->how == exit_status::manner::killed);
+        CHECK(killed->kind == exit_status::exit_kind::killed);
         CHECK(killed->code == SIGKILL);
 
         CHECK(::waitpid(by_itself.process(), nullptr, WNOHANG) == -1);
-        const auto again = co_await exit_of(by_itself.process());
+        const auto again = co_await wait_for_exit(by_itself.process());
         CHECK(again.error() == std::errc::no_such_process);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("of a process that is no child only the end is known", "[kevent][awaitables][process]") {
-    ring on;
+    ring loop;
     // The child starts a process of its own, says its number, and waits for it.
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
@@ -451,9 +451,9 @@ TEST_CASE("of a process that is no child only the end is known", "[kevent][await
     pid_t stranger = 0;
     REQUIRE(::read(heard.number(), &stranger, sizeof stranger) == sizeof stranger);
     auto body = [&]() -> task<void> {
-        co_await stopped_by_deadline(exit_of(stranger));
+        co_await stopped_by_deadline(wait_for_exit(stranger));
         auto wait = [&]() -> task<exit_status> {
-            const auto got = co_await exit_of(stranger);
+            const auto got = co_await wait_for_exit(stranger);
             co_return got.value();
         };
         auto act = [&]() -> task<int> {
@@ -462,8 +462,8 @@ TEST_CASE("of a process that is no child only the end is known", "[kevent][await
         };
         const auto [status, killed] = co_await kevring::when_all(wait(), act());
         CHECK(killed == 0);
-        CHECK(status.how == exit_status::manner::unknown);
+        CHECK(status.kind == exit_status::exit_kind::unknown);
         CHECK(status.process == stranger);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }

@@ -1,7 +1,7 @@
 // bad_input.cpp: what no sensible program asks for is refused by its error, or means what little it
 // can, and costs others nothing: wrong and vanished descriptors, absurd numbers, removing and
 // closing at the worst moment. Null pointers and closed control descriptors are in add.cpp.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <atomic>
 #include <climits>
@@ -34,9 +34,9 @@ void wait_until_readable(const queue& q) {
 TEST_CASE("what is no origin is refused by its type, and what is ready stays so",
           "[kevent][bad_input]") {
     queue q;
-    const auto peers = ends::sockets();
-    q.add(note(1));
-    q.ready(note(1));
+    const auto peers = connected_pair::sockets();
+    q.add(user_event(1));
+    q.ready(user_event(1));
 
     for (const int closed : {-1, 1 << 20, INT_MIN}) {
         CHECK(add_error(q, record(KEVENT_INODE, closed, KEVENT_INODE_CREATE)) == -EBADF);
@@ -47,7 +47,7 @@ TEST_CASE("what is no origin is refused by its type, and what is ready stays so"
     CHECK(add_error(q, record(KEVENT_PROCESS, INT_MAX, KEVENT_PROCESS_EXIT)) == -ESRCH);
     CHECK(add_error(q, record(KEVENT_SOCKET, q.number(), KEVENT_SOCKET_RECV)) == -ENOTSOCK);
     CHECK(add_error(q, record(KEVENT_PIPE, q.number(), KEVENT_SOCKET_RECV)) == -EINVAL);
-    CHECK(add_error(q, record(KEVENT_SIGNAL, peers.near(), KEVENT_SIGNAL_DELIVERY)) != 0);
+    CHECK(add_error(q, record(KEVENT_SIGNAL, peers.local(), KEVENT_SIGNAL_DELIVERY)) != 0);
 
     CHECK(q.get_one().type == KEVENT_UNOTIFY);
 }
@@ -63,8 +63,8 @@ TEST_CASE("a queue cannot watch itself, and two cannot watch each other", "[keve
     one.add(watch(other));
     CHECK(add_error(other, watch(one)) == -ELOOP);
 
-    other.add(note(1));
-    other.ready(note(1));
+    other.add(user_event(1));
+    other.ready(user_event(1));
     CHECK(one.get_one().type == KEVENT_POLL);
     CHECK(other.get_one().type == KEVENT_UNOTIFY);
 }
@@ -74,11 +74,11 @@ TEST_CASE("an epoll set, and a duplicate of a control descriptor, are no queues"
     queue q;
     const kevring::fd set(::epoll_create1(EPOLL_CLOEXEC));
     const kevring::fd duplicate(::fcntl(q.number(), F_DUPFD_CLOEXEC, 0));
-    ukevent one = note(1);
+    ukevent one = user_event(1);
 
     for (const int number : {set.number(), duplicate.number()}) {
         CHECK(kevent_ctl(number, KEVENT_CTL_ADD, 1, &one) == -EINVAL);
-        CHECK(kevent_get_events(number, 1, 1, no_time, &one, 0) == -EINVAL);
+        CHECK(kevent_get_events(number, 1, 1, no_wait, &one, 0) == -EINVAL);
     }
     q.add(one);
 }
@@ -89,17 +89,17 @@ TEST_CASE("a duplicate that gets the number of a closed queue does not reach the
     const int closed = kevent_init(nullptr, 0, flags);
     const int other = kevent_init(nullptr, 0, flags);
     REQUIRE((closed >= 0 && other >= 0));
-    auto peers = ends::sockets();
-    ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    auto peers = connected_pair::sockets();
+    ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     REQUIRE(kevent_ctl(closed, KEVENT_CTL_ADD, 1, &request) == 0);
-    peers.close_near();
+    peers.close_local();
 
     REQUIRE(::dup2(other, closed) == closed);
 
-    ukevent one = note(1);
+    ukevent one = user_event(1);
     CHECK(kevent_ctl(closed, KEVENT_CTL_ADD, 1, &one) == -EINVAL);
-    CHECK(kevent_get_events(closed, 1, 1, no_time, &one, 0) == -EINVAL);
-    CHECK(peers.far_sees_end());
+    CHECK(kevent_get_events(closed, 1, 1, no_wait, &one, 0) == -EINVAL);
+    CHECK(peers.peer_sees_end());
     CHECK(kevent_ctl(other, KEVENT_CTL_ADD, 1, &one) == 0);
     ::close(closed);
     CHECK(kevent_ctl(other, KEVENT_CTL_REMOVE, 1, &one) == 0);
@@ -109,7 +109,7 @@ TEST_CASE("a duplicate that gets the number of a closed queue does not reach the
 TEST_CASE("a queue is found whatever flags other threads set on its descriptor",
           "[kevent][bad_input][K-061]") {
     queue q;
-    q.add(note(1));
+    q.add(user_event(1));
     std::atomic<bool> over{false};
     std::thread other([&] {
         for (int flags = 0; !over; flags ^= O_NONBLOCK | O_APPEND)
@@ -117,9 +117,9 @@ TEST_CASE("a queue is found whatever flags other threads set on its descriptor",
     });
     std::size_t failed_count = 0;
     for (int round = 0; round < 20'000; ++round) {
-        ukevent one = note(1);
+        ukevent one = user_event(1);
         if (kevent_ctl(q.number(), KEVENT_CTL_READY, 1, &one) != 1) ++failed_count;
-        if (kevent_get_events(q.number(), 1, 1, long_time, &one, 0) != 1) ++failed_count;
+        if (kevent_get_events(q.number(), 1, 1, test_timeout, &one, 0) != 1) ++failed_count;
     }
     over = true;
     other.join();
@@ -128,7 +128,7 @@ TEST_CASE("a queue is found whatever flags other threads set on its descriptor",
     // O_NONBLOCK is read at each call.
     ukevent one{};
     REQUIRE(::fcntl(q.number(), F_SETFL, O_NONBLOCK) == 0);
-    CHECK(kevent_get_events(q.number(), 1, 1, for_ever, &one, 0) == 0);
+    CHECK(kevent_get_events(q.number(), 1, 1, forever, &one, 0) == 0);
     CHECK(kevent_get_events(q.number(), 1, 1, {-2, 0}, &one, 0) == 0);
     REQUIRE(::fcntl(q.number(), F_SETFL, 0) == 0);
     CHECK(kevent_get_events(q.number(), 1, 1, {-2, 0}, &one, 0) == -EINVAL);
@@ -136,20 +136,20 @@ TEST_CASE("a queue is found whatever flags other threads set on its descriptor",
 
 TEST_CASE("hidden descriptors leave the numbers 0, 1 and 2 alone", "[kevent][bad_input][low]") {
     const auto is_so = [] {
-        auto peers = ends::sockets();
-        const auto pipe = ends::pipe();
+        auto peers = connected_pair::sockets();
+        const auto pipe = connected_pair::pipe();
         const kevring::fd folder(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         ukevent timer = record(KEVENT_TIMER, 3600, KEVENT_TIMER_FIRED);
         ukevent signal = record(KEVENT_SIGNAL, SIGUSR2, KEVENT_SIGNAL_DELIVERY);
         signal.id.raw_u64 |= KEVENT_SIGNAL_NOMASK;
-        std::array<ukevent, 8> requests{record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV),
-                                        record(KEVENT_POLL, peers.near(), KEVENT_POLL_POLLIN),
-                                        record(KEVENT_PIPE, pipe.near(), KEVENT_SOCKET_RECV),
+        std::array<ukevent, 8> requests{record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV),
+                                        record(KEVENT_POLL, peers.local(), KEVENT_POLL_POLLIN),
+                                        record(KEVENT_PIPE, pipe.local(), KEVENT_SOCKET_RECV),
                                         record(KEVENT_INODE, folder.number(), KEVENT_INODE_CREATE),
                                         record(KEVENT_PROCESS, ::getpid(), KEVENT_PROCESS_EXIT),
                                         timer,
                                         signal,
-                                        note(1)};
+                                        user_event(1)};
         std::array<char, 8> buffer{};
         const itimerspec hour{{3600, 0}, {3600, 0}};
         for (const int number : {0, 1, 2}) ::close(number);
@@ -157,7 +157,7 @@ TEST_CASE("hidden descriptors leave the numbers 0, 1 and 2 alone", "[kevent][bad
         const int q = kevent_init(nullptr, 0, 0);
         if (q < 0) return 1;
         if (kevent_ctl(q, KEVENT_CTL_ADD, requests.size(), requests.data()) != 0) return 2;
-        if (aio_recv(q, peers.near(), buffer.data(), buffer.size(), 0) <= 0) return 3;
+        if (aio_recv(q, peers.local(), buffer.data(), buffer.size(), 0) <= 0) return 3;
         if (kevent_timer_create(q, CLOCK_MONOTONIC, &hour, 0, nullptr) <= 0) return 4;
         for (const int number : {0, 1, 2})
             if (::fcntl(number, F_GETFD) >= 0) return 10 + number;
@@ -182,10 +182,10 @@ TEST_CASE("a file without a poll operation is refused as POLL", "[kevent][bad_in
         }
     }
     // All four bits are set of these, too, and they have a poll operation.
-    const auto peers = ends::sockets();
-    peers.far_sends();
+    const auto peers = connected_pair::sockets();
+    peers.send_from_peer();
     const kevring::fd counter(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
-    for (const int number : {peers.near(), counter.number()}) {
+    for (const int number : {peers.local(), counter.number()}) {
         ukevent one = record(KEVENT_POLL, number, KEVENT_POLL_POLLIN | KEVENT_POLL_POLLOUT);
         CHECK(q.ctl(KEVENT_CTL_ADD, one) == 1);
         CHECK(is_done(one));
@@ -195,30 +195,30 @@ TEST_CASE("a file without a poll operation is refused as POLL", "[kevent][bad_in
 TEST_CASE("a descriptor that is closed behind a registration does not mislead it",
           "[kevent][bad_input][K-102]") {
     queue q;
-    auto first = ends::sockets();
-    const ukevent request = record(KEVENT_SOCKET, first.near(), KEVENT_SOCKET_RECV);
+    auto first = connected_pair::sockets();
+    const ukevent request = record(KEVENT_SOCKET, first.local(), KEVENT_SOCKET_RECV);
     q.add(request);
 
     // The number means another socket now, which has something to receive.
-    const auto second = ends::sockets();
-    const int number = first.near();
-    REQUIRE(::dup2(second.near(), number) == number);
-    second.far_sends();
+    const auto second = connected_pair::sockets();
+    const int number = first.local();
+    REQUIRE(::dup2(second.local(), number) == number);
+    second.send_from_peer();
 
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     CHECK(is_done(q.modify(request)));
-    CHECK(q.silent());
-    first.far_sends();
+    CHECK(q.has_no_event());
+    first.send_from_peer();
     CHECK(q.get_one().id.raw[0] == request.id.raw[0]);
     q.remove(request);
-    CHECK(first.far_sees_end());
+    CHECK(first.peer_sees_end());
 }
 
 TEST_CASE("more records than there can be are refused before one is read",
           "[kevent][bad_input][K-037][K-050]") {
     queue q;
-    q.add(note(1));
-    ukevent one = note(1);
+    q.add(user_event(1));
+    ukevent one = user_event(1);
 
     for (const unsigned command : {KEVENT_CTL_REMOVE, KEVENT_CTL_MODIFY, KEVENT_CTL_READY}) {
         CHECK(kevent_ctl(q.number(), command, UINT_MAX, &one) == -EINVAL);
@@ -226,56 +226,56 @@ TEST_CASE("more records than there can be are refused before one is read",
     }
     CHECK(one.ret_flags == 0);
     CHECK(kevent_ctl(q.number(), UINT_MAX, 1, &one) == -EINVAL);
-    CHECK(q.silent());
-    q.remove(note(1));
+    CHECK(q.has_no_event());
+    q.remove(user_event(1));
 }
 
 TEST_CASE("asking for more than there can be gives what there is",
           "[kevent][bad_input][K-060][K-071][K-078]") {
     queue q(2);
-    q.add(note(1));
-    q.add(note(2));
-    q.ready(note(1));
-    q.ready(note(2));
+    q.add(user_event(1));
+    q.add(user_event(2));
+    q.ready(user_event(1));
+    q.ready(user_event(2));
     std::array<ukevent, 2> got{};
 
     CHECK(q.wait(UINT_MAX, 0) == -EINVAL);
-    CHECK(kevent_get_events(q.number(), UINT_MAX, UINT_MAX, no_time, got.data(), 0) == 2);
+    CHECK(kevent_get_events(q.number(), UINT_MAX, UINT_MAX, no_wait, got.data(), 0) == 2);
     CHECK(got[1].id.raw_u64 == 2);
 
     CHECK(q.commit(UINT_MAX, 0) == -EINVAL);
     CHECK(q.commit(0, UINT_MAX) <= 0);
     CHECK(q.commit(0, 1u << 31) == -EOVERFLOW);
-    CHECK(q.wait(2, UINT_MAX, long_time) == 0);  // an index that is none is an old one
+    CHECK(q.wait(2, UINT_MAX, test_timeout) == 0);  // an index that is none is an old one
     CHECK(q.commit(0, 1) == 2);
 }
 
 TEST_CASE("a time that never comes is waited for like any other", "[kevent][bad_input][K-062]") {
     queue q;
-    q.add(note(1));
+    q.add(user_event(1));
     const timespec never{std::numeric_limits<time_t>::max(), 999'999'999};
     const unsigned flags = GENERATE(0u, unsigned{KEVENT_FLAGS_ABSTIME});
     ukevent got{};
 
-    std::thread other([&] { q.ready(note(1)); });
+    std::thread other([&] { q.ready(user_event(1)); });
     CHECK(kevent_get_events(q.number(), 1, 1, never, &got, flags) == 1);
     other.join();
 
     ukevent slowest = record(KEVENT_TIMER, -1, KEVENT_TIMER_FIRED);
     slowest.id.raw[1] = 999'999'999;
     q.add(slowest);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     q.remove(slowest);
     const itimerspec when{never, never};
     const long timer = kevent_timer_create(q.number(), CLOCK_MONOTONIC, &when, 0, nullptr);
     CHECK(timer > 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a request with every bit set is still one event", "[kevent][bad_input]") {
     queue q;
-    const auto peers = ends::sockets();
-    ukevent wild = record(KEVENT_SOCKET, peers.near(), UINT_MAX, UINT_MAX);
+    const auto peers = connected_pair::sockets();
+    ukevent wild = record(KEVENT_SOCKET, peers.local(), UINT_MAX, UINT_MAX);
     wild.id.raw[1] = UINT_MAX;
     wild.ret_flags = UINT_MAX;
 
@@ -285,37 +285,37 @@ TEST_CASE("a request with every bit set is still one event", "[kevent][bad_input
     REQUIRE(got.size() == 1);
     CHECK(is_done(got[0]));
     CHECK(got[0].id.raw_u64 == wild.id.raw_u64);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("what is removed while ready takes nothing else along, and its key is free",
           "[kevent][bad_input][K-038]") {
     queue q;
-    const auto sockets = ends::sockets();
-    const auto pipe = ends::pipe();
-    sockets.far_sends();
-    pipe.far_sends();
+    const auto sockets = connected_pair::sockets();
+    const auto pipe = connected_pair::pipe();
+    sockets.send_from_peer();
+    pipe.send_from_peer();
     ukevent timer = record(KEVENT_TIMER, 0, KEVENT_TIMER_FIRED);
     timer.id.raw[1] = 1'000'000;
     const std::vector<ukevent> requests{
-        record(KEVENT_SOCKET, sockets.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE),
-        record(KEVENT_POLL, sockets.near(), KEVENT_POLL_POLLIN, KEVENT_REQ_ALWAYS_QUEUE),
-        record(KEVENT_PIPE, pipe.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE),
-        note(7, KEVENT_REQ_ALWAYS_QUEUE), timer};
+        record(KEVENT_SOCKET, sockets.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE),
+        record(KEVENT_POLL, sockets.local(), KEVENT_POLL_POLLIN, KEVENT_REQ_ALWAYS_QUEUE),
+        record(KEVENT_PIPE, pipe.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_ALWAYS_QUEUE),
+        user_event(7, KEVENT_REQ_ALWAYS_QUEUE), timer};
     for (const ukevent& request : requests) {
         CAPTURE(request.type);
         q.add(request);
         wait_until_readable(q);
 
-        q.add(note(1));
-        q.ready(note(1));
+        q.add(user_event(1));
+        q.ready(user_event(1));
         q.remove(request);
 
-        CHECK(q.get_one().id.raw_u64 == note(1).id.raw_u64);
-        CHECK(q.silent());
+        CHECK(q.get_one().id.raw_u64 == user_event(1).id.raw_u64);
+        CHECK(q.has_no_event());
         q.add(request);
         q.remove(request);
-        q.remove(note(1));
+        q.remove(user_event(1));
         CHECK_FALSE(q.readable());
     }
 }
@@ -323,7 +323,7 @@ TEST_CASE("what is removed while ready takes nothing else along, and its key is 
 TEST_CASE("after REMOVE has returned no call collects it any more", "[kevent][bad_input][K-038]") {
     constexpr std::uint64_t round_count = 300;
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     std::atomic<std::uint64_t> removed{0};
     std::atomic<bool> over{false};
     std::uint64_t late_count = 0;
@@ -338,15 +338,15 @@ TEST_CASE("after REMOVE has returned no call collects it any more", "[kevent][ba
 
     std::uint64_t missing_count = 0;
     for (std::uint64_t round = 1; round <= round_count; ++round) {
-        ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+        ukevent one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
         one.user_u64 = round;
         if (kevent_ctl(q.number(), KEVENT_CTL_ADD, 1, &one) != 0) ++missing_count;
-        peers.far_sends();
+        peers.send_from_peer();
         if (round % 2 == 0) std::this_thread::yield();
         kevent_ctl(q.number(), KEVENT_CTL_REMOVE, 1, &one);
         if (one.ret_flags != KEVENT_RET_DONE) ++missing_count;
         removed = round;
-        peers.drain_near();
+        peers.drain_local();
     }
     over = true;
     collector.join();
@@ -360,9 +360,9 @@ TEST_CASE("waits of a closed queue end at their time, and then its files are rel
     constexpr unsigned waiter_count = 4;
     queue q(4);
     const int number = q.number();
-    auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
-    peers.close_near();
+    auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
+    peers.close_local();
     std::atomic<unsigned> begun{0};
     std::array<int, waiter_count> results{};
     std::vector<std::thread> waiters;
@@ -379,7 +379,7 @@ TEST_CASE("waits of a closed queue end at their time, and then its files are rel
 
     for (std::thread& each : waiters) each.join();
     for (const int result : results) CHECK((result == 0 || result == -EBADF));
-    CHECK(peers.far_sees_end());
+    CHECK(peers.peer_sees_end());
 }
 
 TEST_CASE("a queue that wants no thread makes none, and the next one finds it closed",
@@ -390,15 +390,15 @@ TEST_CASE("a queue that wants no thread makes none, and the next one finds it cl
     };
     const auto is_so = [&] {
         const auto threads_before = thread_count();
-        auto peers = ends::sockets();
+        auto peers = connected_pair::sockets();
         const int number = kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD);
-        ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+        ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
         if (number < 0 || kevent_ctl(number, KEVENT_CTL_ADD, 1, &request) != 0) return 1;
-        peers.close_near();
+        peers.close_local();
         if (thread_count() != threads_before) return 2;
         ::close(number);
         if (kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD) < 0) return 3;
-        return peers.far_sees_end() ? 0 : 4;
+        return peers.peer_sees_end() ? 0 : 4;
     };
     CHECK(in_child(is_so) == 0);
 }
@@ -407,23 +407,23 @@ TEST_CASE("a new queue under the number of a closed one is no business of its wa
           "[kevent][bad_input][close]") {
     auto old = std::make_unique<queue>();
     const int number = old->number();
-    const auto peers = ends::sockets();
-    old->add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    const auto peers = connected_pair::sockets();
+    old->add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     std::atomic<bool> begun{false};
     std::atomic<int> result{-1};
     ukevent got{};
     std::thread waiter([&] {
         begun = true;
-        result = kevent_get_events(number, 1, 1, long_time, &got, 0);
+        result = kevent_get_events(number, 1, 1, test_timeout, &got, 0);
     });
     while (!begun) std::this_thread::yield();
 
     old->close();
     queue next;
-    next.add(note(1));
-    next.ready(note(1));
+    next.add(user_event(1));
+    next.ready(user_event(1));
     const bool same_number = next.number() == number;
-    peers.far_sends();
+    peers.send_from_peer();
     waiter.join();
 
     // Or it began its call after the close: then the number was closed, or the new queue's, or for

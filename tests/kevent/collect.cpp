@@ -1,5 +1,5 @@
 // collect.cpp: kevent_get_events, kevent_wait and kevent_commit.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <atomic>
 #include <csignal>
@@ -12,10 +12,10 @@ using namespace kevent_test;
 namespace {
 
 void add_notes(queue& q, std::uint64_t count) {
-    for (std::uint64_t id = 0; id < count; ++id) q.add(note(id));
+    for (std::uint64_t id = 0; id < count; ++id) q.add(user_event(id));
 }
 void fire_notes(queue& q, std::uint64_t first, std::uint64_t count) {
-    for (std::uint64_t id = first; id < first + count; ++id) REQUIRE(q.ready(note(id)) == 1);
+    for (std::uint64_t id = first; id < first + count; ++id) REQUIRE(q.ready(user_event(id)) == 1);
 }
 int get(queue& q, unsigned min_count, unsigned max_count, timespec timeout, unsigned flags = 0) {
     std::vector<ukevent> records(max_count + 1);
@@ -34,21 +34,21 @@ timespec wall_clock_plus(long ms) {
 
 TEST_CASE("records come in the order in which they became ready", "[kevent][collect][K-056]") {
     queue q;
-    std::vector<ends> peers;
+    std::vector<connected_pair> peers;
     for (int i = 0; i < 4; ++i) {
-        peers.push_back(ends::sockets());
-        q.add(record(KEVENT_SOCKET, peers.back().near(), KEVENT_SOCKET_RECV));
+        peers.push_back(connected_pair::sockets());
+        q.add(record(KEVENT_SOCKET, peers.back().local(), KEVENT_SOCKET_RECV));
     }
     add_notes(q, 4);
 
-    for (const std::size_t i : {2u, 0u, 3u, 1u}) peers[i].far_sends();
+    for (const std::size_t i : {2u, 0u, 3u, 1u}) peers[i].send_from_peer();
     auto got = q.get(4);
     REQUIRE(got.size() == 4);
     std::size_t at = 0;
     for (const std::size_t i : {2u, 0u, 3u, 1u})
-        CHECK(got[at++].id.raw[0] == static_cast<std::uint32_t>(peers[i].near()));
+        CHECK(got[at++].id.raw[0] == static_cast<std::uint32_t>(peers[i].local()));
 
-    for (const std::uint64_t id : {3u, 1u, 0u, 2u}) q.ready(note(id));
+    for (const std::uint64_t id : {3u, 1u, 0u, 2u}) q.ready(user_event(id));
     got = q.get(4);
     REQUIRE(got.size() == 4);
     at = 0;
@@ -60,11 +60,11 @@ TEST_CASE("a call takes at most what it asks for", "[kevent][collect][K-057]") {
     add_notes(q, 10);
     fire_notes(q, 0, 10);
 
-    CHECK(get(q, 1, 4, long_time) == 4);
-    CHECK(get(q, 1, 4, long_time) == 4);
-    CHECK(get(q, 1, 4, long_time) == 2);
-    CHECK(get(q, 1, 4, no_time) == 0);
-    CHECK(get(q, 1, 0, long_time) == 0);
+    CHECK(get(q, 1, 4, test_timeout) == 4);
+    CHECK(get(q, 1, 4, test_timeout) == 4);
+    CHECK(get(q, 1, 4, test_timeout) == 2);
+    CHECK(get(q, 1, 4, no_wait) == 0);
+    CHECK(get(q, 1, 0, test_timeout) == 0);
 }
 
 TEST_CASE("fewer than asked for are taken at the deadline", "[kevent][collect][K-058]") {
@@ -79,13 +79,13 @@ TEST_CASE("fewer than asked for are taken at the deadline", "[kevent][collect][K
 
 TEST_CASE("the last one that is asked for ends the wait", "[kevent][collect][K-059]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     add_notes(q, 2);
     fire_notes(q, 0, 2);
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
-    std::thread sender([&] { peers.far_sends(); });
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
+    std::thread sender([&] { peers.send_from_peer(); });
 
-    CHECK(get(q, 3, 8, long_time) == 3);
+    CHECK(get(q, 3, 8, test_timeout) == 3);
 
     sender.join();
 }
@@ -95,9 +95,9 @@ TEST_CASE("a minimum of 0 never waits, and one beyond the maximum counts as that
     queue q;
     add_notes(q, 3);
 
-    CHECK(get(q, 0, 8, long_time) == 0);
+    CHECK(get(q, 0, 8, test_timeout) == 0);
     fire_notes(q, 0, 2);
-    CHECK(get(q, 8, 2, long_time) == 2);
+    CHECK(get(q, 8, 2, test_timeout) == 2);
 }
 
 TEST_CASE("a non-blocking queue neither waits nor looks at the timeout",
@@ -119,8 +119,8 @@ TEST_CASE("a blocking queue checks the timeout", "[kevent][collect][K-062]") {
     CHECK(get(q, 0, 1, {-2, 0}) == -EINVAL);
 
     add_notes(q, 1);
-    std::thread other([&] { q.ready(note(0)); });
-    CHECK(get(q, 1, 1, for_ever) == 1);
+    std::thread other([&] { q.ready(user_event(0)); });
+    CHECK(get(q, 1, 1, forever) == 1);
     other.join();
 }
 
@@ -128,9 +128,9 @@ TEST_CASE("a timeout of zero does not wait", "[kevent][collect][K-063]") {
     queue q(4);
 
     const auto begin = now();
-    CHECK(get(q, 1, 1, no_time) == 0);
-    CHECK(q.wait(1, 0, no_time) == 0);
-    CHECK(now() - begin < half_of_long_time);
+    CHECK(get(q, 1, 1, no_wait) == 0);
+    CHECK(q.wait(1, 0, no_wait) == 0);
+    CHECK(now() - begin < half_of_test_timeout);
 }
 
 TEST_CASE("an absolute deadline is a point of the wall clock", "[kevent][collect][K-064]") {
@@ -139,7 +139,7 @@ TEST_CASE("an absolute deadline is a point of the wall clock", "[kevent][collect
     auto begin = now();
     CHECK(get(q, 1, 1, {1, 0}, KEVENT_FLAGS_ABSTIME) == 0);
     CHECK(get(q, 1, 1, {0, 0}, KEVENT_FLAGS_ABSTIME) == 0);
-    CHECK(now() - begin < half_of_long_time);
+    CHECK(now() - begin < half_of_test_timeout);
 
     const timespec at = wall_clock_plus(50);
     CHECK(get(q, 1, 1, at, KEVENT_FLAGS_ABSTIME) == 0);
@@ -180,7 +180,7 @@ TEST_CASE("an absolute wait that an event ends leaves nothing behind", "[kevent]
 
 TEST_CASE("a signal handler ends a wait, without an error", "[kevent][collect][K-067]") {
     queue q;
-    const int result = interrupted([&] { return get(q, 1, 1, long_time); });
+    const int result = interrupted([&] { return get(q, 1, 1, test_timeout); });
 
     CHECK(result == 0);
 }
@@ -191,7 +191,7 @@ TEST_CASE("a record that finds no room in the ring says so", "[kevent][collect][
     fire_notes(q, 0, 3);
     std::vector<ukevent> got(3);
 
-    REQUIRE(kevent_get_events(q.number(), 3, 3, long_time, got.data(), 0) == 3);
+    REQUIRE(kevent_get_events(q.number(), 3, 3, test_timeout, got.data(), 0) == 3);
 
     CHECK(got[0].ret_flags == KEVENT_RET_DONE);
     CHECK(got[1].ret_flags == KEVENT_RET_DONE);
@@ -200,11 +200,11 @@ TEST_CASE("a record that finds no room in the ring says so", "[kevent][collect][
     CHECK(q.ring().event[1].id.raw_u64 == 1);
 
     fire_notes(q, 0, 1);  // a full ring does not hold it up
-    REQUIRE(kevent_get_events(q.number(), 1, 1, long_time, got.data(), 0) == 1);
+    REQUIRE(kevent_get_events(q.number(), 1, 1, test_timeout, got.data(), 0) == 1);
     CHECK(got[0].ret_flags == (KEVENT_RET_DONE | KEVENT_RET_COPY_FAILED));
     CHECK(q.commit(0, 1) == 2);
     fire_notes(q, 0, 1);  // the mark belonged to that one record
-    REQUIRE(kevent_get_events(q.number(), 1, 1, long_time, got.data(), 0) == 1);
+    REQUIRE(kevent_get_events(q.number(), 1, 1, test_timeout, got.data(), 0) == 1);
     CHECK(got[0].ret_flags == KEVENT_RET_DONE);
 }
 
@@ -220,7 +220,7 @@ TEST_CASE("ready records go into the ring in order", "[kevent][wait][K-072]") {
     add_notes(q, 3);
     fire_notes(q, 0, 3);
 
-    CHECK(q.wait(4, 0, long_time) == 3);
+    CHECK(q.wait(4, 0, test_timeout) == 3);
 
     CHECK(q.ring_kidx() == 3);
     for (std::uint32_t i = 0; i < 3; ++i) {
@@ -247,7 +247,7 @@ TEST_CASE("a wait for no records takes none", "[kevent][wait][K-074]") {
     add_notes(q, 1);
     fire_notes(q, 0, 1);
 
-    CHECK(q.wait(0, 0, long_time) == 0);
+    CHECK(q.wait(0, 0, test_timeout) == 0);
     CHECK(q.ring_kidx() == 0);
     CHECK(q.wait(1, 0) == 1);
 }
@@ -257,10 +257,10 @@ TEST_CASE("a stale index ends a wait at once, a true one does not",
     queue q(4);
     add_notes(q, 2);
     const auto begin = now();
-    CHECK(q.wait(4, 3, long_time) == 0);
+    CHECK(q.wait(4, 3, test_timeout) == 0);
     fire_notes(q, 0, 2);
-    CHECK(q.wait(4, 3, long_time) == 2);
-    CHECK(now() - begin < half_of_long_time);
+    CHECK(q.wait(4, 3, test_timeout) == 2);
+    CHECK(now() - begin < half_of_test_timeout);
     CHECK(q.commit(2, 0) == 2);
 
     const auto waiting = now();
@@ -274,7 +274,7 @@ TEST_CASE("a commit releases who waits for room", "[kevent][wait][K-077]") {
     fire_notes(q, 0, 3);
     REQUIRE(q.wait(2, 0) == 2);
     std::atomic<int> placed{-1};
-    std::thread waiter([&] { placed = q.wait(2, 0, long_time); });
+    std::thread waiter([&] { placed = q.wait(2, 0, test_timeout); });
 
     CHECK(q.commit(1, 0) == 1);
 
@@ -329,15 +329,15 @@ TEST_CASE("a commit across the end of the ring names the new lap",
 
 TEST_CASE("activity that is nothing does not hide what is ready", "[kevent][collect][K-063]") {
     queue q;
-    const auto quiet = ends::sockets();
-    const auto busy = ends::sockets();
-    q.add(record(KEVENT_SOCKET, quiet.near(), KEVENT_SOCKET_RECV));
-    q.add(record(KEVENT_SOCKET, busy.near(), KEVENT_SOCKET_RECV));
-    quiet.far_sends();
-    quiet.drain_near();
-    busy.far_sends();
+    const auto quiet = connected_pair::sockets();
+    const auto busy = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, quiet.local(), KEVENT_SOCKET_RECV));
+    q.add(record(KEVENT_SOCKET, busy.local(), KEVENT_SOCKET_RECV));
+    quiet.send_from_peer();
+    quiet.drain_local();
+    busy.send_from_peer();
 
     ukevent got{};
-    REQUIRE(kevent_get_events(q.number(), 1, 1, no_time, &got, 0) == 1);
-    CHECK(got.id.raw[0] == static_cast<std::uint32_t>(busy.near()));
+    REQUIRE(kevent_get_events(q.number(), 1, 1, no_wait, &got, 0) == 1);
+    CHECK(got.id.raw[0] == static_cast<std::uint32_t>(busy.local()));
 }

@@ -1,5 +1,5 @@
 // The queue on a loop: typed requests, events as values, batches, and several loops on one queue.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 #include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
@@ -26,11 +26,11 @@
 using kevring::event;
 using kevring::event_queue;
 using kevring::event_type;
-using kevring::note;
 using kevring::repeat;
 using kevring::ring;
 using kevring::task;
 using kevring::timer;
+using kevring::user_event;
 using namespace std::chrono_literals;
 
 namespace {
@@ -46,8 +46,8 @@ task<void> expect_nothing(event_queue& queue) {
 }  // namespace
 
 TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
-    ring on;
-    auto ends = kevent_test::ends::sockets();
+    ring loop;
+    auto ends = kevent_test::connected_pair::sockets();
     auto body = [&]() -> task<void> {
         event_queue queue;
         SECTION("a timer, as often as it is due") {
@@ -57,7 +57,7 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
                 REQUIRE(got.has_value());
                 CHECK(got->type() == event_type::timer);
                 CHECK(got->expirations() >= 1);
-                CHECK(got->user<job>() == job::tick);
+                CHECK(got->user_data<job>() == job::tick);
             }
         }
         SECTION("timers of one period, each by itself") {
@@ -67,13 +67,13 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
             CHECK_FALSE(first.value() == second.value());
             const auto got = co_await queue.wait(2, 16);
             REQUIRE(got.value().size() == 2);
-            CHECK((*got)[0].user<int>() + (*got)[1].user<int>() == 3);
+            CHECK((*got)[0].user_data<int>() + (*got)[1].user_data<int>() == 3);
             CHECK(queue.registration_count() == 0);
         }
         SECTION("a descriptor, readable and writable apart") {
-            const kevring::fd_ref near(ends.near());
-            const auto reading = queue.add(kevring::readable(near), &ends);
-            const auto writing = queue.add(kevring::writable(near), job::write);
+            const kevring::fd_ref local(ends.local());
+            const auto reading = queue.add(kevring::readable(local), &ends);
+            const auto writing = queue.add(kevring::writable(local), job::write);
             REQUIRE((reading.has_value() && writing.has_value()));
             const auto room = co_await queue.next();
             CHECK(room.value().key() == *writing);
@@ -82,9 +82,9 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
             CHECK_FALSE(queue.remove(*writing));
             co_await expect_nothing(queue);
 
-            ends.far_sends(3);
+            ends.send_from_peer(3);
             const auto bytes = co_await queue.next();
-            CHECK(bytes.value().user<kevent_test::ends*>() == &ends);
+            CHECK(bytes.value().user_data<kevent_test::connected_pair*>() == &ends);
             CHECK(bytes->ready_bits() == POLLIN);
             co_await expect_nothing(queue);  // an edge
 
@@ -93,35 +93,36 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
             CHECK(changed.value().ready_bits() == POLLOUT);
         }
         SECTION("a socket, by what it is ready for") {
-            using kevring::socket_kind;
-            const kevring::fd_ref near(ends.near());
+            using kevring::socket_interest;
+            const kevring::fd_ref local(ends.local());
             const auto added = queue.add(
-                kevring::socket_events(near, socket_kind::receive | socket_kind::send), &ends);
+                kevring::socket_events(local, socket_interest::receive | socket_interest::send),
+                &ends);
             REQUIRE(added.has_value());
             const auto room = co_await queue.next();
             CHECK(room.value().key() == *added);
             CHECK(room->type() == event_type::socket);
-            CHECK(room->can(socket_kind::send));
-            CHECK_FALSE(room->can(socket_kind::receive));
-            CHECK(room->user<kevent_test::ends*>() == &ends);
+            CHECK(room->is_ready_for(socket_interest::send));
+            CHECK_FALSE(room->is_ready_for(socket_interest::receive));
+            CHECK(room->user_data<kevent_test::connected_pair*>() == &ends);
 
             REQUIRE(queue.modify(*added, KEVENT_SOCKET_RECV));
-            ends.far_sends();
+            ends.send_from_peer();
             const auto bytes = co_await queue.next();
-            CHECK(bytes.value().can(socket_kind::receive));
+            CHECK(bytes.value().is_ready_for(socket_interest::receive));
             CHECK(bytes->ready_bits() == KEVENT_SOCKET_RECV);
             CHECK(queue.remove(*added));
         }
         SECTION("a pipe, and the end of its writers") {
-            auto pipe = kevent_test::ends::pipe();
-            const kevring::pipe_events request(kevring::fd_ref(pipe.near()),
-                                               kevring::socket_kind::receive);
+            auto pipe = kevent_test::connected_pair::pipe();
+            const kevring::pipe_events request(kevring::fd_ref(pipe.local()),
+                                               kevring::socket_interest::receive);
             REQUIRE(queue.add(request));
-            pipe.far_sends();
+            pipe.send_from_peer();
             const auto bytes = co_await queue.next();
-            CHECK(bytes.value().can(kevring::socket_kind::receive));
-            pipe.drain_near();
-            pipe.close_far();
+            CHECK(bytes.value().is_ready_for(kevring::socket_interest::receive));
+            pipe.drain_local();
+            pipe.close_peer();
             const auto end = co_await queue.next();
             CHECK(end.value().failed());
             CHECK(end->error() == std::errc::broken_pipe);
@@ -184,84 +185,85 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
             const auto got = co_await queue.next();
             REQUIRE(got.has_value());
             CHECK(got->number() == static_cast<std::uint64_t>(child));
-            CHECK(got->exit_manner() == CLD_EXITED);
+            CHECK(got->exit_kind() == CLD_EXITED);
             CHECK(got->exit_code() == 3);
             CHECK(::waitpid(child, nullptr, 0) == child);
         }
         SECTION("a note, when it is fired") {
-            REQUIRE(queue.add(note(42), job::read));
+            REQUIRE(queue.add(user_event(42), job::read));
             co_await expect_nothing(queue);
-            CHECK(queue.notify(note(42)));
-            CHECK(queue.notify(note(42)));  // one event for both
-            CHECK_FALSE(queue.notify(note(43)));
+            CHECK(queue.notify(user_event(42)));
+            CHECK(queue.notify(user_event(42)));  // one event for both
+            CHECK_FALSE(queue.notify(user_event(43)));
             const auto got = co_await queue.next();
             CHECK(got.value().number() == 42);
-            CHECK(got->notifications() == 2);
-            CHECK(got->user<job>() == job::read);
+            CHECK(got->notification_count() == 2);
+            CHECK(got->user_data<job>() == job::read);
             co_await expect_nothing(queue);
         }
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a look gives what is ready, and does not wait for more", "[kevent][event_queue]") {
     event_queue queue;
-    CHECK(queue.take(4).empty());
-    auto pipe = kevent_test::ends::pipe();
-    REQUIRE(queue.add(kevring::readable(kevring::fd_ref(pipe.near())), job::read));
-    for (std::uint64_t number = 0; number < 3; ++number) REQUIRE(queue.add(note(number)));
-    CHECK(queue.take(4).empty());
+    CHECK(queue.poll(4).empty());
+    auto pipe = kevent_test::connected_pair::pipe();
+    REQUIRE(queue.add(kevring::readable(kevring::fd_ref(pipe.local())), job::read));
+    for (std::uint64_t number = 0; number < 3; ++number) REQUIRE(queue.add(user_event(number)));
+    CHECK(queue.poll(4).empty());
 
-    pipe.far_sends();
-    const auto one = queue.take(4);
+    pipe.send_from_peer();
+    const auto one = queue.poll(4);
     REQUIRE(one.size() == 1);
-    CHECK(one[0].user<job>() == job::read);
+    CHECK(one[0].user_data<job>() == job::read);
 
-    for (std::uint64_t number = 0; number < 3; ++number) CHECK(queue.notify(note(number)));
-    CHECK(queue.take(2).size() == 2);
-    CHECK(queue.take(2).size() == 1);
-    CHECK(queue.take(2).empty());
+    for (std::uint64_t number = 0; number < 3; ++number) CHECK(queue.notify(user_event(number)));
+    CHECK(queue.poll(2).size() == 2);
+    CHECK(queue.poll(2).size() == 1);
+    CHECK(queue.poll(2).empty());
 }
 
 TEST_CASE("a look may be made while a task waits at the same queue", "[kevent][event_queue]") {
-    ring on;
+    ring loop;
     event_queue queue;
-    REQUIRE(queue.add(note(7), job::read));
+    REQUIRE(queue.add(user_event(7), job::read));
     bool got_it = false;
     auto waits = [&]() -> task<void> {
         const auto got = co_await queue.wait(1, 1);
         REQUIRE(got.has_value());
         REQUIRE(got->size() == 1);
-        got_it = got->front().user<job>() == job::read && got->front().notifications() == 1;
+        got_it =
+            got->front().user_data<job>() == job::read && got->front().notification_count() == 1;
     };
     auto body = [&]() -> task<void> {
-        kevring::task_scope scope(on);
+        kevring::task_scope scope(loop);
         scope.spawn(waits());
         co_await kevring::yield();
-        CHECK(queue.take(1000).empty());  // for which the wait had no room
-        CHECK(queue.notify(note(7)));
+        CHECK(queue.poll(1000).empty());  // for which the wait had no room
+        CHECK(queue.notify(user_event(7)));
         co_await scope.join();
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(got_it);
 }
 
 TEST_CASE("one queue is awaited on one loop after another", "[kevent][event_queue]") {
     event_queue queue;
-    REQUIRE(queue.add(note(1), 1));
+    REQUIRE(queue.add(user_event(1), 1));
     const auto take_one = [&]() -> kevring::task<int> {
-        queue.notify(note(1));
+        queue.notify(user_event(1));
         const auto first = co_await queue.next();
         if (!first) co_return -first.error().value();
         kevring::task_scope scope(*ring::current());
         const auto notify_later = [&]() -> task<void> {
             co_await kevring::yield();
-            queue.notify(note(1));
+            queue.notify(user_event(1));
         };
         scope.spawn(notify_later());
         const auto second = co_await queue.next();  // the poll is in flight
         co_await scope.join();
-        co_return second ? second->user<int>() : -second.error().value();
+        co_return second ? second->user_data<int>() : -second.error().value();
     };
     SECTION("of loops that end") {
         for (int round = 0; round < 3; ++round) CHECK(kevring::run(take_one()) == 1);
@@ -311,7 +313,7 @@ TEST_CASE("a stream of signals or changes is awaited on one loop after another",
 TEST_CASE("a queue object is busy while tasks of another loop wait for it",
           "[kevent][event_queue]") {
     event_queue queue;
-    REQUIRE(queue.add(note(1), 1));
+    REQUIRE(queue.add(user_event(1), 1));
     std::atomic<bool> waits{false};
     int received = 0;
     std::thread other([&] {
@@ -319,7 +321,7 @@ TEST_CASE("a queue object is busy while tasks of another loop wait for it",
             kevring::task_scope scope(*ring::current());
             const auto wait = [&]() -> task<void> {
                 const auto got = co_await queue.next();
-                received = got ? got->user<int>() : -got.error().value();
+                received = got ? got->user_data<int>() : -got.error().value();
             };
             scope.spawn(wait());
             co_await kevring::yield();
@@ -336,33 +338,34 @@ TEST_CASE("a queue object is busy while tasks of another loop wait for it",
     };
     CHECK(kevring::run(refused()) == std::errc::device_or_resource_busy);
     auto shared = queue.share();
-    CHECK(queue.notify(note(1)));
+    CHECK(queue.notify(user_event(1)));
     other.join();
     CHECK(received == 1);
 }
 
 TEST_CASE("tasks that wait at one queue each get one of its events", "[kevent][event_queue]") {
     constexpr int task_count = 5;
-    ring on;
+    ring loop;
     event_queue queue;
-    for (int i = 0; i < task_count; ++i) REQUIRE(queue.add(note(static_cast<unsigned>(i)), i));
+    for (int i = 0; i < task_count; ++i)
+        REQUIRE(queue.add(user_event(static_cast<unsigned>(i)), i));
     std::multiset<int> received;
     const auto wait = [&]() -> task<void> {
         const auto got = co_await queue.next();
-        received.insert(got ? got->user<int>() : -got.error().value());
+        received.insert(got ? got->user_data<int>() : -got.error().value());
     };
     const auto body = [&]() -> task<void> {
-        kevring::task_scope scope(on);
+        kevring::task_scope scope(loop);
         for (int i = 0; i < task_count; ++i) scope.spawn(wait());
         const auto stopped = co_await kevring::with_timeout(queue.next(), 1ms);
         CHECK(stopped.error() == std::errc::timed_out);
         for (int i = 0; i < task_count; ++i) {
-            CHECK(queue.notify(note(static_cast<unsigned>(i))));
+            CHECK(queue.notify(user_event(static_cast<unsigned>(i))));
             if (i % 2 == 0) co_await kevring::yield();
         }
         co_await scope.join();
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(received == std::multiset<int>{0, 1, 2, 3, 4});
 }
 
@@ -372,45 +375,45 @@ TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
     CHECK(queue.add(timer(-1s)).error() == std::errc::invalid_argument);
     CHECK(queue.add(kevring::readable(kevring::fd_ref(-1))).error() ==
           std::errc::bad_file_descriptor);
-    const auto pipe = kevent_test::ends::pipe();
-    const kevring::fd_ref end(pipe.near());
-    CHECK(queue.add(kevring::socket_events(end, kevring::socket_kind::receive)).error() ==
+    const auto pipe = kevent_test::connected_pair::pipe();
+    const kevring::fd_ref end(pipe.local());
+    CHECK(queue.add(kevring::socket_events(end, kevring::socket_interest::receive)).error() ==
           std::errc::not_a_socket);
-    CHECK(queue.add(kevring::pipe_events(end, kevring::socket_kind::accept)).error() ==
+    CHECK(queue.add(kevring::pipe_events(end, kevring::socket_interest::accept)).error() ==
           std::errc::invalid_argument);
     CHECK(queue.add(kevring::signal(SIGKILL)).error() == std::errc::invalid_argument);
     CHECK(queue.add(kevring::inode("/nowhere")).error() == std::errc::no_such_file_or_directory);
     CHECK(queue.add(kevring::inode("/", kevring::change_kind::written)).error() ==
           std::errc::invalid_argument);
-    REQUIRE(queue.add(note(1)));
-    CHECK(queue.add(note(1)).error() == std::errc::file_exists);
+    REQUIRE(queue.add(user_event(1)));
+    CHECK(queue.add(user_event(1)).error() == std::errc::file_exists);
     CHECK(queue.registration_count() == 1);
 }
 
 TEST_CASE("a request that is changed is answered as often as it was to be",
           "[kevent][event_queue]") {
-    ring on;
+    ring loop;
     auto body = []() -> task<void> {
-        const auto ends = kevent_test::ends::sockets();
+        const auto ends = kevent_test::connected_pair::sockets();
         event_queue queue;
-        const kevring::fd_ref near(ends.near());
-        const auto once = queue.add(kevring::readable(near), 1, repeat::once);
-        const auto always = queue.add(kevring::readable(near), 2);
+        const kevring::fd_ref local(ends.local());
+        const auto once = queue.add(kevring::readable(local), 1, repeat::once);
+        const auto always = queue.add(kevring::readable(local), 2);
         REQUIRE((once.has_value() && always.has_value()));
         REQUIRE(queue.modify(*once, POLLIN | POLLRDHUP));
         REQUIRE(queue.modify(*always, POLLIN | POLLRDHUP));
 
-        ends.far_sends();
+        ends.send_from_peer();
         const auto both = co_await queue.wait(2, 16);
         CHECK(both.value().size() == 2);
         CHECK(queue.registration_count() == 1);
         CHECK(queue.modify(*once, POLLIN).error() == std::errc::no_such_file_or_directory);
-        ends.far_sends();
+        ends.send_from_peer();
         const auto again = co_await queue.wait(1, 16);
         REQUIRE(again.value().size() == 1);
-        CHECK((*again)[0].user<int>() == 2);
+        CHECK((*again)[0].user_data<int>() == 2);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a change of a directory that finds no memory is told of as lost",
@@ -432,12 +435,12 @@ TEST_CASE("a change of a directory that finds no memory is told of as lost",
         {
             const failing_allocation one(good_ones);
             try {
-                static_cast<void>(queue.take(16));
+                static_cast<void>(queue.poll(16));
             } catch (const std::bad_alloc&) {}
             failed = one.has_failed();
         }
         INFO("after " << good_ones << " allocations");
-        static_cast<void>(queue.take(16));  // what was not read then
+        static_cast<void>(queue.poll(16));  // what was not read then
         const auto changes = queue.take_changes(*added);
         REQUIRE(changes);
         REQUIRE_FALSE(changes->empty());
@@ -450,12 +453,12 @@ TEST_CASE("a change of a directory that finds no memory is told of as lost",
 
 TEST_CASE("a wait gives what is there at its deadline, and nothing is lost by a stop",
           "[kevent][event_queue]") {
-    ring on;
+    ring loop;
     auto body = []() -> task<void> {
         event_queue queue;
-        for (unsigned i = 0; i < 5; ++i) REQUIRE(queue.add(note(i), i));
-        queue.notify(note(0));
-        queue.notify(note(1));
+        for (unsigned i = 0; i < 5; ++i) REQUIRE(queue.add(user_event(i), i));
+        queue.notify(user_event(0));
+        queue.notify(user_event(1));
 
         const auto stopped = co_await kevring::with_timeout(queue.wait(3, 8), 1ms);
         CHECK(stopped.error() == std::errc::timed_out);
@@ -464,27 +467,27 @@ TEST_CASE("a wait gives what is there at its deadline, and nothing is lost by a 
         REQUIRE(few.has_value());
         CHECK(few->size() == 2);
 
-        for (unsigned i = 0; i < 5; ++i) queue.notify(note(i));
+        for (unsigned i = 0; i < 5; ++i) queue.notify(user_event(i));
         const auto some = co_await queue.wait(1, 3);
         REQUIRE(some.value().size() == 3);
-        CHECK((*some)[0].user<unsigned>() == 0);
-        CHECK((*some)[2].user<unsigned>() == 2);
+        CHECK((*some)[0].user_data<unsigned>() == 0);
+        CHECK((*some)[2].user_data<unsigned>() == 2);
         const auto rest = co_await queue.wait(2, 3);
         CHECK(rest.value().size() == 2);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a wait for several ends when the last of them is fired by another thread",
           "[kevent][event_queue]") {
-    ring on;
+    ring loop;
     auto body = []() -> task<void> {
         event_queue queue;
         constexpr unsigned count = 4;
-        for (unsigned i = 0; i < count; ++i) REQUIRE(queue.add(note(i)));
+        for (unsigned i = 0; i < count; ++i) REQUIRE(queue.add(user_event(i)));
         for (int round = 0; round < 200; ++round) {
             std::thread firing([&] {
-                for (unsigned i = 0; i < count; ++i) queue.notify(note(i));
+                for (unsigned i = 0; i < count; ++i) queue.notify(user_event(i));
             });
             const auto got = co_await queue.wait(count, count);
             firing.join();
@@ -492,32 +495,33 @@ TEST_CASE("a wait for several ends when the last of them is fired by another thr
             CHECK(got->size() == count);
         }
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("each event goes to one of the loops that share a queue", "[kevent][event_queue]") {
     constexpr std::uint64_t count = 2000;
     event_queue queue;
-    for (std::uint64_t i = 0; i < count; ++i) REQUIRE(queue.add(note(i), i, repeat::once));
+    for (std::uint64_t i = 0; i < count; ++i) REQUIRE(queue.add(user_event(i), i, repeat::once));
     std::atomic<std::uint64_t> taken_in_all{0};
     std::vector<std::uint64_t> taken[2];
     const auto work = [&](unsigned index) {
-        ring on;
+        ring loop;
         auto body = [&]() -> task<void> {
             event_queue mine = queue.share();
             while (taken_in_all < count) {
                 // Awakes by itself at the end, when the other loop has had the last.
                 const auto got = co_await mine.wait(1, 8, std::chrono::steady_clock::now() + 5ms);
                 if (!got) co_return;
-                for (const event& one : *got) taken[index].push_back(one.user<std::uint64_t>());
+                for (const event& one : *got)
+                    taken[index].push_back(one.user_data<std::uint64_t>());
                 taken_in_all += got->size();
             }
         };
-        run_on(on, body);
+        run_on(loop, body);
     };
     std::thread first(work, 0u);
     std::thread second(work, 1u);
-    for (std::uint64_t i = 0; i < count; ++i) queue.notify(note(i));
+    for (std::uint64_t i = 0; i < count; ++i) queue.notify(user_event(i));
     first.join();
     second.join();
 

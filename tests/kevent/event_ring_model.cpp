@@ -28,7 +28,7 @@ using model_ring = kevring::basic_event_ring<record, model::model_threads>;
 
 constexpr model_ring::time_point some_time{};  // the explorer lets it pass at any moment
 
-enum class wait : std::uint8_t { no, for_ever, some_time };
+enum class wait : std::uint8_t { no, forever, some_time };
 
 struct shape {
     const char* name;
@@ -72,14 +72,14 @@ public:
     const char* before_store(std::size_t location) override {
         const std::size_t capacity = shape_.capacity;
         if (location < capacity || location >= 3 * capacity) return nullptr;  // not of a slot
-        const model::explorer& on = model::explorer::current();
-        const std::size_t lap = on.store_count(location);
+        const model::explorer& loop = model::explorer::current();
+        const std::size_t lap = loop.store_count(location);
         const std::size_t claimed = 3 * capacity + 2;
         const std::uint64_t slot = (location - capacity) / 2;
         const std::uint64_t first = shape_.first_position % capacity;
         const std::uint64_t position =
             shape_.first_position + (slot + capacity - first) % capacity + lap * capacity;
-        if (lap == 0 || on.known(claimed) + capacity > position) return nullptr;
+        if (lap == 0 || loop.known(claimed) + capacity > position) return nullptr;
         return "a slot is written that a consumer may be reading";
     }
 
@@ -98,7 +98,7 @@ public:
         // What is left, in order.
         std::array<record, 8> rest{};
         const kevring::claimed_events got = ring_.claim(rest);
-        note(got, rest.data());
+        user_event(got, rest.data());
         if (wrong_ != nullptr) return wrong_;
         if (!ring_.is_empty()) return "an event is stuck";
         // Everything once, without a gap, and each producer's in order.
@@ -152,7 +152,7 @@ private:
                 shape_.consumers_wait == wait::no
                     ? ring_.claim(part)
                     : ring_.claim_until(part, deadline(shape_.consumers_wait));
-            note(got, target.data());
+            user_event(got, target.data());
             if (got.count != 0) {
                 const std::int64_t result = ring_.commit(got.end());
                 if (result < 0)
@@ -164,7 +164,7 @@ private:
         }
     }
 
-    void note(kevring::claimed_events got, const record* records) {
+    void user_event(kevring::claimed_events got, const record* records) {
         for (std::size_t i = 0; i < got.count; ++i) {
             const std::uint64_t at = got.first - shape_.first_position + i;
             if (at >= found_.size())
@@ -274,7 +274,7 @@ std::vector<shape> shapes_that_sleep() {
     const model::limits older{.old_values_max = 2, .switches_max = 2};
     const model::limits strict{.old_values_max = 0, .switches_max = 2};
     constexpr wait never = wait::no;
-    constexpr wait sleeps = wait::for_ever;
+    constexpr wait sleeps = wait::forever;
     constexpr wait gives_up = wait::some_time;
     return {
         {"1 consumer that sleeps", 2, {{1}, {1}}, {{1, 1}}, never, sleeps, false, bounded},

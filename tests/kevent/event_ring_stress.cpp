@@ -39,9 +39,9 @@ std::uint64_t stress_events() {
 constexpr std::uint64_t round_events_max = 1'000'000;
 
 // Small, and different on each thread; what a test needs of chance, and no more.
-class dice {
+class rng {
 public:
-    explicit dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
+    explicit rng(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
     std::size_t up_to(std::size_t max) {  // 1 ... max
         state_ ^= state_ << 13;
         state_ ^= state_ >> 7;
@@ -78,7 +78,7 @@ public:
     explicit event_log(std::uint64_t count) : entries_(count) {}
 
     // No two threads have the same position: that is what is being tested, and TSan would say so.
-    void note(std::uint64_t position, const ukevent& event) {
+    void user_event(std::uint64_t position, const ukevent& event) {
         if (position >= entries_.size()) {
             ++out_of_range_;
             return;
@@ -140,13 +140,13 @@ std::string run_round(const shape& shape, std::uint64_t event_count, std::uint64
         const std::uint64_t share =
             event_count / shape.producers + (source < event_count % shape.producers ? 1 : 0);
         producers.emplace_back([&, source, share] {
-            dice dice(seed + source);
+            rng rng(seed + source);
             std::vector<ukevent> batch;
             std::uint64_t number = 0;
             while (number < share) {
                 batch.clear();
                 const std::uint64_t count =
-                    std::min<std::uint64_t>(dice.up_to(shape.batch_max), share - number);
+                    std::min<std::uint64_t>(rng.up_to(shape.batch_max), share - number);
                 for (std::uint64_t i = 0; i < count; ++i) {
                     batch.push_back(stamped(static_cast<std::uint32_t>(source), number + i));
                 }
@@ -167,15 +167,14 @@ std::string run_round(const shape& shape, std::uint64_t event_count, std::uint64
     std::vector<std::thread> consumers;
     for (std::size_t i = 0; i < shape.consumers; ++i) {
         consumers.emplace_back([&, i] {
-            dice dice(seed + 1000 + i);
+            rng rng(seed + 1000 + i);
             std::vector<ukevent> target(shape.batch_max);
             while (true) {
-                const std::span<ukevent> part =
-                    std::span(target).first(dice.up_to(shape.batch_max));
+                const std::span<ukevent> part = std::span(target).first(rng.up_to(shape.batch_max));
                 const bool closed = ring.is_closed();
                 const claimed_events got =
                     shape.waits ? ring.claim_until(part, deadline) : ring.claim(part);
-                for (std::size_t k = 0; k < got.count; ++k) log.note(got.first + k, part[k]);
+                for (std::size_t k = 0; k < got.count; ++k) log.user_event(got.first + k, part[k]);
                 if (got.count != 0) {
                     const std::int64_t result = ring.commit(got.end());
                     if (result >= 0)
@@ -287,16 +286,17 @@ std::string run_caller_ring(std::uint32_t slot_count, std::size_t reader_count,
     std::vector<std::thread> readers;
     for (std::size_t i = 0; i < reader_count; ++i) {
         readers.emplace_back([&, i] {
-            dice dice(i + 1);
+            rng rng(i + 1);
             std::array<ukevent, 8> target;
             while (taken < event_count && clock::now() < deadline) {
                 const claimed_events got =
-                    position.take(std::span(target).first(dice.up_to(target.size())));
+                    position.take(std::span(target).first(rng.up_to(target.size())));
                 if (got.count == 0) {
                     std::this_thread::yield();
                     continue;
                 }
-                for (std::size_t k = 0; k < got.count; ++k) log.note(got.first + k, target[k]);
+                for (std::size_t k = 0; k < got.count; ++k)
+                    log.user_event(got.first + k, target[k]);
                 taken += got.count;
                 const int result = ring.commit(static_cast<std::uint32_t>(got.end() % slot_count),
                                                static_cast<std::uint32_t>(got.end() / slot_count));

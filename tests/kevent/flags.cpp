@@ -1,29 +1,29 @@
 // flags.cpp: the request flags, and what one registration delivers.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 using namespace kevent_test;
 
 TEST_CASE("a one-shot is delivered once and its key is free then", "[kevent][flags][K-088]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     const ukevent request =
-        record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ONESHOT);
+        record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_ONESHOT);
     q.add(request);
-    peers.far_sends();
-    peers.far_sends();
+    peers.send_from_peer();
+    peers.send_from_peer();
 
     CHECK(is_done(q.get_one()));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
-    peers.drain_near();
+    peers.drain_local();
     q.add(request);
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(is_done(q.get_one()));
 }
 
 TEST_CASE("a one-shot keeps its key until it is collected", "[kevent][flags][K-089]") {
     queue q;
-    const ukevent request = note(1, KEVENT_REQ_ONESHOT);
+    const ukevent request = user_event(1, KEVENT_REQ_ONESHOT);
     q.add(request);
     q.ready(request);
 
@@ -32,113 +32,113 @@ TEST_CASE("a one-shot keeps its key until it is collected", "[kevent][flags][K-0
     CHECK(error_of(again) == -EEXIST);
     q.modify(request);
     q.remove(request);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("what is not read is not reported again", "[kevent][flags][K-090][K-091]") {
     const std::uint32_t flags = GENERATE(0u, unsigned{KEVENT_REQ_ET});
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, flags));
-    peers.far_sends();
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, flags));
+    peers.send_from_peer();
 
     CHECK(is_done(q.get_one()));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     CHECK_FALSE(q.readable());
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(is_done(q.get_one()));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("activity that leaves the test negative is silent", "[kevent][flags][K-092]") {
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
-    peers.far_sends();
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
+    peers.send_from_peer();
     CHECK(is_done(q.get_one()));
-    peers.drain_near();
-    CHECK(q.silent());
+    peers.drain_local();
+    CHECK(q.has_no_event());
 
-    peers.far_sends();
-    peers.drain_near();
-    CHECK(q.silent());
+    peers.send_from_peer();
+    peers.drain_local();
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a last check drops what was read meanwhile", "[kevent][flags][K-093][K-094]") {
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK));
-    q.add(note(1));
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK));
+    q.add(user_event(1));
 
     for (int round = 0; round < 3; ++round) {
-        peers.far_sends();
-        peers.drain_near();
-        CHECK(q.silent());
+        peers.send_from_peer();
+        peers.drain_local();
+        CHECK(q.has_no_event());
 
-        peers.far_sends();
+        peers.send_from_peer();
         CHECK(is_done(q.get_one()));
-        peers.drain_near();
+        peers.drain_local();
     }
 }
 
 TEST_CASE("a last check looks again at what waits in the ready list", "[kevent][flags][K-093]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     const ukevent request =
-        record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK);
+        record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK);
     q.add(request);
 
     q.ready(request);
-    CHECK(q.silent());
-    peers.far_sends();
+    CHECK(q.has_no_event());
+    peers.send_from_peer();
     CHECK(is_done(q.get_one()));
 }
 
 TEST_CASE("a one-shot that fails its last check goes back to its origin",
           "[kevent][flags][K-095]") {
     queue q;
-    const auto peers = ends::sockets();
-    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV,
+    const auto peers = connected_pair::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV,
                                    KEVENT_REQ_ONESHOT | KEVENT_REQ_LAST_CHECK);
     q.add(request);
     q.ready(request);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(is_done(q.get_one()));
-    peers.far_sends();
-    CHECK(q.silent());
+    peers.send_from_peer();
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a record of a last check shows the flag cleared", "[kevent][flags][K-096]") {
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV,
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV,
                  KEVENT_REQ_LAST_CHECK | KEVENT_REQ_ET));
     for (int round = 0; round < 2; ++round) {
-        peers.far_sends();
+        peers.send_from_peer();
         CHECK(q.get_one().req_flags == KEVENT_REQ_ET);
     }
 }
 
 TEST_CASE("many activities before collection are one record", "[kevent][flags][K-098]") {
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
-    for (int i = 0; i < 10; ++i) peers.far_sends();
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
+    for (int i = 0; i < 10; ++i) peers.send_from_peer();
 
     q.get_one();
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("an empty mask hears of nothing but READY", "[kevent][flags]") {
     queue q;
-    auto peers = ends::sockets();
-    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_MASK_EMPTY);
+    auto peers = connected_pair::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_MASK_EMPTY);
     q.add(request);
-    peers.far_sends();
-    peers.close_far();
-    CHECK(q.silent());
+    peers.send_from_peer();
+    peers.close_peer();
+    CHECK(q.has_no_event());
 
     CHECK(q.ready(request) == 1);
     CHECK(is_done(q.get_one()));

@@ -1,6 +1,6 @@
 // forks.cpp: a child of fork(2), clone(2) or vfork(2) cannot use a queue of its parent, and does
 // not disturb it, whatever it calls and destroys.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <kevring/kevent/event_queue.hpp>
 
@@ -58,40 +58,41 @@ class full_queue {
 public:
     full_queue() {
         REQUIRE(::mkdtemp(folder_.data()) != nullptr);
-        REQUIRE(queue->add(kevring::readable(kevring::fd_ref(polled.near())), 1));
+        REQUIRE(queue->add(kevring::readable(kevring::fd_ref(polled.local())), 1));
+        REQUIRE(queue->add(kevring::socket_events(kevring::fd_ref(sockets.local()),
+                                                  kevring::socket_interest::receive),
+                           2));
         REQUIRE(queue->add(
-            kevring::socket_events(kevring::fd_ref(sockets.near()), kevring::socket_kind::receive),
-            2));
-        REQUIRE(queue->add(
-            kevring::pipe_events(kevring::fd_ref(pipe.near()), kevring::socket_kind::receive), 3));
+            kevring::pipe_events(kevring::fd_ref(pipe.local()), kevring::socket_interest::receive),
+            3));
         REQUIRE(queue->add(kevring::timer(50ms), 4));
         REQUIRE(queue->add(kevring::inode(folder_), 5));
         REQUIRE(queue->add(kevring::signal(SIGUSR1), 6));
-        REQUIRE(queue->add(kevring::note(7), 7));
+        REQUIRE(queue->add(kevring::user_event(7), 7));
     }
     full_queue(const full_queue&) = delete;
     full_queue& operator=(const full_queue&) = delete;
     ~full_queue() { std::filesystem::remove_all(folder_); }
 
     void check_all_are_reported() {
-        polled.far_sends();
-        sockets.far_sends();
-        pipe.far_sends();
+        polled.send_from_peer();
+        sockets.send_from_peer();
+        pipe.send_from_peer();
         std::ofstream(folder_ + "/one").put('x');
         ::kill(::getpid(), SIGUSR1);
-        REQUIRE(queue->notify(kevring::note(7)));
+        REQUIRE(queue->notify(kevring::user_event(7)));
         std::set<int> seen;
-        const auto end = now() + half_of_long_time;
+        const auto end = now() + half_of_test_timeout;
         while (seen.size() < 7 && now() < end) {
-            for (const kevring::event& one : queue->take(16)) seen.insert(one.user<int>());
+            for (const kevring::event& one : queue->poll(16)) seen.insert(one.user_data<int>());
             std::this_thread::yield();
         }
         CHECK(seen == std::set<int>{1, 2, 3, 4, 5, 6, 7});
     }
 
-    const ends polled = ends::sockets();
-    const ends sockets = ends::sockets();
-    const ends pipe = ends::pipe();
+    const connected_pair polled = connected_pair::sockets();
+    const connected_pair sockets = connected_pair::sockets();
+    const connected_pair pipe = connected_pair::pipe();
     std::optional<event_queue> queue{std::in_place};
 
 private:
@@ -138,20 +139,20 @@ TEST_CASE("a queue of the parent reports errors in the child, and the parent hea
           "[kevent][fork]") {
     const way how = any_way();
     full_queue all;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     const auto act = [&] {
         event_queue& queue = *all.queue;
         const auto forbidden = std::errc::operation_not_permitted;
-        const kevring::fd_ref near(peers.near());
-        if (queue.add(kevring::note(9)).error() != forbidden) return 1;
+        const kevring::fd_ref local(peers.local());
+        if (queue.add(kevring::user_event(9)).error() != forbidden) return 1;
         if (queue.add(kevring::timer(1ms)).error() != forbidden) return 2;
-        if (queue.add(kevring::readable(near)).error() != forbidden) return 3;
+        if (queue.add(kevring::readable(local)).error() != forbidden) return 3;
         if (queue.add(kevring::inode("/tmp")).error() != forbidden) return 4;
         if (queue.modify({7, kevring::event_type::unotify}, 1).error() != forbidden) return 5;
         if (queue.remove({7, kevring::event_type::unotify})) return 6;
-        if (queue.notify(kevring::note(7))) return 7;
+        if (queue.notify(kevring::user_event(7))) return 7;
         if (queue.registration_count() != 0) return 8;
-        if (!queue.take(16).empty()) return 9;
+        if (!queue.poll(16).empty()) return 9;
         return 0;
     };
 
@@ -163,31 +164,31 @@ TEST_CASE("a queue of the parent reports errors in the child, and the parent hea
 TEST_CASE("calls on a control descriptor of the parent fail in the child", "[kevent][fork]") {
     const way how = any_way();
     queue q(4);
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
-    q.add(note(1));
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
+    q.add(user_event(1));
     const auto act = [&] {
-        ukevent one = note(1);
+        ukevent one = user_event(1);
         for (const unsigned command :
              {KEVENT_CTL_ADD, KEVENT_CTL_REMOVE, KEVENT_CTL_MODIFY, KEVENT_CTL_READY})
             if (kevent_ctl(q.number(), command, 1, &one) >= 0) return 1;
-        if (kevent_get_events(q.number(), 1, 1, no_time, &one, 0) >= 0) return 2;
-        if (kevent_wait(q.number(), 1, 0, no_time, 0) >= 0) return 3;
+        if (kevent_get_events(q.number(), 1, 1, no_wait, &one, 0) >= 0) return 2;
+        if (kevent_wait(q.number(), 1, 0, no_wait, 0) >= 0) return 3;
         if (kevent_commit(q.number(), 0, 0) >= 0) return 4;
         ::close(q.number());
         // It can have queues of its own, also under the number of the parent's.
         const int own = kevent_init(nullptr, 0, 0);
         if (own < 0 || kevent_ctl(own, KEVENT_CTL_ADD, 1, &one) != 0) return 5;
         if (kevent_ctl(own, KEVENT_CTL_READY, 1, &one) != 1) return 6;
-        if (kevent_get_events(own, 1, 1, long_time, &one, 0) != 1) return 7;
+        if (kevent_get_events(own, 1, 1, test_timeout, &one, 0) != 1) return 7;
         return 0;
     };
 
     CHECK(in_copy(how, act) == 0);
 
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(q.get_one().type == KEVENT_SOCKET);
-    CHECK(q.ready(note(1)) == 1);
+    CHECK(q.ready(user_event(1)) == 1);
     CHECK(q.get_one().type == KEVENT_UNOTIFY);
 }
 
@@ -223,42 +224,42 @@ TEST_CASE("descriptors that the child opens are not closed or changed by the par
 
 TEST_CASE("a child keeps no connection open that its parent has registered", "[kevent][fork]") {
     const bool is_c = GENERATE(true, false);
-    auto peers = ends::sockets();
+    auto peers = connected_pair::sockets();
     std::optional<queue> c_queue;
     std::optional<event_queue> cpp_queue;
-    const kevring::fd_ref near(peers.near());
+    const kevring::fd_ref local(peers.local());
     if (is_c) {
         c_queue.emplace();
-        c_queue->add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+        c_queue->add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     } else {
         cpp_queue.emplace();
-        REQUIRE(cpp_queue->add(kevring::socket_events(near, kevring::socket_kind::receive)));
+        REQUIRE(cpp_queue->add(kevring::socket_events(local, kevring::socket_interest::receive)));
     }
-    peers.close_near();
-    auto until_end = ends::pipe();
+    peers.close_local();
+    auto until_end = connected_pair::pipe();
 
     const pid_t child = ::fork();
     if (child == 0) {
-        until_end.close_far();
+        until_end.close_peer();
         char byte = 0;
-        pollfd end{until_end.near(), POLLIN, 0};
+        pollfd end{until_end.local(), POLLIN, 0};
         ::poll(&end, 1, 60'000);
-        ::_exit(static_cast<int>(::read(until_end.near(), &byte, 1)));
+        ::_exit(static_cast<int>(::read(until_end.local(), &byte, 1)));
     }
     REQUIRE(child > 0);
     c_queue.reset();
     cpp_queue.reset();
 
-    CHECK(peers.far_sees_end());  // while the child lives
-    until_end.close_far();
+    CHECK(peers.peer_sees_end());  // while the child lives
+    until_end.close_peer();
     CHECK(::waitpid(child, nullptr, 0) == child);
 }
 
 TEST_CASE("a child that shares the memory of its parent cannot change a queue", "[kevent][fork]") {
     queue q;
-    const auto peers = ends::sockets();
-    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
-    q.add(note(1));
+    const auto peers = connected_pair::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
+    q.add(user_event(1));
     static volatile int added = 0;
     static volatile int marked = 0;
     static volatile int made = 0;
@@ -266,7 +267,7 @@ TEST_CASE("a child that shares the memory of its parent cannot change a queue", 
     if (child == 0) {
         ukevent one = request;
         added = kevent_ctl(q.number(), KEVENT_CTL_ADD, 1, &one);
-        one = note(1);
+        one = user_event(1);
         marked = kevent_ctl(q.number(), KEVENT_CTL_READY, 1, &one);
         made = kevent_init(nullptr, 0, 0);
         ::_exit(0);
@@ -277,8 +278,8 @@ TEST_CASE("a child that shares the memory of its parent cannot change a queue", 
     CHECK(added == -EBADF);
     CHECK(marked == -EBADF);
     CHECK(made == -EPERM);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     q.add(request);
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(q.get_one().type == KEVENT_SOCKET);
 }

@@ -1,5 +1,5 @@
 // inode_source.cpp: the type INODE, and the changes that its registrations keep.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <array>
 #include <cerrno>
@@ -55,12 +55,12 @@ TEST_CASE("a directory reports names that are made and removed", "[kevent][inode
     const ukevent both =
         record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE);
     q.add(both);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     directory.make("a");
     CHECK(q.get_one().ret_data[0] == KEVENT_INODE_CREATE);
     directory.rename("a", "b");
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     directory.remove("b");
     CHECK(q.get_one().ret_data[0] == KEVENT_INODE_REMOVE);
     directory.make("a");
@@ -70,7 +70,7 @@ TEST_CASE("a directory reports names that are made and removed", "[kevent][inode
     CHECK(is_done(q.get_one()));
     q.remove(both);
     directory.make("a");
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a directory keeps names and cookies for who asks for them", "[kevent][inode]") {
@@ -106,7 +106,7 @@ TEST_CASE("a directory keeps names and cookies for who asks for them", "[kevent]
     CHECK(got[0].event == KEVENT_INODE_REMOVE);
     CHECK(got[1].event == (KEVENT_INODE_CREATE | KEVENT_INODE_DIRECTORY));
     CHECK(take() == 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     REQUIRE(::unlinkat(directory.number(), "a", AT_REMOVEDIR) == 0);
 
     kevent_id stranger = request.id;
@@ -213,7 +213,7 @@ TEST_CASE("files that change are told of where the request wants it", "[kevent][
     request.id.raw[1] = 1;
     q.add(request);
     const kevring::fd file(::openat(directory.number(), "a", O_WRONLY | O_CLOEXEC));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     REQUIRE(::write(file.number(), "bytes", 5) == 5);
     const ukevent written = q.get_one();
@@ -223,7 +223,7 @@ TEST_CASE("files that change are told of where the request wants it", "[kevent][
     CHECK(q.get_one().ret_data[0] == KEVENT_INODE_ATTRIBUTES);
     REQUIRE(::ftruncate(file.number(), 0) == 0);
     CHECK(q.get_one().ret_data[0] == KEVENT_INODE_MODIFIED);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     std::array<kevent_change, 4> got{};
     REQUIRE(kevent_inode_changes(q.number(), request.id, 4, got.data()) == 3);
@@ -261,7 +261,7 @@ TEST_CASE("a file by itself reports what happens to it", "[kevent][inode]") {
     REQUIRE(::write(file.number(), "bytes", 5) == 5);
 
     CHECK(q.get_one().ret_data[0] == KEVENT_INODE_MODIFIED);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("registrations of one directory do not disturb each other", "[kevent][inode]") {
@@ -317,7 +317,7 @@ TEST_CASE("a change is told to who asked for it when it was made", "[kevent][ino
     early.event = KEVENT_INODE_REMOVE;
     q.modify(early);  // which is an event by itself
     CHECK(q.get_one().ret_data[0] == 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a directory that goes is broken, and cannot be had again by MODIFY",
@@ -331,7 +331,7 @@ TEST_CASE("a directory that goes is broken, and cannot be had again by MODIFY",
     directory.remove_itself();
 
     CHECK(is_broken(q.get_one()));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     q.modify(request);
     const ukevent again = q.get_one();
     CHECK(is_broken(again));
@@ -339,7 +339,7 @@ TEST_CASE("a directory that goes is broken, and cannot be had again by MODIFY",
     q.remove(request);
 
     ukevent closed = record(KEVENT_INODE, 1 << 20, KEVENT_INODE_CREATE);
-    q.add(note(1));
+    q.add(user_event(1));
     CHECK(q.ctl(KEVENT_CTL_ADD, closed) == 1);
     CHECK(error_of(closed) == -EBADF);
 }

@@ -1,6 +1,6 @@
 // interruptions.cpp: what ends a wait early, and what looks like it and does not: a signal handler,
 // and the work that io_uring does on a thread.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <kevring/runtime/detail/uring.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -20,18 +20,18 @@ namespace {
 
 // A ring of the program's own, with a request that completes by work on its thread each time
 // another thread pokes it.
-class poked_ring {
+class application_ring {
 public:
-    explicit poked_ring(unsigned flags) {
+    explicit application_ring(unsigned flags) {
         REQUIRE(io_uring_queue_init(256, &ring_, flags) == 0);
         io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
         io_uring_prep_poll_multishot(entry, counter_.number(), POLLIN);
         REQUIRE(io_uring_submit(&ring_) == 1);
     }
-    poked_ring(const poked_ring&) = delete;
-    ~poked_ring() { io_uring_queue_exit(&ring_); }
+    application_ring(const application_ring&) = delete;
+    ~application_ring() { io_uring_queue_exit(&ring_); }
 
-    void poke() const {
+    void trigger() const {
         const std::uint64_t one = 1;
         KEVRING_ASSERT(::write(counter_.number(), &one, sizeof one) == sizeof one,
                        "test setup: a short write; use a counter with room");
@@ -53,12 +53,12 @@ TEST_CASE("work that io_uring does on a thread does not end its wait",
           "[kevent][interruptions][K-058][K-067]") {
     const unsigned flags = GENERATE(0u, IORING_SETUP_COOP_TASKRUN);
     queue q;
-    std::atomic<const poked_ring*> ring{nullptr};
+    std::atomic<const application_ring*> ring{nullptr};
     std::atomic<bool> done{false};
     int count = -1;
     std::chrono::nanoseconds took{0};
     std::thread waiter([&] {
-        const poked_ring mine(flags);
+        const application_ring mine(flags);
         ring = &mine;
         const auto begin = now();
         count = get_none(q, milliseconds(60));
@@ -70,7 +70,7 @@ TEST_CASE("work that io_uring does on a thread does not end its wait",
     });
 
     while (!done) {
-        if (const poked_ring* const to_poke = ring.load()) to_poke->poke();
+        if (const application_ring* const to_poke = ring.load()) to_poke->trigger();
         std::this_thread::sleep_for(1ms);
     }
     done = false;
@@ -84,8 +84,8 @@ TEST_CASE("a signal handler ends the wait of a thread that has a ring",
           "[kevent][interruptions][K-067]") {
     queue q;
     const auto wait = [&] {
-        const poked_ring mine(0);
-        return get_none(q, long_time);
+        const application_ring mine(0);
+        return get_none(q, test_timeout);
     };
 
     const int result = interrupted(wait, GENERATE(0, SA_RESTART));
@@ -100,7 +100,7 @@ TEST_CASE("the end of a ring does not end a wait that comes after it",
     CHECK(get_none(q, milliseconds(1)) == 0);  // it has waited without one before
     for (int i = 0; i < 20; ++i) {
         {
-            const kevring::ring on;
+            const kevring::ring loop;
         }
         const auto begin = now();
         CHECK(get_none(q, milliseconds(5)) == 0);
@@ -113,13 +113,13 @@ TEST_CASE("an event ends the wait of a thread that has a ring, of one or of seve
     const unsigned ringless_count = GENERATE(0u, 2u);
     constexpr std::uint64_t event_count = 200;
     queue q;
-    for (std::uint64_t i = 0; i < event_count; ++i) q.add(note(i, KEVENT_REQ_ONESHOT));
+    for (std::uint64_t i = 0; i < event_count; ++i) q.add(user_event(i, KEVENT_REQ_ONESHOT));
     std::atomic<std::uint64_t> taken{0};
     std::vector<std::thread> waiters;
     for (unsigned i = 0; i < ringless_count + 2; ++i) {
         waiters.emplace_back([&, has_ring = i >= ringless_count] {
-            std::optional<kevring::ring> on;
-            if (has_ring) on.emplace();
+            std::optional<kevring::ring> loop;
+            if (has_ring) loop.emplace();
             while (taken < event_count) {
                 ukevent record{};
                 if (kevent_get_events(q.number(), 1, 1, milliseconds(200), &record, 0) == 1)
@@ -129,7 +129,7 @@ TEST_CASE("an event ends the wait of a thread that has a ring, of one or of seve
     }
 
     for (std::uint64_t i = 0; i < event_count; ++i) {
-        CHECK(q.ready(note(i)) == 1);
+        CHECK(q.ready(user_event(i)) == 1);
         if (i % 16 == 0) std::this_thread::yield();
     }
     for (std::thread& waiter : waiters) waiter.join();

@@ -1,5 +1,5 @@
 // The queue as requests of a loop's ring: system calls, threads, loops that end, full queues.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 
@@ -27,10 +27,10 @@ using kevring::event;
 using kevring::event_queue;
 using kevring::fd;
 using kevring::fd_ref;
-using kevring::note;
 using kevring::ring;
 using kevring::task;
 using kevring::timer;
+using kevring::user_event;
 using namespace std::chrono_literals;
 
 namespace {
@@ -71,7 +71,7 @@ task<std::multiset<int>> take_all(event_queue& queue) {
     while (true) {
         const auto got = co_await queue.wait(1, 64, std::chrono::steady_clock::now());
         if (!got || got->empty()) co_return users;
-        for (const event& one : *got) users.insert(one.user<int>());
+        for (const event& one : *got) users.insert(one.user_data<int>());
     }
 }
 
@@ -82,37 +82,40 @@ TEST_CASE("a queue with every type on a loop makes no epoll call", "[kevent][loo
         if (!forbid(epoll_calls)) return 90;
         std::string folder = "/tmp/kevring-loop-XXXXXX";
         if (::mkdtemp(folder.data()) == nullptr) return 91;
-        const auto sockets = kevent_test::ends::sockets();
-        const auto pipe = kevent_test::ends::pipe();
+        const auto sockets = kevent_test::connected_pair::sockets();
+        const auto pipe = kevent_test::connected_pair::pipe();
         const fd polled = counter();
         const pid_t child = ::fork();
         if (child == 0) ::_exit(3);
         std::set<int> users;
         const auto body = [&]() -> task<void> {
             event_queue queue;
-            using kevring::socket_kind;
+            using kevring::socket_interest;
             bool added = queue.add(timer(1ms), 1, kevring::repeat::once).has_value();
             added &= queue.add(kevring::readable(polled), 2).has_value();
             added &=
-                queue.add(kevring::socket_events(fd_ref(sockets.near()), socket_kind::receive), 3)
+                queue
+                    .add(kevring::socket_events(fd_ref(sockets.local()), socket_interest::receive),
+                         3)
                     .has_value();
-            added &= queue.add(kevring::pipe_events(fd_ref(pipe.near()), socket_kind::receive), 4)
-                         .has_value();
+            added &=
+                queue.add(kevring::pipe_events(fd_ref(pipe.local()), socket_interest::receive), 4)
+                    .has_value();
             added &= queue.add(kevring::signal(SIGUSR2), 5).has_value();
             added &= queue.add(kevring::inode(folder), 6).has_value();
             added &= queue.add(kevring::process(child), 7).has_value();
-            added &= queue.add(note(8), 8).has_value();
+            added &= queue.add(user_event(8), 8).has_value();
             if (!added) co_return;
             count_up(polled);
-            sockets.far_sends();
-            pipe.far_sends();
+            sockets.send_from_peer();
+            pipe.send_from_peer();
             ::kill(::getpid(), SIGUSR2);
             std::ofstream(folder + "/one") << "bytes";
-            queue.notify(note(8));
+            queue.notify(user_event(8));
             while (users.size() < 8) {
                 const auto got = co_await queue.next();
                 if (!got) co_return;
-                users.insert(got->user<int>());
+                users.insert(got->user_data<int>());
             }
         };
         ring loop;
@@ -151,7 +154,7 @@ TEST_CASE("an event on a loop costs no system call but the loop's own", "[kevent
             while (received < event_count) {
                 count_up(received % 2 == 0 ? first : second);
                 const auto got = co_await queue.next();
-                if (!got || got->user<int>() != (received % 2 == 0 ? 1 : 2)) break;
+                if (!got || got->user_data<int>() != (received % 2 == 0 ? 1 : 2)) break;
                 ++received;
             }
             enters = ring::current()->counters().enters - enters_before;
@@ -176,27 +179,27 @@ TEST_CASE("other threads add, change and remove requests of a queue on a loop",
     int received = 0;
     const auto add_and_remove = [&] {
         for (int round = 0; round < round_count; ++round) {
-            auto peers = kevent_test::ends::sockets();
-            const fd_ref near(peers.near());
+            auto peers = kevent_test::connected_pair::sockets();
+            const fd_ref local(peers.local());
             std::atomic<bool> is_reported{false};
-            const auto added = queue.add(kevring::writable(near), &is_reported);
+            const auto added = queue.add(kevring::writable(local), &is_reported);
             if (!added || !queue.modify(*added, POLLIN)) ++failures;
-            peers.close_near();  // the queue watches the file, not the number
-            peers.far_sends();
+            peers.close_local();  // the queue watches the file, not the number
+            peers.send_from_peer();
             while (!is_reported) std::this_thread::yield();
             if (!queue.remove(*added)) ++failures;
-            if (!peers.far_sees_end()) ++failures;
+            if (!peers.peer_sees_end()) ++failures;
         }
-        if (--running == 0) queue.notify(note(0));
+        if (--running == 0) queue.notify(user_event(0));
     };
-    REQUIRE(queue.add(note(0)));
+    REQUIRE(queue.add(user_event(0)));
     const auto body = [&]() -> task<void> {
         while (running != 0) {
             const auto got = co_await queue.next();
             if (!got) co_return;
             if (got->type() != kevring::event_type::poll) continue;
             ++received;
-            got->user<std::atomic<bool>*>()->store(true);
+            got->user_data<std::atomic<bool>*>()->store(true);
         }
     };
     std::vector<std::thread> threads;
@@ -215,20 +218,20 @@ TEST_CASE("a number that means another file reports that one only", "[kevent][lo
     const auto body = []() -> task<void> {
         event_queue queue;
         for (int round = 0; round < 20; ++round) {
-            auto before = kevent_test::ends::pipe();
-            const int number = before.near();
+            auto before = kevent_test::connected_pair::pipe();
+            const int number = before.local();
             const auto first = queue.add(kevring::readable(fd_ref(number)), 1);
             REQUIRE(first);
             if (round % 2 == 0) co_await kevring::yield();
-            before.far_sends();
+            before.send_from_peer();
             if (round % 3 == 0) co_await kevring::yield();
             REQUIRE(queue.remove(*first));
-            const auto after = kevent_test::ends::pipe();
-            REQUIRE(::dup2(after.near(), number) == number);
+            const auto after = kevent_test::connected_pair::pipe();
+            REQUIRE(::dup2(after.local(), number) == number);
             const auto second = queue.add(kevring::readable(fd_ref(number)), 2);
             REQUIRE(second);
             CHECK((co_await take_all(queue)).empty());
-            after.far_sends();
+            after.send_from_peer();
             const auto users = co_await take_all(queue);
             CHECK(users == std::multiset<int>({2}));
             REQUIRE(queue.remove(*second));
@@ -254,7 +257,7 @@ TEST_CASE("nothing registered goes deaf when the completion queue overflows",
             while (!missing.empty()) {
                 const auto got = co_await queue.wait(1, 64);
                 REQUIRE(got);
-                for (const event& one : *got) missing.erase(one.user<int>());
+                for (const event& one : *got) missing.erase(one.user_data<int>());
             }
             for (const fd& each : counters) {
                 std::uint64_t value = 0;
@@ -274,12 +277,12 @@ TEST_CASE("a look on a loop sees what has just become ready", "[kevent][loop_por
         const fd ready = counter();
         const auto added = queue.add(kevring::readable(ready), 1);
         REQUIRE(added);
-        CHECK(queue.take(4).empty());
+        CHECK(queue.poll(4).empty());
         count_up(ready);
-        CHECK(queue.take(4).size() == 1);
-        CHECK(queue.take(4).empty());
+        CHECK(queue.poll(4).size() == 1);
+        CHECK(queue.poll(4).empty());
         REQUIRE(queue.modify(*added, POLLIN));  // unread: it is reported again
-        CHECK(queue.take(4).size() == 1);
+        CHECK(queue.poll(4).size() == 1);
         co_return;
     };
     run_on(loop, body);
@@ -290,13 +293,13 @@ TEST_CASE("an event that came before a change of its mask is not lost",
     ring loop;
     const auto body = []() -> task<void> {
         event_queue queue;
-        using kevring::socket_kind;
-        const auto pipe = kevent_test::ends::pipe();
+        using kevring::socket_interest;
+        const auto pipe = kevent_test::connected_pair::pipe();
         const auto added =
-            queue.add(kevring::pipe_events(fd_ref(pipe.near()), socket_kind::receive), 1);
+            queue.add(kevring::pipe_events(fd_ref(pipe.local()), socket_interest::receive), 1);
         REQUIRE(added);
         co_await kevring::yield();
-        pipe.far_sends();
+        pipe.send_from_peer();
         REQUIRE(queue.modify(*added, KEVENT_SOCKET_SEND));  // which that end is never ready for
         const auto users = co_await take_all(queue);
         CHECK(users == std::multiset<int>({1}));
@@ -326,7 +329,7 @@ TEST_CASE("a queue outlives its ring, and the ring a queue with requests in flig
     SECTION("the ring ends first, and a look has the event") {
         loop.reset();
         count_up(ready);
-        CHECK(queue->take(4).size() == 1);
+        CHECK(queue->poll(4).size() == 1);
     }
     SECTION("the queue ends first") {
         queue.reset();
@@ -353,15 +356,15 @@ TEST_CASE("a connection is released with the next iteration after its request wa
     ring loop;
     const auto body = []() -> task<void> {
         event_queue queue;
-        auto peers = kevent_test::ends::sockets();
-        const auto added = queue.add(kevring::readable(fd_ref(peers.near())));
+        auto peers = kevent_test::connected_pair::sockets();
+        const auto added = queue.add(kevring::readable(fd_ref(peers.local())));
         REQUIRE(added);
-        peers.close_near();
-        CHECK_FALSE(peers.far_sees_end(0));
+        peers.close_local();
+        CHECK_FALSE(peers.peer_sees_end(0));
         REQUIRE(queue.remove(*added));
         co_await kevring::yield();
         co_await kevring::yield();
-        CHECK(peers.far_sees_end());
+        CHECK(peers.peer_sees_end());
     };
     run_on(loop, body);
 }
@@ -378,7 +381,7 @@ TEST_CASE("a queue that is shared gives each event to one loop", "[kevent][loop_
         std::thread other([&, shared = queue.share()]() mutable {
             const auto wait = [&]() -> task<void> {
                 const auto got = co_await shared.next();
-                others += got && got->user<int>() == 1 ? 1 : 0;
+                others += got && got->user_data<int>() == 1 ? 1 : 0;
             };
             ring second;
             run_on(second, wait);

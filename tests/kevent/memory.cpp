@@ -1,6 +1,6 @@
 // memory.cpp: every allocation of every call of kevent.h fails once. The call reports it, leaves no
 // descriptor open, and what it was to do can be done again.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 #include "tests/support/allocations.hpp"
 
 #include <cstdlib>
@@ -35,7 +35,7 @@ public:
     }
     void fill(std::uint64_t count) const {
         for (std::uint64_t i = 0; i < count; ++i) {
-            ukevent one = note(1000 + i);
+            ukevent one = user_event(1000 + i);
             kevent_ctl(number, KEVENT_CTL_ADD, 1, &one);
         }
     }
@@ -111,21 +111,21 @@ TEST_CASE("ADD of each type reports each allocation that fails, and leaves no de
           "[kevent][memory]") {
     if (!can_fail()) return;
     const std::uint64_t registrations = GENERATE(0u, 16u, 64u);
-    const auto sockets = ends::sockets();
-    const auto pipe = ends::pipe();
+    const auto sockets = connected_pair::sockets();
+    const auto pipe = connected_pair::pipe();
     ukevent timer = record(KEVENT_TIMER, 3600, KEVENT_TIMER_FIRED);
     const kevring::fd folder(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     ukevent signal = record(KEVENT_SIGNAL, SIGUSR2, KEVENT_SIGNAL_DELIVERY);
     signal.id.raw_u64 |= KEVENT_SIGNAL_NOMASK;
     const std::vector<ukevent> requests{
-        record(KEVENT_SOCKET, sockets.near(), KEVENT_SOCKET_RECV),
-        record(KEVENT_POLL, sockets.near(), KEVENT_POLL_POLLIN),
-        record(KEVENT_PIPE, pipe.near(), KEVENT_SOCKET_RECV),
+        record(KEVENT_SOCKET, sockets.local(), KEVENT_SOCKET_RECV),
+        record(KEVENT_POLL, sockets.local(), KEVENT_POLL_POLLIN),
+        record(KEVENT_PIPE, pipe.local(), KEVENT_SOCKET_RECV),
         record(KEVENT_INODE, folder.number(), KEVENT_INODE_CREATE | KEVENT_INODE_NAMES),
         record(KEVENT_PROCESS, ::getpid(), KEVENT_PROCESS_EXIT),
         timer,
         signal,
-        note(1)};
+        user_event(1)};
     for (const ukevent& request : requests) {
         CAPTURE(request.type, registrations);
         CHECK(in_child([&] {
@@ -136,20 +136,20 @@ TEST_CASE("ADD of each type reports each allocation that fails, and leaves no de
 
 TEST_CASE("calls that make a registration report each allocation that fails", "[kevent][memory]") {
     if (!can_fail()) return;
-    const auto sockets = ends::sockets();
+    const auto sockets = connected_pair::sockets();
     std::array<char, 8> buffer{};
     const itimerspec hour{{3600, 0}, {3600, 0}};
     SECTION("aio_recv") {
         CHECK(in_child([&] {
                   return try_all(0, [&](int queue) {
-                      return aio_recv(queue, sockets.near(), buffer.data(), buffer.size(), 0);
+                      return aio_recv(queue, sockets.local(), buffer.data(), buffer.size(), 0);
                   });
               }) == 0);
     }
     SECTION("aio_send") {
         CHECK(in_child([&] {
                   return try_all(0, [&](int queue) {
-                      return aio_send(queue, sockets.near(), buffer.data(), buffer.size(), 0);
+                      return aio_send(queue, sockets.local(), buffer.data(), buffer.size(), 0);
                   });
               }) == 0);
     }
@@ -166,12 +166,12 @@ TEST_CASE("MODIFY, READY, REMOVE and the waiting calls survive each allocation t
           "[kevent][memory]") {
     if (!can_fail()) return;
     constexpr std::size_t count = 8;
-    std::vector<ends> peers;
+    std::vector<connected_pair> peers;
     std::vector<ukevent> requests;
     for (std::size_t i = 0; i < count; ++i) {
-        peers.push_back(ends::sockets());
-        requests.push_back(record(KEVENT_SOCKET, peers.back().near(), KEVENT_SOCKET_RECV));
-        peers.back().far_sends();
+        peers.push_back(connected_pair::sockets());
+        requests.push_back(record(KEVENT_SOCKET, peers.back().local(), KEVENT_SOCKET_RECV));
+        peers.back().send_from_peer();
     }
     const kevring::fd folder(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const auto all = [&] {
@@ -194,7 +194,7 @@ TEST_CASE("MODIFY, READY, REMOVE and the waiting calls survive each allocation t
                 if (kevent_ctl(q.number, KEVENT_CTL_MODIFY, count, modified.data()) != 0) return 3;
                 if (kevent_ctl(q.number, KEVENT_CTL_READY, count, modified.data()) != count)
                     return 4;
-                if (kevent_get_events(q.number, 1, 2 * count, no_time, got.data(), 0) != count)
+                if (kevent_get_events(q.number, 1, 2 * count, no_wait, got.data(), 0) != count)
                     return 5;
                 const int taken =
                     kevent_inode_changes(q.number, names.id, changes.size(), changes.data());
@@ -213,22 +213,22 @@ TEST_CASE("the thread that releases closed queues needs no memory", "[kevent][me
     if (!can_fail()) return;
     const auto act = [] {
         constexpr int queue_count = 40;
-        std::vector<ends> peers;
+        std::vector<connected_pair> peers;
         for (int i = 0; i < queue_count; ++i) {
-            peers.push_back(ends::sockets());
+            peers.push_back(connected_pair::sockets());
             const int number = kevent_init(nullptr, 0, 0);
-            if (number < 0 || add_one(number, record(KEVENT_SOCKET, peers.back().near(),
+            if (number < 0 || add_one(number, record(KEVENT_SOCKET, peers.back().local(),
                                                      KEVENT_SOCKET_RECV)) != 0)
                 return 1;
-            peers.back().close_near();
+            peers.back().close_local();
         }
         const failing_threads others;
         for (int number = 3; number < 1000; ++number) {
             ukevent unused{};
             if (kevent_ctl(number, KEVENT_CTL_ADD, 0, &unused) == 0) ::close(number);
         }
-        for (const ends& each : peers)
-            if (!each.far_sees_end()) return 2;
+        for (const connected_pair& each : peers)
+            if (!each.peer_sees_end()) return 2;
         return 0;
     };
     CHECK(in_child(act) == 0);

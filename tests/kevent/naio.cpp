@@ -1,5 +1,5 @@
 // naio.cpp: whole receives and sends: aio_recv() and aio_send().
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <algorithm>
 #include <numeric>
@@ -10,14 +10,15 @@ using namespace kevent_test;
 
 namespace {
 
-void sends(const ends& peers, const std::string& bytes) {
-    REQUIRE(::write(peers.far(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
+void sends(const connected_pair& peers, const std::string& bytes) {
+    REQUIRE(::write(peers.peer(), bytes.data(), bytes.size()) ==
+            static_cast<ssize_t>(bytes.size()));
 }
 
 // What the near end sends waits for the far end, whatever a machine gives a socket.
-void make_small(const ends& peers) {
+void make_small(const connected_pair& peers) {
     const int bytes = 65'536;
-    REQUIRE(::setsockopt(peers.near(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) == 0);
+    REQUIRE(::setsockopt(peers.local(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) == 0);
 }
 
 ukevent key_of(long request) {
@@ -37,14 +38,14 @@ std::vector<char> pattern(std::size_t size, char first = 0) {
 
 TEST_CASE("a receive is one record, when all its bytes are there", "[kevent][naio][K-114]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     std::array<char, 6> buffer{};
-    const long request = aio_recv(q.number(), peers.near(), buffer.data(), buffer.size(), 0);
+    const long request = aio_recv(q.number(), peers.local(), buffer.data(), buffer.size(), 0);
     REQUIRE(request > 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     sends(peers, "abc");
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     CHECK_FALSE(q.readable());
     sends(peers, "defgh");
     const ukevent got = q.get_one();
@@ -53,31 +54,31 @@ TEST_CASE("a receive is one record, when all its bytes are there", "[kevent][nai
     CHECK(got.type == KEVENT_NAIO);
     CHECK(got.event == KEVENT_SOCKET_RECV);
     CHECK(got.id.raw_u64 == static_cast<std::uint64_t>(request));
-    CHECK(got.id.raw[0] == static_cast<std::uint32_t>(peers.near()));
+    CHECK(got.id.raw[0] == static_cast<std::uint32_t>(peers.local()));
     CHECK(got.ptr == buffer.data());
     CHECK(got.ret_data[0] == 6);
     CHECK(got.ret_data[1] == 6);
     CHECK(std::string(buffer.data(), 6) == "abcdef");
-    CHECK(peers.drain_near() == 2);  // what nobody asked for is left
-    CHECK(q.silent());
+    CHECK(peers.drain_local() == 2);  // what nobody asked for is left
+    CHECK(q.has_no_event());
     ukevent gone = got;
     CHECK(q.ctl(KEVENT_CTL_REMOVE, gone) == -EINVAL);
 }
 
 TEST_CASE("a send of more than the socket holds ends when the peer has read", "[kevent][naio]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     make_small(peers);
     const std::vector<char> bytes = pattern(2'000'000);
-    REQUIRE(aio_send(q.number(), peers.near(), bytes.data(), bytes.size(), 0) > 0);
-    CHECK(q.silent());
+    REQUIRE(aio_send(q.number(), peers.local(), bytes.data(), bytes.size(), 0) > 0);
+    CHECK(q.has_no_event());
 
     std::vector<char> seen(bytes.size());
     std::thread reader([&] {
         for (std::size_t at = 0; at < seen.size();) {
-            pollfd wait{peers.far(), POLLIN, 0};
+            pollfd wait{peers.peer(), POLLIN, 0};
             if (::poll(&wait, 1, 60'000) != 1) return;
-            const ssize_t count = ::read(peers.far(), seen.data() + at, seen.size() - at);
+            const ssize_t count = ::read(peers.peer(), seen.data() + at, seen.size() - at);
             if (count <= 0) return;
             at += static_cast<std::size_t>(count);
         }
@@ -93,11 +94,11 @@ TEST_CASE("a send of more than the socket holds ends when the peer has read", "[
 
 TEST_CASE("what a send can begin with is sent by the call", "[kevent][naio]") {
     queue q(4);
-    const auto peers = ends::sockets();
-    REQUIRE(aio_send(q.number(), peers.near(), "abc", 3, 0) > 0);
+    const auto peers = connected_pair::sockets();
+    REQUIRE(aio_send(q.number(), peers.local(), "abc", 3, 0) > 0);
 
     std::array<char, 8> seen{};
-    CHECK(::read(peers.far(), seen.data(), seen.size()) == 3);
+    CHECK(::read(peers.peer(), seen.data(), seen.size()) == 3);
     CHECK(q.readable());
     CHECK(q.wait(4, 0) == 1);
     CHECK(is_done(q.ring().event[0]));
@@ -105,25 +106,25 @@ TEST_CASE("what a send can begin with is sent by the call", "[kevent][naio]") {
 
 TEST_CASE("a receive that the peer cuts short is broken, with what came", "[kevent][naio][K-100]") {
     queue q;
-    auto peers = ends::sockets();
+    auto peers = connected_pair::sockets();
     std::array<char, 6> buffer{};
-    REQUIRE(aio_recv(q.number(), peers.near(), buffer.data(), buffer.size(), MSG_WAITALL) > 0);
-    peers.far_sends(4);
-    peers.close_far();
+    REQUIRE(aio_recv(q.number(), peers.local(), buffer.data(), buffer.size(), MSG_WAITALL) > 0);
+    peers.send_from_peer(4);
+    peers.close_peer();
 
     const ukevent got = q.get_one();
     CHECK(is_broken(got));
     CHECK(error_of(got) == -EPIPE);
     CHECK(got.ret_data[0] == 4);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a send that nobody receives is broken, without a signal", "[kevent][naio]") {
     queue q;
-    auto peers = ends::sockets();
-    peers.close_far();
+    auto peers = connected_pair::sockets();
+    peers.close_peer();
 
-    REQUIRE(aio_send(q.number(), peers.near(), "abc", 3, 0) > 0);
+    REQUIRE(aio_send(q.number(), peers.local(), "abc", 3, 0) > 0);
 
     const ukevent got = q.get_one();
     CHECK(is_broken(got));
@@ -133,25 +134,25 @@ TEST_CASE("a send that nobody receives is broken, without a signal", "[kevent][n
 
 TEST_CASE("a buffer that is none makes the request fail, not the program", "[kevent][naio]") {
     queue q;
-    const auto peers = ends::sockets();
-    peers.far_sends(10);
+    const auto peers = connected_pair::sockets();
+    peers.send_from_peer(10);
 
-    REQUIRE(aio_recv(q.number(), peers.near(), reinterpret_cast<void*>(16), 10, 0) > 0);
+    REQUIRE(aio_recv(q.number(), peers.local(), reinterpret_cast<void*>(16), 10, 0) > 0);
 
     CHECK(error_of(q.get_one()) == -EFAULT);
 }
 
 TEST_CASE("requests of one socket follow one another", "[kevent][naio]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     std::array<std::array<char, 4>, 3> buffers{};
     for (auto& buffer : buffers)
-        REQUIRE(aio_recv(q.number(), peers.near(), buffer.data(), buffer.size(), 0) > 0);
+        REQUIRE(aio_recv(q.number(), peers.local(), buffer.data(), buffer.size(), 0) > 0);
     make_small(peers);  // so that the second send has to wait
     const std::vector<char> bytes = pattern(600'000);
     const std::vector<char> others = pattern(600'000, 64);
-    REQUIRE(aio_send(q.number(), peers.near(), bytes.data(), bytes.size(), 0) > 0);
-    REQUIRE(aio_send(q.number(), peers.near(), others.data(), others.size(), 0) > 0);
+    REQUIRE(aio_send(q.number(), peers.local(), bytes.data(), bytes.size(), 0) > 0);
+    REQUIRE(aio_send(q.number(), peers.local(), others.data(), others.size(), 0) > 0);
 
     sends(peers, "aaaabbbbcc");
     std::vector<ukevent> got = q.get(2);
@@ -167,14 +168,14 @@ TEST_CASE("requests of one socket follow one another", "[kevent][naio]") {
     std::array<char, 65536> part{};
     std::vector<const void*> order;
     while (order.size() < 2) {
-        const ssize_t count = ::read(peers.far(), part.data(), part.size());
+        const ssize_t count = ::read(peers.peer(), part.data(), part.size());
         if (count > 0) seen.insert(seen.end(), part.begin(), part.begin() + count);
         ukevent record{};
-        if (kevent_get_events(q.number(), 1, 1, no_time, &record, 0) == 1)
+        if (kevent_get_events(q.number(), 1, 1, no_wait, &record, 0) == 1)
             order.push_back(record.ptr);
         REQUIRE(seen.size() <= 1'200'000);
     }
-    for (ssize_t count = 0; (count = ::read(peers.far(), part.data(), part.size())) > 0;)
+    for (ssize_t count = 0; (count = ::read(peers.peer(), part.data(), part.size())) > 0;)
         seen.insert(seen.end(), part.begin(), part.begin() + count);
     CHECK(order == std::vector<const void*>{bytes.data(), others.data()});
     REQUIRE(seen.size() == bytes.size() + others.size());
@@ -184,13 +185,13 @@ TEST_CASE("requests of one socket follow one another", "[kevent][naio]") {
 
 TEST_CASE("after REMOVE the buffer is the program's, and the next has its turn", "[kevent][naio]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     std::array<char, 4> first{};
     std::array<char, 4> second{};
-    const long removed = aio_recv(q.number(), peers.near(), first.data(), first.size(), 0);
-    REQUIRE(aio_recv(q.number(), peers.near(), second.data(), second.size(), 0) > 0);
+    const long removed = aio_recv(q.number(), peers.local(), first.data(), first.size(), 0);
+    REQUIRE(aio_recv(q.number(), peers.local(), second.data(), second.size(), 0) > 0);
     sends(peers, "ab");
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     CHECK(std::string(first.data(), 2) == "ab");
 
     sends(peers, "cdef");
@@ -203,11 +204,11 @@ TEST_CASE("after REMOVE the buffer is the program's, and the next has its turn",
 
 TEST_CASE("READY ends a request with what was moved", "[kevent][naio]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     std::array<char, 4> buffer{};
-    const long request = aio_recv(q.number(), peers.near(), buffer.data(), buffer.size(), 0);
+    const long request = aio_recv(q.number(), peers.local(), buffer.data(), buffer.size(), 0);
     sends(peers, "ab");
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     CHECK(q.ready(key_of(request)) == 1);
 
@@ -215,50 +216,50 @@ TEST_CASE("READY ends a request with what was moved", "[kevent][naio]") {
     CHECK(is_done(got));
     CHECK(got.ret_data[0] == 2);
     sends(peers, "cd");
-    CHECK(q.silent());
-    CHECK(peers.drain_near() == 2);
+    CHECK(q.has_no_event());
+    CHECK(peers.drain_local() == 2);
 }
 
 TEST_CASE("MODIFY neither loses nor repeats a request", "[kevent][naio]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     std::array<char, 4> buffer{};
-    const long request = aio_recv(q.number(), peers.near(), buffer.data(), buffer.size(), 0);
+    const long request = aio_recv(q.number(), peers.local(), buffer.data(), buffer.size(), 0);
     ukevent change = key_of(request);
     change.event = KEVENT_MASK_EMPTY;
     q.modify(change);
     sends(peers, "abcd");
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     change.event = KEVENT_SOCKET_SEND;  // it stays a receive
     change.req_flags = KEVENT_REQ_LAST_CHECK;
     q.modify(change);
     CHECK(q.get_one().ret_data[0] == 4);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
-    REQUIRE(aio_recv(q.number(), peers.near(), buffer.data(), buffer.size(), 0) > 0);
-    CHECK(::shutdown(peers.far(), SHUT_WR) == 0);
+    REQUIRE(aio_recv(q.number(), peers.local(), buffer.data(), buffer.size(), 0) > 0);
+    CHECK(::shutdown(peers.peer(), SHUT_WR) == 0);
     CHECK(q.readable());
     CHECK(is_broken(q.get_one()));
 }
 
 TEST_CASE("the socket may be closed straight after the call", "[kevent][naio]") {
     queue q;
-    auto peers = ends::sockets();
+    auto peers = connected_pair::sockets();
     std::array<char, 4> buffer{};
-    REQUIRE(aio_recv(q.number(), peers.near(), buffer.data(), buffer.size(), 0) > 0);
+    REQUIRE(aio_recv(q.number(), peers.local(), buffer.data(), buffer.size(), 0) > 0);
 
-    peers.close_near();
+    peers.close_local();
     sends(peers, "abcd");
 
     CHECK(is_done(q.get_one()));
-    CHECK(peers.far_sees_end());
+    CHECK(peers.peer_sees_end());
 }
 
 TEST_CASE("a transfer that cannot be is refused by the call", "[kevent][naio][K-114]") {
     queue q;
-    const auto peers = ends::sockets();
-    const auto pipe = ends::pipe();
+    const auto peers = connected_pair::sockets();
+    const auto pipe = connected_pair::pipe();
     const kevring::fd datagrams(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     std::array<char, 4> buffer{};
     const auto receive = [&](int socket, void* into, std::size_t size, int flags = 0) {
@@ -266,14 +267,14 @@ TEST_CASE("a transfer that cannot be is refused by the call", "[kevent][naio][K-
     };
 
     CHECK(receive(-1, buffer.data(), 4) == -EBADF);
-    CHECK(receive(pipe.near(), buffer.data(), 4) == -ENOTSOCK);
+    CHECK(receive(pipe.local(), buffer.data(), 4) == -ENOTSOCK);
     CHECK(receive(datagrams.number(), buffer.data(), 4) == -ESOCKTNOSUPPORT);
-    CHECK(receive(peers.near(), nullptr, 4) == -EFAULT);
-    CHECK(receive(peers.near(), buffer.data(), 0) == -EINVAL);
-    CHECK(receive(peers.near(), buffer.data(), std::size_t{1} << 31) == -EINVAL);
-    CHECK(receive(peers.near(), buffer.data(), 4, MSG_PEEK) == -EINVAL);
-    CHECK(aio_send(q.number(), peers.near(), buffer.data(), 4, MSG_OOB) == -EINVAL);
-    CHECK(aio_send(-1, peers.near(), buffer.data(), 4, 0) == -EBADF);
-    CHECK(aio_recv(peers.near(), peers.near(), buffer.data(), 4, 0) == -EINVAL);
-    CHECK(q.silent());
+    CHECK(receive(peers.local(), nullptr, 4) == -EFAULT);
+    CHECK(receive(peers.local(), buffer.data(), 0) == -EINVAL);
+    CHECK(receive(peers.local(), buffer.data(), std::size_t{1} << 31) == -EINVAL);
+    CHECK(receive(peers.local(), buffer.data(), 4, MSG_PEEK) == -EINVAL);
+    CHECK(aio_send(q.number(), peers.local(), buffer.data(), 4, MSG_OOB) == -EINVAL);
+    CHECK(aio_send(-1, peers.local(), buffer.data(), 4, 0) == -EBADF);
+    CHECK(aio_recv(peers.local(), peers.local(), buffer.data(), 4, 0) == -EINVAL);
+    CHECK(q.has_no_event());
 }

@@ -24,7 +24,7 @@ TEST_CASE("the queue does what a plain model of it does", "[kevent][model]") {
         checked_queue run(seed);
         run.go();
         if (!run.failed_at().empty())
-            FAIL(run.failed_at() << ", KEVRING_TEST_SEED=" << seed << "\n" << run.story());
+            FAIL(run.failed_at() << ", KEVRING_TEST_SEED=" << seed << "\n" << run.trace());
         delivered_count += run.delivered_count();
     }
     INFO(delivered_count << " events");

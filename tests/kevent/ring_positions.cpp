@@ -21,7 +21,7 @@ namespace {
 
 // A ring as a person with a pencil would keep it: for each filled slot a ticket that says slot and
 // lap, in a line, and the tickets of the last two laps that left the line.
-class pencil_ring {
+class reference_ring {
 public:
     struct ticket {
         std::uint32_t slot;
@@ -29,7 +29,7 @@ public:
         friend bool operator==(const ticket&, const ticket&) = default;
     };
 
-    pencil_ring(std::uint32_t slot_count, ticket next) : slot_count_(slot_count), next_(next) {
+    reference_ring(std::uint32_t slot_count, ticket next) : slot_count_(slot_count), next_(next) {
         // What left the line before the test began.
         std::deque<ticket> before;
         ticket t = next;
@@ -124,15 +124,15 @@ TEST_CASE("every commit that can be asked of a small ring does what a list of ti
             for (std::uint32_t filled = 0; filled <= slot_count; ++filled) {
                 const std::uint64_t consumer = first_lap * slot_count + start;
                 const ring_positions at{consumer, consumer + filled, slot_count};
-                pencil_ring fresh(slot_count,
-                                  {slot_of(consumer, slot_count),
-                                   static_cast<std::uint32_t>(lap_of(consumer, slot_count))});
+                reference_ring fresh(slot_count,
+                                     {slot_of(consumer, slot_count),
+                                      static_cast<std::uint32_t>(lap_of(consumer, slot_count))});
                 for (std::uint32_t i = 0; i < filled; ++i) REQUIRE(fresh.place());
                 for (std::uint32_t slot = 0; slot <= slot_count + 1; ++slot) {
                     for (int lap = -4; lap <= 4; ++lap) {
                         const auto over = static_cast<std::uint32_t>(
                             lap_of(consumer, slot_count) + static_cast<std::uint64_t>(lap));
-                        pencil_ring model = fresh;
+                        reference_ring model = fresh;
 
                         const auto decided = decide_commit(at, slot, over);
                         const int expected = model.commit(slot, over);
@@ -161,7 +161,7 @@ TEST_CASE("long runs of placing and committing keep step with a list of tickets"
     for (std::uint64_t sequence = 0; sequence < sequences; ++sequence) {
         const std::uint64_t start = first_lap * slot_count;
         ring_positions at{start, start, slot_count};
-        pencil_ring model(slot_count, {0, static_cast<std::uint32_t>(first_lap)});
+        reference_ring model(slot_count, {0, static_cast<std::uint32_t>(first_lap)});
         std::uint64_t rest = sequence;
         for (int step = 0; step < 5; ++step, rest /= choices) {
             const auto choice = static_cast<std::uint32_t>(rest % choices);

@@ -1,6 +1,6 @@
 // shared_files.cpp: of several registrations of one socket or pipe one is notified, and if it goes
 // before it has delivered the event, the next is.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <sys/epoll.h>
 
@@ -8,8 +8,9 @@ using namespace kevent_test;
 
 namespace {
 
-ukevent receive(const ends& peers, std::uint32_t second_key = 0, std::uint32_t req_flags = 0) {
-    ukevent made = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, req_flags);
+ukevent receive(const connected_pair& peers, std::uint32_t second_key = 0,
+                std::uint32_t req_flags = 0) {
+    ukevent made = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, req_flags);
     made.id.raw[1] = second_key;
     return made;
 }
@@ -31,34 +32,34 @@ TEST_CASE("an older registration that is removed before it collects leaves its e
     queue first;
     queue other;
     queue& second = same_queue ? first : other;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     first.add(receive(peers));
     second.add(receive(peers, 1));
     if (collected_once) {
-        peers.far_sends();
+        peers.send_from_peer();
         CHECK(first.get_one().id.raw[1] == 0);
-        CHECK(second.silent());
-        peers.drain_near();
+        CHECK(second.has_no_event());
+        peers.drain_local();
     }
 
-    peers.far_sends();
-    if (!same_queue) CHECK(second.silent());  // it keeps silent for the older one
+    peers.send_from_peer();
+    if (!same_queue) CHECK(second.has_no_event());  // it keeps silent for the older one
     first.remove(receive(peers));
 
     CHECK(second.get_one().id.raw[1] == 1);
-    CHECK(second.silent());
+    CHECK(second.has_no_event());
 }
 
 TEST_CASE("an older one-shot that has fired and is removed leaves its event to the next",
           "[kevent][shared_file][K-089][K-097]") {
     queue first;
     queue second;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     first.add(receive(peers, 0, KEVENT_REQ_ONESHOT));
     second.add(receive(peers));
-    peers.far_sends();
+    peers.send_from_peer();
     REQUIRE(first.readable());
-    CHECK(second.silent());
+    CHECK(second.has_no_event());
 
     first.remove(receive(peers));
 
@@ -70,51 +71,51 @@ TEST_CASE("of several that kept silent only the oldest is notified when the even
     queue first;
     queue second;
     queue third;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     first.add(receive(peers));
     second.add(receive(peers));
     third.add(receive(peers));
-    peers.far_sends();
-    CHECK(second.silent());
-    CHECK(third.silent());
+    peers.send_from_peer();
+    CHECK(second.has_no_event());
+    CHECK(third.has_no_event());
 
     first.remove(receive(peers));
 
     CHECK(second.get_one().type == KEVENT_SOCKET);
-    CHECK(third.silent());
+    CHECK(third.has_no_event());
     second.remove(receive(peers));
-    CHECK(third.silent());  // it was delivered
+    CHECK(third.has_no_event());  // it was delivered
 }
 
 TEST_CASE("an event that the older registration has delivered is not reported to the next",
           "[kevent][shared_file][K-097]") {
     queue first;
     queue second;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     first.add(receive(peers));
     second.add(receive(peers));
-    peers.far_sends();
-    CHECK(second.silent());
+    peers.send_from_peer();
+    CHECK(second.has_no_event());
     CHECK(first.get_one().type == KEVENT_SOCKET);
 
     first.remove(receive(peers));
 
-    CHECK(second.silent());
+    CHECK(second.has_no_event());
 }
 
 TEST_CASE("a thread that waits is woken by an event that an older registration leaves",
           "[kevent][shared_file][K-097]") {
     queue first;
     queue second;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     first.add(receive(peers));
     second.add(receive(peers));
-    peers.far_sends();
-    CHECK(second.silent());
+    peers.send_from_peer();
+    CHECK(second.has_no_event());
     ukevent got{};
     int result = 0;
     std::thread waiter(
-        [&] { result = kevent_get_events(second.number(), 1, 1, long_time, &got, 0); });
+        [&] { result = kevent_get_events(second.number(), 1, 1, test_timeout, &got, 0); });
 
     first.remove(receive(peers));
     waiter.join();
@@ -126,17 +127,17 @@ TEST_CASE("a closed queue that nothing has noticed yet consumes no event of anot
           "[kevent][shared_file][close][K-097]") {
     const int closed = plain_queue();
     const int living = plain_queue();
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     ukevent one = receive(peers);
     REQUIRE(kevent_ctl(closed, KEVENT_CTL_ADD, 1, &one) == 0);
     one = receive(peers);
     REQUIRE(kevent_ctl(living, KEVENT_CTL_ADD, 1, &one) == 0);
 
     ::close(closed);
-    peers.far_sends();
+    peers.send_from_peer();
 
     ukevent got{};
-    CHECK(kevent_get_events(living, 1, 1, long_time, &got, 0) == 1);
+    CHECK(kevent_get_events(living, 1, 1, test_timeout, &got, 0) == 1);
     ::close(living);
 }
 
@@ -144,11 +145,11 @@ TEST_CASE("a queue that is closed before it collects leaves its event to the nex
           "[kevent][shared_file][close][K-097]") {
     queue first;
     queue second;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     first.add(receive(peers));
     second.add(receive(peers));
-    peers.far_sends();
-    CHECK(second.silent());
+    peers.send_from_peer();
+    CHECK(second.has_no_event());
 
     first.close();
 
@@ -159,27 +160,27 @@ TEST_CASE("a closed queue without thread is released by calls on other queues",
           "[kevent][close][K-128]") {
     const int closed = plain_queue();
     const int living = plain_queue();
-    auto peers = ends::sockets();
+    auto peers = connected_pair::sockets();
     ukevent one = receive(peers);
     REQUIRE(kevent_ctl(closed, KEVENT_CTL_ADD, 1, &one) == 0);
-    peers.close_near();
+    peers.close_local();
     const kevring::fd set(::epoll_create1(EPOLL_CLOEXEC));
     epoll_event request{};
     request.events = EPOLLIN;
     REQUIRE(::epoll_ctl(set.number(), EPOLL_CTL_ADD, closed, &request) == 0);
-    peers.far_sends();
+    peers.send_from_peer();
     REQUIRE(::epoll_wait(set.number(), &request, 1, 60'000) == 1);
 
     ::close(closed);
     bool released = false;
     for (int calls = 0; !released && calls < 10'000; ++calls) {
-        ukevent again = note(1);
+        ukevent again = user_event(1);
         kevent_ctl(living, KEVENT_CTL_ADD, 1, &again);
         kevent_ctl(living, KEVENT_CTL_REMOVE, 1, &again);
         released = ::epoll_wait(set.number(), &request, 1, 0) == 0;
     }
 
     CHECK(released);
-    CHECK(peers.far_sees_end());
+    CHECK(peers.peer_sees_end());
     ::close(living);
 }

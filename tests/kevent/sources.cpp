@@ -1,6 +1,6 @@
 // sources.cpp: the types SOCKET, POLL, PIPE, TIMER and UNOTIFY.
-#include "tests/kevent/queue_door.hpp"
-#include "tests/support/loopback_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
+#include "tests/support/loopback_listener.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -31,55 +31,55 @@ std::uint32_t waiting_connections(queue& q, std::uint32_t wanted) {
 
 TEST_CASE("a peer that closes is something to receive", "[kevent][socket][K-099]") {
     queue q;
-    auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
 
-    peers.close_far();
+    peers.close_peer();
 
     CHECK(is_done(q.get_one()));
 }
 
 TEST_CASE("who only sends hears of a reset as broken, once", "[kevent][socket][K-099][K-100]") {
     queue q;
-    auto [far, near] = loopback_door().connect(SOCK_NONBLOCK);
+    auto [peer, local] = loopback_listener().connect(SOCK_NONBLOCK);
     const ukevent request =
-        record(KEVENT_SOCKET, near.number(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE);
+        record(KEVENT_SOCKET, local.number(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE);
     q.add(request);
     REQUIRE(is_done(q.get_one()));
 
     const linger at_once{1, 0};
-    REQUIRE(::setsockopt(far.number(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
-    far.reset();
+    REQUIRE(::setsockopt(peer.number(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
+    peer.reset();
 
     CHECK(is_broken(q.get_one()));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     CHECK_FALSE(q.readable());
     q.remove(request);
 }
 
 TEST_CASE("the record says which events of the mask are true", "[kevent][socket][K-101]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     const std::uint32_t both = KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND;
-    q.add(record(KEVENT_SOCKET, peers.near(), both, KEVENT_REQ_ALWAYS_QUEUE));
+    q.add(record(KEVENT_SOCKET, peers.local(), both, KEVENT_REQ_ALWAYS_QUEUE));
 
     CHECK(q.get_one().ret_data[0] == KEVENT_SOCKET_SEND);
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(q.get_one().ret_data[0] == both);
 }
 
 TEST_CASE("a registration holds the connection until it is removed", "[kevent][socket][K-102]") {
     queue q;
-    auto peers = ends::sockets();
-    const ukevent request = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    auto peers = connected_pair::sockets();
+    const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     q.add(request);
 
-    peers.close_near();
-    CHECK_FALSE(peers.far_sees_end(20));
-    peers.far_sends();
+    peers.close_local();
+    CHECK_FALSE(peers.peer_sees_end(20));
+    peers.send_from_peer();
     CHECK(is_done(q.get_one()));
     q.remove(request);
-    CHECK(peers.far_sees_end());
+    CHECK(peers.peer_sees_end());
 }
 
 TEST_CASE("a listening socket reports a connection", "[kevent][socket]") {
@@ -103,7 +103,7 @@ TEST_CASE("a listening socket reports a connection", "[kevent][socket]") {
 
 TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][socket]") {
     queue q;
-    const loopback_door listening;
+    const loopback_listener listening;
     const int listener = listening.native().number();
     const ukevent request = record(KEVENT_SOCKET, listener, KEVENT_SOCKET_ACCEPT);
     q.add(request);
@@ -121,10 +121,10 @@ TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][soc
     CHECK(again.ret_data[1] == 3);
 
     // Of a connection the same field of the kernel means something else.
-    const kevring::fd near = listening.accept();
+    const kevring::fd local = listening.accept();
     for (const kevring::fd* each : {&first, &second, &third})  // one of them is its peer
         REQUIRE(::send(each->number(), "abc", 3, 0) == 3);
-    q.add(record(KEVENT_SOCKET, near.number(), KEVENT_SOCKET_RECV | KEVENT_SOCKET_ACCEPT,
+    q.add(record(KEVENT_SOCKET, local.number(), KEVENT_SOCKET_RECV | KEVENT_SOCKET_ACCEPT,
                  KEVENT_REQ_ALWAYS_QUEUE));
     CHECK(q.get_one().ret_data[1] == 0);
 }
@@ -132,12 +132,12 @@ TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][soc
 TEST_CASE("POLL implies nothing: a hang-up is reported to who asks for it",
           "[kevent][poll][K-107][K-108]") {
     queue q;
-    auto pipe = ends::pipe();
-    ukevent request = record(KEVENT_POLL, pipe.near(), KEVENT_POLL_POLLIN);
+    auto pipe = connected_pair::pipe();
+    ukevent request = record(KEVENT_POLL, pipe.local(), KEVENT_POLL_POLLIN);
     q.add(request);
 
-    pipe.close_far();
-    CHECK(q.silent());
+    pipe.close_peer();
+    CHECK(q.has_no_event());
 
     request.event = KEVENT_POLL_POLLIN | KEVENT_POLL_POLLHUP;
     q.modify(request);
@@ -155,11 +155,11 @@ TEST_CASE("POLL watches anything that can be polled", "[kevent][poll][K-108]") {
 
     REQUIRE(::write(counter.number(), &one, sizeof one) == sizeof one);
     CHECK(q.get_one().ret_data[0] == KEVENT_POLL_POLLIN);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     REQUIRE(::write(counter.number(), &one, sizeof one) == sizeof one);
     REQUIRE(::read(counter.number(), &count, sizeof count) == sizeof count);
-    CHECK(q.silent());  // its last check
+    CHECK(q.has_no_event());  // its last check
 
     ukevent answered =
         record(KEVENT_POLL, counter.number(), KEVENT_POLL_POLLIN | KEVENT_POLL_POLLOUT);
@@ -170,29 +170,29 @@ TEST_CASE("POLL watches anything that can be polled", "[kevent][poll][K-108]") {
 
 TEST_CASE("a pipe reports data, then that its writers are gone", "[kevent][pipe][K-109]") {
     queue q;
-    auto pipe = ends::pipe();
-    const ukevent request = record(KEVENT_PIPE, pipe.near(), KEVENT_SOCKET_RECV);
+    auto pipe = connected_pair::pipe();
+    const ukevent request = record(KEVENT_PIPE, pipe.local(), KEVENT_SOCKET_RECV);
     q.add(request);
-    pipe.far_sends();
+    pipe.send_from_peer();
     CHECK(is_done(q.get_one()));
 
-    pipe.close_far();
+    pipe.close_peer();
     CHECK(is_done(q.get_one()));
-    pipe.drain_near();
+    pipe.drain_local();
     q.modify(request);
     CHECK(is_broken(q.get_one()));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a pipe without readers is broken for its writer", "[kevent][pipe][K-109]") {
     queue q;
-    auto pipe = ends::pipe();
+    auto pipe = connected_pair::pipe();
     const ukevent request =
-        record(KEVENT_PIPE, pipe.far(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE);
+        record(KEVENT_PIPE, pipe.peer(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE);
     q.add(request);
     CHECK(is_done(q.get_one()));
 
-    pipe.close_near();
+    pipe.close_local();
 
     CHECK(is_broken(q.get_one()));
 }
@@ -226,7 +226,7 @@ TEST_CASE("expiries that nobody collects are one record with their number",
     const ukevent first = q.get_one();
     CHECK(first.ret_data[1] >= 1);
 
-    ukevent other = note(1);
+    ukevent other = user_event(1);
     q.add(other);
     // A wait that the timer does not end, because it asks for two.
     std::vector<ukevent> got(4);
@@ -240,7 +240,7 @@ TEST_CASE("expiries that nobody collects are one record with their number",
     // It goes on, for who polls as well.
     pollfd control{q.number(), POLLIN, 0};
     CHECK(::poll(&control, 1, 60'000) == 1);
-    CHECK_FALSE(q.silent());
+    CHECK_FALSE(q.has_no_event());
 }
 
 TEST_CASE("the period of a timer is its key, and not zero", "[kevent][timer][K-105]") {
@@ -259,7 +259,7 @@ TEST_CASE("the period of a timer is its key, and not zero", "[kevent][timer][K-1
     CHECK(error_of(wild) == -EINVAL);
     ukevent ages = record(KEVENT_TIMER, -1, 1);  // 136 years
     CHECK(q.ctl(KEVENT_CTL_ADD, ages) == 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a timer that MODIFY fired keeps its grid", "[kevent][timer][K-046]") {
@@ -310,7 +310,7 @@ TEST_CASE("a timer that is removed does not make its queue readable", "[kevent][
 
     q.remove(timer(2));
 
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     CHECK(::poll(&control, 1, 10) == 0);
 }
 
@@ -331,9 +331,9 @@ TEST_CASE("a wait that goes on after a last check hears of the next timer",
     const ukevent second = due_in(begin_ns + 12'000'000);
     const bool by_ring = GENERATE(false, true);
     queue q(4);
-    const auto quiet = ends::sockets();
+    const auto quiet = connected_pair::sockets();
     const ukevent nothing =
-        record(KEVENT_SOCKET, quiet.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK);
+        record(KEVENT_SOCKET, quiet.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK);
     q.add(nothing);
     q.add(first);
     q.add(second);
@@ -342,7 +342,7 @@ TEST_CASE("a wait that goes on after a last check hears of the next timer",
     REQUIRE(::poll(&control, 1, 60'000) == 1);
     REQUIRE(q.ready(nothing) == 1);
 
-    const std::uint64_t got = by_ring ? (q.wait(3, 0, long_time), q.ring().event[0].id.raw_u64)
+    const std::uint64_t got = by_ring ? (q.wait(3, 0, test_timeout), q.ring().event[0].id.raw_u64)
                                       : q.get(1, 3)[0].id.raw_u64;
     CHECK(got == second.id.raw_u64);
 }
@@ -364,8 +364,8 @@ TEST_CASE("a timer that there is no descriptor for is refused", "[kevent][timer]
               ukevent again = timer(1);
               const bool added = kevent_ctl(q, KEVENT_CTL_ADD, 1, &again) == 0;
               ukevent got{};
-              return refused && added && kevent_get_events(q, 1, 1, long_time, &got, 0) == 1 ? 0
-                                                                                             : 1;
+              return refused && added && kevent_get_events(q, 1, 1, test_timeout, &got, 0) == 1 ? 0
+                                                                                                : 1;
           }) == 0);
 }
 
@@ -381,30 +381,30 @@ TEST_CASE("a call that does not wait finds a timer that is due among many",
     const auto all_due = now() + std::chrono::milliseconds(61);
     while (now() < all_due) std::this_thread::yield();
 
-    CHECK_FALSE(q.silent());
+    CHECK_FALSE(q.has_no_event());
 }
 
 TEST_CASE("a note is silent when added, unless it is to be queued", "[kevent][unotify][K-112]") {
     queue q;
-    q.add(note(1));
-    CHECK(q.silent());
-    q.add(note(2, KEVENT_REQ_ALWAYS_QUEUE));
+    q.add(user_event(1));
+    CHECK(q.has_no_event());
+    q.add(user_event(2, KEVENT_REQ_ALWAYS_QUEUE));
     CHECK(q.get_one().id.raw_u64 == 2);
-    q.add(note(3, KEVENT_REQ_READY));
+    q.add(user_event(3, KEVENT_REQ_READY));
     CHECK(q.get_one().id.raw_u64 == 3);
-    q.modify(note(1));
+    q.modify(user_event(1));
     CHECK(q.get_one().id.raw_u64 == 1);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a note says how often it was fired", "[kevent][unotify][K-048]") {
     queue q;
-    q.add(note(1));
-    for (int i = 0; i < 3; ++i) CHECK(q.ready(note(1)) == 1);
+    q.add(user_event(1));
+    for (int i = 0; i < 3; ++i) CHECK(q.ready(user_event(1)) == 1);
     CHECK(q.get_one().ret_data[1] == 3);
 
-    CHECK(q.ready(note(1)) == 1);
+    CHECK(q.ready(user_event(1)) == 1);
     CHECK(q.get_one().ret_data[1] == 1);
-    q.modify(note(1));
+    q.modify(user_event(1));
     CHECK(q.get_one().ret_data[1] == 0);
 }

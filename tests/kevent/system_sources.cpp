@@ -1,5 +1,5 @@
 // system_sources.cpp: the types SIGNAL, POSIX_TIMER and PROCESS.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <csignal>
 
@@ -27,7 +27,7 @@ TEST_CASE("a signal comes as a record, and its handler does not run", "[kevent][
     handle.sa_handler = [](int) { ++handler_runs; };
     REQUIRE(::sigaction(SIGUSR1, &handle, &before) == 0);
     q.add(signal_record(SIGUSR1));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     REQUIRE(::kill(::getpid(), SIGUSR1) == 0);
 
@@ -35,7 +35,7 @@ TEST_CASE("a signal comes as a record, and its handler does not run", "[kevent][
     CHECK(is_done(got));
     CHECK(got.ret_data[0] == static_cast<std::uint32_t>(::getpid()));
     CHECK(handler_runs == 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     ::sigaction(SIGUSR1, &before, nullptr);
 }
 
@@ -48,7 +48,7 @@ TEST_CASE("each queued signal is a record, with its value", "[kevent][signal]") 
 
     for (std::uint32_t value = 1; value <= 3; ++value)
         CHECK(q.get(1, 1).at(0).ret_data[1] == value);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a signal that another has taken is no record", "[kevent][signal]") {
@@ -59,7 +59,7 @@ TEST_CASE("a signal that another has taken is no record", "[kevent][signal]") {
     REQUIRE(::kill(::getpid(), SIGUSR2) == 0);
 
     CHECK(is_done(first.get_one()));
-    CHECK(second.silent());
+    CHECK(second.has_no_event());
     CHECK_FALSE(second.readable());
 
     CHECK(second.ready(signal_record(SIGUSR2)) == 1);
@@ -79,12 +79,12 @@ TEST_CASE("a record that READY asked for comes although another takes the signal
     sigset_t only;
     ::sigemptyset(&only);
     ::sigaddset(&only, SIGUSR2);
-    REQUIRE(::sigtimedwait(&only, nullptr, &no_time) == SIGUSR2);
+    REQUIRE(::sigtimedwait(&only, nullptr, &no_wait) == SIGUSR2);
 
     const ukevent got = q.get_one();
     CHECK(is_done(got));
     CHECK(got.ret_data[0] == 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("without a mask neither signals nor ends of processes are reported",
@@ -95,7 +95,7 @@ TEST_CASE("without a mask neither signals nor ends of processes are reported",
     q.add(signals);
     REQUIRE(::kill(::getpid(), SIGUSR2) == 0);
     q.modify(signals);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     signals.event = KEVENT_SIGNAL_DELIVERY;
     q.modify(signals);
     CHECK(q.get_one().type == KEVENT_SIGNAL);
@@ -106,7 +106,7 @@ TEST_CASE("without a mask neither signals nor ends of processes are reported",
     siginfo_t info{};
     REQUIRE(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT) == 0);
     q.add(record(KEVENT_PROCESS, child, KEVENT_MASK_EMPTY));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     CHECK(::waitpid(child, nullptr, 0) == child);
 }
 
@@ -141,7 +141,7 @@ TEST_CASE("a timer of a clock is delivered once, with the program's pointer",
     CHECK(got.ptr == &mine);
     CHECK(got.id.raw_u64 == static_cast<std::uint64_t>(id));
     CHECK(got.ret_data[0] == 1);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     ukevent gone = got;
     CHECK(q.ctl(KEVENT_CTL_REMOVE, gone) == -EINVAL);
 }
@@ -157,7 +157,7 @@ TEST_CASE("a timer with an interval says how often it expired", "[kevent][posix_
 
     std::uint64_t expiries = q.get_one().ret_data[0];
     std::vector<ukevent> got(2);
-    q.add(note(1));
+    q.add(user_event(1));
     REQUIRE(kevent_get_events(q.number(), 2, 2, milliseconds(30), got.data(), 0) == 1);
     expiries += got[0].ret_data[0];
 
@@ -167,7 +167,7 @@ TEST_CASE("a timer with an interval says how often it expired", "[kevent][posix_
     timer.id.raw_u64 = static_cast<std::uint64_t>(id);
     timer.type = KEVENT_POSIX_TIMER;
     q.remove(timer);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("MODIFY and READY fire a timer that has not expired", "[kevent][posix_timer]") {
@@ -177,7 +177,7 @@ TEST_CASE("MODIFY and READY fire a timer that has not expired", "[kevent][posix_
     REQUIRE(id > 0);
     ukevent key = record(KEVENT_POSIX_TIMER, 0, KEVENT_MASK_ALL);
     key.id.raw_u64 = static_cast<std::uint64_t>(id);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     if (GENERATE(true, false)) {
         CHECK(q.modify(key).ret_flags == KEVENT_RET_DONE);
@@ -188,7 +188,7 @@ TEST_CASE("MODIFY and READY fire a timer that has not expired", "[kevent][posix_
     const ukevent got = q.get_one();
     CHECK(got.ret_flags == KEVENT_RET_DONE);
     CHECK(got.ret_data[0] == 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a timer that cannot be made says why", "[kevent][posix_timer]") {
@@ -207,23 +207,23 @@ TEST_CASE("a timer that cannot be made says why", "[kevent][posix_timer]") {
 TEST_CASE("the end of a child comes with its status", "[kevent][process]") {
     queue q;
     const bool is_killed = GENERATE(false, true);
-    auto gate = ends::pipe();
+    auto gate = connected_pair::pipe();
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
         char byte = 0;
-        pollfd wait{gate.near(), POLLIN, 0};
+        pollfd wait{gate.local(), POLLIN, 0};
         ::poll(&wait, 1, 60'000);
-        static_cast<void>(!::read(gate.near(), &byte, 1));
+        static_cast<void>(!::read(gate.local(), &byte, 1));
         ::_exit(7);
     }
     q.add(record(KEVENT_PROCESS, child, KEVENT_PROCESS_EXIT));
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     if (is_killed) {
         ::kill(child, SIGKILL);
     } else {
-        gate.far_sends();
+        gate.send_from_peer();
     }
 
     const ukevent got = q.get_one();

@@ -1,5 +1,5 @@
 // threads.cpp: the control descriptor, several threads on one queue, and its end.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <atomic>
 #include <memory>
@@ -13,36 +13,36 @@ using namespace kevent_test;
 TEST_CASE("the control descriptor is readable while something is ready",
           "[kevent][control][K-122]") {
     queue q;
-    const auto peers = ends::sockets();
-    q.add(note(1));
-    q.add(note(2));
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    const auto peers = connected_pair::sockets();
+    q.add(user_event(1));
+    q.add(user_event(2));
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     CHECK_FALSE(q.readable());
 
-    q.ready(note(1));
-    q.ready(note(2));
+    q.ready(user_event(1));
+    q.ready(user_event(2));
     CHECK(q.readable());
     q.get(1, 1);
     CHECK(q.readable());
     q.get(1, 1);
     CHECK_FALSE(q.readable());
 
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(q.readable());
     q.get_one();
     CHECK_FALSE(q.readable());
 
     q.release();
     CHECK(q.readable());
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
     CHECK_FALSE(q.readable());
 }
 
 TEST_CASE("epoll and another queue can watch a queue", "[kevent][control][K-123]") {
     queue inner;
     queue outer;
-    const auto peers = ends::sockets();
-    inner.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    const auto peers = connected_pair::sockets();
+    inner.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     outer.add(record(KEVENT_POLL, inner.number(), KEVENT_POLL_POLLIN));
     const kevring::fd set(::epoll_create1(EPOLL_CLOEXEC));
     epoll_event watch{};
@@ -50,7 +50,7 @@ TEST_CASE("epoll and another queue can watch a queue", "[kevent][control][K-123]
     REQUIRE(::epoll_ctl(set.number(), EPOLL_CTL_ADD, inner.number(), &watch) == 0);
     CHECK(::epoll_wait(set.number(), &watch, 1, 0) == 0);
 
-    peers.far_sends();
+    peers.send_from_peer();
 
     CHECK(::epoll_wait(set.number(), &watch, 1, 60'000) == 1);
     CHECK(outer.get_one().id.raw[0] == static_cast<std::uint32_t>(inner.number()));
@@ -62,50 +62,50 @@ TEST_CASE("one event ends one wait of eight; eight events end the others",
           "[kevent][threads][K-124]") {
     const bool by_note = GENERATE(true, false);
     queue q;
-    const auto peers = ends::sockets();
-    for (std::uint64_t id = 0; id < 8; ++id) q.add(note(id));
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    const auto peers = connected_pair::sockets();
+    for (std::uint64_t id = 0; id < 8; ++id) q.add(user_event(id));
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     std::atomic<int> returned{0};
     std::atomic<int> records{0};
     std::vector<std::thread> waiters;
     for (int i = 0; i < 8; ++i)
         waiters.emplace_back([&] {
             ukevent got{};
-            records += kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+            records += kevent_get_events(q.number(), 1, 1, test_timeout, &got, 0);
             ++returned;
         });
 
     if (by_note) {
-        q.ready(note(0));
+        q.ready(user_event(0));
     } else {
-        peers.far_sends();
+        peers.send_from_peer();
     }
     const auto begin = now();
-    while (returned == 0 && now() - begin < half_of_long_time) std::this_thread::yield();
+    while (returned == 0 && now() - begin < half_of_test_timeout) std::this_thread::yield();
     for (int i = 0; i < 1000; ++i) std::this_thread::yield();
     CHECK(returned == 1);
     CHECK(records == 1);
 
-    for (std::uint64_t id = 1; id < 8; ++id) q.ready(note(id));
+    for (std::uint64_t id = 1; id < 8; ++id) q.ready(user_event(id));
     for (auto& waiter : waiters) waiter.join();
     CHECK(records == 8);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a waiter that cannot take all that is ready wakes the next",
           "[kevent][threads][K-125]") {
     queue q;
-    q.add(note(1));
-    q.add(note(2));
+    q.add(user_event(1));
+    q.add(user_event(2));
     std::atomic<int> records{0};
     const auto take_one = [&] {
         ukevent got{};
-        records += kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+        records += kevent_get_events(q.number(), 1, 1, test_timeout, &got, 0);
     };
     std::thread first(take_one);
     std::thread second(take_one);
 
-    std::vector<ukevent> both{note(1), note(2)};
+    std::vector<ukevent> both{user_event(1), user_event(2)};
     CHECK(q.ctl(KEVENT_CTL_READY, both) == 2);
 
     first.join();
@@ -115,22 +115,22 @@ TEST_CASE("a waiter that cannot take all that is ready wakes the next",
 
 TEST_CASE("a waiter for many leaves to another what it cannot use yet", "[kevent][threads]") {
     queue q;
-    for (std::uint64_t id = 0; id < 6; ++id) q.add(note(id));
+    for (std::uint64_t id = 0; id < 6; ++id) q.add(user_event(id));
     std::atomic<int> many{0};
     std::atomic<int> one{0};
     std::thread for_many([&] {
         std::vector<ukevent> got(8);
-        many = kevent_get_events(q.number(), 5, 8, long_time, got.data(), 0);
+        many = kevent_get_events(q.number(), 5, 8, test_timeout, got.data(), 0);
     });
     std::thread for_one([&] {
         ukevent got{};
-        one = kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+        one = kevent_get_events(q.number(), 1, 1, test_timeout, &got, 0);
     });
 
-    q.ready(note(0));
+    q.ready(user_event(0));
     for_one.join();
     CHECK(one == 1);
-    for (std::uint64_t id = 1; id < 6; ++id) q.ready(note(id));
+    for (std::uint64_t id = 1; id < 6; ++id) q.ready(user_event(id));
     for_many.join();
     CHECK(many == 5);
 }
@@ -141,7 +141,7 @@ TEST_CASE("no event is delivered to two threads", "[kevent][threads][K-126]") {
     queue q;
     std::array<std::atomic<int>, note_count> delivered{};
     std::array<std::atomic<int>, note_count> fired{};
-    for (std::uint64_t id = 0; id < note_count; ++id) q.add(note(id));
+    for (std::uint64_t id = 0; id < note_count; ++id) q.add(user_event(id));
     std::atomic<bool> stop{false};
     std::vector<std::thread> takers;
     for (int i = 0; i < 3; ++i)
@@ -161,7 +161,7 @@ TEST_CASE("no event is delivered to two threads", "[kevent][threads][K-126]") {
         for (std::uint64_t id = 0; id < note_count; ++id) {
             while (delivered[id] < fired[id] && now() < end) std::this_thread::yield();
             ++fired[id];
-            q.ready(note(id));
+            q.ready(user_event(id));
         }
     }
     const auto all = [&] {
@@ -178,13 +178,13 @@ TEST_CASE("no event is delivered to two threads", "[kevent][threads][K-126]") {
 
 TEST_CASE("what a thread registered survives its end", "[kevent][threads]") {
     queue q;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     std::thread([&] {
-        q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
-        CHECK(q.silent());
+        q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
+        CHECK(q.has_no_event());
     }).join();
 
-    peers.far_sends();
+    peers.send_from_peer();
 
     CHECK(is_done(q.get_one()));
 }
@@ -193,28 +193,29 @@ TEST_CASE("a thread that is cancelled while it waits loses nothing", "[kevent][t
     const bool into_ring = GENERATE(true, false);
     for (int round = 0; round < 50; ++round) {
         queue q(4);
-        const auto peers = ends::sockets();
-        q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+        const auto peers = connected_pair::sockets();
+        q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
         std::atomic<int> collected{0};
         std::thread waiter([&] {
             ukevent got{};
-            const int count = into_ring ? q.wait(4, 0, long_time)
-                                        : kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+            const int count = into_ring
+                                  ? q.wait(4, 0, test_timeout)
+                                  : kevent_get_events(q.number(), 1, 1, test_timeout, &got, 0);
             collected = count;
         });
 
         if (round % 3 == 0) std::this_thread::yield();
         if (round % 2 == 0) {
-            peers.far_sends();
+            peers.send_from_peer();
             ::pthread_cancel(waiter.native_handle());
         } else {
             ::pthread_cancel(waiter.native_handle());
-            peers.far_sends();
+            peers.send_from_peer();
         }
         waiter.join();
 
         // In the caller's hands, in the ring, or still ready.
-        const int left = q.wait(4, 0, no_time);
+        const int left = q.wait(4, 0, no_wait);
         CHECK(static_cast<int>(q.ring_kidx()) >= left);
         CHECK(static_cast<int>(q.ring_kidx()) == 1);
         CHECK((collected == 0 || collected == 1));
@@ -223,32 +224,32 @@ TEST_CASE("a thread that is cancelled while it waits loses nothing", "[kevent][t
 
 TEST_CASE("closing a queue releases what it watched", "[kevent][close][K-128]") {
     auto q = std::make_unique<queue>();
-    auto peers = ends::sockets();
-    q->add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
-    peers.close_near();
-    CHECK_FALSE(peers.far_sees_end(10));
+    auto peers = connected_pair::sockets();
+    q->add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
+    peers.close_local();
+    CHECK_FALSE(peers.peer_sees_end(10));
 
     q->close();
 
-    CHECK(peers.far_sees_end());
+    CHECK(peers.peer_sees_end());
 }
 
 TEST_CASE("a queue that is closed while others wait serves them to the end", "[kevent][close]") {
     queue q;
     const int number = q.number();
-    auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     std::atomic<bool> waits{false};
     std::atomic<int> result{-1};
     std::thread waiter([&] {
         waits = true;
         ukevent got{};
-        result = kevent_get_events(number, 1, 1, long_time, &got, 0);
+        result = kevent_get_events(number, 1, 1, test_timeout, &got, 0);
     });
     while (!waits) std::this_thread::yield();
 
     q.close();
-    peers.far_sends();
+    peers.send_from_peer();
 
     waiter.join();
     CHECK((result == 1 || result == -EBADF));
@@ -278,10 +279,10 @@ TEST_CASE("one connection is for the older of two queues, or for both if they as
 
     for (int round = 0; round < 2; ++round) {
         connect();
-        CHECK(younger.silent() == (flags == 0));
+        CHECK(younger.has_no_event() == (flags == 0));
         CHECK(is_done(older.get_one()));
-        CHECK(older.silent());
-        CHECK(younger.silent());
+        CHECK(older.has_no_event());
+        CHECK(younger.has_no_event());
     }
 
     younger.modify(request);  // its own question is answered
@@ -293,67 +294,67 @@ TEST_CASE("one connection is for the older of two queues, or for both if they as
 
 TEST_CASE("a one-shot that was passed over gets the next turn", "[kevent][flags]") {
     queue q;
-    const auto peers = ends::sockets();
-    ukevent older = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_ONESHOT);
+    const auto peers = connected_pair::sockets();
+    ukevent older = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_ONESHOT);
     ukevent younger = older;
     younger.id.raw[1] = 1;
     q.add(older);
     q.add(younger);
 
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(q.get_one().id.raw[1] == 0);
-    CHECK(q.silent());
-    peers.far_sends();
+    CHECK(q.has_no_event());
+    peers.send_from_peer();
     CHECK(q.get_one().id.raw[1] == 1);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("an older registration takes only what it waits for itself", "[kevent][flags][K-097]") {
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     queue older;
     queue younger;
-    older.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE));
-    younger.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND,
+    older.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_SEND, KEVENT_REQ_ALWAYS_QUEUE));
+    younger.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND,
                        KEVENT_REQ_ALWAYS_QUEUE));
     older.get_one();
     younger.get_one();
-    REQUIRE(older.silent());
-    REQUIRE(younger.silent());
+    REQUIRE(older.has_no_event());
+    REQUIRE(younger.has_no_event());
 
-    peers.far_sends();  // and bytes can be sent, as before
+    peers.send_from_peer();  // and bytes can be sent, as before
 
     CHECK((younger.get_one().ret_data[0] & KEVENT_SOCKET_RECV) != 0);
 }
 
 TEST_CASE("each end of a pipe hears of its own half, whichever was there first",
           "[kevent][pipe][K-097]") {
-    const auto peers = ends::pipe();
+    const auto peers = connected_pair::pipe();
     const std::uint32_t both = KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND;
     queue q;
-    q.add(record(KEVENT_PIPE, peers.far(), both, KEVENT_REQ_ALWAYS_QUEUE));
-    q.add(record(KEVENT_PIPE, peers.near(), both));
+    q.add(record(KEVENT_PIPE, peers.peer(), both, KEVENT_REQ_ALWAYS_QUEUE));
+    q.add(record(KEVENT_PIPE, peers.local(), both));
     q.get_one();
-    REQUIRE(q.silent());
+    REQUIRE(q.has_no_event());
 
-    peers.far_sends();
+    peers.send_from_peer();
 
     std::uint32_t told = 0;
-    while (told != static_cast<std::uint32_t>(peers.near())) told = q.get_one().id.raw[0];
-    CHECK(told == static_cast<std::uint32_t>(peers.near()));
+    while (told != static_cast<std::uint32_t>(peers.local())) told = q.get_one().id.raw[0];
+    CHECK(told == static_cast<std::uint32_t>(peers.local()));
 }
 
 TEST_CASE("a child is told of a socket that its parent watches too", "[kevent][fork][K-097]") {
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     queue q;
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
 
     CHECK(in_child([&] {
               const int own = kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD);
-              ukevent one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+              ukevent one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
               if (kevent_ctl(own, KEVENT_CTL_ADD, 1, &one) != 0) return 90;
-              peers.far_sends();
+              peers.send_from_peer();
               ukevent got{};
-              return kevent_get_events(own, 1, 1, long_time, &got, 0);
+              return kevent_get_events(own, 1, 1, test_timeout, &got, 0);
           }) == 1);
     CHECK(is_done(q.get_one()));
 }
@@ -362,10 +363,10 @@ TEST_CASE("handlers of a fork may use queues", "[kevent][fork]") {
     static int number = -1;
     static ukevent one;
     static int answer = -1;
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     queue q;
     number = q.number();
-    one = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     static const bool registered = ::pthread_atfork(
                                        [] {
                                            if (number < 0) return;
@@ -382,21 +383,22 @@ TEST_CASE("handlers of a fork may use queues", "[kevent][fork]") {
 
 TEST_CASE("a record that is ready keeps what it says when an older one takes what follows",
           "[kevent][flags][K-101]") {
-    const auto peers = ends::sockets();
+    const auto peers = connected_pair::sockets();
     queue other;
     queue q(KEVENT_RING_SIZE_MIN);
-    ukevent older = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    ukevent older = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     other.add(older);
     q.add(older);
-    for (unsigned id = 0; id < KEVENT_RING_SIZE_MIN; ++id) q.add(note(id, KEVENT_REQ_ALWAYS_QUEUE));
+    for (unsigned id = 0; id < KEVENT_RING_SIZE_MIN; ++id)
+        q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
     REQUIRE(q.wait(KEVENT_RING_SIZE_MIN, 0) == KEVENT_RING_SIZE_MIN);  // the ring is full
     older.event = KEVENT_MASK_EMPTY;
     other.modify(older);
-    peers.far_sends();
+    peers.send_from_peer();
     REQUIRE(q.wait(1, 0, milliseconds(1)) == 0);  // ready, and no room for it
     older.event = KEVENT_SOCKET_RECV;
     other.modify(older);
-    peers.far_sends();
+    peers.send_from_peer();
     REQUIRE(q.wait(1, 0, milliseconds(1)) == 0);
 
     const ukevent got = q.get_one();
@@ -408,20 +410,20 @@ TEST_CASE("a release is for who sleeps, not for a call that does not wait",
           "[kevent][ready][threads][K-052]") {
     for (int round = 0; round < 30; ++round) {
         queue q;
-        q.add(note(1));
-        REQUIRE(q.ready(note(1)) == 1);
+        q.add(user_event(1));
+        REQUIRE(q.ready(user_event(1)) == 1);
         std::atomic<int> count{-1};
         const auto begin = now();
         observed_thread waiter([&] {
             std::array<ukevent, 2> got;
-            count = kevent_get_events(q.number(), 2, 2, long_time, got.data(), 0);
+            count = kevent_get_events(q.number(), 2, 2, test_timeout, got.data(), 0);
         });
         REQUIRE(waiter.sleeps_in_call());
 
         q.release();
-        q.silent();  // may take the note; the release it may not
+        q.has_no_event();  // may take the note; the release it may not
         waiter.join();
-        CHECK(now() - begin < half_of_long_time);
+        CHECK(now() - begin < half_of_test_timeout);
         CHECK(count <= 1);
     }
 }
@@ -429,30 +431,30 @@ TEST_CASE("a release is for who sleeps, not for a call that does not wait",
 TEST_CASE("what the queue tells itself does not hide an event from a call that does not wait",
           "[kevent][collect][K-063]") {
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     // A wake-up that has been made good already is left over, now and then.
     for (int round = 0; round < 300 && !q.readable(); ++round) {
-        q.add(note(1, KEVENT_REQ_ALWAYS_QUEUE));
+        q.add(user_event(1, KEVENT_REQ_ALWAYS_QUEUE));
         observed_thread waiter([&] {
             std::array<ukevent, 2> got;
-            kevent_get_events(q.number(), 2, 2, long_time, got.data(), 0);
+            kevent_get_events(q.number(), 2, 2, test_timeout, got.data(), 0);
         });
         REQUIRE(waiter.sleeps_in_call());
         q.release();
         waiter.join();
-        q.remove(note(1));
+        q.remove(user_event(1));
     }
     q.release();
-    peers.far_sends();
+    peers.send_from_peer();
 
-    CHECK_FALSE(q.silent());
+    CHECK_FALSE(q.has_no_event());
 }
 
 TEST_CASE("a cancelled thread ends where a call waits, and in no other place of it",
           "[kevent][threads][K-127]") {
-    const auto peers = ends::sockets();
-    const ukevent watched = record(KEVENT_POLL, peers.near(), KEVENT_POLL_POLLIN);
+    const auto peers = connected_pair::sockets();
+    const ukevent watched = record(KEVENT_POLL, peers.local(), KEVENT_POLL_POLLIN);
     queue q;
     q.add(watched);
     bool began_to_wait = false;
@@ -460,15 +462,15 @@ TEST_CASE("a cancelled thread ends where a call waits, and in no other place of 
     std::thread other([&] {
         ::pthread_cancel(::pthread_self());
         q.ready(watched);  // writes to a descriptor
-        q.silent();        // its last check asks the kernel
+        q.has_no_event();  // its last check asks the kernel
         began_to_wait = true;
         ukevent got{};
-        kevent_get_events(q.number(), 1, 1, long_time, &got, 0);
+        kevent_get_events(q.number(), 1, 1, test_timeout, &got, 0);
         ended_late = true;
     });
     other.join();
     CHECK(began_to_wait);
     CHECK_FALSE(ended_late);
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(is_done(q.get_one()));
 }

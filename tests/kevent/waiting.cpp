@@ -1,6 +1,6 @@
 // waiting.cpp: calls that wait while records are ready, several waiting threads, and the order of
 // user events and events of the kernel.
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <array>
 #include <atomic>
@@ -25,7 +25,7 @@ struct collected {
 observed_thread collector(const queue& q, unsigned min_count, collected& result) {
     return observed_thread([&q, min_count, &result] {
         result.count =
-            kevent_get_events(q.number(), min_count, 8, for_ever, result.records.data(), 0);
+            kevent_get_events(q.number(), min_count, 8, forever, result.records.data(), 0);
     });
 }
 
@@ -36,7 +36,7 @@ bool has_type(const collected& result, std::uint32_t type) {
 }
 
 bool becomes(const queue& q, bool is_readable) {
-    const auto end = now() + half_of_long_time;
+    const auto end = now() + half_of_test_timeout;
     while (q.readable() != is_readable && now() < end) std::this_thread::yield();
     return q.readable() == is_readable;
 }
@@ -47,21 +47,21 @@ TEST_CASE("a call that sleeps on for more records repeats the last check of thos
           "[kevent][flags][K-093]") {
     const std::uint32_t type = GENERATE(unsigned{KEVENT_SOCKET}, unsigned{KEVENT_POLL});
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(type, peers.near(), 1, KEVENT_REQ_LAST_CHECK));
-    q.add(note(7));
-    q.add(note(8));
+    const auto peers = connected_pair::sockets();
+    q.add(record(type, peers.local(), 1, KEVENT_REQ_LAST_CHECK));
+    q.add(user_event(7));
+    q.add(user_event(8));
     collected result;
     auto waiter = collector(q, 2, result);
     REQUIRE(waiter.sleeps_in_call());
 
-    peers.far_sends();
+    peers.send_from_peer();
     CHECK(becomes(q, true));
     REQUIRE(waiter.sleeps_in_call());
-    REQUIRE(peers.drain_near() == 1);
-    q.ready(note(7));
+    REQUIRE(peers.drain_local() == 1);
+    q.ready(user_event(7));
     REQUIRE(waiter.sleeps_in_call());
-    q.ready(note(8));
+    q.ready(user_event(8));
     waiter.join();
 
     CHECK(result.count == 2);
@@ -71,17 +71,17 @@ TEST_CASE("a call that sleeps on for more records repeats the last check of thos
 TEST_CASE("a record that fails its last check does not count for min_nr",
           "[kevent][flags][K-058]") {
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK));
-    q.add(note(1, KEVENT_REQ_ALWAYS_QUEUE));
-    q.add(note(2));
-    const ukevent watched = record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV);
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK));
+    q.add(user_event(1, KEVENT_REQ_ALWAYS_QUEUE));
+    q.add(user_event(2));
+    const ukevent watched = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
     REQUIRE(q.ready(watched) == 1);  // without data
     collected result;
     auto waiter = collector(q, 2, result);
     REQUIRE(waiter.sleeps_in_call());
 
-    q.ready(note(2));
+    q.ready(user_event(2));
     waiter.join();
 
     CHECK(result.count == 2);
@@ -91,9 +91,9 @@ TEST_CASE("a record that fails its last check does not count for min_nr",
 TEST_CASE("the control descriptor is readable while a thread waits for more than is ready",
           "[kevent][control][threads][K-122]") {
     queue q;
-    const auto peers = ends::pipe();
-    q.add(note(1));
-    q.add(record(KEVENT_PIPE, peers.near(), KEVENT_SOCKET_RECV));
+    const auto peers = connected_pair::pipe();
+    q.add(user_event(1));
+    q.add(record(KEVENT_PIPE, peers.local(), KEVENT_SOCKET_RECV));
     collected result;
     auto waiter = collector(q, 3, result);
     REQUIRE(waiter.sleeps_in_call());
@@ -101,9 +101,9 @@ TEST_CASE("the control descriptor is readable while a thread waits for more than
 
     const bool is_user_event = GENERATE(true, false);
     if (is_user_event) {
-        q.ready(note(1));
+        q.ready(user_event(1));
     } else {
-        peers.far_sends();
+        peers.send_from_peer();
     }
     CHECK(becomes(q, true));
     REQUIRE(waiter.sleeps_in_call());
@@ -120,11 +120,11 @@ TEST_CASE("the control descriptor is readable while a thread waits for more than
 TEST_CASE("the control descriptor is readable while a thread waits for space in the ring",
           "[kevent][control][threads][K-077][K-122]") {
     queue q(2);
-    for (unsigned id = 0; id < 4; ++id) q.add(note(id, KEVENT_REQ_ALWAYS_QUEUE));
+    for (unsigned id = 0; id < 4; ++id) q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
     REQUIRE(q.wait(2, 0) == 2);
     CHECK(q.readable());
     std::atomic<int> count{-1};
-    observed_thread waiter([&] { count = kevent_wait(q.number(), 2, 0, for_ever, 0); });
+    observed_thread waiter([&] { count = kevent_wait(q.number(), 2, 0, forever, 0); });
     REQUIRE(waiter.sleeps_in_call());
 
     CHECK(q.readable());
@@ -139,27 +139,27 @@ TEST_CASE("an event ends a wait for several that has begun to sleep beside ready
           "[kevent][threads][K-059]") {
     const unsigned waiter_count = GENERATE(1u, 3u);
     queue q;
-    std::vector<ends> pipes;
+    std::vector<connected_pair> pipes;
     for (int i = 0; i < 12; ++i) {
-        pipes.push_back(ends::pipe());
-        q.add(record(KEVENT_PIPE, pipes.back().near(), KEVENT_SOCKET_RECV));
+        pipes.push_back(connected_pair::pipe());
+        q.add(record(KEVENT_PIPE, pipes.back().local(), KEVENT_SOCKET_RECV));
     }
     std::vector<collected> results(waiter_count);
     std::vector<std::unique_ptr<observed_thread>> waiters;
     for (auto& result : results)
         waiters.push_back(std::make_unique<observed_thread>([&] {
-            result.count = kevent_get_events(q.number(), 4, 4, for_ever, result.records.data(), 0);
+            result.count = kevent_get_events(q.number(), 4, 4, forever, result.records.data(), 0);
         }));
     for (auto& waiter : waiters) REQUIRE(waiter->sleeps_in_call());
 
     for (unsigned i = 0; i < 4 * waiter_count; ++i) {
-        pipes[i].far_sends();
+        pipes[i].send_from_peer();
         if (i % 3 == 0) std::this_thread::yield();
     }
     for (auto& waiter : waiters) waiter->join();
 
     for (const auto& result : results) CHECK(result.count == 4);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("user events that never end do not delay a timer", "[kevent][collect][K-056]") {
@@ -167,13 +167,13 @@ TEST_CASE("user events that never end do not delay a timer", "[kevent][collect][
     constexpr unsigned note_count = 64;
     const unsigned max_count = GENERATE(1u, 16u, 64u);
     const auto period = 1ms;
-    for (unsigned id = 0; id < note_count; ++id) q.add(note(id, KEVENT_REQ_ALWAYS_QUEUE));
+    for (unsigned id = 0; id < note_count; ++id) q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
     ukevent timer = record(KEVENT_TIMER, 0, 1);
     timer.id.raw[1] = 1'000'000;
     const auto begin = now();
     q.add(timer);
     unsigned records_after = 0;
-    const auto end = begin + half_of_long_time;
+    const auto end = begin + half_of_test_timeout;
     for (bool expired = false; !expired && now() < end;) {
         const bool is_due = now() >= begin + period;
         for (const ukevent& one : q.get(1, max_count)) {
@@ -191,17 +191,17 @@ TEST_CASE("user events that never end do not delay descriptors", "[kevent][colle
     constexpr unsigned note_count = 64;
     const unsigned max_count = GENERATE(1u, 63u, 64u, 65u);
     queue q;
-    std::vector<ends> pipes;
+    std::vector<connected_pair> pipes;
     for (unsigned i = 0; i < pipe_count; ++i) {
-        pipes.push_back(ends::pipe());
-        q.add(record(KEVENT_PIPE, pipes.back().near(), KEVENT_SOCKET_RECV));
+        pipes.push_back(connected_pair::pipe());
+        q.add(record(KEVENT_PIPE, pipes.back().local(), KEVENT_SOCKET_RECV));
     }
-    for (const ends& one : pipes) one.far_sends();  // first
-    for (unsigned id = 0; id < note_count; ++id) q.add(note(id, KEVENT_REQ_ALWAYS_QUEUE));
+    for (const connected_pair& one : pipes) one.send_from_peer();  // first
+    for (unsigned id = 0; id < note_count; ++id) q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
 
     std::set<std::uint32_t> delivered;
     unsigned user_events = 0;
-    const auto end = now() + half_of_long_time;
+    const auto end = now() + half_of_test_timeout;
     while (delivered.size() < pipe_count && now() < end) {
         for (const ukevent& one : q.get(1, max_count)) {
             if (one.type == KEVENT_PIPE) {
@@ -221,20 +221,20 @@ TEST_CASE("MODIFY keeps an event that has come, whatever number is pending",
           "[kevent][modify][K-045]") {
     constexpr unsigned pipe_count = 700;
     queue q;
-    std::vector<ends> pipes;
+    std::vector<connected_pair> pipes;
     for (unsigned i = 0; i < pipe_count; ++i) {
-        pipes.push_back(ends::pipe());
-        q.add(record(KEVENT_PIPE, pipes.back().near(), KEVENT_SOCKET_RECV));
+        pipes.push_back(connected_pair::pipe());
+        q.add(record(KEVENT_PIPE, pipes.back().local(), KEVENT_SOCKET_RECV));
     }
-    for (const ends& one : pipes) one.far_sends();
+    for (const connected_pair& one : pipes) one.send_from_peer();
 
-    ukevent last = record(KEVENT_PIPE, pipes.back().near(), KEVENT_MASK_EMPTY);
+    ukevent last = record(KEVENT_PIPE, pipes.back().local(), KEVENT_MASK_EMPTY);
     q.modify(last);
 
     std::set<std::uint32_t> delivered;
     while (true) {
         std::array<ukevent, 64> records;
-        const int count = kevent_get_events(q.number(), 0, 64, no_time, records.data(), 0);
+        const int count = kevent_get_events(q.number(), 0, 64, no_wait, records.data(), 0);
         REQUIRE(count >= 0);
         if (count == 0) break;
         for (int i = 0; i < count; ++i)
@@ -277,8 +277,8 @@ TEST_CASE("a waiter that stops waiting leaves the kernel's events to another one
     enum class end { timeout, cancel, handler };
     const end reason = GENERATE(end::timeout, end::cancel, end::handler);
     queue q;
-    const auto peers = ends::sockets();
-    q.add(record(KEVENT_SOCKET, peers.near(), KEVENT_SOCKET_RECV));
+    const auto peers = connected_pair::sockets();
+    q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     struct sigaction handle{};
     struct sigaction before{};
     handle.sa_handler = [](int) {};
@@ -290,7 +290,7 @@ TEST_CASE("a waiter that stops waiting leaves the kernel's events to another one
         ::sigaddset(&only, SIGUSR2);
         ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
         ukevent got{};
-        const timespec limit = reason == end::timeout ? milliseconds(30) : for_ever;
+        const timespec limit = reason == end::timeout ? milliseconds(30) : forever;
         kevent_get_events(q.number(), 1, 1, limit, &got, 0);
     });
     REQUIRE(first.sleeps_in_call());
@@ -301,7 +301,7 @@ TEST_CASE("a waiter that stops waiting leaves the kernel's events to another one
     if (reason == end::cancel) ::pthread_cancel(first.native_handle());
     if (reason == end::handler) ::pthread_kill(first.native_handle(), SIGUSR2);
     first.join();
-    peers.far_sends();
+    peers.send_from_peer();
     second.join();
 
     CHECK(result.count == 1);
@@ -311,13 +311,13 @@ TEST_CASE("a waiter that stops waiting leaves the kernel's events to another one
 TEST_CASE("a waiter behind another one ends for a handler, a timeout and a cancellation",
           "[kevent][threads][K-067][K-127]") {
     queue q;
-    q.add(note(1));
+    q.add(user_event(1));
     collected first_result;
     auto first = collector(q, 1, first_result);
     REQUIRE(first.sleeps_in_call());
 
     ukevent got{};
-    CHECK(interrupted([&] { return kevent_get_events(q.number(), 1, 1, for_ever, &got, 0); },
+    CHECK(interrupted([&] { return kevent_get_events(q.number(), 1, 1, forever, &got, 0); },
                       GENERATE(0, SA_RESTART)) == 0);
     const auto begin = now();
     CHECK(kevent_get_events(q.number(), 1, 1, milliseconds(20), &got, 0) == 0);
@@ -326,7 +326,7 @@ TEST_CASE("a waiter behind another one ends for a handler, a timeout and a cance
         std::atomic<bool> ended{false};
         observed_thread second([&] {
             ukevent record{};
-            kevent_get_events(q.number(), 1, 1, for_ever, &record, 0);
+            kevent_get_events(q.number(), 1, 1, forever, &record, 0);
             ended = true;
         });
         REQUIRE(second.sleeps_in_call());
@@ -335,7 +335,7 @@ TEST_CASE("a waiter behind another one ends for a handler, a timeout and a cance
         CHECK_FALSE(ended);
     }
 
-    q.ready(note(1));
+    q.ready(user_event(1));
     first.join();
     CHECK(first_result.count == 1);
 }
@@ -344,23 +344,23 @@ TEST_CASE("a wake-up of a waiter that is cancelled passes to another one",
           "[kevent][threads][K-127]") {
     for (int round = 0; round < 100; ++round) {
         queue q;
-        q.add(note(1));
+        q.add(user_event(1));
         std::atomic<int> count{0};
         const auto wait = [&] {
             ukevent got{};
-            count += kevent_get_events(q.number(), 1, 1, for_ever, &got, 0);
+            count += kevent_get_events(q.number(), 1, 1, forever, &got, 0);
         };
         observed_thread first(wait);
         observed_thread second(wait);
         if (round % 2 == 0) REQUIRE(first.sleeps_in_call());
         if (round % 4 < 2) REQUIRE(second.sleeps_in_call());
 
-        q.ready(note(1));
+        q.ready(user_event(1));
         ::pthread_cancel((round % 3 == 0 ? first : second).native_handle());
         observed_thread& other = round % 3 == 0 ? second : first;
         // The cancelled one may have taken the event: then this lets the other one go.
         (round % 3 == 0 ? first : second).join();
-        q.ready(note(1));
+        q.ready(user_event(1));
         other.join();
         CHECK(count >= 1);
     }

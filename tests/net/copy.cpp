@@ -1,5 +1,5 @@
 #include "tests/support/catch.hpp"
-#include "tests/support/loopback_door.hpp"
+#include "tests/support/loopback_listener.hpp"
 #include "tests/support/run_on.hpp"
 
 #include <kevring/net/copy.hpp>
@@ -52,8 +52,8 @@ TEST_CASE("copy_both passes all bytes of any size on, and the end of each side",
     for (const std::size_t byte_count : {std::size_t{0}, std::size_t{1}, std::size_t{32} << 10,
                                          std::size_t{100'003}, std::size_t{4} << 20}) {
         CAPTURE(byte_count);
-        ring on;
-        const loopback_door doors;
+        ring loop;
+        const loopback_listener doors;
         loopback_connection client = doors.connect();
         loopback_connection server = doors.connect();
         const std::string request = pattern(byte_count, 1);
@@ -74,11 +74,11 @@ TEST_CASE("copy_both passes all bytes of any size on, and the end of each side",
         });
         kevring::copy_both_result copied;
         auto body = [&]() -> task<void> {
-            kevring::socket first(on, std::move(client.accepted));
-            kevring::socket second(on, std::move(server.accepted));
+            kevring::socket first(loop, std::move(client.accepted));
+            kevring::socket second(loop, std::move(server.accepted));
             copied = co_await kevring::copy_both(first, second);
         };
-        run_on(on, body);
+        run_on(loop, body);
         client_thread.join();
         server_thread.join();
 
@@ -91,8 +91,8 @@ TEST_CASE("copy_both passes all bytes of any size on, and the end of each side",
 }
 
 TEST_CASE("an error of one direction of copy_both ends the other", "[net][copy]") {
-    ring on;
-    const loopback_door doors;
+    ring loop;
+    const loopback_listener doors;
     loopback_connection client = doors.connect();
     loopback_connection server = doors.connect();
     const linger reset{1, 0};
@@ -101,20 +101,20 @@ TEST_CASE("an error of one direction of copy_both ends the other", "[net][copy]"
     client.dialled.reset();
     kevring::copy_both_result copied;
     auto body = [&]() -> task<void> {
-        kevring::socket first(on, std::move(client.accepted));
-        kevring::socket second(on, std::move(server.accepted));
+        kevring::socket first(loop, std::move(client.accepted));
+        kevring::socket second(loop, std::move(server.accepted));
         copied = co_await kevring::copy_both(first, second);
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(copied.error == std::errc::connection_reset);
 }
 
 TEST_CASE("receive_pieces gives all that has come, and 0 at the end", "[net][socket]") {
-    ring on;
-    const loopback_door doors;
+    ring loop;
+    const loopback_listener doors;
     loopback_connection ends = doors.connect();
     auto body = [&]() -> task<void> {
-        kevring::socket near(on, std::move(ends.accepted));
+        kevring::socket local(loop, std::move(ends.accepted));
         const std::string text = pattern(300'000, 3);
         std::thread sender([&] {
             send_all(ends.dialled.number(), text);
@@ -123,7 +123,7 @@ TEST_CASE("receive_pieces gives all that has come, and 0 at the end", "[net][soc
         std::string received;
         std::array<kevring::borrowed_buffer, 4> pieces;
         while (true) {
-            const auto count = co_await near.receive_pieces(pieces);
+            const auto count = co_await local.receive_pieces(pieces);
             CHECK(count.has_value());
             if (!count || *count == 0) break;
             for (std::size_t i = 0; i < *count; ++i)
@@ -132,5 +132,5 @@ TEST_CASE("receive_pieces gives all that has come, and 0 at the end", "[net][soc
         sender.join();
         CHECK(received == text);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }

@@ -44,16 +44,16 @@ TEST_CASE("a line may be as long as memory", "[net][limits]") {
     CAPTURE(byte_count_max, delimiter);
     ring loop;
     const socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
+    kevring::socket client(loop, duplicate(sockets.local()));
     const std::string text(50'000, 't');
-    sockets.far_sends(text + delimiter + "rest" + delimiter);
+    sockets.send_from_peer(text + delimiter + "rest" + delimiter);
 
     run_on(loop, [&]() -> task<void> {
         byte_reader reader(client);
-        const auto first = co_await reader.line(byte_count_max, delimiter);
+        const auto first = co_await reader.read_line(byte_count_max, delimiter);
         REQUIRE(first.has_value());
         CHECK(*first == text);
-        const auto second = co_await reader.line(byte_count_max, delimiter);
+        const auto second = co_await reader.read_line(byte_count_max, delimiter);
         REQUIRE(second.has_value());
         CHECK(*second == "rest");
     });
@@ -62,15 +62,15 @@ TEST_CASE("a line may be as long as memory", "[net][limits]") {
 TEST_CASE("a line that is one byte too long is refused", "[net][limits]") {
     ring loop;
     const socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
-    sockets.far_sends("123456\n");
+    kevring::socket client(loop, duplicate(sockets.local()));
+    sockets.send_from_peer("123456\n");
 
     run_on(loop, [&]() -> task<void> {
         byte_reader reader(client);
-        const auto none = co_await reader.line(5);
+        const auto none = co_await reader.read_line(5);
         CHECK_FALSE(none.has_value());
         CHECK(none.error() == std::errc::message_size);
-        const auto line = co_await reader.line(6);
+        const auto line = co_await reader.read_line(6);
         REQUIRE(line.has_value());
         CHECK(*line == "123456");
     });
@@ -80,13 +80,13 @@ TEST_CASE("a count beyond all bytes ends with the stream", "[net][limits]") {
     const std::size_t byte_count = GENERATE(SIZE_MAX, SIZE_MAX - 1, std::size_t{1} << 40);
     ring loop;
     socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
-    sockets.far_sends("some bytes");
-    sockets.close_far();
+    kevring::socket client(loop, duplicate(sockets.local()));
+    sockets.send_from_peer("some bytes");
+    sockets.close_peer();
 
     run_on(loop, [&]() -> task<void> {
         byte_reader reader(client);
-        const auto none = co_await reader.exactly(byte_count);
+        const auto none = co_await reader.read_exactly(byte_count);
         CHECK_FALSE(none.has_value());
         CHECK(none.error() == std::errc::connection_aborted);
     });
@@ -95,7 +95,7 @@ TEST_CASE("a count beyond all bytes ends with the stream", "[net][limits]") {
 TEST_CASE("close() with the longest patience waits for the peer", "[net][limits]") {
     ring loop;
     const socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
+    kevring::socket client(loop, duplicate(sockets.local()));
     bool closed = false;
 
     run_on(loop, [&]() -> task<void> {
@@ -107,7 +107,7 @@ TEST_CASE("close() with the longest patience waits for the peer", "[net][limits]
         side.spawn(close());
         for (int i = 0; i < 10; ++i) co_await kevring::yield();
         CHECK_FALSE(closed);
-        ::shutdown(sockets.far().number(), SHUT_WR);
+        ::shutdown(sockets.peer().number(), SHUT_WR);
         co_await side.join();
     });
 

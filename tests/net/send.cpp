@@ -28,7 +28,7 @@ kevring::fd duplicate(kevring::fd_ref from) {
 TEST_CASE("a second send at once fails without a byte, and the first is whole", "[net][send]") {
     ring loop;
     const socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
+    kevring::socket client(loop, duplicate(sockets.local()));
     const std::size_t filled = sockets.fill();
     const std::string text(100'000, 's');
     std::size_t received = 0;
@@ -47,7 +47,7 @@ TEST_CASE("a second send at once fails without a byte, and the first is whole", 
         CHECK(second.error() == std::errc::connection_already_in_progress);
         CHECK(second.bytes_sent() == 0);
         while (received < filled + text.size()) {
-            received += sockets.far_hears().size();
+            received += sockets.receive_at_peer().size();
             co_await kevring::yield();
         }
         co_await side.join();
@@ -55,13 +55,13 @@ TEST_CASE("a second send at once fails without a byte, and the first is whole", 
         CHECK(third.has_value());
     });
 
-    CHECK(sockets.far_hears() == "third");
+    CHECK(sockets.receive_at_peer() == "third");
 }
 
 TEST_CASE("a send that was stopped leaves its socket to the next", "[net][send]") {
     ring loop;
     const socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
+    kevring::socket client(loop, duplicate(sockets.local()));
     sockets.fill();
 
     run_on(loop, [&]() -> task<void> {
@@ -72,18 +72,18 @@ TEST_CASE("a send that was stopped leaves its socket to the next", "[net][send]"
             const send_result later = co_await client.send("later");
             CHECK(later.error() == std::errc::timed_out);
         }
-        while (!sockets.far_hears().empty()) {}
+        while (!sockets.receive_at_peer().empty()) {}
         const send_result next = co_await client.send("next");
         CHECK(next.has_value());
     });
 
-    CHECK(sockets.far_hears() == "next");
+    CHECK(sockets.receive_at_peer() == "next");
 }
 
 TEST_CASE("a send on a socket that was moved from or released fails", "[net][send]") {
     ring loop;
     const socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
+    kevring::socket client(loop, duplicate(sockets.local()));
     const bool moves = GENERATE(true, false);
     CAPTURE(moves);
 
@@ -99,7 +99,7 @@ TEST_CASE("a send on a socket that was moved from or released fails", "[net][sen
         CHECK_FALSE(sent.has_value());
         CHECK(sent.error() == std::errc::bad_file_descriptor);
         CHECK(sent.bytes_sent() == 0);
-        CHECK(sockets.far_hears().empty());
+        CHECK(sockets.receive_at_peer().empty());
     });
 }
 
@@ -107,7 +107,7 @@ TEST_CASE("a socket object with a pending send is not destroyed", "[net][send][a
     const child_outcome outcome = run_in_child([&] {
         ring loop;
         const socket_pair sockets;
-        std::optional<kevring::socket> client(std::in_place, loop, duplicate(sockets.near()));
+        std::optional<kevring::socket> client(std::in_place, loop, duplicate(sockets.local()));
         sockets.fill();
         run_on(loop, [&]() -> task<void> {
             kevring::task_scope side(loop);
@@ -134,7 +134,7 @@ TEST_CASE("a send that is pending ends with the release or close of its socket",
     CAPTURE(closes, is_submitted);
     ring loop;
     const socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
+    kevring::socket client(loop, duplicate(sockets.local()));
     const int number = client.native().number();
     sockets.fill();
     const socket_pair others;
@@ -153,17 +153,17 @@ TEST_CASE("a send that is pending ends with the release or close of its socket",
         } else {
             client.release().reset();
         }
-        const kevring::fd reused(::fcntl(others.near().number(), F_DUPFD_CLOEXEC, number));
+        const kevring::fd reused(::fcntl(others.local().number(), F_DUPFD_CLOEXEC, number));
         CHECK(reused.number() == number);
         co_await side.join();
-        CHECK(others.far_hears().empty());
+        CHECK(others.receive_at_peer().empty());
     });
 }
 
 TEST_CASE("a socket object is moved while a send is pending", "[net][send]") {
     ring loop;
     const socket_pair sockets;
-    kevring::socket client(loop, duplicate(sockets.near()));
+    kevring::socket client(loop, duplicate(sockets.local()));
     const std::size_t filled = sockets.fill();
 
     run_on(loop, [&]() -> task<void> {
@@ -177,7 +177,7 @@ TEST_CASE("a socket object is moved while a send is pending", "[net][send]") {
         kevring::socket other = std::move(client);
         const send_result second = co_await other.send("second");
         CHECK(second.error() == std::errc::connection_already_in_progress);
-        sockets.drain_far(filled);
+        sockets.drain_peer(filled);
         co_await side.join();
         const send_result third = co_await other.send("third");
         CHECK(third.has_value());

@@ -38,18 +38,18 @@ namespace {
 // Runs `body(ring)` with an end in time: a test that hangs fails here.
 template <class Body>
 void on_a_ring(Body body) {
-    kevring::ring on;
-    kevring::run(on, kevring::with_timeout(body(on), 60s));
+    kevring::ring loop;
+    kevring::run(loop, kevring::with_timeout(body(loop), 60s));
 }
 
 struct both_ends {
-    kevring::socket near;
-    kevring::socket far;
+    kevring::socket local;
+    kevring::socket peer;
 };
 
-task<both_ends> connected(kevring::ring& on, kevring::listener& doors) {
+task<both_ends> connected(kevring::ring& loop, kevring::listener& doors) {
     const auto where = doors.local().value();
-    auto dialled = co_await kevring::connect(on, where);
+    auto dialled = co_await kevring::connect(loop, where);
     auto accepted = co_await doors.accept();
     co_return both_ends{std::move(dialled.value()), std::move(accepted.value())};
 }
@@ -86,20 +86,20 @@ private:
 }  // namespace
 
 TEST_CASE("a connection carries bytes both ways, and its half-close", "[net][socket]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        auto ends = co_await connected(on, doors);
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, doors);
 
-        const auto sent = co_await ends.near.send("question");
+        const auto sent = co_await ends.local.send("question");
         CHECK(sent.value() == 8);
-        const auto shut = co_await ends.near.shutdown_send();
+        const auto shut = co_await ends.local.shutdown_send();
         CHECK(shut.has_value());
-        const std::string heard = co_await receive_all(ends.far);
+        const std::string heard = co_await receive_all(ends.peer);
         CHECK(heard == "question");
-        const auto answered = co_await ends.far.send("answer");
+        const auto answered = co_await ends.peer.send("answer");
         CHECK(answered.has_value());
-        co_await ends.far.close(1s);
-        const std::string answer = co_await receive_all(ends.near);
+        co_await ends.peer.close(1s);
+        const std::string answer = co_await receive_all(ends.local);
         CHECK(answer == "answer");
     });
 }
@@ -114,12 +114,12 @@ TEST_CASE("sockets of both families and of Unix paths connect", "[net][socket]")
             WARN("not tried: there is no IPv6 here");
             continue;
         }
-        on_a_ring([&](kevring::ring& on) -> task<void> {
-            auto doors = kevring::listener::bind(on, endpoint::parse(text).value()).value();
-            auto ends = co_await connected(on, doors);
-            const auto sent = co_await ends.far.send("x");
+        on_a_ring([&](kevring::ring& loop) -> task<void> {
+            auto doors = kevring::listener::bind(loop, endpoint::parse(text).value()).value();
+            auto ends = co_await connected(loop, doors);
+            const auto sent = co_await ends.peer.send("x");
             CHECK(sent.has_value());
-            const auto got = co_await ends.near.receive();
+            const auto got = co_await ends.local.receive();
             CHECK(got.value().size() == 1);
         });
     }
@@ -129,11 +129,11 @@ TEST_CASE("a Unix path is removed with its listener, and taken over when abandon
           "[net][listener]") {
     const temporary_path path("kevring-net-path");
     const auto where = endpoint::unix_path(path.string()).value();
-    kevring::ring on;
+    kevring::ring loop;
     {
-        auto first = kevring::listener::bind(on, where);
+        auto first = kevring::listener::bind(loop, where);
         REQUIRE(first.has_value());
-        auto second = kevring::listener::bind(on, where);
+        auto second = kevring::listener::bind(loop, where);
         REQUIRE_FALSE(second.has_value());
         CHECK(second.error() == std::errc::address_in_use);
         CHECK(std::filesystem::exists(path.string()));
@@ -144,15 +144,15 @@ TEST_CASE("a Unix path is removed with its listener, and taken over when abandon
         const kevring::fd dead(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
         REQUIRE(::bind(dead.number(), where.address(), where.address_bytes()) == 0);
     }
-    CHECK(kevring::listener::bind(on, where).has_value());
+    CHECK(kevring::listener::bind(loop, where).has_value());
 }
 
 TEST_CASE("a file that is no socket is not taken for an abandoned one", "[net][listener]") {
     const temporary_path path("kevring-net-file");
     const kevring::fd file(::open(path.string().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    kevring::ring on;
+    kevring::ring loop;
 
-    const auto bound = kevring::listener::bind(on, endpoint::unix_path(path.string()).value());
+    const auto bound = kevring::listener::bind(loop, endpoint::unix_path(path.string()).value());
 
     REQUIRE_FALSE(bound.has_value());
     CHECK(bound.error() == std::errc::address_in_use);
@@ -160,14 +160,14 @@ TEST_CASE("a file that is no socket is not taken for an abandoned one", "[net][l
 }
 
 TEST_CASE("nobody listening is connection_refused", "[net][connect]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
+    on_a_ring([](kevring::ring& loop) -> task<void> {
         // Bound, so that the port is nobody else's meanwhile, and not listening.
         endpoint where = endpoint::loopback(0);
         const kevring::fd silent(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
         REQUIRE(::bind(silent.number(), where.address(), where.address_bytes()) == 0);
         socklen_t bytes = endpoint::capacity();
         REQUIRE(::getsockname(silent.number(), where.address(), &bytes) == 0);
-        const auto dialled = co_await kevring::connect(on, where);
+        const auto dialled = co_await kevring::connect(loop, where);
         REQUIRE_FALSE(dialled.has_value());
         CHECK(dialled.error() == std::errc::connection_refused);
     });
@@ -175,13 +175,13 @@ TEST_CASE("nobody listening is connection_refused", "[net][connect]") {
 
 // A listener whose backlog is full neither answers nor refuses: only the deadline ends the wait.
 TEST_CASE("a connection attempt ends at its deadline", "[net][connect]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0), {.backlog = 0}).value();
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0), {.backlog = 0}).value();
         const auto where = doors.local().value();
         std::vector<kevring::socket> waiting;
         bool timed_out = false;
         for (int i = 0; i < 8 && !timed_out; ++i) {
-            auto dialled = co_await kevring::with_timeout(kevring::connect(on, where), 200ms);
+            auto dialled = co_await kevring::with_timeout(kevring::connect(loop, where), 200ms);
             if (dialled)
                 waiting.push_back(std::move(*dialled));
             else
@@ -192,10 +192,11 @@ TEST_CASE("a connection attempt ends at its deadline", "[net][connect]") {
 }
 
 TEST_CASE("a connection comes from the address it is told to", "[net][connect]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        const kevring::connect_options options{.from = endpoint::parse("127.0.0.9:0").value()};
-        const auto dialled = co_await kevring::connect(on, doors.local().value(), options);
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        const kevring::connect_options options{.local_endpoint =
+                                                   endpoint::parse("127.0.0.9:0").value()};
+        const auto dialled = co_await kevring::connect(loop, doors.local().value(), options);
         REQUIRE(dialled.has_value());
         auto accepted = co_await doors.accept();
         CHECK(accepted.value().peer().value().host() == "127.0.0.9");
@@ -203,13 +204,13 @@ TEST_CASE("a connection comes from the address it is told to", "[net][connect]")
 }
 
 TEST_CASE("accepted connections inherit the listener's options", "[net][options]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
+    on_a_ring([](kevring::ring& loop) -> task<void> {
         kevring::listener_options options;
         options.accepted.keep_alive = 30s;
         options.accepted.congestion_control = "reno";
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0), options).value();
-        auto ends = co_await connected(on, doors);
-        const int number = ends.far.native().number();
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0), options).value();
+        auto ends = co_await connected(loop, doors);
+        const int number = ends.peer.native().number();
         int value = 0;
         socklen_t bytes = sizeof value;
         CHECK(::getsockopt(number, IPPROTO_TCP, TCP_NODELAY, &value, &bytes) == 0);
@@ -236,10 +237,10 @@ TEST_CASE("an algorithm that the kernel lacks is an error of the option", "[net]
 
 // With every descriptor in use the kernel ends the accept request at once, each time it is made.
 TEST_CASE("accept waits while descriptors have run out, then goes on", "[net][listener]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         const auto where = doors.local().value();
-        auto dialled = co_await kevring::connect(on, where);
+        auto dialled = co_await kevring::connect(loop, where);
         REQUIRE(dialled.has_value());
 
         rlimit before{};
@@ -266,52 +267,54 @@ TEST_CASE("accept waits while descriptors have run out, then goes on", "[net][li
 }
 
 TEST_CASE("a stop of accept loses no connection", "[net][listener]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         const auto nobody = co_await kevring::with_timeout(doors.accept(), 1ms);
         CHECK(nobody.error() == std::errc::timed_out);
-        auto dialled = co_await kevring::connect(on, doors.local().value());
+        auto dialled = co_await kevring::connect(loop, doors.local().value());
         REQUIRE(dialled.has_value());
         const auto accepted = co_await doors.accept();
         CHECK(accepted.has_value());
     });
 }
 
-TEST_CASE("hang_up gives the peer all that was sent, and does not wait for it", "[net][socket]") {
+TEST_CASE("close_without_lingering gives the peer all that was sent, and does not wait for it",
+          "[net][socket]") {
     const bool is_receiving = GENERATE(true, false);
-    on_a_ring([&](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        auto ends = co_await connected(on, doors);
+    on_a_ring([&](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, doors);
         const std::string text(100'000, 'x');
         if (is_receiving) {  // then a request is in flight
-            const auto asked = co_await ends.near.send("bye");
+            const auto asked = co_await ends.local.send("bye");
             REQUIRE(asked.has_value());
-            const auto heard = co_await ends.far.receive();
+            const auto heard = co_await ends.peer.receive();
             REQUIRE(heard.has_value());
         }
         // What goes while nobody reads: the machine may be short of memory.
-        const ssize_t sent = ::send(ends.far.native().number(), text.data(), text.size(),
+        const ssize_t sent = ::send(ends.peer.native().number(), text.data(), text.size(),
                                     MSG_DONTWAIT | MSG_NOSIGNAL);
         REQUIRE(sent > 0);
-        co_await ends.far.hang_up();  // the near end stays open
+        co_await ends.peer.close_without_lingering();  // the near end stays open
 
-        CHECK_FALSE(ends.far.native().valid());
-        const std::string heard = co_await receive_all(ends.near);
+        CHECK_FALSE(ends.peer.native().valid());
+        const std::string heard = co_await receive_all(ends.local);
         CHECK(heard == text.substr(0, static_cast<std::size_t>(sent)));
     });
 }
 
-TEST_CASE("hang_up does not wait for long where others have all buffers", "[net][socket]") {
+TEST_CASE("close_without_lingering does not wait for long where others have all buffers",
+          "[net][socket]") {
     const bool is_receiving = GENERATE(true, false);
-    on_a_ring([&](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        auto others = co_await connected(on, doors);
-        auto ends = co_await connected(on, doors);
+    on_a_ring([&](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto others = co_await connected(loop, doors);
+        auto ends = co_await connected(loop, doors);
         std::vector<kevring::borrowed_buffer> taken;
         const auto take_one = [&](both_ends& of) -> task<void> {
-            const auto sent = co_await of.near.send("x");
+            const auto sent = co_await of.local.send("x");
             REQUIRE(sent.has_value());
-            auto got = co_await of.far.receive();
+            auto got = co_await of.peer.receive();
             REQUIRE(got.has_value());
             taken.push_back(std::move(*got));
         };
@@ -319,13 +322,13 @@ TEST_CASE("hang_up does not wait for long where others have all buffers", "[net]
         while (taken.size() < kevring::buffer_pool_options().buffer_count_max)
             co_await take_one(others);
 
-        const auto sent = co_await ends.far.send("bye");
+        const auto sent = co_await ends.peer.send("bye");
         REQUIRE(sent.has_value());
-        co_await ends.far.hang_up();
+        co_await ends.peer.close_without_lingering();
 
-        CHECK_FALSE(ends.far.native().valid());
+        CHECK_FALSE(ends.peer.native().valid());
         std::array<std::byte, 8> bytes{};
-        const auto heard = co_await ends.near.receive(bytes);
+        const auto heard = co_await ends.local.receive(bytes);
         REQUIRE(heard.has_value());  // the time of this test is not over
         CHECK(*heard == 3);
     });
@@ -333,48 +336,48 @@ TEST_CASE("hang_up does not wait for long where others have all buffers", "[net]
 
 // An unread byte would turn a plain close() into a reset, and the answer would be lost.
 TEST_CASE("close lets the peer read what was sent, also with unread bytes", "[net][socket]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        auto ends = co_await connected(on, doors);
-        const auto asked = co_await ends.near.send(std::string(10'000, 'q'));
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, doors);
+        const auto asked = co_await ends.local.send(std::string(10'000, 'q'));
         CHECK(asked.has_value());
-        const auto answered = co_await ends.far.send("go away");
+        const auto answered = co_await ends.peer.send("go away");
         CHECK(answered.has_value());
-        task_scope closing(on);
-        closing.spawn(ends.far.close(5s));
-        const std::string heard = co_await receive_all(ends.near);
+        task_scope closing(loop);
+        closing.spawn(ends.peer.close(5s));
+        const std::string heard = co_await receive_all(ends.local);
         CHECK(heard == "go away");
-        const auto shut = co_await ends.near.shutdown_send();
+        const auto shut = co_await ends.local.shutdown_send();
         CHECK(shut.has_value());
         co_await closing.join();
     });
 }
 
 TEST_CASE("a reader finds lines, however they are cut", "[net][byte_reader]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        auto ends = co_await connected(on, doors);
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, doors);
         const std::string text = "one\r\ntwo\r\n\r\nFIVE!rest";
         auto send_all = [&]() -> task<void> {
             for (std::size_t i = 0; i < text.size(); i += 3) {
-                const auto sent = co_await ends.near.send(text.substr(i, 3));
+                const auto sent = co_await ends.local.send(text.substr(i, 3));
                 CHECK(sent.has_value());
             }
-            const auto shut = co_await ends.near.shutdown_send();
+            const auto shut = co_await ends.local.shutdown_send();
             CHECK(shut.has_value());
         };
-        task_scope sending(on);
+        task_scope sending(loop);
         sending.spawn(send_all());
 
-        kevring::byte_reader reader(ends.far);
+        kevring::byte_reader reader(ends.peer);
         std::vector<std::string> seen;
         for (int i = 0; i < 3; ++i) {
-            const auto line = co_await reader.line(100, "\r\n");
+            const auto line = co_await reader.read_line(100, "\r\n");
             seen.emplace_back(line.value());
         }
-        const auto counted = co_await reader.exactly(5);
+        const auto counted = co_await reader.read_exactly(5);
         seen.emplace_back(counted.value());
-        const auto cut = co_await reader.line(100, "\r\n");
+        const auto cut = co_await reader.read_line(100, "\r\n");
         co_await sending.join();
 
         CHECK(seen == std::vector<std::string>{"one", "two", "", "FIVE!"});
@@ -384,31 +387,31 @@ TEST_CASE("a reader finds lines, however they are cut", "[net][byte_reader]") {
 }
 
 TEST_CASE("a line that is too long is refused before it fills memory", "[net][byte_reader]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        auto ends = co_await connected(on, doors);
-        const auto sent = co_await ends.near.send(std::string(1000, 'x'));
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, doors);
+        const auto sent = co_await ends.local.send(std::string(1000, 'x'));
         CHECK(sent.has_value());
-        kevring::byte_reader reader(ends.far);
-        const auto line = co_await reader.line(10);
+        kevring::byte_reader reader(ends.peer);
+        const auto line = co_await reader.read_line(10);
         CHECK(line.error() == std::errc::message_size);
     });
 }
 
 TEST_CASE("a second accept on a listener ends with an error, and the first goes on",
           "[net][listener]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         const auto where = doors.local().value();
         auto first = [&]() -> task<void> {
             const auto accepted = co_await doors.accept();
             CHECK(accepted.has_value());
         };
-        task_scope side(on);
+        task_scope side(loop);
         side.spawn(first());
         const auto second = co_await doors.accept();
         CHECK(second.error() == std::errc::connection_already_in_progress);
-        const auto dialled = co_await kevring::connect(on, where);
+        const auto dialled = co_await kevring::connect(loop, where);
         CHECK(dialled.has_value());
         co_await side.join();
     });
@@ -416,15 +419,15 @@ TEST_CASE("a second accept on a listener ends with an error, and the first goes 
 
 TEST_CASE("a second receive on a socket ends with an error, and the first goes on",
           "[net][socket]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         for (const bool own_memory : {true, false}) {
             CAPTURE(own_memory);
-            auto ends = co_await connected(on, doors);
+            auto ends = co_await connected(loop, doors);
             std::array<std::byte, 16> bytes{};
             auto receive = [&]() -> task<result<std::size_t>> {
-                if (own_memory) co_return co_await ends.near.receive(bytes);
-                const auto got = co_await ends.near.receive();
+                if (own_memory) co_return co_await ends.local.receive(bytes);
+                const auto got = co_await ends.local.receive();
                 if (!got) co_return tl::unexpected(got.error());
                 co_return got->size();
             };
@@ -432,13 +435,13 @@ TEST_CASE("a second receive on a socket ends with an error, and the first goes o
                 const auto got = co_await receive();
                 CHECK(got.value() == 5);
             };
-            task_scope side(on);
+            task_scope side(loop);
             side.spawn(first());
             for (int i = 0; i < 3; ++i) {
                 const auto second = co_await receive();
                 CHECK(second.error() == std::errc::connection_already_in_progress);
             }
-            const auto sent = co_await ends.far.send("first");
+            const auto sent = co_await ends.peer.send("first");
             CHECK(sent.has_value());
             co_await side.join();
         }
@@ -446,100 +449,100 @@ TEST_CASE("a second receive on a socket ends with an error, and the first goes o
 }
 
 TEST_CASE("close() ends a receive that is pending", "[net][socket]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         for (const bool own_memory : {true, false}) {
             for (const int how : {0, 1, 2}) {
                 CAPTURE(own_memory, how);
-                auto ends = co_await connected(on, doors);
+                auto ends = co_await connected(loop, doors);
                 std::array<std::byte, 16> bytes{};
                 auto receive = [&]() -> task<void> {
                     std::error_code error;
                     if (own_memory) {
-                        const auto got = co_await ends.near.receive(bytes);
+                        const auto got = co_await ends.local.receive(bytes);
                         error = got.error();
                     } else {
-                        const auto got = co_await ends.near.receive();
+                        const auto got = co_await ends.local.receive();
                         error = got.error();
                     }
                     CHECK(error == std::errc::operation_canceled);
                     // The socket has no descriptor any more.
-                    const auto more = co_await ends.near.receive();
+                    const auto more = co_await ends.local.receive();
                     CHECK(more.error() == std::errc::bad_file_descriptor);
                 };
-                task_scope side(on);
+                task_scope side(loop);
                 side.spawn(receive());
                 kevring::fd given;
                 if (how == 0) {
-                    auto closing = ends.near.close();
+                    auto closing = ends.local.close();
                     auto end_peer = [&]() -> task<void> {
-                        const auto got = co_await ends.far.receive();
+                        const auto got = co_await ends.peer.receive();
                         CHECK(got.value().empty());
-                        co_await ends.far.close();
+                        co_await ends.peer.close();
                     };
                     side.spawn(end_peer());
                     co_await std::move(closing);
                 } else if (how == 1) {
-                    co_await ends.near.hang_up();
+                    co_await ends.local.close_without_lingering();
                 } else {
-                    given = ends.near.release();
+                    given = ends.local.release();
                 }
                 co_await side.join();
-                CHECK(!ends.near.native().valid());
+                CHECK(!ends.local.native().valid());
             }
         }
     });
 }
 
 TEST_CASE("an empty span to receive into is an invalid argument", "[net][socket]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        auto ends = co_await connected(on, doors);
-        const auto got = co_await ends.near.receive(std::span<std::byte>());
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, doors);
+        const auto got = co_await ends.local.receive(std::span<std::byte>());
         CHECK(got.error() == std::errc::invalid_argument);
     });
 }
 
 TEST_CASE("a socket that was moved from has no descriptor", "[net][socket]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         for (const bool received_before : {false, true}) {
             CAPTURE(received_before);
-            auto ends = co_await connected(on, doors);
+            auto ends = co_await connected(loop, doors);
             if (received_before) {
-                const auto sent = co_await ends.far.send("x");
+                const auto sent = co_await ends.peer.send("x");
                 CHECK(sent.has_value());
-                const auto got = co_await ends.near.receive();
+                const auto got = co_await ends.local.receive();
                 CHECK(got.has_value());
             }
-            kevring::socket other = std::move(ends.near);
+            kevring::socket other = std::move(ends.local);
             // NOLINTBEGIN(bugprone-use-after-move)
             std::array<std::byte, 16> bytes{};
-            const auto own = co_await ends.near.receive(bytes);
+            const auto own = co_await ends.local.receive(bytes);
             CHECK(own.error() == std::errc::bad_file_descriptor);
-            const auto borrowed = co_await ends.near.receive();
+            const auto borrowed = co_await ends.local.receive();
             CHECK(borrowed.error() == std::errc::bad_file_descriptor);
-            co_await ends.near.close();
+            co_await ends.local.close();
             // NOLINTEND(bugprone-use-after-move)
         }
     });
 }
 
 TEST_CASE("a socket may move while a receive is pending on it", "[net][socket]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-        auto ends = co_await connected(on, doors);
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, doors);
         std::array<std::byte, 16> bytes{};
         auto receive = [&]() -> task<void> {
-            const auto got = co_await ends.near.receive(bytes);
+            const auto got = co_await ends.local.receive(bytes);
             CHECK(got.value() == 4);
         };
-        task_scope side(on);
+        task_scope side(loop);
         side.spawn(receive());
-        kevring::socket moved = std::move(ends.near);
+        kevring::socket moved = std::move(ends.local);
         const auto second = co_await moved.receive(bytes);
         CHECK(second.error() == std::errc::connection_already_in_progress);
-        const auto sent = co_await ends.far.send("text");
+        const auto sent = co_await ends.peer.send("text");
         CHECK(sent.has_value());
         co_await side.join();
     });
@@ -547,24 +550,24 @@ TEST_CASE("a socket may move while a receive is pending on it", "[net][socket]")
 
 // A request that was armed takes bytes until the kernel has been told to end it.
 TEST_CASE("a released socket leaves its bytes to the next reader", "[net][socket]") {
-    on_a_ring([](kevring::ring& on) -> task<void> {
-        auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         for (const bool submitted : {true, false}) {
             CAPTURE(submitted);
-            auto ends = co_await connected(on, doors);
+            auto ends = co_await connected(loop, doors);
             auto receive = [&]() -> task<void> {
-                const auto got = co_await ends.near.receive();
+                const auto got = co_await ends.local.receive();
                 CHECK(got.error() == std::errc::operation_canceled);
             };
-            task_scope side(on);
+            task_scope side(loop);
             side.spawn(receive());
             if (submitted) {
                 co_await kevring::yield();
                 co_await kevring::yield();
             }
             side.request_stop();
-            const kevring::fd given = ends.near.release();
-            REQUIRE(::send(ends.far.native().number(), "twelve bytes", 12, MSG_NOSIGNAL) == 12);
+            const kevring::fd given = ends.local.release();
+            REQUIRE(::send(ends.peer.native().number(), "twelve bytes", 12, MSG_NOSIGNAL) == 12);
             std::array<char, 16> bytes{};
             pollfd readable{given.number(), POLLIN, 0};
             REQUIRE(::poll(&readable, 1, 10'000) == 1);
@@ -579,17 +582,17 @@ TEST_CASE("a socket that is destroyed under a receive ends the process with a me
     for (const bool own_memory : {true, false}) {
         CAPTURE(own_memory);
         const auto outcome = run_in_child([&] {
-            on_a_ring([&](kevring::ring& on) -> task<void> {
-                auto doors = kevring::listener::bind(on, endpoint::loopback(0)).value();
-                std::optional<both_ends> ends = co_await connected(on, doors);
+            on_a_ring([&](kevring::ring& loop) -> task<void> {
+                auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+                std::optional<both_ends> ends = co_await connected(loop, doors);
                 std::array<std::byte, 16> bytes{};
                 auto receive = [&]() -> task<void> {
                     if (own_memory)
-                        static_cast<void>(co_await ends->near.receive(bytes));
+                        static_cast<void>(co_await ends->local.receive(bytes));
                     else
-                        static_cast<void>(co_await ends->near.receive());
+                        static_cast<void>(co_await ends->local.receive());
                 };
-                task_scope side(on);
+                task_scope side(loop);
                 side.spawn(receive());
                 ends.reset();
                 co_await side.join();

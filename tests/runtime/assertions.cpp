@@ -65,9 +65,9 @@ TEST_CASE("a frame destroyed under its operation names the place of the await",
                 foreign get_return_object() {
                     return {std::coroutine_handle<promise_type>::from_promise(*this)};
                 }
-                static foreign await_byte(ring& on, kevring::fd_ref socket) {
+                static foreign await_byte(ring& loop, kevring::fd_ref socket) {
                     std::array<std::byte, 1> byte{};
-                    static_cast<void>(co_await kevring::receive_operation(on, socket, byte));
+                    static_cast<void>(co_await kevring::receive_operation(loop, socket, byte));
                 }
                 std::suspend_never initial_suspend() const noexcept { return {}; }
                 std::suspend_always final_suspend() const noexcept { return {}; }
@@ -77,7 +77,7 @@ TEST_CASE("a frame destroyed under its operation names the place of the await",
             std::coroutine_handle<> frame;
         };
         loop.claim();
-        foreign::promise_type::await_byte(loop, pair.near()).frame.destroy();
+        foreign::promise_type::await_byte(loop, pair.local()).frame.destroy();
     });
 
     CHECK(
@@ -222,7 +222,8 @@ TEST_CASE("a task that ends without co_return of its value is refused", "[runtim
 
 TEST_CASE("a loop is not driven from within itself", "[runtime][assertions]") {
     const std::string nested_turn =
-        "turn() called from within the loop of the same ring; await, or spawn() a task, instead";
+        "run_once() called from within the loop of the same ring; await, or spawn() a task, "
+        "instead";
     const std::string nested_run =
         "run() or run_until() called from within the loop of the same ring; await the task, or "
         "spawn() it, instead";
@@ -230,7 +231,7 @@ TEST_CASE("a loop is not driven from within itself", "[runtime][assertions]") {
     const child_outcome turn_in_run = run_in_child([] {
         ring loop;
         auto body = [&]() -> task<void> {
-            loop.turn(false);
+            loop.run_once(false);
             co_return;
         };
         kevring::run(loop, body());
@@ -254,7 +255,7 @@ TEST_CASE("a loop is not driven from within itself", "[runtime][assertions]") {
             co_return;
         };
         kevring::spawn(loop, body());
-        loop.turn(false);
+        loop.run_once(false);
     });
     CHECK(run_in_turn.asserted(nested_run));
 
@@ -262,7 +263,7 @@ TEST_CASE("a loop is not driven from within itself", "[runtime][assertions]") {
         ring loop;
         auto body = [&]() -> task<void> {
             co_await await_nop(loop);  // resumed by a completion
-            loop.turn(false);
+            loop.run_once(false);
         };
         kevring::run(loop, body());
     });
@@ -281,7 +282,7 @@ TEST_CASE("a ring is not destroyed from within its own loop", "[runtime][asserti
 
     CHECK(
         child.asserted("ring destroyed from within its own loop; destroy it after run() or "
-                       "turn() has returned"));
+                       "run_once() has returned"));
 }
 
 TEST_CASE("a coroutine may drive another ring, and has its own back afterwards",
@@ -291,7 +292,7 @@ TEST_CASE("a coroutine may drive another ring, and has its own back afterwards",
     auto body = [&]() -> task<void> {
         kevring::run(inner, await_nop(inner));
         CHECK(ring::current() == &outer);
-        inner.turn(false);
+        inner.run_once(false);
         CHECK(ring::current() == &outer);
         co_await await_nop(outer);
     };
@@ -353,7 +354,7 @@ task<void> request_for_ever(ring& loop) {
     for (;;) co_await await_nop(loop);
 }
 task<void> receive_for_ever(ring& loop, const socket_pair& pair) {
-    kevring::receive_stream stream(loop, pair.near());
+    kevring::receive_stream stream(loop, pair.local());
     for (;;) static_cast<void>(co_await stream.next());
 }
 
@@ -368,7 +369,7 @@ TEST_CASE("a ring's destructor ends although a coroutine ignores its stop", "[ru
                                  : kind == 1 ? sleep_for_ever()
                                  : kind == 2 ? request_for_ever(loop)
                                              : receive_for_ever(loop, pair));
-            loop.turn(false);
+            loop.run_once(false);
         });
 
         INFO(kind << ": " << child.error_text);
@@ -398,7 +399,7 @@ TEST_CASE("a coroutine that yields for ever is abandoned after 10 000 iterations
         {
             ring loop;
             kevring::spawn(loop, count_iterations(count, [](int) {}));
-            loop.turn(false);
+            loop.run_once(false);
         }
         if (count < 9'900 || count > 10'100) throw std::runtime_error(std::to_string(count));
     });
@@ -418,11 +419,11 @@ TEST_CASE("a request that ends gives a ring's destructor its 10 000 iterations a
             ring loop({}, script);
             script.hold(IORING_OP_NOP);
             kevring::spawn(loop, await_nop(loop));
-            loop.turn(false);
+            loop.run_once(false);
             kevring::spawn(loop, count_iterations(count, [&script](int iterations) {
                                if (iterations == 9'000) script.release();
                            }));
-            loop.turn(false);
+            loop.run_once(false);
         }
         if (count < 18'900 || count > 19'100) throw std::runtime_error(std::to_string(count));
     });

@@ -175,7 +175,7 @@ TEMPLATE_TEST_CASE("select takes one item, and the others stay in their channels
         TestType a(capacity);
         TestType b(capacity);
         socket_pair sockets;
-        kevring::receive_stream bytes(loop, sockets.near());
+        kevring::receive_stream bytes(loop, sockets.local());
         std::vector<int> from_a;
         std::vector<int> from_b;
         std::string text;
@@ -188,7 +188,7 @@ TEMPLATE_TEST_CASE("select takes one item, and the others stay in their channels
         };
         auto produce_bytes = [&]() -> task<void> {
             for (int i = 0; i < 40; ++i) {
-                sockets.far_sends("x");
+                sockets.send_from_peer("x");
                 co_await yield();
             }
         };

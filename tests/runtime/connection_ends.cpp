@@ -3,7 +3,7 @@
 //
 // KEVRING_CONNECTION_ENDS sets how many connections end in all; one in sixteen is a TCP connection.
 #include "tests/support/catch.hpp"
-#include "tests/support/loopback_door.hpp"
+#include "tests/support/loopback_listener.hpp"
 #include "tests/support/received.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/socket_pair.hpp"
@@ -45,8 +45,8 @@ unsigned ends_wanted() {
 }
 
 struct both_ends {
-    fd near;
-    fd far;
+    fd local;
+    fd peer;
 };
 
 both_ends pair() {
@@ -64,7 +64,7 @@ public:
 
     void run() {
         const auto deadline = test_deadline * (1 + end_count_ / 10'000);
-        kevring::run(on_, kevring::with_timeout(all(), deadline));
+        kevring::run(loop_, kevring::with_timeout(all(), deadline));
     }
 
     bool finished() const noexcept { return finished_; }
@@ -73,7 +73,7 @@ private:
     task<void> all() {
         for (unsigned done = 0; done < end_count_; done += 2) {
             static_cast<void>(co_await kevring::nop_operation(
-                on_));  // from here on this runs while the ring reaps
+                loop_));  // from here on this runs while the ring reaps
             co_await abandon_one();
             co_await serve_one(done % 32 == 0);
             if (done % 64 == 0) co_await accept_one();
@@ -87,13 +87,13 @@ private:
     task<void> abandon_one() {
         both_ends ends = pair();
         std::optional<buffer_pool> pool;
-        if (chance(8)) pool.emplace(on_, kevring::buffer_pool_options{.buffer_count = 1});
+        if (chance(8)) pool.emplace(loop_, kevring::buffer_pool_options{.buffer_count = 1});
         const bool given_away = chance(3);
         const bool later = chance(3);
         auto wait = [&]() -> task<void> {
-            receive_stream stream(on_, ends.near,
-                                  pool ? *pool : on_.service<kevring::buffer_pool>());
-            poll_stream events(on_, ends.near, POLLIN);
+            receive_stream stream(loop_, ends.local,
+                                  pool ? *pool : loop_.service<kevring::buffer_pool>());
+            poll_stream events(loop_, ends.local, POLLIN);
             auto first = [&]() -> task<void> {
                 const auto got = co_await stream.next();
                 lost_ += got.has_value() ? 1 : 0;
@@ -104,7 +104,7 @@ private:
             };
             co_await kevring::when_all(first(), second());
         };
-        task_scope side(on_);
+        task_scope side(loop_);
         side.spawn(wait());
         if (later) {
             co_await kevring::yield();
@@ -115,9 +115,9 @@ private:
         co_await side.join();
         if (given_away) {
             co_await kevring::yield();  // the cancel of what had been submitted
-            const fd given(ends.near.release());
+            const fd given(ends.local.release());
             const std::string text = next_text();
-            send(ends.far, text);
+            send(ends.peer, text);
             if (read_all(given, text.size()) != text) ++lost_;
         }
     }
@@ -134,24 +134,24 @@ private:
         std::string sent;
         std::string received;
         {
-            receive_stream stream(on_, ends.near);
+            receive_stream stream(loop_, ends.local);
             const unsigned steps = 1 + random_() % 4;
             for (unsigned i = 0; i < steps; ++i) {
                 sent += next_text();
-                send(ends.far, std::string_view(sent).substr(sent_bytes_));
+                send(ends.peer, std::string_view(sent).substr(sent_bytes_));
                 sent_bytes_ = sent.size();
                 auto take = [&]() -> task<void> {
                     const auto got = co_await stream.next();
                     if (got) received += text_of(*got);
                 };
-                task_scope side(on_);
+                task_scope side(loop_);
                 side.spawn(take());
                 if (chance(2)) co_await kevring::yield();
                 side.request_stop();
                 co_await side.join();
             }
             sent_bytes_ = 0;
-            ends.far.reset();
+            ends.peer.reset();
             received += co_await all_of(stream);
         }
         if (received != sent) ++lost_;
@@ -159,14 +159,14 @@ private:
 
     // A listener whose accept is stopped, and that accepts again.
     task<void> accept_one() {
-        const loopback_door doors;
-        accept_stream connections(on_, doors.native());
+        const loopback_listener doors;
+        accept_stream connections(loop_, doors.native());
         auto accept = [&](std::optional<fd>& accepted) -> task<void> {
             auto got = co_await connections.next();
             if (got) accepted.emplace(std::move(*got));
         };
         std::optional<fd> accepted;
-        task_scope side(on_);
+        task_scope side(loop_);
         side.spawn(accept(accepted));
         if (chance(2)) co_await kevring::yield();
         side.request_stop();
@@ -201,8 +201,8 @@ private:
         return text;
     }
 
-    ring on_;
-    loopback_door doors_;
+    ring loop_;
+    loopback_listener doors_;
     std::mt19937 random_;
     const unsigned end_count_;
     std::size_t sent_bytes_ = 0;

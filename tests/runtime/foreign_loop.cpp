@@ -70,14 +70,14 @@ bool drive(ring& loop, const Done& done) {
         if (timeout_ms != 0 && !is_readable(loop, timeout_ms < 0 ? deadline_ms : timeout_ms) &&
             timeout_ms < 0)
             return false;
-        loop.turn(false);
+        loop.run_once(false);
     }
     return true;
 }
 
 void drive_until_idle(ring& loop) {
-    loop.turn(false);
-    while (loop.has_work()) loop.turn(false);
+    loop.run_once(false);
+    while (loop.has_work()) loop.run_once(false);
 }
 
 struct counting_work : kevring::work {
@@ -126,7 +126,7 @@ TEST_CASE("a post to a claimed ring before its first turn is seen", "[runtime][f
 
     CHECK(loop.has_work());
     CHECK(is_readable(loop, deadline_ms));
-    loop.turn(false);
+    loop.run_once(false);
     CHECK(item.count == 1);
 }
 
@@ -139,7 +139,7 @@ TEST_CASE("a post from the ring's own thread makes the descriptor readable as we
     loop.post(item);
 
     CHECK(is_readable(loop, deadline_ms));
-    loop.turn(false);
+    loop.run_once(false);
     CHECK(item.count == 1);
 }
 
@@ -149,7 +149,7 @@ TEST_CASE("a completion makes the descriptor readable", "[runtime][foreign_loop]
     std::size_t received_bytes = 0;
     auto receive = [&]() -> task<void> {
         std::array<std::byte, 8> bytes{};
-        const auto got = co_await kevring::receive_operation(loop, pair.near(), bytes);
+        const auto got = co_await kevring::receive_operation(loop, pair.local(), bytes);
         received_bytes = got.value_or(0);
     };
     kevring::spawn(loop, receive());
@@ -160,7 +160,7 @@ TEST_CASE("a completion makes the descriptor readable", "[runtime][foreign_loop]
     const auto main_thread = static_cast<pid_t>(::syscall(SYS_gettid));
     std::jthread peer([&] {
         wait_for_sleep(main_thread);
-        pair.far_sends("abc");
+        pair.send_from_peer("abc");
     });
     CHECK(is_woken(loop));
     CHECK(drive(loop, [&] { return received_bytes == 3; }));
@@ -217,7 +217,7 @@ TEST_CASE("the foreign loop knows when the next timer is due", "[runtime][foreig
     *script.clock_ns += 1;
     CHECK(loop.poll_timeout_ms() == 0);
     CHECK(loop.has_work());
-    loop.turn(false);
+    loop.run_once(false);
     CHECK(slept);
 }
 
@@ -230,7 +230,7 @@ TEST_CASE("a request made after the last turn is work", "[runtime][foreign_loop]
 
     CHECK(loop.has_work());
     CHECK(loop.poll_timeout_ms() == 0);
-    loop.turn(false);
+    loop.run_once(false);
     CHECK(item.count == 1);
     CHECK_FALSE(loop.has_work());
 }

@@ -104,12 +104,12 @@ task<int> await_sleep(fixture&) {
 task<int> await_with_timeout(fixture& with) {
     std::array<std::byte, 1> byte{};
     const auto got = co_await kevring::with_timeout(
-        kevring::receive_operation(*with.loop, with.receive_pair.near(), byte), 1ms);
+        kevring::receive_operation(*with.loop, with.receive_pair.local(), byte), 1ms);
     co_return !got && is_refused(got.error()) ? exit_good : exit_bad;
 }
 
 task<int> await_stream(fixture& with) {
-    kevring::receive_stream other(*with.loop, with.receive_pair.near());
+    kevring::receive_stream other(*with.loop, with.receive_pair.local());
     const auto got = co_await other.next();
     co_return !got && is_refused(got.error()) ? exit_good : exit_bad;
 }
@@ -131,7 +131,7 @@ task<int> post_work(fixture& with) {
 task<int> drive_ring(fixture& with) {
     int refused_count = 0;
     try {
-        with.loop->turn(false);
+        with.loop->run_once(false);
     } catch (const std::system_error& failure) {
         refused_count += is_refused(failure.code()) ? 1 : 0;
     }
@@ -153,7 +153,7 @@ task<int> make_pools(fixture& with) {
         refused_count += is_refused(failure.code()) ? 1 : 0;
     }
     kevring::fixed_buffer_pool fixed(*with.loop);
-    refused_count += fixed.take() ? 0 : 1;
+    refused_count += fixed.try_acquire() ? 0 : 1;
     co_return refused_count == 2 ? exit_good : exit_bad;
 }
 
@@ -183,7 +183,7 @@ void fork_in_a_loop(fork_function make_child, task<int> (*use)(fixture&)) {
     fixture with;
     const pid_t parent = ::getpid();
     ring& loop = *with.loop;
-    with.stream = std::make_unique<kevring::receive_stream>(loop, with.stream_pair.near());
+    with.stream = std::make_unique<kevring::receive_stream>(loop, with.stream_pair.local());
     child_outcome outcome;
     unsigned ended_count = 0;
     auto end_in_parent = [&] {
@@ -192,7 +192,8 @@ void fork_in_a_loop(fork_function make_child, task<int> (*use)(fixture&)) {
     };
     auto receive = [&]() -> task<void> {
         std::array<std::byte, 4> bytes{};
-        const auto got = co_await kevring::receive_operation(loop, with.receive_pair.near(), bytes);
+        const auto got =
+            co_await kevring::receive_operation(loop, with.receive_pair.local(), bytes);
         end_in_parent();
         CHECK(got);
     };
@@ -220,8 +221,8 @@ void fork_in_a_loop(fork_function make_child, task<int> (*use)(fixture&)) {
             ::_exit(code);
         }
         outcome = await_child(child.pid, child.read_end);
-        with.receive_pair.far_sends("one");
-        with.stream_pair.far_sends("two");
+        with.receive_pair.send_from_peer("one");
+        with.stream_pair.send_from_peer("two");
     };
     auto body = [&]() -> task<void> {
         task_scope all(loop);
@@ -333,9 +334,9 @@ TEST_CASE("a child that destroys a ring of another thread wakes nobody and write
     scripted_kernel script;  // wakes by an eventfd, which a write would disturb
     auto loop = std::make_unique<ring>(kevring::ring_options{}, script);
     loop->claim();
-    loop->turn(false);
+    loop->run_once(false);
     pollfd entry{loop->native_handle(), POLLIN, 0};
-    for (int i = 0; i < 10 && ::poll(&entry, 1, 0) > 0; ++i) loop->turn(false);
+    for (int i = 0; i < 10 && ::poll(&entry, 1, 0) > 0; ++i) loop->run_once(false);
     REQUIRE(::poll(&entry, 1, 0) == 0);
 
     const child_outcome child = run_in_child([&] {
@@ -367,7 +368,7 @@ TEST_CASE("a child that calls exit() runs destructors that leave the parent's ri
         ring loop{kevring::ring_options{}, kernel};
         socket_pair pair;
         kevring::buffer_pool pool{loop};
-        kevring::receive_stream stream{loop, pair.near()};
+        kevring::receive_stream stream{loop, pair.local()};
     };
     static std::unique_ptr<kept> objects;
     objects = std::make_unique<kept>();
@@ -396,7 +397,7 @@ TEST_CASE("a child that calls exit() runs destructors that leave the parent's ri
             std::exit(exit_resumed);
         }
         outcome = await_child(child.pid, child.read_end);
-        objects->pair.far_sends("abc");
+        objects->pair.send_from_peer("abc");
         co_await all.join();
     };
 

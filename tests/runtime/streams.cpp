@@ -1,6 +1,6 @@
 // Multishot requests.
 #include "tests/support/catch.hpp"
-#include "tests/support/loopback_door.hpp"
+#include "tests/support/loopback_listener.hpp"
 #include "tests/support/received.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
@@ -55,11 +55,13 @@ task<std::error_code> next_error(Stream stream) {
 const std::vector<stream_kind>& stream_kinds() {
     static const std::vector<stream_kind> all{
         {"receive", IORING_OP_RECV,
-         [](ring& on, kevring::fd_ref file) { return next_error(receive_stream(on, file)); }},
+         [](ring& loop, kevring::fd_ref file) { return next_error(receive_stream(loop, file)); }},
         {"accept", IORING_OP_ACCEPT,
-         [](ring& on, kevring::fd_ref file) { return next_error(accept_stream(on, file)); }},
+         [](ring& loop, kevring::fd_ref file) { return next_error(accept_stream(loop, file)); }},
         {"poll", IORING_OP_POLL_ADD,
-         [](ring& on, kevring::fd_ref file) { return next_error(poll_stream(on, file, POLLIN)); }},
+         [](ring& loop, kevring::fd_ref file) {
+             return next_error(poll_stream(loop, file, POLLIN));
+         }},
     };
     return all;
 }
@@ -70,25 +72,25 @@ TEST_CASE("a stream that the kernel ends goes on", "[runtime][receive][multishot
     const bool kernel_ends_it = GENERATE(true, false);
     scripted_kernel script;
     if (kernel_ends_it) script.end_after_first(IORING_OP_RECV);
-    ring on({}, script);
+    ring loop({}, script);
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near());
+        receive_stream stream(loop, sockets.local());
         for (int i = 0; i < 50; ++i) {
-            sockets.far_sends("again");
+            sockets.send_from_peer("again");
             const auto got = co_await stream.next();
             CHECK(text_of(got.value()) == "again");
         }
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(script.submitted(IORING_OP_RECV) == (kernel_ends_it ? 50 : 1));
 }
 
 TEST_CASE("a stop ends a wait and loses no byte", "[runtime][receive][multishot]") {
-    ring on;
+    ring loop;
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near());
+        receive_stream stream(loop, sockets.local());
         std::string all;
         for (int i = 0; i < 200; ++i) {
             const auto limit =
@@ -98,75 +100,75 @@ TEST_CASE("a stop ends a wait and loses no byte", "[runtime][receive][multishot]
                 all += text_of(*got);
             else
                 CHECK(got.error() == std::errc::timed_out);
-            sockets.far_sends("x");
+            sockets.send_from_peer("x");
         }
-        sockets.close_far();
+        sockets.close_peer();
         all += co_await all_of(stream);
         CHECK(all == std::string(200, 'x'));
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("an error is told after the bytes that came before it", "[runtime][receive][multishot]") {
     scripted_kernel script;
-    ring on({}, script);
+    ring loop({}, script);
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near());
-        sockets.far_sends("before");
+        receive_stream stream(loop, sockets.local());
+        sockets.send_from_peer("before");
         const auto got = co_await stream.next();
         CHECK(text_of(got.value()) == "before");
         script.fail(IORING_OP_RECV, ECONNRESET);
         script.end_after_first(IORING_OP_RECV);
-        receive_stream other(on, sockets.near());
+        receive_stream other(loop, sockets.local());
         const auto failed = co_await other.next();
         CHECK(failed.error() == std::errc::connection_reset);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a peer that sends ahead is held back by the kernel", "[runtime][receive][multishot]") {
-    ring on;
-    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 32, .buffer_count_max = 32});
+    ring loop;
+    buffer_pool pool(loop, {.buffer_bytes = 64, .buffer_count = 32, .buffer_count_max = 32});
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near(), pool);
-        sockets.far_sends("x");
+        receive_stream stream(loop, sockets.local(), pool);
+        sockets.send_from_peer("x");
         {
             const auto got = co_await stream.next();
             CHECK(got.has_value());
         }
         const std::string much(64 * 100, 'm');
-        sockets.far_sends(much);
+        sockets.send_from_peer(much);
         for (int i = 0; i < 20; ++i) co_await kevring::yield();
         int unread = 0;
-        REQUIRE(::ioctl(sockets.near().number(), FIONREAD, &unread) == 0);
+        REQUIRE(::ioctl(sockets.local().number(), FIONREAD, &unread) == 0);
         CHECK(unread > 64 * 50);  // most of it waits in the socket
-        sockets.close_far();
+        sockets.close_peer();
         const std::string all = co_await all_of(stream);
         CHECK(all == much);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a stream may go while its request is in flight", "[runtime][receive][multishot]") {
-    ring on;
+    ring loop;
     std::vector<socket_pair> pairs(50);
     auto body = [&]() -> task<void> {
         for (int round = 0; round < 3; ++round) {
             std::vector<std::unique_ptr<receive_stream>> streams;
             for (socket_pair& each : pairs) {
-                streams.push_back(std::make_unique<receive_stream>(on, each.near()));
+                streams.push_back(std::make_unique<receive_stream>(loop, each.local()));
                 const auto limit = co_await kevring::within(1us);
                 const auto got = co_await streams.back()->next();
                 CHECK((got.has_value() || got.error() == std::errc::timed_out));
             }
-            for (socket_pair& each : pairs) each.far_sends("x");  // may be taken, may be not
+            for (socket_pair& each : pairs) each.send_from_peer("x");  // may be taken, may be not
             streams.clear();
         }
     };
-    run_on(on, body);
-    CHECK(on.service<kevring::buffer_pool>().borrowed_count() == 0);
+    run_on(loop, body);
+    CHECK(loop.service<kevring::buffer_pool>().borrowed_count() == 0);
 }
 
 TEST_CASE("an accept stream gives every connection", "[runtime][accept][multishot]") {
@@ -174,10 +176,10 @@ TEST_CASE("an accept stream gives every connection", "[runtime][accept][multisho
         CAPTURE(ends);
         scripted_kernel script;
         if (ends) script.end_after_first(IORING_OP_ACCEPT);
-        ring on({}, script);
-        const loopback_door doors;
+        ring loop({}, script);
+        const loopback_listener doors;
         auto body = [&]() -> task<void> {
-            kevring::accept_stream stream(on, doors.native());
+            kevring::accept_stream stream(loop, doors.native());
             std::vector<kevring::fd> both;
             for (int i = 0; i < 20; ++i) {
                 both.push_back(doors.dial());
@@ -186,18 +188,18 @@ TEST_CASE("an accept stream gives every connection", "[runtime][accept][multisho
                 both.push_back(std::move(*accepted));
             }
         };
-        run_on(on, body);
+        run_on(loop, body);
     }
 }
 
 TEST_CASE("connections that nobody took are closed with the stream",
           "[runtime][accept][multishot]") {
-    ring on;
-    const loopback_door doors;
+    ring loop;
+    const loopback_listener doors;
     auto body = [&]() -> task<void> {
         std::vector<kevring::fd> clients;
         {
-            kevring::accept_stream stream(on, doors.native());
+            kevring::accept_stream stream(loop, doors.native());
             clients.push_back(doors.dial());
             const auto taken = co_await stream.next();
             CHECK(taken.has_value());
@@ -220,7 +222,7 @@ TEST_CASE("connections that nobody took are closed with the stream",
             }
         }
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 // Another process may go on with the listening socket: what it does not take must be given here.
@@ -228,10 +230,10 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
           "[runtime][accept][multishot]") {
     for (const bool armed : {false, true}) {
         CAPTURE(armed);
-        ring on;
-        const loopback_door doors;
+        ring loop;
+        const loopback_listener doors;
         auto body = [&]() -> task<void> {
-            kevring::accept_stream stream(on, doors.native());
+            kevring::accept_stream stream(loop, doors.native());
             std::vector<kevring::fd> clients;
             std::size_t given = 0;
             if (armed) {
@@ -241,8 +243,8 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
             }
             for (int i = 0; i < 5; ++i) clients.push_back(doors.dial());
 
-            stream.finish();
-            stream.finish();
+            stream.stop_accepting();
+            stream.stop_accepting();
             while (true) {
                 const auto more = co_await stream.next();
                 if (!more) {
@@ -254,7 +256,7 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
 
             // The rest waits in the kernel.
             while (given < clients.size()) {
-                kevring::accept_operation accept(on, doors.native());
+                kevring::accept_operation accept(loop, doors.native());
                 const auto limit = co_await kevring::within(10s);
                 const auto other = co_await accept;
                 REQUIRE(other.has_value());
@@ -264,34 +266,34 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
             const auto none = co_await stream.next();
             CHECK(!none.has_value());
         };
-        run_on(on, body);
+        run_on(loop, body);
     }
 }
 
 TEST_CASE("finishing an accept stream ends who waits for it", "[runtime][accept][multishot]") {
-    ring on;
-    const loopback_door doors;
+    ring loop;
+    const loopback_listener doors;
     auto body = [&]() -> task<void> {
-        kevring::accept_stream stream(on, doors.native());
+        kevring::accept_stream stream(loop, doors.native());
         auto wait = [&]() -> task<void> {
             const auto none = co_await stream.next();
             REQUIRE(!none.has_value());
             CHECK(none.error() == std::errc::operation_canceled);
         };
-        kevring::task_scope waiting(on);
+        kevring::task_scope waiting(loop);
         waiting.spawn(wait());
         co_await kevring::yield();
-        stream.finish();
+        stream.stop_accepting();
         co_await waiting.join();
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a poll stream gives edges, merged", "[runtime][poll][multishot]") {
-    ring on;
+    ring loop;
     const kevring::fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     auto body = [&]() -> task<void> {
-        kevring::poll_stream stream(on, event, POLLIN);
+        kevring::poll_stream stream(loop, event, POLLIN);
         for (int i = 0; i < 10; ++i) {
             for (int writes = 0; writes < 3; ++writes)
                 REQUIRE(::eventfd_write(event.number(), 1) == 0);
@@ -305,17 +307,17 @@ TEST_CASE("a poll stream gives edges, merged", "[runtime][poll][multishot]") {
         while (more) more = co_await stream.next();  // an edge may be left; then there is none
         CHECK(more.error() == std::errc::timed_out);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a descriptor that cannot be polled says so", "[runtime][poll]") {
-    ring on;
+    ring loop;
     auto body = [&]() -> task<void> {
-        kevring::poll_stream stream(on, kevring::fd_ref(1'000'000), POLLIN);
+        kevring::poll_stream stream(loop, kevring::fd_ref(1'000'000), POLLIN);
         const auto ready = co_await stream.next();
         CHECK(ready.error() == std::errc::bad_file_descriptor);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 // A stop in the turn that queued the request ends the wait before the kernel knows of the request:
@@ -328,12 +330,12 @@ TEST_CASE("no request of a wait that has ended is left in the submission queue",
              {ending::stop, ending::deadline, ending::winner, ending::exception}) {
             CAPTURE(each.name, static_cast<int>(by));
             scripted_kernel script;
-            ring on({}, script);
+            ring loop({}, script);
             socket_pair sockets;
             auto await = [&]() -> task<void> {
-                const std::error_code error = co_await each.await_once(on, sockets.near());
+                const std::error_code error = co_await each.await_once(loop, sockets.local());
                 CHECK((error == std::errc::operation_canceled || error == std::errc::timed_out));
-                sockets.close_near();
+                sockets.close_local();
             };
             auto fail = []() -> task<void> {
                 co_await kevring::yield();
@@ -342,9 +344,9 @@ TEST_CASE("no request of a wait that has ended is left in the submission queue",
             auto win = []() -> task<void> { co_return; };
             auto body = [&]() -> task<void> {
                 static_cast<void>(co_await kevring::nop_operation(
-                    on));  // from here on this runs while the ring reaps
+                    loop));  // from here on this runs while the ring reaps
                 if (by == ending::stop) {
-                    task_scope side(on);
+                    task_scope side(loop);
                     side.spawn(await());
                     side.request_stop();
                     co_await side.join();
@@ -361,61 +363,61 @@ TEST_CASE("no request of a wait that has ended is left in the submission queue",
                 co_await kevring::yield();
                 co_await kevring::yield();
             };
-            run_on(on, body);
+            run_on(loop, body);
             const bool in_time = by == ending::deadline || by == ending::exception;
             // Those that another turn ends have been submitted by then, and are cancelled.
             CHECK(script.submitted(each.opcode) <= (in_time ? 1U : 0U));
-            CHECK(on.requests_in_flight() == 0);
+            CHECK(loop.requests_in_flight() == 0);
         }
     }
 }
 
 TEST_CASE("a receive that is taken back takes no bytes of the next file with its number",
           "[runtime][receive][multishot][descriptor]") {
-    ring on;
+    ring loop;
     auto body = [&]() -> task<void> {
         for (int round = 0; round < 20; ++round) {
-            static_cast<void>(co_await kevring::nop_operation(on));
+            static_cast<void>(co_await kevring::nop_operation(loop));
             socket_pair old;
-            const int number = old.near().number();
+            const int number = old.local().number();
             auto await = [&]() -> task<void> {
-                receive_stream stream(on, old.near());
+                receive_stream stream(loop, old.local());
                 const auto got = co_await stream.next();
                 CHECK(got.error() == std::errc::operation_canceled);
             };
-            task_scope side(on);
+            task_scope side(loop);
             side.spawn(await());
             side.request_stop();
             co_await side.join();
-            old.close_near();
+            old.close_local();
             socket_pair next;
-            REQUIRE(next.near().number() == number);
-            next.far_sends("twelve bytes");
+            REQUIRE(next.local().number() == number);
+            next.send_from_peer("twelve bytes");
             co_await kevring::yield();
             co_await kevring::yield();
             char bytes[16];
             CHECK(::recv(number, bytes, sizeof bytes, MSG_DONTWAIT) == 12);
         }
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a stream may go after its wait was stopped and before the waiter runs",
           "[runtime][multishot]") {
     for (const bool in_kernel : {false, true}) {
         CAPTURE(in_kernel);
-        ring on;
+        ring loop;
         socket_pair sockets;
         auto body = [&]() -> task<void> {
-            auto stream = std::make_unique<receive_stream>(on, sockets.near());
-            auto events = std::make_unique<poll_stream>(on, sockets.near(), POLLIN);
+            auto stream = std::make_unique<receive_stream>(loop, sockets.local());
+            auto events = std::make_unique<poll_stream>(loop, sockets.local(), POLLIN);
             unsigned ended = 0;
             auto wait = [&ended](auto& from) -> task<void> {
                 const auto got = co_await from.next();
                 CHECK(got.error() == std::errc::operation_canceled);
                 ++ended;
             };
-            task_scope side(on);
+            task_scope side(loop);
             side.spawn(wait(*stream));
             side.spawn(wait(*events));
             if (in_kernel) {
@@ -429,71 +431,71 @@ TEST_CASE("a stream may go after its wait was stopped and before the waiter runs
             co_await side.join();
             CHECK(ended == 2);
         };
-        run_on(on, body);
+        run_on(loop, body);
     }
 }
 
 TEST_CASE("a second wait for a stream ends with an error, and the first goes on",
           "[runtime][multishot]") {
-    ring on;
+    ring loop;
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near());
+        receive_stream stream(loop, sockets.local());
         auto first = [&]() -> task<void> {
             const auto got = co_await stream.next();
             CHECK(text_of(got.value()) == "for the first");
         };
-        task_scope side(on);
+        task_scope side(loop);
         side.spawn(first());
         for (int i = 0; i < 3; ++i) {
             const auto second = co_await stream.next();
             CHECK(second.error() == std::errc::connection_already_in_progress);
         }
-        sockets.far_sends("for the first");
+        sockets.send_from_peer("for the first");
         co_await side.join();
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 // The inline budget is used up by the loop of next(), so that some waits go through the run queue.
 TEST_CASE("a second wait takes nothing from one that has its item", "[runtime][multishot]") {
-    ring on;
-    buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 32});
+    ring loop;
+    buffer_pool pool(loop, {.buffer_bytes = 64, .buffer_count = 32});
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near(), pool);
-        sockets.far_sends(std::string(64 * 4, 'x'));
+        receive_stream stream(loop, sockets.local(), pool);
+        sockets.send_from_peer(std::string(64 * 4, 'x'));
         {
             const auto got = co_await stream.next();
             CHECK(got->size() == 64);
         }
-        while (on.spend_inline_budget()) {}
+        while (loop.spend_inline_budget()) {}
         auto first = [&]() -> task<void> {
             const auto got = co_await stream.next();
             CHECK(got->size() == 64);
         };
-        task_scope side(on);
+        task_scope side(loop);
         side.spawn(first());
         const auto second = co_await stream.next();
         CHECK((second.has_value() || second.error() == std::errc::connection_already_in_progress));
         co_await side.join();
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a stream that was moved from has no descriptor", "[runtime][multishot]") {
-    ring on;
+    ring loop;
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near());
+        receive_stream stream(loop, sockets.local());
         receive_stream other = std::move(stream);
         const auto none = co_await stream.next();  // NOLINT(bugprone-use-after-move)
         CHECK(none.error() == std::errc::bad_file_descriptor);
-        sockets.far_sends("here");
+        sockets.send_from_peer("here");
         const auto got = co_await other.next();
         CHECK(text_of(got.value()) == "here");
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 // Linux before 6.5 answers a cancelled receive like one that found no buffer.
@@ -502,24 +504,24 @@ TEST_CASE("a receive that was paused has not starved", "[runtime][receive][multi
         CAPTURE(error);
         scripted_kernel script;
         script.answer_cancelled(IORING_OP_RECV, error);
-        ring on({}, script);
-        buffer_pool pool(on, {.buffer_bytes = 64, .buffer_count = 64, .buffer_count_max = 64});
+        ring loop({}, script);
+        buffer_pool pool(loop, {.buffer_bytes = 64, .buffer_count = 64, .buffer_count_max = 64});
         socket_pair sockets;
         auto body = [&]() -> task<void> {
-            receive_stream stream(on, sockets.near(), pool);
-            sockets.far_sends("x");
+            receive_stream stream(loop, sockets.local(), pool);
+            sockets.send_from_peer("x");
             {
                 const auto got = co_await stream.next();
                 CHECK(got.has_value());
             }
             const std::string much(64 * 40, 'm');
-            sockets.far_sends(much);
+            sockets.send_from_peer(much);
             for (int i = 0; i < 10; ++i) co_await kevring::yield();
-            sockets.close_far();
+            sockets.close_peer();
             const std::string all = co_await all_of(stream);
             CHECK(all == much);
         };
-        run_on(on, body);
+        run_on(loop, body);
         CHECK(pool.starved_count() == 0);
         CHECK(pool.buffer_count() == 64);
     }
@@ -546,16 +548,16 @@ constexpr kevring::buffer_pool_options two_classes{
 TEST_CASE("a stream moves to large buffers with large messages, and back with small ones",
           "[runtime][receive][multishot]") {
     scripted_kernel script;
-    ring on({}, script);
-    buffer_pool pool(on, two_classes);
+    ring loop({}, script);
+    buffer_pool pool(loop, two_classes);
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near(), pool);
+        receive_stream stream(loop, sockets.local(), pool);
         for (int round = 0; round < 3; ++round) {
             const unsigned polls = script.submitted(IORING_OP_POLL_ADD);
             for (int i = 0; i < 20; ++i) {
                 const std::string message(60'000, static_cast<char>('a' + i));
-                sockets.far_sends(message);
+                sockets.send_from_peer(message);
                 const std::string got = co_await receive_exactly(stream, message.size());
                 CHECK(got == message);
             }
@@ -564,35 +566,35 @@ TEST_CASE("a stream moves to large buffers with large messages, and back with sm
             const unsigned receives = script.submitted(IORING_OP_RECV);
             for (int i = 0; i < 40; ++i) {
                 const std::string message(64, static_cast<char>('A' + i));
-                sockets.far_sends(message);
+                sockets.send_from_peer(message);
                 const std::string got = co_await receive_exactly(stream, message.size());
                 CHECK(got == message);
             }
             CHECK(script.submitted(IORING_OP_RECV) == receives + 1);
         }
-        sockets.far_sends("the last");
-        sockets.close_far();
+        sockets.send_from_peer("the last");
+        sockets.close_peer();
         const std::string rest = co_await all_of(stream);
         CHECK(rest == "the last");
         const auto end = co_await stream.next();
         CHECK(end.value().empty());
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(pool.borrowed_count() == 0);
 }
 
 TEST_CASE("a stop between large messages loses no byte", "[runtime][receive][multishot]") {
-    ring on;
-    buffer_pool pool(on, two_classes);
+    ring loop;
+    buffer_pool pool(loop, two_classes);
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        receive_stream stream(on, sockets.near(), pool);
+        receive_stream stream(loop, sockets.local(), pool);
         std::string sent;
         std::string all;
         for (int i = 0; i < 200; ++i) {
             const std::string message(static_cast<std::size_t>(i % 7) * 9'001 + 1,
                                       static_cast<char>('a' + i % 26));
-            sockets.far_sends(message);
+            sockets.send_from_peer(message);
             sent += message;
             while (all.size() < sent.size()) {
                 const auto limit = co_await kevring::within(1us);
@@ -605,21 +607,21 @@ TEST_CASE("a stop between large messages loses no byte", "[runtime][receive][mul
         }
         CHECK(all == sent);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("streams that find no large buffer use the others", "[runtime][receive][multishot]") {
-    ring on;
-    buffer_pool pool(on, two_classes);
+    ring loop;
+    buffer_pool pool(loop, two_classes);
     std::vector<socket_pair> pairs(8);
     auto body = [&]() -> task<void> {
         std::vector<std::unique_ptr<receive_stream>> streams;
         std::vector<borrowed_buffer> held;
         for (socket_pair& each : pairs) {
-            streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
+            streams.push_back(std::make_unique<receive_stream>(loop, each.local(), pool));
             const std::string message(50'000, 'm');
             for (int i = 0; i < 2; ++i) {
-                each.far_sends(message);
+                each.send_from_peer(message);
                 std::size_t byte_count = 0;
                 while (byte_count < message.size()) {
                     auto got = co_await streams.back()->next();
@@ -632,24 +634,24 @@ TEST_CASE("streams that find no large buffer use the others", "[runtime][receive
         }
         CHECK(pool.large_buffer_count() == 4);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("memory that a stopped program is sent stays within the bound of its pool",
           "[runtime][receive][multishot]") {
-    ring on;
+    ring loop;
     const std::size_t resident_max = 64 * 4096;
-    buffer_pool pool(on, {.buffer_bytes = 4096, .resident_bytes_max = resident_max});
+    buffer_pool pool(loop, {.buffer_bytes = 4096, .resident_bytes_max = resident_max});
     std::vector<socket_pair> pairs(64);
     auto body = [&]() -> task<void> {
         std::vector<std::unique_ptr<receive_stream>> streams;
         for (socket_pair& each : pairs) {
-            streams.push_back(std::make_unique<receive_stream>(on, each.near(), pool));
-            each.far_sends("x");
+            streams.push_back(std::make_unique<receive_stream>(loop, each.local(), pool));
+            each.send_from_peer("x");
             const auto got = co_await streams.back()->next();
             REQUIRE(got.has_value());
         }
-        for (socket_pair& each : pairs) each.far_sends(std::string(100'000, 'y'));
+        for (socket_pair& each : pairs) each.send_from_peer(std::string(100'000, 'y'));
         for (int i = 0; i < 20; ++i) co_await kevring::yield();
         CHECK(pool.resident_bytes() <= resident_max);
         for (std::size_t i = 0; i < pairs.size(); ++i) {
@@ -658,5 +660,5 @@ TEST_CASE("memory that a stopped program is sent stays within the bound of its p
         }
         CHECK(pool.resident_bytes() <= resident_max);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }

@@ -36,7 +36,7 @@ task<void> fail_after(std::chrono::nanoseconds time, const char* what) {
 
 TEST_CASE("a scope ends after its tasks, and the first failure stops the others",
           "[runtime][task_scope]") {
-    ring on;
+    ring loop;
     std::vector<std::string> said;
     auto body = [&]() -> task<void> {
         auto inside = [&](task_scope& tasks) -> task<void> {
@@ -53,13 +53,13 @@ TEST_CASE("a scope ends after its tasks, and the first failure stops the others"
         }
         CHECK(caught == "first");
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(said == std::vector<std::string>{"sleeper stopped"});
 }
 
 TEST_CASE("a body that throws stops its tasks, and its exception reaches the awaiting caller",
           "[runtime][task_scope]") {
-    ring on;
+    ring loop;
     std::vector<std::string> said;
     auto body = [&]() -> task<void> {
         auto inside = [&](task_scope& tasks) -> task<void> {
@@ -75,13 +75,13 @@ TEST_CASE("a body that throws stops its tasks, and its exception reaches the awa
         }
         CHECK(caught);
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(said == std::vector<std::string>{"sleeper stopped"});
 }
 
 // The body waits forever: without a stop of the body the failure would reach no caller.
 TEST_CASE("a task that fails stops the body of its scope", "[runtime][task_scope]") {
-    ring on;
+    ring loop;
     std::error_code body_error;
     auto body = [&]() -> task<void> {
         auto inside = [&](task_scope& tasks) -> task<void> {
@@ -99,26 +99,26 @@ TEST_CASE("a task that fails stops the body of its scope", "[runtime][task_scope
         const auto slept = co_await kevring::sleep_for(1us);  // the stop was the scope's own
         CHECK(slept.has_value());
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(body_error == std::errc::operation_canceled);
 }
 
 TEST_CASE("the latest representable time is no deadline", "[runtime][deadline]") {
-    ring on;
+    ring loop;
     auto body = [&]() -> task<void> {
         const auto limit = co_await kevring::until(kevring::steady_time::max());
         const auto slept = co_await kevring::sleep_for(1ms);
         CHECK(slept.has_value());
         CHECK_FALSE(limit.expired());
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("the inner of two deadlines ends first, and the outer still holds",
           "[runtime][deadline]") {
     scripted_kernel script;
     script.clock_ns = 1'000'000'000;  // or the outer one might be over by now on a busy machine
-    ring on({}, script);
+    ring loop({}, script);
     auto body = [&]() -> task<void> {
         const auto outer = co_await kevring::within(30ms);
         {
@@ -132,11 +132,11 @@ TEST_CASE("the inner of two deadlines ends first, and the outer still holds",
         CHECK(again.error() == std::errc::timed_out);
         CHECK(outer.expired());
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("an outer deadline ends awaits under a longer inner one", "[runtime][deadline]") {
-    ring on;
+    ring loop;
     auto below = []() -> task<std::error_code> {
         const auto inner = co_await kevring::within(1h);
         const auto slept = co_await kevring::sleep_for(2h);
@@ -146,25 +146,25 @@ TEST_CASE("an outer deadline ends awaits under a longer inner one", "[runtime][d
         const auto error = co_await kevring::with_timeout(below(), 1ms);
         CHECK(error == std::errc::timed_out);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("progress can earn more time", "[runtime][deadline]") {
-    ring on;
+    ring loop;
     auto body = [&]() -> task<void> {
         auto limit = co_await kevring::within(1h);
         limit.expires_after(1ms);
         const auto slept = co_await kevring::sleep_for(1h);
         CHECK(slept.error() == std::errc::timed_out);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a token that was stopped before, or is stopped by another thread, ends the await",
           "[runtime][stop][threads]") {
     for (const bool before : {true, false}) {
         CAPTURE(before);
-        ring on;
+        ring loop;
         std::stop_source stop;
         if (before) stop.request_stop();
         auto body = [&]() -> task<void> {
@@ -174,13 +174,13 @@ TEST_CASE("a token that was stopped before, or is stopped by another thread, end
                 co_await kevring::with_stop(kevring::sleep_for(1h), stop.get_token());
             CHECK(slept.error() == std::errc::operation_canceled);
         };
-        run_on(on, body);
+        run_on(loop, body);
     }
 }
 
 // The stop and the end of the await cross on purpose, many times.
 TEST_CASE("a stop from another thread may come at any moment", "[runtime][stop][threads]") {
-    ring on;
+    ring loop;
     auto body = [&]() -> task<void> {
         for (int i = 0; i < 300; ++i) {
             std::stop_source stop;
@@ -190,11 +190,11 @@ TEST_CASE("a stop from another thread may come at any moment", "[runtime][stop][
             CHECK((slept.has_value() || slept.error() == std::errc::operation_canceled));
         }
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("when_all throws the first failure after all have ended", "[runtime][when]") {
-    ring on;
+    ring loop;
     std::vector<std::string> said;
     auto body = [&]() -> task<void> {
         std::string caught;
@@ -206,11 +206,11 @@ TEST_CASE("when_all throws the first failure after all have ended", "[runtime][w
         CHECK(caught == "failed");
         CHECK(said == std::vector<std::string>{"a stopped"});
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("when_any gives the first and waits for the losers", "[runtime][when]") {
-    ring on;
+    ring loop;
     std::vector<std::string> said;
     auto body = [&]() -> task<void> {
         const auto first = co_await kevring::when_any(
@@ -218,11 +218,11 @@ TEST_CASE("when_any gives the first and waits for the losers", "[runtime][when]"
         CHECK(first.index == 1);
         CHECK(said == std::vector<std::string>{"b", "a stopped", "c stopped"});
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("when_any carries things that only move", "[runtime][when]") {
-    ring on;
+    ring loop;
     auto owner = [](int number) -> task<std::unique_ptr<int>> {
         co_await kevring::yield();
         co_return std::make_unique<int>(number);
@@ -232,11 +232,11 @@ TEST_CASE("when_any carries things that only move", "[runtime][when]") {
         CHECK(first.index == 0);
         CHECK(**std::get<0>(first.values) == 1);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a list of tasks is awaited in order", "[runtime][when]") {
-    ring on;
+    ring loop;
     auto square = [](int number) -> task<int> {
         co_await kevring::yield();
         co_return number* number;
@@ -247,11 +247,11 @@ TEST_CASE("a list of tasks is awaited in order", "[runtime][when]") {
         const std::vector<int> squares = co_await kevring::when_all(std::move(tasks));
         for (int i = 0; i < 100; ++i) CHECK(squares[i] == i * i);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("tasks carry references and things that only move", "[runtime][task]") {
-    ring on;
+    ring loop;
     int number = 7;
     auto reference = [&]() -> task<int&> { co_return number; };
     auto owner = []() -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(8); };
@@ -261,7 +261,7 @@ TEST_CASE("tasks carry references and things that only move", "[runtime][task]")
         const auto owned = co_await owner();
         CHECK(*owned == 8);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a task that is never awaited costs nothing and runs nothing", "[runtime][task]") {

@@ -84,9 +84,9 @@ public:                                                                         
             owner_->enqueue(entry_);                                                    \
         }                                                                               \
         while (box.word.load(std::memory_order_acquire) == 0) {                         \
-            const sleep_end end = model::model_threads::sleep(                          \
+            const wait_status end = model::model_threads::sleep(                        \
                 box.word, 0, may_stop ? steady_deadline{} : no_deadline);               \
-            if (end != sleep_end::timed_out) continue;                                  \
+            if (end != wait_status::timed_out) continue;                                \
             const std::lock_guard guard(owner_->domain());                              \
             may_stop = false;                                                           \
             if (!entry_.linked()) { /* granted: it arrives in the mailbox */            \

@@ -42,14 +42,14 @@ TEST_CASE("a million awaits of tasks that end at once need no stack", "[runtime]
 }
 
 TEST_CASE("a request goes to the kernel and comes back", "[runtime][nop]") {
-    ring on;
-    auto body = [&on]() -> task<bool> {
-        nop_operation nop(on);
+    ring loop;
+    auto body = [&loop]() -> task<bool> {
+        nop_operation nop(loop);
         const auto done = co_await nop;
         co_return done.has_value();
     };
 
-    CHECK(run(on, body()));
+    CHECK(run(loop, body()));
 }
 
 TEST_CASE("when_all gives everything in order", "[runtime][when]") {
@@ -83,22 +83,22 @@ TEST_CASE("a deadline ends what a task awaits below it", "[runtime][deadline]") 
 TEST_CASE("a stream receives what is sent, and the end", "[runtime][receive]") {
     std::array<int, 2> pair{};
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) == 0);
-    fd near(pair[0]);
-    fd far(pair[1]);
-    ring on;
+    fd local(pair[0]);
+    fd peer(pair[1]);
+    ring loop;
     auto body = [&]() -> task<std::string> {
         std::string all;
-        receive_stream stream(on, near);
+        receive_stream stream(loop, local);
         auto sender = [&]() -> task<void> {
             for (int i = 0; i < 100; ++i) {
                 const std::string text(100, static_cast<char>('a' + i % 26));
-                send_operation send(on, far, std::as_bytes(std::span(text)));
+                send_operation send(loop, peer, std::as_bytes(std::span(text)));
                 const auto sent = co_await send;
                 CHECK(sent.value_or(0) == 100);
             }
-            far.reset();
+            peer.reset();
         };
-        task_scope side(on);
+        task_scope side(loop);
         side.spawn(sender());
         while (true) {
             auto got = co_await stream.next();
@@ -109,7 +109,7 @@ TEST_CASE("a stream receives what is sent, and the end", "[runtime][receive]") {
         co_return all;
     };
 
-    CHECK(run(on, body()).size() == 10'000);
+    CHECK(run(loop, body()).size() == 10'000);
 }
 
 TEST_CASE("run() on threads throws the first failure and stops the others", "[runtime][run]") {

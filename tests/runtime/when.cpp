@@ -1,6 +1,6 @@
 // when_any, when_all and the limits: which result decides, and what happens to the others.
 #include "tests/support/catch.hpp"
-#include "tests/support/loopback_door.hpp"
+#include "tests/support/loopback_listener.hpp"
 #include "tests/support/received.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/socket_pair.hpp"
@@ -286,7 +286,7 @@ TEST_CASE("the items of a stream that loses a race are returned by its next wait
     ring loop;
     socket_pair sockets;
     auto body = [&]() -> task<void> {
-        kevring::receive_stream stream(loop, sockets.near());
+        kevring::receive_stream stream(loop, sockets.local());
         std::string all;
         std::size_t lost = 0;
         const auto collect = [&](auto& outcome) {
@@ -295,7 +295,7 @@ TEST_CASE("the items of a stream that loses a race are returned by its next wait
             if (outcome.index != 0) ++lost;
         };
         for (int round = 0; round < 300; ++round) {
-            sockets.far_sends("x");
+            sockets.send_from_peer("x");
             for (int i = 0; i < round % 4; ++i) co_await kevring::yield();
             if (round % 3 == 0) {
                 auto outcome = co_await when_any(stream.next(), value_after_yield(1));
@@ -312,7 +312,7 @@ TEST_CASE("the items of a stream that loses a race are returned by its next wait
                     CHECK(received.error() == std::errc::timed_out);
             }
         }
-        sockets.close_far();
+        sockets.close_peer();
         all += co_await all_of(stream);
         CHECK(all == std::string(300, 'x'));
         CHECK(lost > 0);
@@ -327,11 +327,11 @@ TEST_CASE("a race that is decided does not take what has arrived already",
     socket_pair sockets;
     auto immediate = []() -> task<int> { co_return 1; };
     auto body = [&]() -> task<void> {
-        kevring::receive_stream stream(loop, sockets.near());
-        sockets.far_sends("a");
+        kevring::receive_stream stream(loop, sockets.local());
+        sockets.send_from_peer("a");
         const auto first = co_await stream.next();
         CHECK(text_of(first.value()) == "a");
-        sockets.far_sends("b");
+        sockets.send_from_peer("b");
         for (int i = 0; i < 5; ++i) co_await kevring::yield();
         const auto outcome = co_await when_any(immediate(), stream.next());
         CHECK(outcome.index == 0);
@@ -349,7 +349,7 @@ TEST_CASE("a race that is decided does not take what has arrived already",
 TEST_CASE("the connections and edges of a loser are returned by the next wait",
           "[runtime][when][multishot]") {
     ring loop;
-    const loopback_door listening;
+    const loopback_listener listening;
     auto immediate = []() -> task<int> { co_return 1; };
     auto body = [&]() -> task<void> {
         kevring::accept_stream stream(loop, listening.native());

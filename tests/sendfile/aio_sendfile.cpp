@@ -1,4 +1,4 @@
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 #include "tests/sendfile/transfer_test.hpp"
 
 #include <array>
@@ -43,7 +43,7 @@ std::uint64_t byte_count_of(const ukevent& record) {
 
 // Reads the first bytes, so that the transfer is surely in the middle.
 void wait_for_first_bytes(const stream_pair& ends) {
-    CHECK(read_bytes(ends.far, 1000).size() == 1000);
+    CHECK(read_bytes(ends.peer, 1000).size() == 1000);
 }
 
 bool is_nonblocking(int number) { return (::fcntl(number, F_GETFL) & O_NONBLOCK) != 0; }
@@ -52,14 +52,14 @@ bool is_nonblocking(int number) { return (::fcntl(number, F_GETFL) & O_NONBLOCK)
 
 TEST_CASE("the record of a transfer has the cookie and the bytes sent", "[sendfile][aio][K-115]") {
     kevent_test::queue q;
-    stream_pair ends = GENERATE(true, false) ? stream_pair::tcp() : stream_pair::local();
+    stream_pair ends = GENERATE(true, false) ? stream_pair::tcp() : stream_pair::unix_sockets();
     const std::string bytes = pattern(more_than_a_socket_holds);
     const test_file file(bytes);
 
     const long cookie =
-        aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, bytes.size());
+        aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0, bytes.size());
     REQUIRE(cookie > 0);
-    CHECK(difference(read_bytes(ends.far, bytes.size()), bytes).empty());
+    CHECK(difference(read_bytes(ends.peer, bytes.size()), bytes).empty());
     const ukevent record = q.get_one();
 
     CHECK(record.type == KEVENT_AIO);
@@ -69,7 +69,7 @@ TEST_CASE("the record of a transfer has the cookie and the bytes sent", "[sendfi
     CHECK(record.id.raw_u64 == static_cast<std::uint64_t>(cookie));
     CHECK(is_done(record));
     CHECK(byte_count_of(record) == bytes.size());
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("cookies of one queue differ", "[sendfile][aio]") {
@@ -77,7 +77,7 @@ TEST_CASE("cookies of one queue differ", "[sendfile][aio]") {
     stream_pair ends = stream_pair::tcp();
     const test_file file("ab");
     const auto begin = [&] {
-        return aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, 2);
+        return aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0, 2);
     };
 
     const long first = begin();
@@ -96,15 +96,15 @@ TEST_CASE("offset and count are kept to, and a short file ends where it ends",
     const std::string bytes = pattern(2000);
     const test_file file(bytes);
     const int from = file.native().number();
-    const int to = ends.near.number();
+    const int to = ends.local.number();
 
     REQUIRE(aio_sendfile(q.number(), to, from, 500, 1000) > 0);
     CHECK(byte_count_of(q.get_one()) == 1000);
-    CHECK(read_bytes(ends.far, 1000) == bytes.substr(500, 1000));
+    CHECK(read_bytes(ends.peer, 1000) == bytes.substr(500, 1000));
 
     REQUIRE(aio_sendfile(q.number(), to, from, 1500, 1000) > 0);
     CHECK(byte_count_of(q.get_one()) == 500);
-    CHECK(read_bytes(ends.far, 500) == bytes.substr(1500));
+    CHECK(read_bytes(ends.peer, 500) == bytes.substr(1500));
 
     REQUIRE(aio_sendfile(q.number(), to, from, 2000, 1000) > 0);
     const ukevent nothing = q.get_one();
@@ -116,7 +116,7 @@ TEST_CASE("a reset in mid-transfer gives one record, broken", "[sendfile][aio][K
     kevent_test::queue q;
     stream_pair ends = narrowed(stream_pair::tcp());
     const test_file file(pattern(more_than_a_socket_holds));
-    REQUIRE(aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0,
+    REQUIRE(aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0,
                          more_than_a_socket_holds) > 0);
     wait_for_first_bytes(ends);
 
@@ -129,7 +129,7 @@ TEST_CASE("a reset in mid-transfer gives one record, broken", "[sendfile][aio][K
     CHECK(says_why);
     CHECK(record.ret_data[0] >= 1000);
     CHECK(record.ret_data[0] < more_than_a_socket_holds);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("both descriptors may be closed straight after the call", "[sendfile][aio][K-118]") {
@@ -139,12 +139,12 @@ TEST_CASE("both descriptors may be closed straight after the call", "[sendfile][
     const test_file file(bytes);
     kevring::fd copy(::dup(file.native().number()));
 
-    REQUIRE(aio_sendfile(q.number(), ends.near.number(), copy.number(), 0, bytes.size()) > 0);
+    REQUIRE(aio_sendfile(q.number(), ends.local.number(), copy.number(), 0, bytes.size()) > 0);
     copy.reset();
-    ends.near.reset();
+    ends.local.reset();
 
     // One more: the peer sees the end as soon as the transfer gives the socket back.
-    CHECK(difference(read_bytes(ends.far, bytes.size() + 1), bytes).empty());
+    CHECK(difference(read_bytes(ends.peer, bytes.size() + 1), bytes).empty());
     CHECK(byte_count_of(q.get_one()) == bytes.size());
 }
 
@@ -159,18 +159,18 @@ TEST_CASE("a file that is cut on the way ends the transfer at its new end, and n
     char text[] = "tail";
     const iovec tail{text, 4};
     const auto send = [&](const test_file& file, std::size_t offset, std::size_t count) {
-        REQUIRE(aio_sendfilev(q.number(), ends.near.number(), nullptr, 0, file.native().number(),
+        REQUIRE(aio_sendfilev(q.number(), ends.local.number(), nullptr, 0, file.native().number(),
                               static_cast<off_t>(offset), count, &tail, 1, nullptr) > 0);
     };
     send(cut, 0, bytes.size());
     send(cut, left - 100, 5100);
     send(whole, 0, 1000);
-    std::string got = read_bytes(ends.far, 1000);
+    std::string got = read_bytes(ends.peer, 1000);
 
     cut.truncate(static_cast<off_t>(left));
     const std::string wanted = bytes.substr(0, left) + "tail" + bytes.substr(left - 100, 100) +
                                "tail" + bytes.substr(0, 1000) + "tail";
-    got += read_bytes(ends.far, wanted.size() - got.size());
+    got += read_bytes(ends.peer, wanted.size() - got.size());
 
     CHECK(difference(got, wanted).empty());
     const auto records = q.get(3);
@@ -187,12 +187,12 @@ TEST_CASE("a file that is cut behind the range of a transfer does not concern it
     stream_pair ends = narrowed(stream_pair::tcp());
     const std::string bytes = pattern(more_than_a_socket_holds);
     const test_file file(bytes + "more");
-    REQUIRE(aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, bytes.size()) >
+    REQUIRE(aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0, bytes.size()) >
             0);
-    std::string got = read_bytes(ends.far, 1000);
+    std::string got = read_bytes(ends.peer, 1000);
 
     file.truncate(more_than_a_socket_holds + 1);
-    got += read_bytes(ends.far, bytes.size() - got.size());
+    got += read_bytes(ends.peer, bytes.size() - got.size());
 
     CHECK(difference(got, bytes).empty());
     CHECK(is_done(q.get_one()));
@@ -202,7 +202,7 @@ TEST_CASE("a transfer has one event, whatever MODIFY says", "[sendfile][aio]") {
     kevent_test::queue q;
     stream_pair ends = stream_pair::tcp();
     const test_file file("abc");
-    const long cookie = aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, 3);
+    const long cookie = aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0, 3);
     ukevent key = kevent_test::record(KEVENT_AIO, 0, KEVENT_MASK_ALL);
     key.id.raw_u64 = static_cast<std::uint64_t>(cookie);
 
@@ -210,7 +210,7 @@ TEST_CASE("a transfer has one event, whatever MODIFY says", "[sendfile][aio]") {
 
     CHECK(q.get_one().req_flags == KEVENT_REQ_ONESHOT);
     CHECK(q.ctl(KEVENT_CTL_MODIFY, key) == -EINVAL);  // no registration is left
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("READY of a transfer tells how it has ended, or nothing", "[sendfile][aio]") {
@@ -220,7 +220,7 @@ TEST_CASE("READY of a transfer tells how it has ended, or nothing", "[sendfile][
     const test_file file(bytes);
     const auto send = [&](std::size_t count) {
         const long cookie =
-            aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, count);
+            aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0, count);
         REQUIRE(cookie > 0);
         ukevent key = kevent_test::record(KEVENT_AIO, 0, KEVENT_MASK_EMPTY);
         key.id.raw_u64 = static_cast<std::uint64_t>(cookie);
@@ -231,7 +231,7 @@ TEST_CASE("READY of a transfer tells how it has ended, or nothing", "[sendfile][
     wait_for_first_bytes(ends);
 
     SECTION("it has sent all") {
-        CHECK(read_bytes(ends.far, bytes.size() - 1000).size() == bytes.size() - 1000);
+        CHECK(read_bytes(ends.peer, bytes.size() - 1000).size() == bytes.size() - 1000);
         send(1);
         CHECK(is_done(q.get_one()));
         REQUIRE(q.ready(first) == 1);
@@ -254,9 +254,9 @@ TEST_CASE("READY of a transfer tells how it has ended, or nothing", "[sendfile][
         const ukevent record = q.get_one();
         CHECK(is_done(record));
         CHECK(byte_count_of(record) == 0);
-        CHECK(read_bytes(ends.far, bytes.size() - 1000).size() == bytes.size() - 1000);
+        CHECK(read_bytes(ends.peer, bytes.size() - 1000).size() == bytes.size() - 1000);
     }
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a path is opened, sent, and its descriptor handed over", "[sendfile][aio][K-119]") {
@@ -266,15 +266,15 @@ TEST_CASE("a path is opened, sent, and its descriptor handed over", "[sendfile][
     const test_file file(bytes);
 
     const long opened =
-        aio_sendfile_path(q.number(), ends.near.number(), file.name().c_str(), 0, bytes.size());
+        aio_sendfile_path(q.number(), ends.local.number(), file.name().c_str(), 0, bytes.size());
     REQUIRE(opened >= 0);
     const kevring::fd owned(static_cast<int>(opened));
     CHECK((::fcntl(owned.number(), F_GETFL) & O_ACCMODE) == O_RDONLY);
     CHECK(byte_count_of(q.get_one()) == bytes.size());
-    CHECK(read_bytes(ends.far, bytes.size()) == bytes);
+    CHECK(read_bytes(ends.peer, bytes.size()) == bytes);
 
-    CHECK(aio_sendfile_path(q.number(), ends.near.number(), "/no/such/file", 0, 1) == -ENOENT);
-    CHECK(q.silent());
+    CHECK(aio_sendfile_path(q.number(), ends.local.number(), "/no/such/file", 0, 1) == -ENOENT);
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("two transfers with headers on one socket follow one another", "[sendfile][aio][K-120]") {
@@ -285,7 +285,7 @@ TEST_CASE("two transfers with headers on one socket follow one another", "[sendf
     const test_file first_file(first);
     const test_file second_file(second);
     // The same socket under another number is the same socket.
-    const kevring::fd other_number(::dup(ends.near.number()));
+    const kevring::fd other_number(::dup(ends.local.number()));
     char text[] = "header-of-";
     char one[] = "one";
     char two[] = "two";
@@ -295,14 +295,14 @@ TEST_CASE("two transfers with headers on one socket follow one another", "[sendf
     const iovec trailer[] = {{tail, 4}};
     int user = 0;
 
-    REQUIRE(aio_sendfilev(q.number(), ends.near.number(), header_one, 2,
+    REQUIRE(aio_sendfilev(q.number(), ends.local.number(), header_one, 2,
                           first_file.native().number(), 0, first.size(), trailer, 1, &user) > 0);
     REQUIRE(aio_sendfilev(q.number(), other_number.number(), header_two, 2,
                           second_file.native().number(), 0, second.size(), nullptr, 0,
                           nullptr) > 0);
 
     const std::string wanted = "header-of-one" + first + "tail" + "header-of-two" + second;
-    CHECK(difference(read_bytes(ends.far, wanted.size()), wanted).empty());
+    CHECK(difference(read_bytes(ends.peer, wanted.size()), wanted).empty());
     const auto records = q.get(2);
     REQUIRE(records.size() == 2);
     CHECK(records[0].ptr == &user);
@@ -315,18 +315,18 @@ TEST_CASE("a full socket is waited for, blocking or not, and stays as it was",
     kevent_test::queue q;
     stream_pair ends = narrowed(stream_pair::tcp());
     const bool nonblocking = GENERATE(true, false);
-    if (nonblocking) ::fcntl(ends.near.number(), F_SETFL, O_RDWR | O_NONBLOCK);
+    if (nonblocking) ::fcntl(ends.local.number(), F_SETFL, O_RDWR | O_NONBLOCK);
     const std::string bytes = pattern(more_than_a_socket_holds);
     const test_file file(bytes);
 
-    REQUIRE(aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, bytes.size()) >
+    REQUIRE(aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0, bytes.size()) >
             0);
     std::vector<ukevent> none(1);
     const timespec soon = kevent_test::milliseconds(50);
     CHECK(kevent_get_events(q.number(), 1, 1, soon, none.data(), 0) == 0);
-    CHECK(is_nonblocking(ends.near.number()) == nonblocking);
+    CHECK(is_nonblocking(ends.local.number()) == nonblocking);
 
-    CHECK(difference(read_bytes(ends.far, bytes.size()), bytes).empty());
+    CHECK(difference(read_bytes(ends.peer, bytes.size()), bytes).empty());
     CHECK(byte_count_of(q.get_one()) == bytes.size());
 }
 
@@ -334,19 +334,19 @@ TEST_CASE("REMOVE stops a transfer, and no event comes", "[sendfile][aio]") {
     kevent_test::queue q;
     stream_pair ends = narrowed(stream_pair::tcp());
     const test_file file(pattern(more_than_a_socket_holds));
-    const long cookie = aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0,
+    const long cookie = aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0,
                                      more_than_a_socket_holds);
     REQUIRE(cookie > 0);
     wait_for_first_bytes(ends);
-    ends.near.reset();
+    ends.local.reset();
 
     ukevent key = kevent_test::record(KEVENT_AIO, 0, 0);
     key.id.raw_u64 = static_cast<std::uint64_t>(cookie);
     q.remove(key);
 
     // The socket is closed with the transfer: what comes ends, and early.
-    CHECK(read_bytes(ends.far, more_than_a_socket_holds).size() < more_than_a_socket_holds - 1000);
-    CHECK(q.silent());
+    CHECK(read_bytes(ends.peer, more_than_a_socket_holds).size() < more_than_a_socket_holds - 1000);
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("a transfer continues after its queue is closed", "[sendfile][aio]") {
@@ -354,12 +354,12 @@ TEST_CASE("a transfer continues after its queue is closed", "[sendfile][aio]") {
     stream_pair ends = stream_pair::tcp();
     const std::string bytes = pattern(more_than_a_socket_holds);
     const test_file file(bytes);
-    REQUIRE(aio_sendfile(q.number(), ends.near.number(), file.native().number(), 0, bytes.size()) >
+    REQUIRE(aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0, bytes.size()) >
             0);
 
     q.close();
 
-    CHECK(difference(read_bytes(ends.far, bytes.size()), bytes).empty());
+    CHECK(difference(read_bytes(ends.peer, bytes.size()), bytes).empty());
 }
 
 TEST_CASE("a transfer that cannot be sent is refused by the call, without a record",
@@ -368,7 +368,7 @@ TEST_CASE("a transfer that cannot be sent is refused by the call, without a reco
     stream_pair ends = stream_pair::tcp();
     const test_file file("abc");
     const int from = file.native().number();
-    const int to = ends.near.number();
+    const int to = ends.local.number();
     const kevring::fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     const kevring::fd folder(::open("/", O_RDONLY | O_CLOEXEC));
     const kevring::fd write_only(::open(file.name().c_str(), O_WRONLY | O_CLOEXEC));
@@ -389,7 +389,7 @@ TEST_CASE("a transfer that cannot be sent is refused by the call, without a reco
     CHECK(aio_sendfilev(q.number(), to, nullptr, 1, from, 0, 3, nullptr, 0, nullptr) == -EFAULT);
     CHECK(aio_sendfilev(q.number(), to, &hole, 1, from, 0, 3, nullptr, 0, nullptr) == -EFAULT);
     CHECK(errno == 77);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }
 
 TEST_CASE("sizes beyond all measure are refused, or mean as many bytes as there are",
@@ -398,7 +398,7 @@ TEST_CASE("sizes beyond all measure are refused, or mean as many bytes as there 
     stream_pair ends = stream_pair::tcp();
     const test_file file("abc");
     const int from = file.native().number();
-    const int to = ends.near.number();
+    const int to = ends.local.number();
     constexpr off_t far_away = std::numeric_limits<off_t>::max();
     std::array<char, 1> byte{'x'};
     const std::vector<iovec> many(IOV_MAX + 1, iovec{byte.data(), 1});
@@ -418,7 +418,7 @@ TEST_CASE("sizes beyond all measure are refused, or mean as many bytes as there 
     CHECK(with_trailer(overlong) == -EINVAL);
     CHECK(aio_sendfilev(q.number(), to, many.data(), UINT_MAX, from, 0, 3, nullptr, 0, nullptr) ==
           -EINVAL);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 
     CHECK(aio_sendfile(q.number(), to, from, 1, SIZE_MAX) > 0);
     CHECK(byte_count_of(q.get_one()) == 2);
@@ -426,7 +426,7 @@ TEST_CASE("sizes beyond all measure are refused, or mean as many bytes as there 
     CHECK(byte_count_of(q.get_one()) == 0);
     CHECK(aio_sendfile(q.number(), to, from, 0, 0) > 0);
     CHECK(byte_count_of(q.get_one()) == 0);
-    CHECK(read_bytes(ends.far, 2) == "bc");
+    CHECK(read_bytes(ends.peer, 2) == "bc");
 }
 
 TEST_CASE("transfers begun by several threads all complete, once each",
@@ -446,12 +446,12 @@ TEST_CASE("transfers begun by several threads all complete, once each",
                     ++wrong;
                     return;
                 }
-                const kevring::fd near(ends[0]);
-                const kevring::fd far(ends[1]);
-                if (aio_sendfile(q.number(), near.number(), file.native().number(), 0,
+                const kevring::fd local(ends[0]);
+                const kevring::fd peer(ends[1]);
+                if (aio_sendfile(q.number(), local.number(), file.native().number(), 0,
                                  bytes.size()) <= 0)
                     ++wrong;
-                if (read_bytes(far, bytes.size()) != bytes) ++wrong;
+                if (read_bytes(peer, bytes.size()) != bytes) ++wrong;
             }
         });
     int events = 0;
@@ -464,5 +464,5 @@ TEST_CASE("transfers begun by several threads all complete, once each",
     for (std::thread& thread : threads) thread.join();
 
     CHECK(wrong == 0);
-    CHECK(q.silent());
+    CHECK(q.has_no_event());
 }

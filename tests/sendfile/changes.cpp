@@ -29,9 +29,9 @@ struct held_transfer {
 
 private:
     task<send_report> send(ring& loop) {
-        send_report report = co_await send_file(loop, ends.near, file.native(), whole, options);
+        send_report report = co_await send_file(loop, ends.local, file.native(), whole, options);
         ended_ = true;
-        ::shutdown(ends.near.number(), SHUT_WR);
+        ::shutdown(ends.local.number(), SHUT_WR);
         co_return report;
     }
     task<std::string> receive(ring& loop, const std::function<void()>& change) {
@@ -40,10 +40,10 @@ private:
         for (int now = 0; !ended_ && (now == 0 || now != before);) {
             before = now;
             static_cast<void>(co_await sleep_for(20ms));
-            ::ioctl(ends.near.number(), TIOCOUTQ, &now);
+            ::ioctl(ends.local.number(), TIOCOUTQ, &now);
         }
         change();
-        co_return co_await receive_bytes(loop, ends.far, bytes.size() + 1);
+        co_return co_await receive_bytes(loop, ends.peer, bytes.size() + 1);
     }
 
     bool ended_ = false;
@@ -142,7 +142,7 @@ TEST_CASE("a peer that resets ends the transfer", "[sendfile]") {
                         got.report.error == std::errc::broken_pipe;
     CHECK(broken);
     CHECK(got.report.bytes_sent < one.bytes.size());
-    CHECK(detail::window_buffer::out_count() == 0);
+    CHECK(detail::window_buffer::in_use_count() == 0);
 }
 
 TEST_CASE("a peer that disconnects before the first byte is an error, and no signal",
@@ -151,11 +151,11 @@ TEST_CASE("a peer that disconnects before the first byte is an error, and no sig
     INFO(text_of(path));
     stream_pair ends = any_stream();
     const test_file file(pattern(500000));
-    ::shutdown(ends.near.number(), SHUT_WR);
+    ::shutdown(ends.local.number(), SHUT_WR);
 
     on_ring([&](ring& loop) -> task<void> {
         const send_report report =
-            co_await send_file(loop, ends.near, file.native(), whole, forced_to(path));
+            co_await send_file(loop, ends.local, file.native(), whole, forced_to(path));
 
         CHECK(report.error == std::errc::broken_pipe);
         CHECK(report.bytes_sent == 0);
@@ -171,7 +171,7 @@ struct unread_transfer {
     test_file file{pattern(more_than_a_socket_holds)};
 
     task<send_report> send(ring& loop) {
-        return send_file(loop, ends.near, file.native(), whole, forced_to(path));
+        return send_file(loop, ends.local, file.native(), whole, forced_to(path));
     }
 };
 
@@ -192,7 +192,7 @@ TEST_CASE("a deadline ends a transfer to a peer that does not read", "[sendfile]
         CHECK(report.bytes_sent < more_than_a_socket_holds);
         one.ends.close();
     });
-    CHECK(detail::window_buffer::out_count() == 0);
+    CHECK(detail::window_buffer::in_use_count() == 0);
 }
 
 TEST_CASE("a stop ends a transfer to a peer that does not read", "[sendfile]") {

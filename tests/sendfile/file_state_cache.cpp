@@ -65,21 +65,21 @@ TEST_CASE("a file that was unchanged in this loop iteration is not queried again
             file_state_cache cache;
             const send_options options = expecting(file, cache);
             const file_range all{0, 40'000};
-            const std::uint64_t turn = loop.counters().turns;
+            const std::uint64_t iteration = loop.counters().iterations;
             for (int i = 0; i < 3; ++i) {
                 const stream_pair ends = roomy();
                 const send_report sent =
-                    co_await send_file(loop, ends.near, file.native(), all, options);
+                    co_await send_file(loop, ends.local, file.native(), all, options);
                 CHECK(sent.bytes_by(send_path::sendfile) == all.count);
             }
-            REQUIRE(loop.counters().turns == turn);
+            REQUIRE(loop.counters().iterations == iteration);
             CHECK(system.version_queries == 1);
 
-            while (loop.counters().turns == turn) co_await yield();
+            while (loop.counters().iterations == iteration) co_await yield();
             file.truncate(100);
             const stream_pair ends = roomy();
             const send_report late =
-                co_await send_file(loop, ends.near, file.native(), all, options);
+                co_await send_file(loop, ends.local, file.native(), all, options);
             CHECK(late.error == send_errc::file_shrank);
             CHECK(system.version_queries == 2);
         },
@@ -108,10 +108,10 @@ TEST_CASE("a file is queried again after the loop has entered the kernel", "[sen
             if (by_memo) options = expecting(file, cache);
             const file_range all{0, 40'000};
             co_await yield();
-            const std::uint64_t turn = loop.counters().turns;
+            const std::uint64_t iteration = loop.counters().iterations;
             const send_report sent =
-                co_await send_file(loop, ends.near, file.native(), all, options);
-            CHECK(loop.counters().turns == turn);
+                co_await send_file(loop, ends.local, file.native(), all, options);
+            CHECK(loop.counters().iterations == iteration);
             CHECK(sent.error == send_errc::file_changed);
             CHECK(sent.file_bytes == 0);
         },

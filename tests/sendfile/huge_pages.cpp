@@ -94,9 +94,9 @@ TEST_CASE("registered buffers are never in huge pages", "[sendfile][zero_copy][l
     auto body = [&]() -> task<void> {
         fixed_buffer_pool pool(loop);
         std::vector<fixed_buffer> held;
-        while (fixed_buffer buffer = pool.take()) held.push_back(std::move(buffer));
+        while (fixed_buffer buffer = pool.try_acquire()) held.push_back(std::move(buffer));
         if (held.empty()) {
-            WARN("skipped: the kernel registers no buffer here: " << pool.refusal().message());
+            WARN("skipped: the kernel registers no buffer here: " << pool.last_error().message());
             co_return;
         }
         // "nh": no huge pages (proc_pid_smaps(5)).

@@ -35,7 +35,7 @@ TEST_CASE("a small file goes with its header in one send", "[sendfile][choice]")
         const std::uint64_t requests = loop.counters().requests;
         const file_range range{0, 1000};
         const send_report report =
-            co_await send_file(loop, ends.near, file.native(), range, options);
+            co_await send_file(loop, ends.local, file.native(), range, options);
 
         CHECK(report.bytes_sent == 1006);
         CHECK(name_of(report.path()) == name_of(send_path::send));
@@ -94,10 +94,10 @@ TEST_CASE("nothing to send leaves the socket alone", "[sendfile][choice]") {
 
     on_ring([&](ring& loop) -> task<void> {
         const file_range nothing{0, 0};
-        const send_report report = co_await send_file(loop, ends.near, file.native(), nothing,
+        const send_report report = co_await send_file(loop, ends.local, file.native(), nothing,
                                                       forced_to(send_path::sendfile));
         CHECK(report.error == std::error_code{});
-        CHECK((::fcntl(ends.near.number(), F_GETFL) & O_NONBLOCK) == 0);
+        CHECK((::fcntl(ends.local.number(), F_GETFL) & O_NONBLOCK) == 0);
         CHECK(report.reason() == send_reason::none);
     });
 }
@@ -187,7 +187,7 @@ TEST_CASE("a socket that is known not to block is not asked", "[sendfile][choice
     recording_kernel system;
     send_options options;
     options.is_nonblocking = GENERATE(false, true);
-    REQUIRE(::fcntl(ends.near.number(), F_SETFL, O_NONBLOCK) == 0);
+    REQUIRE(::fcntl(ends.local.number(), F_SETFL, O_NONBLOCK) == 0);
 
     const exchange got = send_over(ends, file.native(), whole, options, bytes.size(), system);
 
@@ -221,7 +221,7 @@ TEST_CASE("an error of sendfile reaches the caller as it is", "[sendfile][choice
 
     on_ring(
         [&](ring& loop) -> task<void> {
-            const send_report report = co_await send_file(loop, ends.near, file.native());
+            const send_report report = co_await send_file(loop, ends.local, file.native());
 
             CHECK(report.error == std::error_code(system.fail_send_file, std::system_category()));
         },
@@ -324,14 +324,14 @@ TEST_CASE("a client that does not read holds one window of memory at most", "[se
     on_ring([&](ring& loop) -> task<void> {
         const auto looking = [](ring& loop) -> task<std::pair<std::size_t, std::size_t>> {
             static_cast<void>(co_await sleep_for(100ms));
-            const std::size_t windows = detail::window_buffer::out_count() +
-                                        loop.service<kevring::fixed_buffer_pool>().out_count();
-            co_return std::pair(windows, detail::pooled_pipe::out_count());
+            const std::size_t windows = detail::window_buffer::in_use_count() +
+                                        loop.service<kevring::fixed_buffer_pool>().in_use_count();
+            co_return std::pair(windows, detail::pooled_pipe::in_use_count());
         };
         send_options options;
         options.path = path;
         task<send_report> send =
-            with_timeout(send_file(loop, ends.near, file.native(), whole, options), 200ms);
+            with_timeout(send_file(loop, ends.local, file.native(), whole, options), 200ms);
         task<std::pair<std::size_t, std::size_t>> look = looking(loop);
         const auto [report, held] = co_await when_all(std::move(send), std::move(look));
 
@@ -340,5 +340,5 @@ TEST_CASE("a client that does not read holds one window of memory at most", "[se
         CHECK(held.second == (path == send_path::splice ? 1U : 0U));
         ends.close();
     });
-    CHECK(detail::pooled_pipe::out_count() == 0);
+    CHECK(detail::pooled_pipe::in_use_count() == 0);
 }

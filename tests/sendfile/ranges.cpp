@@ -30,7 +30,7 @@ file_version version_of(fd_ref file) {
 // The number of bytes that the socket has to give, without a wait.
 std::size_t received_bytes(const stream_pair& ends) {
     char bytes[16];
-    const ssize_t count = ::recv(ends.far.number(), bytes, sizeof bytes, MSG_DONTWAIT);
+    const ssize_t count = ::recv(ends.peer.number(), bytes, sizeof bytes, MSG_DONTWAIT);
     return count > 0 ? static_cast<std::size_t>(count) : 0;
 }
 
@@ -38,7 +38,7 @@ send_report send_once(const stream_pair& ends, fd_ref file, file_range range,
                       const send_options& options) {
     send_report report;
     on_ring([&](ring& loop) -> task<void> {
-        report = co_await send_file(loop, ends.near, file, range, options);
+        report = co_await send_file(loop, ends.local, file, range, options);
     });
     return report;
 }
@@ -47,7 +47,7 @@ send_report try_once(const stream_pair& ends, fd_ref file, file_range range,
                      const send_options& options) {
     send_report report;
     on_ring([&](ring& loop) -> task<void> {
-        report = try_send_file(loop, ends.near, file, range, options);
+        report = try_send_file(loop, ends.local, file, range, options);
         co_return;
     });
     return report;
@@ -70,7 +70,7 @@ TEST_CASE("a range that ends beyond the largest offset is refused before the fir
     const bool has_version = GENERATE(false, true);
     INFO("offset " << range.offset << ", count " << range.count << ", " << text_of(path));
     const test_file file(pattern(byte_count));
-    const stream_pair ends = stream_pair::local();
+    const stream_pair ends = stream_pair::unix_sockets();
     send_options options = forced_to(path);
     if (has_header) options.header = "header";
     if (has_version) options.expected = version_of(file.native());
@@ -96,7 +96,7 @@ TEST_CASE("a range that ends beyond the file is refused before the first byte",
         range.offset, range.count < 2 && range.offset < 2 ? range.count + byte_count : range.count};
     INFO("offset " << beyond.offset << ", count " << beyond.count << " of " << byte_count);
     const test_file file(pattern(byte_count));
-    const stream_pair ends = stream_pair::local();
+    const stream_pair ends = stream_pair::unix_sockets();
     send_options options;
     options.header = "header";
     if (has_version) options.expected = version_of(file.native());
@@ -112,7 +112,7 @@ TEST_CASE("a range that may stop at the end of the file takes any count", "[send
     const std::uint64_t count =
         GENERATE(number_max - 1, number_max - 9, offset_max, offset_max + 1, std::uint64_t{9'990});
     const test_file file(pattern(small_file_bytes));
-    const stream_pair ends = stream_pair::local();
+    const stream_pair ends = stream_pair::unix_sockets();
     send_options options;
     options.stop_at_eof = true;
     const file_range range{10, count};
@@ -126,7 +126,7 @@ TEST_CASE("a range that may stop at the end of the file takes any count", "[send
 TEST_CASE("an offset at or beyond the end of the file sends no byte of it", "[sendfile][ranges]") {
     const std::uint64_t offset = GENERATE(small_file_bytes + 0, small_file_bytes + 1, offset_max);
     const test_file file(pattern(small_file_bytes));
-    const stream_pair ends = stream_pair::local();
+    const stream_pair ends = stream_pair::unix_sockets();
     const file_range range{offset, file_range::to_end};
 
     const send_report report = send_once(ends, file.native(), range, send_options());
@@ -183,7 +183,7 @@ TEST_CASE("a source without a size is refused, whatever the range", "[sendfile][
     if (is_sysfs && (range.count < 4096 || range.offset > 0)) return;
     // A caller that has the version of the file is responsible for a range within its size.
     if (is_sysfs && has_version && !stops_at_end && range.count == 4096) return;
-    const stream_pair ends = stream_pair::local();
+    const stream_pair ends = stream_pair::unix_sockets();
     send_options options = forced_to(path);
     options.header = "header";
     options.stop_at_eof = stops_at_end;
@@ -198,7 +198,7 @@ TEST_CASE("a source without a size is refused, whatever the range", "[sendfile][
 
 TEST_CASE("an empty file is sent as it is", "[sendfile][ranges]") {
     const test_file file("");
-    const stream_pair ends = stream_pair::local();
+    const stream_pair ends = stream_pair::unix_sockets();
     send_options options;
     options.header = "header";
 
@@ -211,7 +211,7 @@ TEST_CASE("an empty file is sent as it is", "[sendfile][ranges]") {
 TEST_CASE("a header that no memory can hold is refused before the first byte",
           "[sendfile][ranges]") {
     const test_file file(pattern(small_file_bytes));
-    const stream_pair ends = stream_pair::local();
+    const stream_pair ends = stream_pair::unix_sockets();
     const std::byte first{};
     const std::size_t byte_count = GENERATE(SIZE_MAX, std::size_t{SSIZE_MAX} + 1);
     const std::array<std::span<const std::byte>, 2> parts{std::span(&first, byte_count),

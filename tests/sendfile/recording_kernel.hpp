@@ -53,24 +53,24 @@ public:
         if (const int refused = inject_fault(count, 37)) return refused;
         const ssize_t sent = kernel::send_file(socket, file, file_offset, count);
         if (sent > 0 && loop != nullptr)
-            bytes_by_iteration[loop->counters().turns] += static_cast<std::uint64_t>(sent);
+            bytes_by_iteration[loop->counters().iterations] += static_cast<std::uint64_t>(sent);
         return sent;
     }
-    ssize_t send_now(int socket, const msghdr& message, int flags) noexcept override {
+    ssize_t sendmsg_nowait(int socket, const msghdr& message, int flags) noexcept override {
         iovec first = message.msg_iov[0];
         if (const int refused = inject_fault(first.iov_len, 0)) return refused;
         if (first.iov_len < message.msg_iov[0].iov_len) {
             msghdr less = message;
             less.msg_iov = &first;
             less.msg_iovlen = 1;
-            return kernel::send_now(socket, less, flags);
+            return kernel::sendmsg_nowait(socket, less, flags);
         }
-        return kernel::send_now(socket, message, flags);
+        return kernel::sendmsg_nowait(socket, message, flags);
     }
-    ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
-                       unsigned flags) noexcept override {
+    ssize_t splice_nowait(int source, off_t* source_offset, int target, std::size_t count,
+                          unsigned flags) noexcept override {
         if (const int refused = inject_fault(count, 37)) return refused;
-        return kernel::splice_now(source, source_offset, target, count, flags);
+        return kernel::splice_nowait(source, source_offset, target, count, flags);
     }
     ssize_t read_nowait(int file, const iovec* parts, int part_count,
                         off_t file_offset) noexcept override {
@@ -91,9 +91,9 @@ public:
         ++version_queries;
         return kernel::stat_file(file, status);
     }
-    int make_nonblocking(int file) noexcept override {
+    int set_nonblocking(int file) noexcept override {
         ++flag_queries;
-        return kernel::make_nonblocking(file);
+        return kernel::set_nonblocking(file);
     }
     std::optional<std::int64_t> clock_ns;  // set: the clock stops
     std::int64_t steady_ns() noexcept override { return clock_ns.value_or(kernel::steady_ns()); }

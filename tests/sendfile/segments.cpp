@@ -37,14 +37,14 @@ public:
         observe();
         return kernel::send_file(target, file, file_offset, count);
     }
-    ssize_t send_now(int target, const msghdr& message, int flags) noexcept override {
+    ssize_t sendmsg_nowait(int target, const msghdr& message, int flags) noexcept override {
         observe();
-        return kernel::send_now(target, message, flags);
+        return kernel::sendmsg_nowait(target, message, flags);
     }
-    ssize_t splice_now(int source, off_t* source_offset, int target, std::size_t count,
-                       unsigned flags) noexcept override {
+    ssize_t splice_nowait(int source, off_t* source_offset, int target, std::size_t count,
+                          unsigned flags) noexcept override {
         observe();
-        return kernel::splice_now(source, source_offset, target, count, flags);
+        return kernel::splice_nowait(source, source_offset, target, count, flags);
     }
     int ring_enter(io_uring& ring, unsigned submit_count, unsigned wait_count, unsigned flags,
                    const __kernel_timespec* timeout) noexcept override {
@@ -77,7 +77,7 @@ TEST_CASE("a transfer never corks its socket", "[sendfile][segments]") {
     const std::string bytes = pattern(byte_count);
     const test_file file(bytes);
     observing_kernel system;
-    system.socket = ends.near.number();
+    system.socket = ends.local.number();
     if (!is_resident) system.nonresident_begin = 256 * 1024;
     send_options options = forced_to(path);
     options.header = "header";
@@ -95,7 +95,7 @@ TEST_CASE("a socket that its owner has corked stays corked", "[sendfile][segment
     stream_pair ends = stream_pair::tcp();
     const std::string bytes = pattern(large_bytes);
     const test_file file(bytes);
-    const int socket = ends.near.number();
+    const int socket = ends.local.number();
     const int enabled = 1;
     REQUIRE(::setsockopt(socket, IPPROTO_TCP, TCP_CORK, &enabled, sizeof enabled) == 0);
 
@@ -117,8 +117,8 @@ TEST_CASE("the last bytes of a transfer leave without a further message", "[send
     std::string received;
 
     on_ring([&](ring& loop) -> task<void> {
-        task<send_report> send = send_file(loop, ends.near, file.native(), whole, forced_to(path));
-        task<std::string> receive = receive_bytes(loop, ends.far, bytes.size());
+        task<send_report> send = send_file(loop, ends.local, file.native(), whole, forced_to(path));
+        task<std::string> receive = receive_bytes(loop, ends.peer, bytes.size());
         auto [report, text] = co_await when_all(std::move(send), std::move(receive));
         CHECK_FALSE(report.error);
         received = std::move(text);
@@ -128,7 +128,7 @@ TEST_CASE("the last bytes of a transfer leave without a further message", "[send
 }
 
 TEST_CASE("a large file is sent over a socket without segments", "[sendfile][segments]") {
-    stream_pair ends = stream_pair::local();
+    stream_pair ends = stream_pair::unix_sockets();
     const std::string bytes = pattern(large_bytes);
     const test_file file(bytes);
 

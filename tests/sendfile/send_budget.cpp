@@ -36,7 +36,7 @@ public:
     }
     send_report try_to_send(ring& loop) {
         ends_.push_back(roomy());
-        return try_send_file(loop, ends_.back().near, file_.native(), {0, file_bytes}, options_);
+        return try_send_file(loop, ends_.back().local, file_.native(), {0, file_bytes}, options_);
     }
     // Until this iteration has no budget left.
     void use_up(ring& loop) {
@@ -81,7 +81,7 @@ TEST_CASE("waiting senders resume in FIFO order, and a later sender does not pas
             send_budget budget(loop);
             co_await budget;
             const send_report report = files.try_to_send(loop);
-            bytes_by_iteration[loop.counters().turns] += report.bytes_sent;
+            bytes_by_iteration[loop.counters().iterations] += report.bytes_sent;
             order.push_back(number);
             // The slot permits one step: the next waiter precedes this sender now.
             const bool is_last = number == count - 1;
@@ -122,13 +122,13 @@ TEST_CASE("a resumed sender that sends nothing passes its slot to the next", "[s
             ++called;
         };
         files.use_up(loop);
-        const std::uint64_t begin = loop.counters().turns;
+        const std::uint64_t begin = loop.counters().iterations;
         cancel_scope& outer = co_await current_scope();
         task_scope waiters(loop, &outer);
         for (int i = 0; i < 100; ++i) waiters.spawn(wait_only());
         co_await waiters.join();
         CHECK(called == 100);
-        CHECK(loop.counters().turns - begin < 10);  // not one for each
+        CHECK(loop.counters().iterations - begin < 10);  // not one for each
         CHECK(send_budget::available(loop));
     });
 }

@@ -11,7 +11,7 @@ namespace {
 bool is_refused(path_option path, const stream_pair& ends) {
     int domain = 0;
     socklen_t size = sizeof domain;
-    ::getsockopt(ends.near.number(), SOL_SOCKET, SO_DOMAIN, &domain, &size);
+    ::getsockopt(ends.local.number(), SOL_SOCKET, SO_DOMAIN, &domain, &size);
     return path == send_path::zero_copy && domain == AF_UNIX;
 }
 
@@ -35,7 +35,7 @@ TEST_CASE("a file arrives whole on every path, whatever its size", "[sendfile]")
         CHECK(name_of(got.report.path()) == name_of(*path));
         CHECK(got.report.reason() == send_reason::forced);
     }
-    CHECK(detail::window_buffer::out_count() == 0);
+    CHECK(detail::window_buffer::in_use_count() == 0);
 }
 
 TEST_CASE("header, range and trailer arrive in this order", "[sendfile]") {
@@ -164,8 +164,8 @@ TEST_CASE("a source that is not a regular file is refused", "[sendfile]") {
     const fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 
     on_ring([&](ring& loop) -> task<void> {
-        const send_report from_folder = co_await send_file(loop, ends.near, folder);
-        const send_report from_null = co_await send_file(loop, ends.near, null);
+        const send_report from_folder = co_await send_file(loop, ends.local, folder);
+        const send_report from_null = co_await send_file(loop, ends.local, null);
 
         CHECK(from_folder.error == std::errc::is_a_directory);
         CHECK(from_null.error == std::errc::invalid_argument);

@@ -28,13 +28,13 @@ TEST_CASE("transfers in one order follow one another, each contiguous", "[sendfi
             return options;
         };
         task<send_report> one =
-            send_file(loop, ends.near, first_file.native(), whole, in_line("one"));
+            send_file(loop, ends.local, first_file.native(), whole, in_line("one"));
         task<send_report> two =
-            send_file(loop, ends.near, second_file.native(), whole, in_line("two"));
+            send_file(loop, ends.local, second_file.native(), whole, in_line("two"));
         task<send_report> three =
-            send_file(loop, ends.near, third_file.native(), whole, in_line("three"));
+            send_file(loop, ends.local, third_file.native(), whole, in_line("three"));
         const std::string wanted = "one" + first + "two" + second + "three" + third;
-        task<std::string> receive = receive_bytes(loop, ends.far, wanted.size());
+        task<std::string> receive = receive_bytes(loop, ends.peer, wanted.size());
         auto [a, b, c, received] =
             co_await when_all(std::move(one), std::move(two), std::move(three), std::move(receive));
 
@@ -58,8 +58,8 @@ TEST_CASE("a transfer that fails half-way ends those behind it in the order", "[
         send_options options = forced_to(path);
         options.queue = &order;
         task<send_report> one =
-            with_timeout(send_file(loop, ends.near, file.native(), whole, options), limit);
-        task<send_report> two = send_file(loop, ends.near, small.native(), whole, options);
+            with_timeout(send_file(loop, ends.local, file.native(), whole, options), limit);
+        task<send_report> two = send_file(loop, ends.local, small.native(), whole, options);
         auto [a, b] = co_await when_all(std::move(one), std::move(two));
 
         CHECK(a.error == std::errc::timed_out);
@@ -67,7 +67,7 @@ TEST_CASE("a transfer that fails half-way ends those behind it in the order", "[
         CHECK(b.error == std::errc::timed_out);
         CHECK(b.bytes_sent == 0);
         const send_report late =
-            co_await send_file(loop, ends.near, small.native(), whole, options);
+            co_await send_file(loop, ends.local, small.native(), whole, options);
         CHECK(late.error == std::errc::timed_out);
         co_return true;
     };
@@ -92,15 +92,15 @@ TEST_CASE("a transfer that is stopped while it waits in the order leaves the lin
         send_queue order;
         send_options options;
         options.queue = &order;
-        const auto reading = [](ring& loop, fd_ref far, std::size_t size) -> task<std::string> {
+        const auto reading = [](ring& loop, fd_ref peer, std::size_t size) -> task<std::string> {
             static_cast<void>(co_await sleep_for(50ms));
-            co_return co_await receive_bytes(loop, far, size);
+            co_return co_await receive_bytes(loop, peer, size);
         };
-        task<send_report> one = send_file(loop, ends.near, file.native(), whole, options);
+        task<send_report> one = send_file(loop, ends.local, file.native(), whole, options);
         task<send_report> two =
-            with_timeout(send_file(loop, ends.near, small.native(), whole, options), 1ms);
-        task<send_report> three = send_file(loop, ends.near, small.native(), whole, options);
-        task<std::string> read = reading(loop, ends.far, bytes.size() + 4);
+            with_timeout(send_file(loop, ends.local, small.native(), whole, options), 1ms);
+        task<send_report> three = send_file(loop, ends.local, small.native(), whole, options);
+        task<std::string> read = reading(loop, ends.peer, bytes.size() + 4);
         auto [a, b, c, received] =
             co_await when_all(std::move(one), std::move(two), std::move(three), std::move(read));
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "tests/support/catch.hpp"
-#include "tests/support/loopback_door.hpp"
+#include "tests/support/loopback_listener.hpp"
 
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/kernel.hpp>
@@ -89,28 +89,28 @@ private:
 
 /// Two ends of a stream.
 struct stream_pair {
-    fd near;
-    fd far;
+    fd local;
+    fd peer;
 
-    static stream_pair local() {
+    static stream_pair unix_sockets() {
         int ends[2];
         REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
         return {fd(ends[0]), fd(ends[1])};
     }
     static stream_pair tcp() {
-        auto [near, far] = loopback_door().connect();
-        return {std::move(near), std::move(far)};
+        auto [local, peer] = loopback_listener().connect();
+        return {std::move(local), std::move(peer)};
     }
     /// Closes both ends: discards bytes in flight, and frees the memory of zero-copy sends.
     void close() {
         reset_far();
-        near.reset();
+        local.reset();
     }
     /// Ends the far side with a reset, not with an end.
     void reset_far() {
         const linger at_once{1, 0};
-        ::setsockopt(far.number(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-        far.reset();
+        ::setsockopt(peer.number(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        peer.reset();
     }
 };
 
@@ -121,20 +121,20 @@ inline constexpr std::size_t more_than_a_socket_holds = 16 * 1024 * 1024;
 inline stream_pair roomy() {
     stream_pair ends = stream_pair::tcp();
     const int bytes = 1024 * 1024;
-    ::setsockopt(ends.near.number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    ::setsockopt(ends.local.number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     return ends;
 }
 
 /// With buffers that hold a step, and no more than that.
 inline stream_pair narrowed(stream_pair ends) {
     const int bytes = 256 * 1024;
-    ::setsockopt(ends.near.number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    ::setsockopt(ends.far.number(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    ::setsockopt(ends.local.number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    ::setsockopt(ends.peer.number(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     return ends;
 }
 
 inline stream_pair any_stream() {
-    return GENERATE(true, false) ? stream_pair::tcp() : stream_pair::local();
+    return GENERATE(true, false) ? stream_pair::tcp() : stream_pair::unix_sockets();
 }
 
 using path_option = std::optional<send_path>;
@@ -188,12 +188,12 @@ inline task<exchange> send_and_receive(ring& loop, stream_pair& ends, fd_ref fil
                                        send_options options, std::size_t expected_bytes) {
     const auto sending = [](ring& loop, stream_pair& ends, fd_ref file, file_range range,
                             send_options options) -> task<send_report> {
-        send_report report = co_await send_file(loop, ends.near, file, range, options);
-        ::shutdown(ends.near.number(), SHUT_WR);
+        send_report report = co_await send_file(loop, ends.local, file, range, options);
+        ::shutdown(ends.local.number(), SHUT_WR);
         co_return report;
     };
     task<send_report> send = sending(loop, ends, file, range, options);
-    task<std::string> receive = receive_bytes(loop, ends.far, expected_bytes + 1);
+    task<std::string> receive = receive_bytes(loop, ends.peer, expected_bytes + 1);
     auto [report, received] = co_await when_all(std::move(send), std::move(receive));
     co_return exchange{report, std::move(received)};
 }

@@ -46,7 +46,7 @@ struct medium_file {
         return false;
     }
     send_report try_to_send(ring& loop) const {
-        return try_send_file(loop, ends.near, file.native(), all, options);
+        return try_send_file(loop, ends.local, file.native(), all, options);
     }
     std::string message() const { return header + bytes + trailer; }
 
@@ -68,7 +68,7 @@ std::uint64_t send_until_refused(const medium_file& sent, std::span<ring* const>
     do {
         ring& loop = *rings[ends.size() % rings.size()];
         ends.push_back(roomy());
-        report = try_send_file(loop, ends.back().near, sent.file.native(), sent.all, sent.options);
+        report = try_send_file(loop, ends.back().local, sent.file.native(), sent.all, sent.options);
         sent_bytes += report.file_bytes;
     } while (report.bytes_sent > 0 && sent_bytes < 100 * medium_bytes);
     CHECK(report.error == std::errc::operation_would_block);
@@ -108,7 +108,7 @@ TEST_CASE("a file in memory goes at once, whole, and the kernel is not waited in
         CHECK(report.file_bytes == medium_bytes);
         CHECK(report.bytes_by(send_path::sendfile) == medium_bytes);
         CHECK(report.reason() == send_reason::resident);
-        const std::string got = co_await receive_bytes(loop, sent.ends.far, sent.message().size());
+        const std::string got = co_await receive_bytes(loop, sent.ends.peer, sent.message().size());
         CHECK(difference(got, sent.message()).empty());
     });
 }
@@ -132,7 +132,7 @@ TEST_CASE("send_file sends the rest after a socket is full", "[sendfile][choice]
         rest.header = std::string_view(sent.header).substr(header_sent);
         const file_range range{first.file_bytes, medium_bytes - first.file_bytes};
         const send_report second =
-            co_await send_file(loop, sent.ends.near, sent.file.native(), range, rest);
+            co_await send_file(loop, sent.ends.local, sent.file.native(), range, rest);
 
         CHECK_FALSE(second.error);
         CHECK(first.bytes_sent + second.bytes_sent == sent.message().size());
@@ -140,7 +140,7 @@ TEST_CASE("send_file sends the rest after a socket is full", "[sendfile][choice]
     on_ring(
         [&](ring& loop) -> task<void> {
             task<void> send = sending(loop, sent);
-            task<std::string> receive = receive_bytes(loop, sent.ends.far, sent.message().size());
+            task<std::string> receive = receive_bytes(loop, sent.ends.peer, sent.message().size());
             auto [nothing, got] = co_await when_all(std::move(send), std::move(receive));
             CHECK(difference(got, sent.message()).empty());
         },
@@ -150,16 +150,16 @@ TEST_CASE("send_file sends the rest after a socket is full", "[sendfile][choice]
 TEST_CASE("a full socket accepts no byte, and the report tells", "[sendfile][choice]") {
     medium_file sent;
     if (!sent.can_be_asked_about()) return;
-    sent.ends = stream_pair::local();  // TCP may make room a little later
+    sent.ends = stream_pair::unix_sockets();  // TCP may make room a little later
     std::size_t filled = 0;
-    fill(sent.ends.near, filled);
+    fill(sent.ends.local, filled);
 
     on_ring([&](ring& loop) -> task<void> {
         const send_report report = sent.try_to_send(loop);
 
         CHECK(report.error == std::errc::operation_would_block);
         CHECK(report.bytes_sent == 0);
-        const std::string got = co_await receive_bytes(loop, sent.ends.far, filled);
+        const std::string got = co_await receive_bytes(loop, sent.ends.peer, filled);
         CHECK(got == std::string(filled, 'x'));
     });
 }
@@ -186,11 +186,11 @@ TEST_CASE("a transfer that may have to wait sends no byte", "[sendfile][choice]"
     on_ring(
         [&](ring& loop) -> task<void> {
             const send_report report =
-                try_send_file(loop, sent.ends.near, sent.file.native(), range, sent.options);
+                try_send_file(loop, sent.ends.local, sent.file.native(), range, sent.options);
             CHECK(report.error == std::errc::operation_would_block);
             CHECK(report.bytes_sent == 0);
             char byte = 0;
-            CHECK(::recv(sent.ends.far.number(), &byte, 1, MSG_DONTWAIT) == -1);
+            CHECK(::recv(sent.ends.peer.number(), &byte, 1, MSG_DONTWAIT) == -1);
             co_return;
         },
         system);
@@ -222,7 +222,7 @@ TEST_CASE("a file that has become shorter is left to send_file", "[sendfile][cho
         CHECK(first.bytes_sent == 0);
 
         const send_report second =
-            co_await send_file(loop, sent.ends.near, sent.file.native(), sent.all, sent.options);
+            co_await send_file(loop, sent.ends.local, sent.file.native(), sent.all, sent.options);
         CHECK(second.error == send_errc::file_shrank);
     });
 }
@@ -231,7 +231,7 @@ TEST_CASE("a disconnected peer is an error of the call, and no signal", "[sendfi
     medium_file sent;
     if (!sent.can_be_asked_about()) return;
     sent.ends.reset_far();
-    pollfd heard_of_it{sent.ends.near.number(), 0, 0};
+    pollfd heard_of_it{sent.ends.local.number(), 0, 0};
     REQUIRE(::poll(&heard_of_it, 1, 60'000) == 1);
 
     on_ring([&](ring& loop) -> task<void> {
@@ -302,14 +302,14 @@ TEST_CASE("a transfer may be followed by one on another ring", "[sendfile][choic
         send_until_refused(sent, std::span(&only, 1));
         const auto receive = [&]() -> task<void> {
             const std::size_t byte_count = sent.message().size();
-            const std::string got = co_await receive_bytes(loop, sent.ends.far, byte_count);
+            const std::string got = co_await receive_bytes(loop, sent.ends.peer, byte_count);
             CHECK(got.size() == byte_count);
         };
         cancel_scope& outer = co_await current_scope();
         task_scope receiving(loop, &outer);
         receiving.spawn(receive());
         const send_report waited =
-            co_await send_file(loop, sent.ends.near, sent.file.native(), sent.all, sent.options);
+            co_await send_file(loop, sent.ends.local, sent.file.native(), sent.all, sent.options);
         CHECK_FALSE(waited.error);
 
         std::vector<std::unique_ptr<ring>> others;
@@ -317,7 +317,7 @@ TEST_CASE("a transfer may be followed by one on another ring", "[sendfile][choic
             others.push_back(std::make_unique<ring>());
             others.back()->claim();
             const stream_pair ends = roomy();
-            const send_report report = try_send_file(*others.back(), ends.near, sent.file.native(),
+            const send_report report = try_send_file(*others.back(), ends.local, sent.file.native(),
                                                      sent.all, sent.options);
             CHECK(report.bytes_sent > 0);
         }

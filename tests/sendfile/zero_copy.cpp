@@ -36,7 +36,7 @@ bool sends_from_registered_buffers(unsigned window_count) {
         options.buffer_count_max = window_count;
         fixed_buffer_pool pool(loop, options);
         std::vector<fixed_buffer> held;
-        while (fixed_buffer one = pool.take()) held.push_back(std::move(one));
+        while (fixed_buffer one = pool.try_acquire()) held.push_back(std::move(one));
         all = held.size() == window_count;
         co_return;
     });
@@ -65,7 +65,7 @@ struct parallel_transfers {
     task<void> send_stopped_by(ring& loop, std::size_t index, std::stop_token stop) {
         const send_options options = forced_to(send_path::zero_copy);
         got[index].report = co_await with_stop(
-            send_file(loop, ends[index].near, file.native(), whole, options), std::move(stop));
+            send_file(loop, ends[index].local, file.native(), whole, options), std::move(stop));
     }
 
     std::string bytes;
@@ -84,8 +84,8 @@ task<void> until_all_wait(const scripted_kernel& system, std::size_t transfer_co
 }
 
 task<void> until_all_are_home(ring& loop) {
-    while (loop.service<kevring::fixed_buffer_pool>().out_count() > 0 ||
-           detail::window_buffer::out_count() > 0) {
+    while (loop.service<kevring::fixed_buffer_pool>().in_use_count() > 0 ||
+           detail::window_buffer::in_use_count() > 0) {
         const auto slept = co_await sleep_for(1ms);
         CHECK(slept);
         if (!slept) co_return;
@@ -158,7 +158,7 @@ TEST_CASE("where no buffer is registered, zero copy sends from plain memory",
     CHECK(difference(got.received, bytes).empty());
     CHECK(got.report.registered_bytes == 0);
     CHECK(system.submitted(IORING_OP_READ_FIXED) == 0);
-    CHECK(detail::window_buffer::out_count() == 0);
+    CHECK(detail::window_buffer::in_use_count() == 0);
 }
 
 TEST_CASE("a send that may lock no memory is left to another path",
@@ -197,7 +197,7 @@ TEST_CASE("a limit on locked memory costs no transfer", "[sendfile][choice][zero
             co_await transfers.join();
         };
         run(loop, with_timeout(send_all(), 60s));
-        refusal = loop.service<kevring::fixed_buffer_pool>().refusal();
+        refusal = loop.service<kevring::fixed_buffer_pool>().last_error();
     }).join();
 
     for (const exchange& each : all.got) {
@@ -223,14 +223,14 @@ TEST_CASE("transfers beyond the registered buffers go from plain memory",
             for (std::size_t i = 0; i < all.ends.size(); ++i)
                 transfers.spawn(all.send_one(loop, i));
             co_await until_all_wait(system, all.ends.size());
-            CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
-            CHECK(detail::window_buffer::out_count() == plain_count);
+            CHECK(loop.service<kevring::fixed_buffer_pool>().in_use_count() == slot_count);
+            CHECK(detail::window_buffer::in_use_count() == plain_count);
 
             system.release();
             co_await transfers.join();
             co_await until_all_are_home(loop);
             CHECK(loop.service<kevring::fixed_buffer_pool>().buffer_count() == slot_count);
-            CHECK(detail::window_buffer::out_count() == 0);
+            CHECK(detail::window_buffer::in_use_count() == 0);
         },
         system);
 
@@ -259,8 +259,8 @@ TEST_CASE("a ring ends without the notices of a peer that is silent, and its byt
     send_report report;
     const auto send = [&](ring& loop) -> task<void> {
         const send_options options = forced_to(send_path::zero_copy);
-        report =
-            co_await with_timeout(send_file(loop, ends.near, file.native(), whole, options), 100ms);
+        report = co_await with_timeout(send_file(loop, ends.local, file.native(), whole, options),
+                                       100ms);
     };
 
     parallel_transfers others(2, 700'000);  // they would write into memory that has been let go
@@ -272,10 +272,10 @@ TEST_CASE("a ring ends without the notices of a peer that is silent, and its byt
     })
         .join();
     CHECK(system.steady_ns() - begin_ns < 30'000'000'000);
-    ::shutdown(ends.near.number(), SHUT_WR);
+    ::shutdown(ends.local.number(), SHUT_WR);
     std::string received;
     on_ring([&](ring& loop) -> task<void> {
-        received = co_await receive_bytes(loop, ends.far, bytes.size());
+        received = co_await receive_bytes(loop, ends.peer, bytes.size());
     });
 
     CHECK(report.error == std::errc::timed_out);
@@ -302,10 +302,10 @@ TEST_CASE("a registered buffer goes to no other transfer before its notices have
             co_await until_all_wait(system, slot_count);
             stop.request_stop();
             co_await transfers.join();
-            CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
+            CHECK(loop.service<kevring::fixed_buffer_pool>().in_use_count() == slot_count);
 
             co_await others.send_one(loop, 0);
-            CHECK(loop.service<kevring::fixed_buffer_pool>().out_count() == slot_count);
+            CHECK(loop.service<kevring::fixed_buffer_pool>().in_use_count() == slot_count);
 
             system.release();
             for (stream_pair& each : stopped.ends) each.close();
@@ -322,7 +322,7 @@ TEST_CASE("a registered buffer goes to no other transfer before its notices have
     }
     CHECK(others.got[0].report.registered_bytes == 0);
     CHECK(others.got[1].report.registered_bytes == others.bytes.size());
-    CHECK(detail::window_buffer::out_count() == 0);
+    CHECK(detail::window_buffer::in_use_count() == 0);
 }
 
 // Each send is charged to the socket by its bytes, wherever they are in the table: a socket with
@@ -336,27 +336,27 @@ TEST_CASE("a zero-copy send is charged for its own bytes, not for those before i
 
     on_ring([&](ring& loop) -> task<void> {
         std::vector<std::shared_ptr<detail::zero_copy_window>> windows;
-        while (loop.service<kevring::fixed_buffer_pool>().out_count() < slot_count)
+        while (loop.service<kevring::fixed_buffer_pool>().in_use_count() < slot_count)
             windows.push_back(std::make_shared<detail::zero_copy_window>(loop));
         // Fills what the peer takes, so that the kernel's queue holds what follows.
         const std::string filling = pattern(1 << 20);
         std::size_t queued = 0;
-        while (::send(ends.near.number(), filling.data(), 4096, MSG_DONTWAIT) > 0) queued += 4096;
+        while (::send(ends.local.number(), filling.data(), 4096, MSG_DONTWAIT) > 0) queued += 4096;
         CHECK(queued > 0);
         const auto queue_bytes = [&] {
             std::array<std::uint32_t, 9> memory{};  // SK_MEMINFO_VARS
             socklen_t size = sizeof memory;
-            CHECK(::getsockopt(ends.near.number(), SOL_SOCKET, SO_MEMINFO, memory.data(), &size) ==
+            CHECK(::getsockopt(ends.local.number(), SOL_SOCKET, SO_MEMINFO, memory.data(), &size) ==
                   0);
             return memory[5];  // SK_MEMINFO_WMEM_QUEUED
         };
         const int room = 4 << 20;
-        CHECK(::setsockopt(ends.near.number(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0);
+        CHECK(::setsockopt(ends.local.number(), SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0);
         const std::size_t before = queue_bytes();
         for (std::size_t i = windows.size() - 2; i < windows.size(); ++i) {
             const std::span<std::byte> bytes = windows[i]->bytes().last(send_bytes);
             detail::zero_copy_handle send(
-                new detail::zero_copy_send(loop, ends.near, windows[i], bytes, false));
+                new detail::zero_copy_send(loop, ends.local, windows[i], bytes, false));
             const auto sent = co_await send->sent();
             REQUIRE(sent);
             CHECK(*sent == send_bytes);

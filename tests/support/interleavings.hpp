@@ -196,20 +196,20 @@ public:
         return false;
     }
 
-    kevring::detail::sleep_end sleep(std::size_t at, std::uint64_t expected, bool has_deadline) {
+    kevring::detail::wait_status sleep(std::size_t at, std::uint64_t expected, bool has_deadline) {
         point();
         thread& self = threads_[self_];
         if (!mutation_.sleeps_unseen && locations_[at].stores.back().value != expected) {
             self.history = mixed(self.history, 1);
-            return kevring::detail::sleep_end::woken;
+            return kevring::detail::wait_status::woken;
         }
         self.sleeps_on = static_cast<int>(at);
         self.has_deadline = has_deadline;
         self.timed_out = false;
         schedule();
         self.history = mixed(self.history, self.timed_out ? 3 : 2);
-        return self.timed_out ? kevring::detail::sleep_end::timed_out
-                              : kevring::detail::sleep_end::woken;
+        return self.timed_out ? kevring::detail::wait_status::timed_out
+                              : kevring::detail::wait_status::woken;
     }
 
     void wake(std::size_t at, std::uint32_t count) {
@@ -601,8 +601,8 @@ struct model_threads {
     template <class T>
     using atomic = model::atomic<T>;
 
-    static kevring::detail::sleep_end sleep(atomic<std::uint32_t>& word, std::uint32_t expected,
-                                            kevring::detail::steady_deadline deadline) {
+    static kevring::detail::wait_status sleep(atomic<std::uint32_t>& word, std::uint32_t expected,
+                                              kevring::detail::steady_deadline deadline) {
         return explorer::current().sleep(word.location(), expected,
                                          deadline != kevring::detail::no_deadline);
     }

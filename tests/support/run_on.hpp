@@ -18,13 +18,13 @@ inline constexpr std::chrono::seconds test_deadline{60};
 
 /// Runs `body()` on `on`; after the deadline its awaits fail with timed_out.
 template <class Body>
-auto run_on(kevring::ring& on, Body&& body) {
-    return kevring::run(on, kevring::with_timeout(body(), test_deadline));
+auto run_on(kevring::ring& loop, Body&& body) {
+    return kevring::run(loop, kevring::with_timeout(body(), test_deadline));
 }
 
 /// Awaits `request`, and calls `during` when it is in flight, after its submission.
 template <class Request, class During>
-auto finish(kevring::ring& on, Request& request, During& during) {
+auto finish(kevring::ring& loop, Request& request, During& during) {
     return [](kevring::ring& ring, Request& awaited,
               During& act) -> kevring::task<decltype(awaited.await_resume())> {
         auto acting = [&]() -> kevring::task<void> {
@@ -37,5 +37,5 @@ auto finish(kevring::ring& on, Request& request, During& during) {
         auto outcome = co_await awaited;
         co_await side.join();
         co_return outcome;
-    }(on, request, during);
+    }(loop, request, during);
 }

@@ -17,24 +17,24 @@ public:
         std::array<int, 2> made{};
         if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, made.data()) != 0)
             throw std::system_error(errno, std::system_category(), "socketpair");
-        near_.reset(made[0]);
-        far_.reset(made[1]);
+        local_.reset(made[0]);
+        peer_.reset(made[1]);
     }
 
-    kevring::fd_ref near() const noexcept { return near_; }
-    kevring::fd_ref far() const noexcept { return far_; }
-    void close_near() noexcept { near_.reset(); }
-    void close_far() noexcept { far_.reset(); }
+    kevring::fd_ref local() const noexcept { return local_; }
+    kevring::fd_ref peer() const noexcept { return peer_; }
+    void close_local() noexcept { local_.reset(); }
+    void close_peer() noexcept { peer_.reset(); }
 
-    void far_sends(std::string_view text) const {
-        if (::send(far_.number(), text.data(), text.size(), MSG_NOSIGNAL) !=
+    void send_from_peer(std::string_view text) const {
+        if (::send(peer_.number(), text.data(), text.size(), MSG_NOSIGNAL) !=
             static_cast<ssize_t>(text.size()))
             throw std::system_error(errno, std::system_category(), "send");
     }
     // Receives the bytes that are available at the peer, without waiting.
-    std::string far_hears() const {
+    std::string receive_at_peer() const {
         std::string text(1 << 16, '\0');
-        const ssize_t count = ::recv(far_.number(), text.data(), text.size(), MSG_DONTWAIT);
+        const ssize_t count = ::recv(peer_.number(), text.data(), text.size(), MSG_DONTWAIT);
         text.resize(count < 0 ? 0 : static_cast<std::size_t>(count));
         return text;
     }
@@ -43,19 +43,19 @@ public:
         const std::string block(4096, 'f');
         std::size_t byte_count = 0;
         ssize_t count = 0;
-        while ((count = ::send(near_.number(), block.data(), block.size(), MSG_DONTWAIT)) > 0)
+        while ((count = ::send(local_.number(), block.data(), block.size(), MSG_DONTWAIT)) > 0)
             byte_count += static_cast<std::size_t>(count);
         return byte_count;
     }
-    void drain_far(std::size_t byte_count) const {
+    void drain_peer(std::size_t byte_count) const {
         while (byte_count > 0) {
-            const std::size_t received = far_hears().size();
+            const std::size_t received = receive_at_peer().size();
             if (received == 0) return;
             byte_count -= received < byte_count ? received : byte_count;
         }
     }
 
 private:
-    kevring::fd near_;
-    kevring::fd far_;
+    kevring::fd local_;
+    kevring::fd peer_;
 };

@@ -95,7 +95,7 @@ void file_watch::apply_all_changes(file_cache& cache) {
     // end is heard, but holds nobody up.
     const std::size_t folder_count = directories_.size();
     for (std::size_t taken = 0; taken <= folder_count; taken += batch_max) {
-        const auto ready = queue_->take(batch_max);
+        const auto ready = queue_->poll(batch_max);
         for (const kevring::event& each : ready) take_changes_of(each, cache);
         if (ready.size() < batch_max) return;
     }

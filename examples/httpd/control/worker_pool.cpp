@@ -9,13 +9,13 @@
 namespace httpd {
 namespace {
 
-constexpr kevring::note reported{1};  // of the queue of reports
+constexpr kevring::user_event reported{1};  // of the queue of reports
 
 }  // namespace
 
 worker_pool::worker_pool(unsigned loop_count, kevring::event_queue& events)
     : events_(events), left_count_(loop_count) {
-    for (const kevring::note each : {all_serving, all_stopped})
+    for (const kevring::user_event each : {all_serving, all_stopped})
         kevring::value_or_throw(events_.add(each), "the control queue");
     kevring::value_or_throw(reports_.add(reported), "the queue of reports");
     for (unsigned i = 0; i < loop_count; ++i)

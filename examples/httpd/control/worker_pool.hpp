@@ -25,8 +25,8 @@ namespace httpd {
 class worker_pool final : public report_source {
 public:
     // The last loop has begun to serve; the last loop has stopped.
-    static constexpr kevring::note all_serving{1};
-    static constexpr kevring::note all_stopped{2};
+    static constexpr kevring::user_event all_serving{1};
+    static constexpr kevring::user_event all_stopped{2};
 
     /// `events` is the control loop's queue; the loops notify it.
     ///

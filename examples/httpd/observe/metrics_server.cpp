@@ -107,7 +107,7 @@ std::string metrics_page(const report_source& reports) {
         all.loop.enters += one.loop.enters;
         all.loop.requests += one.loop.requests;
         all.loop.completions += one.loop.completions;
-        all.loop.turns += one.loop.turns;
+        all.loop.iterations += one.loop.iterations;
         all.loop.overflows += one.loop.overflows;
         all.loop.punts += one.loop.punts;
         all.starved += one.starved;
@@ -151,7 +151,7 @@ std::string metrics_page(const report_source& reports) {
     page.counter("kevring_enters_total", "Calls to io_uring_enter.", all.loop.enters);
     page.counter("kevring_requests_total", "Submission queue entries queued.", all.loop.requests);
     page.counter("kevring_completions_total", "Completions reaped.", all.loop.completions);
-    page.counter("kevring_loop_iterations_total", "Loop iterations.", all.loop.turns);
+    page.counter("kevring_loop_iterations_total", "Loop iterations.", all.loop.iterations);
     page.counter("kevring_overflows_total",
                  "Loop iterations that found completions in the kernel's overflow list.",
                  all.loop.overflows);

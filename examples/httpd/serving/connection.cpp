@@ -44,7 +44,8 @@ kevring::task<void> connection::serve(worker& owner, kevring::socket client) {
 }
 
 kevring::task<void> connection::finish(outcome after) {
-    return after == outcome::close_without_lingering ? client_.hang_up() : client_.close();
+    return after == outcome::close_without_lingering ? client_.close_without_lingering()
+                                                     : client_.close();
 }
 
 void connection::drain() noexcept {
@@ -134,7 +135,7 @@ void connection::select_configuration() {
 }
 
 void connection::extend_timeout(std::chrono::milliseconds time) noexcept {
-    timeout_.set(kevring::add_ns(worker_.loop().recent_ns(), time));
+    timeout_.set(kevring::add_ns(worker_.loop().cached_now_ns(), time));
 }
 
 // A response may take any time as long as the client receives enough of it. A client that stops

@@ -81,7 +81,7 @@ void worker::change(worker_change to) {
         const auto found = std::ranges::find(listeners_, number, &worker_listener::number);
         if (found == listeners_.end()) continue;
         found->closing = true;
-        found->listener.finish();
+        found->listener.stop_accepting();
     }
 }
 
@@ -205,7 +205,7 @@ void worker::drain() noexcept {
 void worker::retire() noexcept {
     retiring_ = true;
     // Connections that the kernel has accepted for this process are served by it.
-    for (worker_listener& each : listeners_) each.listener.finish();
+    for (worker_listener& each : listeners_) each.listener.stop_accepting();
 }
 
 void worker::report() noexcept {
@@ -239,7 +239,7 @@ void worker::remove(connection& one) noexcept {
 cached_file* worker::cached(std::size_t site_index, std::string_view raw_path, bool may_be_closed) {
     // A change that the client can know of was made before it sent the request, and so before the
     // loop received it: applying changes once per generation is enough.
-    const std::uint64_t generation = loop_.moment();
+    const std::uint64_t generation = loop_.generation();
     if (generation != changes_generation_) {
         changes_generation_ = generation;
         clear_shared();

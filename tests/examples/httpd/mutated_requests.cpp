@@ -55,9 +55,9 @@ struct options {
 };
 
 /// Numbers at random (splitmix64): the same for the same start.
-class chance {
+class random_source {
 public:
-    explicit chance(std::uint64_t start) noexcept : state_(start) {}
+    explicit random_source(std::uint64_t start) noexcept : state_(start) {}
     std::uint64_t next() noexcept {
         std::uint64_t mixed = (state_ += 0x9e3779b97f4a7c15);
         mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
@@ -100,7 +100,7 @@ std::string printable(std::string_view bytes) {
 
 // --- What is sent.
 
-void mutate(std::string& text, chance& random, const options& given) {
+void mutate(std::string& text, random_source& random, const options& given) {
     static constexpr std::array numbers{"0",
                                         "-1",
                                         "1",
@@ -149,7 +149,7 @@ void mutate(std::string& text, chance& random, const options& given) {
     if (text.size() > message_bytes_max) text.resize(message_bytes_max);
 }
 
-std::string make_message(chance& random, const options& given) {
+std::string make_message(random_source& random, const options& given) {
     std::string message;
     const std::size_t request_count = random.once_in(3) ? 1 + random.below(8) : 1;
     for (std::size_t i = 0; i < request_count; ++i) {
@@ -170,9 +170,9 @@ public:
     client(std::uint16_t port, std::uint64_t number)
         : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         if (fd_ < 0) throw std::runtime_error("socket");
-        const int on = 1;
-        ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        ::setsockopt(fd_, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        const int enabled = 1;
+        ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &enabled, sizeof enabled);
+        ::setsockopt(fd_, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &enabled, sizeof enabled);
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + number % source_count);
@@ -239,7 +239,7 @@ void check_beginning(std::string_view heard) {
 }
 
 void converse(const options& given, std::uint64_t number, std::string& message) {
-    chance random(given.seed * 0x2545f4914f6cdd1d + number);
+    random_source random(given.seed * 0x2545f4914f6cdd1d + number);
     message = make_message(random, given);
     std::string_view left = message;
     enum class ending { wait, close, reset, listen_then_reset };

@@ -7,14 +7,14 @@
 #include <unistd.h>
 
 int main(void) {
-    const struct timespec for_ever = {.tv_sec = -1};
+    const struct timespec forever = {.tv_sec = -1};
     struct ukevent timer = {.type = KEVENT_TIMER, .event = KEVENT_TIMER_FIRED};
     int queue = kevent_init(NULL, 0, 0);
     int count;
 
     timer.id.raw[1] = 1000000; /* a millisecond */
     if (queue < 0 || kevent_ctl(queue, KEVENT_CTL_ADD, 1, &timer) < 0) return 1;
-    count = kevent_get_events(queue, 1, 1, for_ever, &timer, 0);
+    count = kevent_get_events(queue, 1, 1, forever, &timer, 0);
     close(queue);
     return printf("%d\n", count) < 0;
 }

@@ -39,10 +39,10 @@ void checked_queue::go() {
     for (auto& each : origins_) each->after_close();
 }
 
-std::string checked_queue::story() const {
+std::string checked_queue::trace() const {
     std::string told;
-    const std::size_t from = in_.story.size() < 60 ? 0 : in_.story.size() - 60;
-    for (std::size_t i = from; i < in_.story.size(); ++i) told += in_.story[i] + "\n";
+    const std::size_t from = in_.trace.size() < 60 ? 0 : in_.trace.size() - 60;
+    for (std::size_t i = from; i < in_.trace.size(); ++i) told += in_.trace[i] + "\n";
     for (const auto& [key, one] : in_.all) {
         told += "there is " + name_of(one->request);
         told += one->is_due() ? ", due\n" : one->is_overdue() ? ", overdue\n" : "\n";
@@ -98,7 +98,7 @@ std::uint32_t checked_queue::random_event(std::uint32_t type) {
 ukevent checked_queue::random_key() {
     if (in_.all.empty() || in_.below(6) == 0) {
         if (const auto made = origins_[in_.below(origins_.size())]->random_request()) return *made;
-        return note(in_.below(6));
+        return user_event(in_.below(6));
     }
     auto at = in_.all.begin();
     std::advance(at, static_cast<std::ptrdiff_t>(in_.below(in_.all.size())));
@@ -116,7 +116,7 @@ void checked_queue::add() {
         request.event = random_event(request.type);
         request.req_flags = random_flags();
         request.user_u64 = in_.random();
-        in_.tell("ADD ", name_of(request));
+        in_.log("ADD ", name_of(request));
         records.push_back(request);
         std::optional<ukevent> answer;
         if (in_.all.count(run::key_of(request)) != 0) {
@@ -155,7 +155,7 @@ void checked_queue::modify() {
         const auto at = in_.all.find(run::key_of(request));
         found.push_back(at != in_.all.end());
         if (found.back()) at->second->choose(request);
-        in_.tell("MODIFY ", name_of(request));
+        in_.log("MODIFY ", name_of(request));
         records.push_back(request);
         if (!found.back() || too_many) continue;
         registration_model& one = *at->second;
@@ -176,7 +176,7 @@ void checked_queue::remove() {
     std::vector<ukevent> records;
     for (std::uint64_t i = 1 + in_.below(3); i > 0; --i) records.push_back(random_key());
     const bool too_many = records.size() > in_.all.size();
-    for (const ukevent& each : records) in_.tell("REMOVE ", name_of(each));
+    for (const ukevent& each : records) in_.log("REMOVE ", name_of(each));
     const int answer = in_.door->ctl(KEVENT_CTL_REMOVE, records);
     KEVRING_MODEL_CHECK(in_, answer == (too_many ? -EINVAL : 0));
     if (too_many) return;
@@ -193,7 +193,7 @@ void checked_queue::remove() {
 
 void checked_queue::mark_ready() {
     ukevent one = random_key();
-    in_.tell("READY ", name_of(one));
+    in_.log("READY ", name_of(one));
     const auto at = in_.all.find(run::key_of(one));
     const int expected_answer = in_.all.empty() ? -EINVAL : at != in_.all.end() ? 1 : 0;
     KEVRING_MODEL_CHECK(in_, in_.door->ctl(KEVENT_CTL_READY, one) == expected_answer);
@@ -201,7 +201,7 @@ void checked_queue::mark_ready() {
 }
 
 void checked_queue::release() {
-    in_.tell("READY of nothing");
+    in_.log("READY of nothing");
     KEVRING_MODEL_CHECK(in_, in_.door->release() == 0);
     released_ = true;
 }
@@ -224,15 +224,15 @@ int checked_queue::collect(unsigned min_count, unsigned max_count, timespec time
         if (room == 0 || min_count > 1) return -1;
         const unsigned wanted = std::min(max_count, slot_count_);
         count = in_.door->wait(wanted, static_cast<unsigned>(committed_ % slot_count_), timeout);
-        in_.tell("wait for ", wanted, ", ", timeout.tv_sec, " s: ", count);
+        in_.log("wait for ", wanted, ", ", timeout.tv_sec, " s: ", count);
         const int most = static_cast<int>(std::min<std::uint64_t>(wanted, room));
         if (!KEVRING_MODEL_CHECK(in_, count >= 0 && count <= most)) return count;
         for (int i = 0; i < count; ++i)
             got[static_cast<std::size_t>(i)] = in_.door->ring().event[published_++ % slot_count_];
     } else {
         count = kevent_get_events(in_.door->number(), min_count, max_count, timeout, got.data(), 0);
-        in_.tell("get_events of ", min_count, " to ", max_count, ", ", timeout.tv_sec,
-                 " s: ", count);
+        in_.log("get_events of ", min_count, " to ", max_count, ", ", timeout.tv_sec,
+                " s: ", count);
         if (!KEVRING_MODEL_CHECK(in_, count >= 0 && count <= static_cast<int>(max_count)))
             return count;
         for (int i = 0; slot_count_ != 0 && i < count; ++i)
@@ -271,8 +271,8 @@ void checked_queue::commit() {
 }
 
 void checked_queue::deliver(const ukevent& got) {
-    in_.tell("event ", name_of(got), " returns ", got.ret_flags, " data ", got.ret_data[0], ' ',
-             error_of(got));
+    in_.log("event ", name_of(got), " returns ", got.ret_flags, " data ", got.ret_data[0], ' ',
+            error_of(got));
     ++delivered_count_;
     const auto at = in_.all.find(run::key_of(got));
     if (!KEVRING_MODEL_CHECK(in_, at != in_.all.end())) return;
@@ -289,7 +289,7 @@ void checked_queue::deliver(const ukevent& got) {
         one.delivered(got);
 }
 
-void checked_queue::collect_some() { collect(1, 1 + static_cast<unsigned>(in_.below(5)), no_time); }
+void checked_queue::collect_some() { collect(1, 1 + static_cast<unsigned>(in_.below(5)), no_wait); }
 
 void checked_queue::wait_for_due() {
     const auto any = [&](auto claim) {
@@ -306,7 +306,7 @@ void checked_queue::wait_for_due() {
     if (due == 0 && !has_timer && !released_) return;
     const bool released = released_;
     const auto min_count = static_cast<unsigned>(due > 1 ? 1 + in_.below(due) : 1);
-    const int count = collect(min_count, min_count + 2, long_time);
+    const int count = collect(min_count, min_count + 2, test_timeout);
     // Who is ready and fails its last check has counted as ready.
     const unsigned wanted = has_doubtful ? 1 : min_count;
     if (count >= 0 && !released) KEVRING_MODEL_CHECK(in_, count >= static_cast<int>(wanted));
@@ -323,17 +323,16 @@ void checked_queue::take_all() {
         const bool late = is_late();
         const bool released = released_;
         const int count =
-            collect(1, 1 + static_cast<unsigned>(in_.below(8)), late ? long_time : no_time);
+            collect(1, 1 + static_cast<unsigned>(in_.below(8)), late ? test_timeout : no_wait);
         if (count < 0) commit();
         if (count == 0 && late && !released) KEVRING_MODEL_CHECK(in_, false);
         if (count == 0 && !late) break;
     }
-    in_.tell("nothing is left");
+    in_.log("nothing is left");
     bool has_timer = false;
     for (auto& [key, one] : in_.all) {
         if (one->is_due()) {
-            in_.tell("but not ", name_of(one->request), " age ", one->age,
-                     one->dead ? " dead" : "");
+            in_.log("but not ", name_of(one->request), " age ", one->age, one->dead ? " dead" : "");
             KEVRING_MODEL_CHECK(in_, false);
         }
         has_timer = has_timer || one->rings_by_itself();

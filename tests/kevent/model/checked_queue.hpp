@@ -16,7 +16,7 @@ public:
     const std::string& failed_at() const { return in_.failed_at; }
     std::size_t delivered_count() const { return delivered_count_; }
     /// The last steps, and what is registered after them.
-    std::string story() const;
+    std::string trace() const;
 
 private:
     void take_step();

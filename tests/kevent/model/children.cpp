@@ -9,14 +9,14 @@ namespace {
 /// A process that ends when it is told to. It is reaped at the end of the run, so its number means
 /// nobody else until then.
 struct child {
-    child() : gate(ends::sockets()), number(::fork()) {
+    child() : gate(connected_pair::sockets()), number(::fork()) {
         if (number != 0) {
-            wait_for_a_byte(gate.far());
+            wait_for_a_byte(gate.peer());
             return;
         }
         // Nothing but system calls: other threads may have held a lock. And no descriptor is kept
         // whose end the parent waits for.
-        ::dup2(gate.near(), STDIN_FILENO);
+        ::dup2(gate.local(), STDIN_FILENO);
         ::close_range(STDERR_FILENO + 1, ~0u, 0);
         static_cast<void>(!::write(STDIN_FILENO, "r", 1));
         ::_exit(wait_for_a_byte(STDIN_FILENO));
@@ -30,7 +30,7 @@ struct child {
         if (is_killed)
             ::kill(number, SIGKILL);
         else
-            static_cast<void>(!::write(gate.far(), &wanted_code, 1));
+            static_cast<void>(!::write(gate.peer(), &wanted_code, 1));
         siginfo_t info{};
         ::waitid(P_PID, static_cast<id_t>(number), &info, WEXITED | WNOWAIT);
         ended = true;
@@ -46,7 +46,7 @@ struct child {
         return byte;
     }
 
-    const ends gate;
+    const connected_pair gate;
     const pid_t number;
     bool ended = false;
     std::uint32_t status = 0;
@@ -132,7 +132,7 @@ public:
         child& one = *all_[in_.below(all_.size())];
         if (one.ended || in_.below(8) != 0) return;
         one.end(static_cast<unsigned char>(1 + in_.below(255)), in_.below(2) == 0);
-        in_.tell("process ", one.number, " ends: ", one.status);
+        in_.log("process ", one.number, " ends: ", one.status);
         in_.each<waiter_for_end>([&](waiter_for_end& each) {
             if (each.of.get() == &one) each.look();
         });

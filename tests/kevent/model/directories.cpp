@@ -32,18 +32,19 @@ struct change {
 };
 
 /// Which changes the queue has surely taken from the kernel, and how renames are named there.
-struct heard {
+struct confirmed_changes {
     std::uint64_t before = 0;
     std::map<std::uint64_t, std::uint32_t> cookies;
 };
 
 class watcher final : public registration_model {
 public:
-    watcher(run& in, const ukevent& request, std::shared_ptr<directory> of, heard& so_far)
+    watcher(run& in, const ukevent& request, std::shared_ptr<directory> of,
+            confirmed_changes& so_far)
         : registration_model(in, request),
           of(std::move(of)),
           files_(request.event & file_bits),
-          heard_(so_far) {}
+          confirmed_changes_(so_far) {}
 
     void happened(const change& what) {
         if (broken_by_ != 0 || has_fired() || (what.bits & request.event) == 0) return;
@@ -59,7 +60,7 @@ public:
     // Which of the changes that nobody has heard of made a one-shot fire depends on when the queue
     // looked: so a one-shot stays one, and others do not become one.
     void choose(ukevent& to) override {
-        const bool all_heard = told_.empty() || told_.back().order < heard_.before;
+        const bool all_heard = told_.empty() || told_.back().order < confirmed_changes_.before;
         if (!all_heard) {
             to.req_flags &= ~std::uint32_t{KEVENT_REQ_ONESHOT};
             to.req_flags |= request.req_flags & KEVENT_REQ_ONESHOT;
@@ -106,7 +107,9 @@ public:
             }
         }
         if (!KEVRING_MODEL_CHECK(in_, fewest <= told_.size())) return;
-        if (fewest > 0) heard_.before = std::max(heard_.before, told_[fewest - 1].order + 1);
+        if (fewest > 0)
+            confirmed_changes_.before =
+                std::max(confirmed_changes_.before, told_[fewest - 1].order + 1);
         told_.erase(told_.begin(), told_.begin() + static_cast<std::ptrdiff_t>(fewest));
         slack_ = most - fewest;
     }
@@ -134,9 +137,10 @@ public:
         std::vector<kevent_change> got(max_count);
         const int count =
             kevent_inode_changes(in_.door->number(), request.id, max_count, got.data());
-        in_.tell("names of ", name_of(request), ": ", count, " of ", names_.size());
+        in_.log("names of ", name_of(request), ": ", count, " of ", names_.size());
         std::size_t fewest = 0;
-        while (fewest < names_.size() && fewest < max_count && names_[fewest].order < heard_.before)
+        while (fewest < names_.size() && fewest < max_count &&
+               names_[fewest].order < confirmed_changes_.before)
             ++fewest;
         if (count == -EINVAL) {
             KEVRING_MODEL_CHECK(in_, (request.event & KEVENT_INODE_NAMES) == 0 && fewest == 0);
@@ -155,8 +159,8 @@ public:
             KEVRING_MODEL_CHECK(in_, (one.cookie != 0) == (wanted.rename != 0));
             if (wanted.rename != 0)
                 KEVRING_MODEL_CHECK(
-                    in_, heard_.cookies.try_emplace(wanted.rename, one.cookie).first->second ==
-                             one.cookie);
+                    in_, confirmed_changes_.cookies.try_emplace(wanted.rename, one.cookie)
+                                 .first->second == one.cookie);
             names_.pop_front();
         }
     }
@@ -174,7 +178,7 @@ private:
     }
 
     const std::uint32_t files_;
-    heard& heard_;
+    confirmed_changes& confirmed_changes_;
     int broken_by_ = 0;  // the error of an event that is to come, or that has said it last
     std::size_t slack_ = 0;
     std::deque<change> told_;   // what an event has to tell of
@@ -215,7 +219,7 @@ public:
                 return number.number() == static_cast<int>(request.id.raw[0]);
             });
         });
-        watcher& kept = keep(std::make_unique<watcher>(in_, request, of, heard_));
+        watcher& kept = keep(std::make_unique<watcher>(in_, request, of, confirmed_changes_));
         if (kept.has(KEVENT_REQ_READY)) kept.list();
         return std::nullopt;
     }
@@ -251,7 +255,7 @@ public:
         }
     }
     void all_was_heard() override {
-        heard_.before = last_order_;
+        confirmed_changes_.before = last_order_;
         files_changed_.clear();
     }
     bool finish() override {
@@ -277,7 +281,7 @@ private:
 
     void tell_of(directory& of, std::uint32_t bit, const std::string& name, bool is_directory,
                  std::uint64_t rename = 0) {
-        in_.tell("in ", of.path, ' ', name, ": ", bit);
+        in_.log("in ", of.path, ' ', name, ": ", bit);
         // In between, Linux does not make one of two that are alike.
         if ((bit & name_bits) != 0)
             std::erase_if(files_changed_,
@@ -337,7 +341,7 @@ private:
         remove_entries(*of);
         for (auto& each : of->numbers) each.reset();
         require(::rmdir(of->path.c_str()) == 0);
-        in_.tell("gone: ", of->path);
+        in_.log("gone: ", of->path);
         of->gone = true;
         in_.each<watcher>([&](watcher& one) {
             if (one.of == of) one.origin_goes();
@@ -353,7 +357,7 @@ private:
     std::string base_ = "/tmp/kevring-model-XXXXXX";
     std::vector<std::string> made_;
     std::array<std::shared_ptr<directory>, 3> all_;
-    heard heard_;
+    confirmed_changes confirmed_changes_;
     std::set<std::tuple<const directory*, std::string, std::uint32_t>> files_changed_;
     std::uint64_t last_order_ = 0;
     std::uint64_t last_rename_ = 0;

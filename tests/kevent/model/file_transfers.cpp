@@ -34,7 +34,7 @@ struct file {
 };
 
 /// What one transfer puts on the stream.
-struct stretch {
+struct expected_bytes {
     std::string_view header;
     std::string_view body;  // of the file as it was when the transfer was asked for
     std::string_view trailer;
@@ -77,8 +77,8 @@ class stream_of_files {
 public:
     explicit stream_of_files(bool is_blocking) {
         const int small = 4096;  // so that a transfer can be held up
-        ::setsockopt(peers.near(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-        if (is_blocking) ::fcntl(peers.near(), F_SETFL, 0);
+        ::setsockopt(peers.local(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+        if (is_blocking) ::fcntl(peers.local(), F_SETFL, 0);
     }
 
     /// Whether the stream can have left a stretch behind, and whether it must have.
@@ -92,7 +92,7 @@ public:
     bool far_reads(std::size_t count) {
         std::array<char, 4096> bytes;
         while (far_open && count != 0) {
-            const ssize_t got = ::read(peers.far(), bytes.data(), std::min(count, bytes.size()));
+            const ssize_t got = ::read(peers.peer(), bytes.data(), std::min(count, bytes.size()));
             if (got <= 0) break;
             count -= static_cast<std::size_t>(got);
             if (!follow({bytes.data(), static_cast<std::size_t>(got)})) return false;
@@ -113,7 +113,7 @@ public:
         for (std::size_t i = 0; i < at_.size(); ++i) {
             const position from = at_[i];
             if (from.index == line.size()) continue;
-            const stretch& in = *line[from.index];
+            const expected_bytes& in = *line[from.index];
             const std::size_t body_done = from.at - std::min(from.at, in.header.size());
             if (in.is_cut() && from.at >= in.header.size() && from.at < in.body_end() &&
                 body_done >= in.body_min && (!in.sent || *in.sent == from.at + in.trailer.size()))
@@ -134,10 +134,10 @@ public:
                   at_.end());
     }
 
-    ends peers = ends::sockets();
+    connected_pair peers = connected_pair::sockets();
     bool far_open = true;
     bool was_stopped = false;  // maybe, and those behind would be given up
-    std::vector<std::shared_ptr<stretch>> line;
+    std::vector<std::shared_ptr<expected_bytes>> line;
 
 private:
     const position& last() const { return *std::max_element(at_.begin(), at_.end()); }
@@ -213,7 +213,7 @@ public:
     void delivered(const ukevent&) override { KEVRING_MODEL_CHECK(in_, false); }  // a one-shot
 
 private:
-    stretch& of() const { return *to_->line[index_]; }
+    expected_bytes& of() const { return *to_->line[index_]; }
     bool is_over() const { return !to_->far_open || of().over || to_->is_past(index_); }
 
     const std::shared_ptr<stream_of_files> to_;
@@ -240,7 +240,7 @@ public:
             case 3: start_random(to); break;
             case 4: cut(); break;
             case 5:
-                if (in_.below(4) == 0) close_far(to);
+                if (in_.below(4) == 0) close_peer(to);
                 break;
             default: KEVRING_MODEL_CHECK(in_, to->far_reads(in_.below(12'000))); break;
         }
@@ -269,7 +269,7 @@ private:
         // A few are too long for one send, and some begin behind the end of the file.
         const std::uint64_t count = in_.below(in_.below(6) == 0 ? file_bytes_max : 6000);
         const std::uint64_t offset = in_.below(file_->size + 1000);
-        stretch one{{}, {}, {}, file_, 0};
+        expected_bytes one{{}, {}, {}, file_, 0};
         if (offset < file_->size)
             one.body = std::string_view(any_bytes()).substr(0, file_->size).substr(offset, count);
         one.body_min = one.body.size();
@@ -277,8 +277,8 @@ private:
         if (in_.below(4) == 0) one.trailer = random_bytes(1 + in_.below(20));
         const std::uint64_t word = in_.below(2) == 0 ? 0 : in_.random() | 1;
         const long id = start(in_.door->number(), *to, one, offset, count, word);
-        in_.tell("transfer of ", one.header.size(), "+", one.body.size(), "+", one.trailer.size(),
-                 " bytes from ", offset, " to ", to->peers.near(), ": ", id);
+        in_.log("transfer of ", one.header.size(), "+", one.body.size(), "+", one.trailer.size(),
+                " bytes from ", offset, " to ", to->peers.local(), ": ", id);
         if (!KEVRING_MODEL_CHECK(in_, id > 0)) return;
         ukevent request =
             record(KEVENT_AIO, 0, KEVENT_MASK_ALL, KEVENT_REQ_ONESHOT | KEVENT_REQ_ALWAYS_QUEUE);
@@ -289,13 +289,13 @@ private:
     }
 
     // By descriptors that are closed at once, and sometimes by a thread that ends at once.
-    long start(int queue, stream_of_files& to, stretch one, std::uint64_t offset,
+    long start(int queue, stream_of_files& to, expected_bytes one, std::uint64_t offset,
                std::uint64_t count, std::uint64_t word) {
         one.may_cancel = to.was_stopped;
-        to.line.push_back(std::make_shared<stretch>(one));
+        to.line.push_back(std::make_shared<expected_bytes>(one));
         long id = 0;
         const auto begin = [&] {
-            const kevring::fd socket(::dup(to.peers.near()));
+            const kevring::fd socket(::dup(to.peers.local()));
             const kevring::fd from(::dup(one.of->number.number()));
             const auto part = [](std::string_view bytes) {
                 return iovec{const_cast<char*>(bytes.data()), bytes.size()};
@@ -324,10 +324,10 @@ private:
             return;
         }
         file_->size = in_.below(file_bytes_max);
-        in_.tell("the file ends at ", file_->size);
+        in_.log("the file ends at ", file_->size);
         for (auto& to : all_) {
             for (std::size_t i = 0; i < to->line.size(); ++i) {
-                stretch& each = *to->line[i];
+                expected_bytes& each = *to->line[i];
                 if (each.of != file_ || each.over) continue;
                 const auto offset = static_cast<std::size_t>(each.body.data() - any_bytes().data());
                 const std::size_t left = file_->size - std::min(file_->size, offset);
@@ -341,11 +341,11 @@ private:
             in_, ::ftruncate(file_->number.number(), static_cast<off_t>(file_->size)) == 0);
     }
 
-    void close_far(std::shared_ptr<stream_of_files>& of) {
+    void close_peer(std::shared_ptr<stream_of_files>& of) {
         if (of->far_open) {
-            in_.tell("the far end goes of ", of->peers.near());
+            in_.log("the far end goes of ", of->peers.local());
             of->far_open = false;
-            of->peers.close_far();
+            of->peers.close_peer();
         } else {
             of = std::make_shared<stream_of_files>(in_.below(2) == 0);
         }
@@ -355,17 +355,17 @@ private:
     void settle(stream_of_files& of) {
         queue other;
         while (of.far_open && in_.failed_at.empty()) {
-            const stretch mark{random_bytes(16), {}, {}, file_, 0};
+            const expected_bytes mark{random_bytes(16), {}, {}, file_, 0};
             KEVRING_MODEL_CHECK(in_, start(other.number(), of, mark, 0, 0, 1) > 0);
             ukevent got{};
             do {
-                std::array<pollfd, 2> either{pollfd{of.peers.far(), POLLIN, 0},
+                std::array<pollfd, 2> either{pollfd{of.peers.peer(), POLLIN, 0},
                                              pollfd{other.number(), POLLIN, 0}};
                 KEVRING_MODEL_CHECK(in_, ::poll(either.data(), either.size(), 60'000) > 0);
                 KEVRING_MODEL_CHECK(in_, of.far_reads(~std::size_t{0}));
             } while (in_.failed_at.empty() &&
-                     kevent_get_events(other.number(), 1, 1, no_time, &got, 0) == 0);
-            stretch& end = *of.line.back();
+                     kevent_get_events(other.number(), 1, 1, no_wait, &got, 0) == 0);
+            expected_bytes& end = *of.line.back();
             end.sent = got.ret_data[0];
             KEVRING_MODEL_CHECK(in_, of.far_reads(~std::size_t{0}));
             if (is_broken(got) && end.may_cancel) continue;

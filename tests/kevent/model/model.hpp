@@ -2,7 +2,7 @@
 // what the model expects of each registration.
 #pragma once
 
-#include "tests/kevent/queue_door.hpp"
+#include "tests/kevent/kevent_fixture.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -37,10 +37,10 @@ struct run {
         return holds;
     }
     template <class... Parts>
-    void tell(const Parts&... parts) {
+    void log(const Parts&... parts) {
         std::ostringstream line;
         (line << ... << parts);
-        story.push_back(line.str());
+        trace.push_back(line.str());
     }
     /// Calls `what` for each registration of a class, oldest key first.
     template <class Kind, class What>
@@ -56,7 +56,7 @@ struct run {
     std::uint64_t last_age = 0;
     std::chrono::steady_clock::time_point asked_at;  // when the last collecting call began
     std::string failed_at;
-    std::vector<std::string> story;
+    std::vector<std::string> trace;
 };
 
 // Checks a claim of the model; the first that does not hold ends the run.

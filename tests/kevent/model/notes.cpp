@@ -68,7 +68,7 @@ public:
         return type == KEVENT_UNOTIFY || type == KEVENT_TIMER;
     }
     std::optional<ukevent> random_request() override {
-        if (in_.below(2) == 0) return note(in_.below(6));
+        if (in_.below(2) == 0) return user_event(in_.below(6));
         ukevent made = record(KEVENT_TIMER, 0, 0);
         // One that is due soon, or one that is not while this runs.
         if (in_.seed % 2 == 0 && in_.below(2) == 0)

@@ -100,7 +100,7 @@ private:
         const long id =
             kevent_timer_create(in_.door->number(), clock, &request,
                                 by_clock ? TFD_TIMER_ABSTIME : 0, reinterpret_cast<void*>(word));
-        in_.tell(is_far ? "far timer" : "timer", repeats ? " with an interval: " : ": ", id);
+        in_.log(is_far ? "far timer" : "timer", repeats ? " with an interval: " : ": ", id);
         if (!KEVRING_MODEL_CHECK(in_, id > 0)) return;
         ukevent made = record(KEVENT_POSIX_TIMER, 0, KEVENT_MASK_ALL,
                               KEVENT_REQ_ALWAYS_QUEUE | (repeats ? 0 : KEVENT_REQ_ONESHOT));

@@ -84,7 +84,7 @@ public:
         const std::size_t index = in_.below(waiting_.size());
         if (in_.below(4) == 0) return take_elsewhere(index);
         if (waiting_[index].size() > 10) return;
-        in_.tell("signal ", number(index), " value ", ++last_value_);
+        in_.log("signal ", number(index), " value ", ++last_value_);
         if (!KEVRING_MODEL_CHECK(in_,
                                  ::sigqueue(::getpid(), number(index), sigval{last_value_}) == 0))
             return;
@@ -102,8 +102,7 @@ private:
         const timespec at_once{};
         siginfo_t info{};
         const bool is_taken = ::sigtimedwait(&only, &info, &at_once) > 0;
-        in_.tell("another takes ", number(index), " value ",
-                 is_taken ? info.si_value.sival_int : 0);
+        in_.log("another takes ", number(index), " value ", is_taken ? info.si_value.sival_int : 0);
         if (!KEVRING_MODEL_CHECK(in_, is_taken == !waiting_[index].empty()) || !is_taken) return;
         KEVRING_MODEL_CHECK(in_, info.si_value.sival_int == waiting_[index].front());
         waiting_[index].pop_front();

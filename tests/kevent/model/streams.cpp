@@ -10,9 +10,9 @@ constexpr std::uint32_t receive_bits = POLLIN | POLLRDNORM;
 struct channel {
     explicit channel(bool is_socket)
         : is_socket(is_socket),
-          peers(is_socket ? ends::sockets() : ends::pipe()),
-          number(peers.near()),
-          own(::fcntl(peers.near(), F_DUPFD_CLOEXEC, 0)) {}
+          peers(is_socket ? connected_pair::sockets() : connected_pair::pipe()),
+          number(peers.local()),
+          own(::fcntl(peers.local(), F_DUPFD_CLOEXEC, 0)) {}
 
     /// What poll(2) says of it at this moment: the truth that the model goes by.
     std::uint32_t bits() const {
@@ -26,7 +26,7 @@ struct channel {
     }
 
     const bool is_socket;
-    ends peers;
+    connected_pair peers;
     const int number;
     const kevring::fd own;
     bool near_open = true;
@@ -236,12 +236,12 @@ private:
     void far_writes() {
         const auto& one = channels_[in_.below(channels_.size())];
         if (!one->far_open) return;
-        in_.tell("a byte for ", one->number);
-        if (::write(one->peers.far(), "x", 1) == 1) activity(one, false);
+        in_.log("a byte for ", one->number);
+        if (::write(one->peers.peer(), "x", 1) == 1) activity(one, false);
     }
     void drain() {
         const auto& one = channels_[in_.below(channels_.size())];
-        in_.tell("no byte left for ", one->number);
+        in_.log("no byte left for ", one->number);
         one->drain();
         in_.each<stream>([&](stream& each) {
             // The edge may have been looked at before, or not; what is true still may be for
@@ -257,15 +257,15 @@ private:
         in_.each<stream>([&](stream& each) { is_watched = is_watched || each.of == one; });
         if (!is_watched && (!one->far_open || !one->near_open)) {
             one = std::make_shared<channel>(in_.below(2) == 0);
-            in_.tell("a new channel ", one->number);
+            in_.log("a new channel ", one->number);
         } else if (in_.below(3) == 0 && one->far_open) {
-            in_.tell("the far end closes of ", one->number);
-            one->peers.close_far();
+            in_.log("the far end closes of ", one->number);
+            one->peers.close_peer();
             one->far_open = false;
             activity(one, true);
         } else if (in_.below(3) == 0 && one->near_open) {
-            in_.tell("the number is closed: ", one->number);
-            one->peers.close_near();
+            in_.log("the number is closed: ", one->number);
+            one->peers.close_local();
             one->near_open = false;
         }
     }

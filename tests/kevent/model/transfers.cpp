@@ -19,7 +19,7 @@ struct place {
 struct pair_of_sockets {
     pair_of_sockets() {
         const int small = 4096;  // so that a send can be held up
-        ::setsockopt(peers.near(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+        ::setsockopt(peers.local(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     }
 
     /// How many bytes there are from the first of the receiving line to the end of `until`, at
@@ -33,7 +33,7 @@ struct pair_of_sockets {
         return total;
     }
 
-    ends peers = ends::sockets();
+    connected_pair peers = connected_pair::sockets();
     bool far_open = true;
     std::uint64_t written = 0;   // byte n of what the far end sends is n modulo 256
     std::uint64_t received = 0;  // where the first of the line begins, if all before it are full
@@ -130,7 +130,7 @@ bool far_reads(run& in, pair_of_sockets& of) {
     bool any = false;
     std::array<char, 4096> bytes;
     while (of.far_open) {
-        const ssize_t count = ::read(of.peers.far(), bytes.data(), bytes.size());
+        const ssize_t count = ::read(of.peers.peer(), bytes.data(), bytes.size());
         if (count <= 0) break;
         any = true;
         for (const char each : std::string_view(bytes.data(), static_cast<std::size_t>(count))) {
@@ -176,9 +176,9 @@ public:
             case 7:
                 if (in_.below(4) != 0) break;
                 if (of->far_open) {
-                    in_.tell("the far end goes of ", of->peers.near());
+                    in_.log("the far end goes of ", of->peers.local());
                     of->far_open = false;
-                    of->peers.close_far();
+                    of->peers.close_peer();
                 } else {
                     of = std::make_shared<pair_of_sockets>();
                 }
@@ -204,10 +204,10 @@ private:
         in_line->tag = static_cast<char>(last_tag_++);
         std::vector<char> buffer(size + 1, in_line->tag);
         buffer.back() = transfer::guard;
-        const int socket = of->peers.near();
+        const int socket = of->peers.local();
         const long id = receives ? aio_recv(in_.door->number(), socket, buffer.data(), size, 0)
                                  : aio_send(in_.door->number(), socket, buffer.data(), size, 0);
-        in_.tell(receives ? "receive of " : "send of ", size, " on ", socket, ": ", id);
+        in_.log(receives ? "receive of " : "send of ", size, " on ", socket, ": ", id);
         if (!KEVRING_MODEL_CHECK(in_, id > 0)) return;
         (receives ? of->receiving : of->sending).push_back(in_line);
         ukevent request = record(KEVENT_NAIO, 0, receives ? KEVENT_SOCKET_RECV : KEVENT_SOCKET_SEND,
@@ -220,9 +220,9 @@ private:
         if (!of.far_open || of.written - of.received > 4000) return;
         std::vector<char> bytes(count);
         for (char& each : bytes) each = static_cast<char>(of.written++);
-        in_.tell(count, " bytes for ", of.peers.near());
+        in_.log(count, " bytes for ", of.peers.local());
         KEVRING_MODEL_CHECK(
-            in_, ::write(of.peers.far(), bytes.data(), count) == static_cast<ssize_t>(count));
+            in_, ::write(of.peers.peer(), bytes.data(), count) == static_cast<ssize_t>(count));
     }
 
     std::array<std::shared_ptr<pair_of_sockets>, 2> all_;

@@ -45,7 +45,7 @@ namespace {
 constexpr kevring::ring_options small{.submission_entries = 8, .completion_entries = 16};
 
 // Everything that the requests below need. It outlives them.
-struct things {
+struct fixture {
     socket_pair sockets;
     kevring::fd pipe_out;
     kevring::fd pipe_in;
@@ -57,7 +57,7 @@ struct things {
     struct statx status{};
     sockaddr_in address{};
 
-    things() {
+    fixture() {
         std::array<int, 2> ends{};
         REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
         pipe_out.reset(ends[0]);
@@ -78,79 +78,81 @@ task<std::error_code> error_of(Request request) {
 struct kind {
     const char* name;
     std::uint8_t opcode;
-    std::function<task<std::error_code>(ring&, things&, std::stop_token)> await;
+    std::function<task<std::error_code>(ring&, fixture&, std::stop_token)> await;
 };
 
 const std::vector<kind>& kinds() {
     using namespace kevring;
     static const std::vector<kind> all{
         {"nop", IORING_OP_NOP,
-         [](ring& on, things&, std::stop_token stop) { return error_of(nop_operation(on, stop)); }},
+         [](ring& loop, fixture&, std::stop_token stop) {
+             return error_of(nop_operation(loop, stop));
+         }},
         {"read", IORING_OP_READ,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(read_operation(on, with.pipe_out, with.bytes, file_position, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(read_operation(loop, with.pipe_out, with.bytes, file_position, stop));
          }},
         {"readv", IORING_OP_READV,
-         [](ring& on, things& with, std::stop_token stop) {
+         [](ring& loop, fixture& with, std::stop_token stop) {
              return error_of(
-                 readv_operation(on, with.pipe_out, {&with.part, 1}, file_position, stop));
+                 readv_operation(loop, with.pipe_out, {&with.part, 1}, file_position, stop));
          }},
         {"write", IORING_OP_WRITE,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(write_operation(on, with.file, with.bytes, 0, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(write_operation(loop, with.file, with.bytes, 0, stop));
          }},
         {"writev", IORING_OP_WRITEV,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(writev_operation(on, with.file, {&with.part, 1}, 0, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(writev_operation(loop, with.file, {&with.part, 1}, 0, stop));
          }},
         {"open", IORING_OP_OPENAT2,
-         [](ring& on, things&, std::stop_token stop) {
-             return error_of(open_operation(on, fd_ref(AT_FDCWD), "/", O_PATH, 0, 0, stop));
+         [](ring& loop, fixture&, std::stop_token stop) {
+             return error_of(open_operation(loop, fd_ref(AT_FDCWD), "/", O_PATH, 0, 0, stop));
          }},
         {"statx", IORING_OP_STATX,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(statx_operation(on, fd_ref(AT_FDCWD), "/", 0, STATX_BASIC_STATS,
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(statx_operation(loop, fd_ref(AT_FDCWD), "/", 0, STATX_BASIC_STATS,
                                              with.status, stop));
          }},
         {"accept", IORING_OP_ACCEPT,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(accept_operation(on, with.listener, nullptr, nullptr, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(accept_operation(loop, with.listener, nullptr, nullptr, stop));
          }},
         {"connect", IORING_OP_CONNECT,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(connect_operation(on, with.sockets.near(),
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(connect_operation(loop, with.sockets.local(),
                                                reinterpret_cast<const sockaddr*>(&with.address),
                                                sizeof with.address, stop));
          }},
         {"receive", IORING_OP_RECV,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(receive_operation(on, with.sockets.near(), with.bytes, 0, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(receive_operation(loop, with.sockets.local(), with.bytes, 0, stop));
          }},
         {"send", IORING_OP_SEND,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(send_operation(on, with.sockets.near(), with.bytes, 0, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(send_operation(loop, with.sockets.local(), with.bytes, 0, stop));
          }},
         {"send_message", IORING_OP_SENDMSG,
-         [](ring& on, things& with, std::stop_token stop) {
+         [](ring& loop, fixture& with, std::stop_token stop) {
              return error_of(
-                 send_message_operation(on, with.sockets.near(), with.message, 0, stop));
+                 send_message_operation(loop, with.sockets.local(), with.message, 0, stop));
          }},
         {"shutdown", IORING_OP_SHUTDOWN,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(shutdown_operation(on, with.sockets.near(), SHUT_WR, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(shutdown_operation(loop, with.sockets.local(), SHUT_WR, stop));
          }},
         {"poll", IORING_OP_POLL_ADD,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(poll_operation(on, with.sockets.near(), POLLIN, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(poll_operation(loop, with.sockets.local(), POLLIN, stop));
          }},
         {"splice", IORING_OP_SPLICE,
-         [](ring& on, things& with, std::stop_token stop) {
+         [](ring& loop, fixture& with, std::stop_token stop) {
              return error_of(
-                 splice_operation(on, with.pipe_out, -1, with.sockets.near(), -1, 64, 0, stop));
+                 splice_operation(loop, with.pipe_out, -1, with.sockets.local(), -1, 64, 0, stop));
          }},
         {"fsync", IORING_OP_FSYNC,
-         [](ring& on, things& with, std::stop_token stop) {
-             return error_of(fsync_operation(on, with.file, sync_scope::data, stop));
+         [](ring& loop, fixture& with, std::stop_token stop) {
+             return error_of(fsync_operation(loop, with.file, sync_scope::data, stop));
          }},
     };
     return all;
@@ -164,11 +166,11 @@ TEST_CASE("an errno that the kernel answers reaches the caller unchanged",
         for (const int number : {EIO, EBADF, EINVAL, ENOMEM, ECONNRESET, EPIPE, ENOSPC, EACCES}) {
             CAPTURE(each.name, number);
             scripted_kernel script;
-            ring on(small, script);
-            things with;
+            ring loop(small, script);
+            fixture with;
             script.fail(each.opcode, number);
 
-            const auto error = run_on(on, [&] { return each.await(on, with, {}); });
+            const auto error = run_on(loop, [&] { return each.await(loop, with, {}); });
 
             CHECK(error == std::error_code(number, std::system_category()));
         }
@@ -179,12 +181,12 @@ TEST_CASE("a request that was stopped before it began is never made", "[runtime]
     for (const kind& each : kinds()) {
         CAPTURE(each.name);
         scripted_kernel script;
-        ring on(small, script);
-        things with;
+        ring loop(small, script);
+        fixture with;
         std::stop_source stop;
         stop.request_stop();
 
-        const auto error = run_on(on, [&] { return each.await(on, with, stop.get_token()); });
+        const auto error = run_on(loop, [&] { return each.await(loop, with, stop.get_token()); });
 
         CHECK(error == std::errc::operation_canceled);
         CHECK(script.submitted(each.opcode) == 0);
@@ -195,16 +197,16 @@ TEST_CASE("in a scope that was stopped before, no request is made", "[runtime][o
     for (const kind& each : kinds()) {
         CAPTURE(each.name);
         scripted_kernel script;
-        ring on(small, script);
-        things with;
+        ring loop(small, script);
+        fixture with;
         auto body = [&]() -> task<std::error_code> {
             auto limit = co_await kevring::within(1h);
             limit.scope().request_stop();
-            auto awaited = each.await(on, with, {});
+            auto awaited = each.await(loop, with, {});
             co_return co_await std::move(awaited);
         };
 
-        CHECK(run_on(on, body) == std::errc::operation_canceled);
+        CHECK(run_on(loop, body) == std::errc::operation_canceled);
         CHECK(script.submitted(each.opcode) == 0);
     }
 }
@@ -220,8 +222,8 @@ TEST_CASE("a stop ends a request that waits, from this thread and from another",
             continue;
         for (const bool other_thread : {false, true}) {
             CAPTURE(each.name, other_thread);
-            ring on(small);
-            things with;
+            ring loop(small);
+            fixture with;
             std::stop_source stop;
             std::jthread stopper;
             auto body = [&]() -> task<std::error_code> {
@@ -233,15 +235,15 @@ TEST_CASE("a stop ends a request that waits, from this thread and from another",
                     else
                         stop.request_stop();
                 };
-                kevring::task_scope side(on);
+                kevring::task_scope side(loop);
                 side.spawn(act());
-                auto awaited = each.await(on, with, stop.get_token());
+                auto awaited = each.await(loop, with, stop.get_token());
                 const auto error = co_await std::move(awaited);
                 co_await side.join();
                 co_return error;
             };
 
-            CHECK(run_on(on, body) == std::errc::operation_canceled);
+            CHECK(run_on(loop, body) == std::errc::operation_canceled);
         }
     }
 }
@@ -253,15 +255,15 @@ TEST_CASE("a deadline around a request that waits reads timed_out", "[runtime][o
             name != "splice")
             continue;
         CAPTURE(each.name);
-        ring on(small);
-        things with;
+        ring loop(small);
+        fixture with;
         auto body = [&]() -> task<std::error_code> {
             const auto limit = co_await kevring::within(1ms);
-            auto awaited = each.await(on, with, {});
+            auto awaited = each.await(loop, with, {});
             co_return co_await std::move(awaited);
         };
 
-        CHECK(run_on(on, body) == std::errc::timed_out);
+        CHECK(run_on(loop, body) == std::errc::timed_out);
     }
 }
 
@@ -273,9 +275,9 @@ TEST_CASE("a stop after the completion changes nothing", "[runtime][operations]"
         if (name == "connect") continue;  // fails by itself: a Unix socket has no such address
         CAPTURE(each.name);
         scripted_kernel script;
-        ring on(small, script);
-        things with;
-        with.sockets.far_sends("x");
+        ring loop(small, script);
+        fixture with;
+        with.sockets.send_from_peer("x");
         REQUIRE(::write(with.pipe_in.number(), "x", 1) == 1);
         if (name == "accept") continue;  // tried with its stream
         std::stop_source stop;
@@ -286,56 +288,56 @@ TEST_CASE("a stop after the completion changes nothing", "[runtime][operations]"
                 stop.request_stop();
                 script.release();
             };
-            kevring::task_scope side(on);
+            kevring::task_scope side(loop);
             side.spawn(act());
-            auto awaited = each.await(on, with, stop.get_token());
+            auto awaited = each.await(loop, with, stop.get_token());
             const auto error = co_await std::move(awaited);
             co_await side.join();
             co_return error;
         };
 
-        CHECK(run_on(on, body) == std::error_code());
+        CHECK(run_on(loop, body) == std::error_code());
     }
 }
 
 TEST_CASE("cancelling a descriptor ends what waits on it, and counts", "[runtime][cancel]") {
-    ring on;
-    things with;
+    ring loop;
+    fixture with;
     auto body = [&]() -> task<std::size_t> {
-        kevring::task_scope side(on);
+        kevring::task_scope side(loop);
         std::vector<std::error_code> errors(3);
         auto wait = [&](std::size_t index) -> task<void> {
-            kevring::receive_operation receive(on, with.sockets.near(), with.bytes);
+            kevring::receive_operation receive(loop, with.sockets.local(), with.bytes);
             const auto got = co_await receive;
             errors[index] = got ? std::error_code() : got.error();
         };
         for (std::size_t i = 0; i < errors.size(); ++i) side.spawn(wait(i));
         co_await kevring::yield();
-        kevring::cancel_operation cancel(on, with.sockets.near());
+        kevring::cancel_operation cancel(loop, with.sockets.local());
         const auto ended = co_await cancel;
         co_await side.join();
         for (const auto& error : errors) CHECK(error == std::errc::operation_canceled);
-        kevring::cancel_operation again(on, with.sockets.near());
+        kevring::cancel_operation again(loop, with.sockets.local());
         const auto none = co_await again;
         CHECK(none.value() == 0);
         co_return ended.value();
     };
 
-    CHECK(run_on(on, body) == 3);
+    CHECK(run_on(loop, body) == 3);
 }
 
 // The entry names a number, and the kernel looks the number up when the entry is submitted. A
 // number that was closed may be another file by then.
 TEST_CASE("a request reaches the kernel before its descriptor is closed or given away",
           "[runtime][operations][descriptor]") {
-    const auto close_all = [](things& with) {
-        with.sockets.close_near();
+    const auto close_all = [](fixture& with) {
+        with.sockets.close_local();
         with.pipe_out.reset();
         with.file = kevring::fd();
         with.listener.reset();
     };
-    const auto give_all_away = [](things& with) {
-        with.sockets.close_near();
+    const auto give_all_away = [](fixture& with) {
+        with.sockets.close_local();
         with.pipe_out.reset(with.pipe_out.release());
         with.file = kevring::fd(with.file.release());
         with.listener.reset(with.listener.release());
@@ -346,14 +348,14 @@ TEST_CASE("a request reaches the kernel before its descriptor is closed or given
         for (const bool closes : {true, false}) {
             CAPTURE(each.name, closes);
             scripted_kernel script;
-            ring on(small, script);
-            things with;
+            ring loop(small, script);
+            fixture with;
             auto body = [&]() -> task<void> {
                 static_cast<void>(co_await kevring::nop_operation(
-                    on));  // from here on this runs while the ring reaps
-                kevring::task_scope side(on);
+                    loop));  // from here on this runs while the ring reaps
+                kevring::task_scope side(loop);
                 auto await = [&]() -> task<void> {
-                    auto request = each.await(on, with, std::stop_token());
+                    auto request = each.await(loop, with, std::stop_token());
                     const std::error_code error = co_await std::move(request);
                     // A worker of the kernel looks the number up itself.
                     if (!kevring::detail::always_punted(each.opcode))
@@ -369,7 +371,7 @@ TEST_CASE("a request reaches the kernel before its descriptor is closed or given
                 side.request_stop();
                 co_await side.join();
             };
-            run_on(on, body);
+            run_on(loop, body);
         }
     }
 }
@@ -377,26 +379,26 @@ TEST_CASE("a request reaches the kernel before its descriptor is closed or given
 TEST_CASE("a cancel of all requests of a descriptor reaches the kernel before it is closed",
           "[runtime][operations][descriptor]") {
     scripted_kernel script;
-    ring on(small, script);
+    ring loop(small, script);
     socket_pair sockets;
     auto body = [&]() -> task<void> {
         std::array<std::byte, 8> bytes{};
-        kevring::task_scope side(on);
+        kevring::task_scope side(loop);
         auto receive = [&]() -> task<void> {
-            const auto got = co_await kevring::receive_operation(on, sockets.near(), bytes);
+            const auto got = co_await kevring::receive_operation(loop, sockets.local(), bytes);
             CHECK(got.error() == std::errc::operation_canceled);
         };
         auto cancel = [&]() -> task<void> {
-            const auto count = co_await kevring::cancel_operation(on, sockets.near());
+            const auto count = co_await kevring::cancel_operation(loop, sockets.local());
             CHECK(count.value() == 1);
         };
         side.spawn(receive());
-        static_cast<void>(co_await kevring::nop_operation(on));
+        static_cast<void>(co_await kevring::nop_operation(loop));
         side.spawn(cancel());
-        sockets.close_near();
+        sockets.close_local();
         co_await side.join();
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a descriptor that another ring of the thread has queued for is closed after that",
@@ -409,10 +411,10 @@ TEST_CASE("a descriptor that another ring of the thread has queued for is closed
     std::array<std::byte, 8> bytes{};
     kevring::task_scope first_side(first);
     auto receive = [&]() -> task<void> {
-        const auto got = co_await kevring::receive_operation(first, sockets.near(), bytes);
+        const auto got = co_await kevring::receive_operation(first, sockets.local(), bytes);
         CHECK(!got.has_value());
     };
-    first.turn(false);
+    first.run_once(false);
     first_side.spawn(receive());
     CHECK(first_script.submitted(IORING_OP_RECV) == 0);
 
@@ -421,7 +423,7 @@ TEST_CASE("a descriptor that another ring of the thread has queued for is closed
         run_on(second,
                [&]() -> task<void> { static_cast<void>(co_await kevring::nop_operation(second)); });
     }
-    sockets.close_near();
+    sockets.close_local();
 
     CHECK(first_script.submitted(IORING_OP_RECV) == 1);
     first_side.request_stop();

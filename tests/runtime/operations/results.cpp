@@ -1,6 +1,6 @@
 // Results of operations: complete and short.
 #include "tests/support/catch.hpp"
-#include "tests/support/loopback_door.hpp"
+#include "tests/support/loopback_listener.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
 #include "tests/support/socket_pair.hpp"
@@ -42,187 +42,187 @@ kevring::fd temporary_file() {
 }  // namespace
 
 TEST_CASE("bytes written at an offset are read at that offset", "[runtime][read][write]") {
-    ring on;
+    ring loop;
     const kevring::fd file = temporary_file();
     auto body = [&]() -> task<void> {
-        kevring::write_operation write(on, file, bytes_of("0123456789"), 100);
+        kevring::write_operation write(loop, file, bytes_of("0123456789"), 100);
         const auto written = co_await write;
         CHECK(written.value() == 10);
         std::array<std::byte, 4> buffer{};
-        kevring::read_operation read(on, file, buffer, 103);
+        kevring::read_operation read(loop, file, buffer, 103);
         const auto got = co_await read;
         CHECK(got.value() == 4);
         CHECK(std::memcmp(buffer.data(), "3456", 4) == 0);
-        kevring::read_operation beyond(on, file, buffer, 110);
+        kevring::read_operation beyond(loop, file, buffer, 110);
         const auto end = co_await beyond;
         CHECK(end.value() == 0);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("parts are written and read in order", "[runtime][read][write]") {
-    ring on;
+    ring loop;
     const kevring::fd file = temporary_file();
     auto body = [&]() -> task<void> {
         std::string first = "abc";
         std::string second = "defg";
         std::array<iovec, 2> parts{iovec{first.data(), 3}, iovec{second.data(), 4}};
-        kevring::writev_operation write(on, file, parts);
+        kevring::writev_operation write(loop, file, parts);
         const auto written = co_await write;
         CHECK(written.value() == 7);
         std::string head(2, ' ');
         std::string tail(9, ' ');
         std::array<iovec, 2> target{iovec{head.data(), 2}, iovec{tail.data(), 9}};
-        kevring::readv_operation read(on, file, target, 0);
+        kevring::readv_operation read(loop, file, target, 0);
         const auto got = co_await read;
         CHECK(got.value() == 7);
         CHECK(head + tail.substr(0, 5) == "abcdefg");
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 // A send continues after one: see send.cpp.
 TEST_CASE("short counts of reads, writes and receives reach the caller", "[runtime][operations]") {
     scripted_kernel script;
-    ring on({}, script);
+    ring loop({}, script);
     const kevring::fd file = temporary_file();
     socket_pair sockets;
     for (const std::uint8_t opcode : {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_RECV})
         script.shorten(opcode, 3);
     auto body = [&]() -> task<void> {
-        kevring::write_operation write(on, file, bytes_of("0123456789"), 0);
+        kevring::write_operation write(loop, file, bytes_of("0123456789"), 0);
         const auto written = co_await write;
         CHECK(written.value() == 3);
         std::array<std::byte, 10> buffer{};
-        kevring::read_operation read(on, file, buffer, 0);
+        kevring::read_operation read(loop, file, buffer, 0);
         const auto got = co_await read;
         CHECK(got.value() == 3);
-        sockets.far_sends("0123456789");
-        kevring::receive_operation receive(on, sockets.near(), buffer);
+        sockets.send_from_peer("0123456789");
+        kevring::receive_operation receive(loop, sockets.local(), buffer);
         const auto heard = co_await receive;
         CHECK(heard.value() == 3);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("a send waits until all has been taken", "[runtime][send]") {
-    ring on;
+    ring loop;
     socket_pair sockets;
     const std::size_t filled = sockets.fill();
     const std::string text(100'000, 's');
     std::size_t heard = 0;
     auto body = [&]() -> task<void> {
-        kevring::send_operation send(on, sockets.near(), bytes_of(text));
+        kevring::send_operation send(loop, sockets.local(), bytes_of(text));
         auto listen = [&]() -> task<void> {
             while (heard < filled + text.size()) {
-                heard += sockets.far_hears().size();
+                heard += sockets.receive_at_peer().size();
                 co_await kevring::yield();
             }
         };
-        kevring::task_scope side(on);
+        kevring::task_scope side(loop);
         side.spawn(listen());
         const auto sent = co_await send;
         co_await side.join();
         CHECK(sent.value() == text.size());
     };
-    run_on(on, body);
+    run_on(loop, body);
     CHECK(heard == filled + text.size());
 }
 
 TEST_CASE("a send to a peer that is gone raises no signal", "[runtime][send]") {
-    ring on;
+    ring loop;
     socket_pair sockets;
-    sockets.close_far();
+    sockets.close_peer();
     auto body = [&]() -> task<void> {
-        kevring::send_operation send(on, sockets.near(), bytes_of("x"));
+        kevring::send_operation send(loop, sockets.local(), bytes_of("x"));
         const auto sent = co_await send;
         CHECK(sent.error() == std::errc::broken_pipe);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("the end of a stream is a receive of 0 bytes", "[runtime][receive]") {
-    ring on;
+    ring loop;
     socket_pair sockets;
-    sockets.close_far();
+    sockets.close_peer();
     auto body = [&]() -> task<void> {
         std::array<std::byte, 10> buffer{};
-        kevring::receive_operation receive(on, sockets.near(), buffer);
+        kevring::receive_operation receive(loop, sockets.local(), buffer);
         const auto got = co_await receive;
         CHECK(got.value() == 0);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 // A stop and the peer's bytes can cross. Bytes taken from the socket are never thrown away.
 TEST_CASE("a stop that crosses the bytes loses none of them", "[runtime][receive]") {
     for (const bool bytes_first : {true, false}) {
         CAPTURE(bytes_first);
-        ring on;
+        ring loop;
         socket_pair sockets;
         std::stop_source stop;
         std::array<std::byte, 16> buffer{};
-        kevring::receive_operation receive(on, sockets.near(), buffer, 0, stop.get_token());
+        kevring::receive_operation receive(loop, sockets.local(), buffer, 0, stop.get_token());
         auto act = [&] {
-            if (bytes_first) sockets.far_sends("abc");
+            if (bytes_first) sockets.send_from_peer("abc");
             stop.request_stop();
-            if (!bytes_first) sockets.far_sends("abc");
+            if (!bytes_first) sockets.send_from_peer("abc");
         };
-        const auto got = run_on(on, [&] { return finish(on, receive, act); });
+        const auto got = run_on(loop, [&] { return finish(loop, receive, act); });
         std::array<char, 16> left{};
         const ssize_t unread =
-            ::recv(sockets.near().number(), left.data(), left.size(), MSG_DONTWAIT);
+            ::recv(sockets.local().number(), left.data(), left.size(), MSG_DONTWAIT);
         const std::size_t in_socket = unread < 0 ? 0 : static_cast<std::size_t>(unread);
         CHECK(got.value_or(0) + in_socket == 3);
     }
 }
 
 TEST_CASE("open gives a descriptor that is closed on exec, and close ends it", "[runtime][open]") {
-    ring on;
+    ring loop;
     auto body = [&]() -> task<void> {
-        kevring::open_operation open(on, kevring::fd_ref(AT_FDCWD), "/dev/null", O_RDONLY);
+        kevring::open_operation open(loop, kevring::fd_ref(AT_FDCWD), "/dev/null", O_RDONLY);
         auto opened = co_await open;
         REQUIRE(opened.has_value());
         const int number = opened->number();
         CHECK((::fcntl(number, F_GETFD) & FD_CLOEXEC) != 0);
-        kevring::close_operation close(on, std::move(*opened));
+        kevring::close_operation close(loop, std::move(*opened));
         const auto closed = co_await close;
         CHECK(closed.has_value());
         CHECK(::fcntl(number, F_GETFD) == -1);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("open with RESOLVE_BENEATH rejects a path outside its directory", "[runtime][open]") {
-    ring on;
+    ring loop;
     const kevring::fd root(::open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC));
     auto body = [&]() -> task<void> {
-        kevring::open_operation open(on, root, "../etc", O_PATH, 0, RESOLVE_BENEATH);
+        kevring::open_operation open(loop, root, "../etc", O_PATH, 0, RESOLVE_BENEATH);
         const auto opened = co_await open;
         CHECK(opened.error() == std::errc::cross_device_link);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("statx and file_status agree", "[runtime][statx]") {
-    ring on;
+    ring loop;
     const kevring::fd file = temporary_file();
     REQUIRE(::ftruncate(file.number(), 12345) == 0);
     auto body = [&]() -> task<void> {
         struct statx asked{};
-        kevring::statx_operation ask(on, file, "", AT_EMPTY_PATH, STATX_SIZE, asked);
+        kevring::statx_operation ask(loop, file, "", AT_EMPTY_PATH, STATX_SIZE, asked);
         const auto done = co_await ask;
         CHECK(done.has_value());
         CHECK(asked.stx_size == 12345);
         struct stat direct{};
-        CHECK(kevring::file_status(on, file, direct).has_value());
+        CHECK(kevring::file_status(loop, file, direct).has_value());
         CHECK(direct.st_size == 12345);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("splice moves bytes from a pipe to a socket", "[runtime][splice]") {
-    ring on;
+    ring loop;
     socket_pair sockets;
     std::array<int, 2> ends{};
     REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
@@ -231,41 +231,41 @@ TEST_CASE("splice moves bytes from a pipe to a socket", "[runtime][splice]") {
     REQUIRE(::write(in.number(), "through", 7) == 7);
     in.reset();
     auto body = [&]() -> task<void> {
-        kevring::splice_operation move(on, out, -1, sockets.near(), -1, 100);
+        kevring::splice_operation move(loop, out, -1, sockets.local(), -1, 100);
         const auto moved = co_await move;
         CHECK(moved.value() == 7);
-        CHECK(sockets.far_hears() == "through");
-        kevring::splice_operation again(on, out, -1, sockets.near(), -1, 100);
+        CHECK(sockets.receive_at_peer() == "through");
+        kevring::splice_operation again(loop, out, -1, sockets.local(), -1, 100);
         const auto end = co_await again;
         CHECK(end.value() == 0);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }
 
 TEST_CASE("accept and connect meet", "[runtime][accept][connect]") {
-    ring on;
-    const loopback_door listener;
+    ring loop;
+    const loopback_listener listener;
     const sockaddr_in& where = listener.where();
     auto body = [&]() -> task<void> {
         const kevring::fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        kevring::connect_operation dial(on, client, reinterpret_cast<const sockaddr*>(&where),
+        kevring::connect_operation dial(loop, client, reinterpret_cast<const sockaddr*>(&where),
                                         sizeof where);
         const auto connected = co_await dial;
         CHECK(connected.has_value());
         sockaddr_in peer{};
         unsigned peer_bytes = sizeof peer;
-        kevring::accept_operation accept(on, listener.native(), reinterpret_cast<sockaddr*>(&peer),
-                                         &peer_bytes);
+        kevring::accept_operation accept(loop, listener.native(),
+                                         reinterpret_cast<sockaddr*>(&peer), &peer_bytes);
         const auto accepted = co_await accept;
         REQUIRE(accepted.has_value());
         CHECK(peer.sin_addr.s_addr == htonl(INADDR_LOOPBACK));
-        kevring::shutdown_operation shut(on, client, SHUT_WR);
+        kevring::shutdown_operation shut(loop, client, SHUT_WR);
         const auto done = co_await shut;
         CHECK(done.has_value());
         std::array<std::byte, 1> buffer{};
-        kevring::receive_operation receive(on, *accepted, buffer);
+        kevring::receive_operation receive(loop, *accepted, buffer);
         const auto end = co_await receive;
         CHECK(end.value() == 0);
     };
-    run_on(on, body);
+    run_on(loop, body);
 }

@@ -74,14 +74,15 @@ task<send_result> await_send_within(Request& send, std::chrono::milliseconds dur
 
 std::string received(const socket_pair& sockets) {
     std::string all;
-    for (std::string more = sockets.far_hears(); !more.empty(); more = sockets.far_hears())
+    for (std::string more = sockets.receive_at_peer(); !more.empty();
+         more = sockets.receive_at_peer())
         all += more;
     return all;
 }
 
 void narrow(const socket_pair& sockets) {
     const int bytes = 65'536;  // less than the texts below, on any machine
-    REQUIRE(::setsockopt(sockets.near().number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) ==
+    REQUIRE(::setsockopt(sockets.local().number(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) ==
             0);
 }
 
@@ -98,7 +99,7 @@ TEST_CASE("a send continues after each short count", "[runtime][send]") {
     const socket_pair sockets;
     std::string text = "0123456789";
 
-    const send_result sent = with_either(several, loop, sockets.near(), text, {}, [&](auto& send) {
+    const send_result sent = with_either(several, loop, sockets.local(), text, {}, [&](auto& send) {
         return run_on(loop, [&] { return await_send(send); });
     });
 
@@ -122,7 +123,7 @@ TEST_CASE("a send that is stopped after its first bytes fails and reports their 
     auto act = [&] { stop.request_stop(); };
 
     const send_result sent = with_either(
-        several, loop, sockets.near(), text, stop.get_token(),
+        several, loop, sockets.local(), text, stop.get_token(),
         [&](auto& send) { return run_on(loop, [&] { return finish(loop, send, act); }); });
 
     REQUIRE_FALSE(sent.has_value());
@@ -141,7 +142,7 @@ TEST_CASE("a send that reaches its deadline after its first bytes fails and repo
     narrow(sockets);
     std::string text(4 << 20, 's');
 
-    const send_result sent = with_either(several, loop, sockets.near(), text, {}, [&](auto& send) {
+    const send_result sent = with_either(several, loop, sockets.local(), text, {}, [&](auto& send) {
         return run_on(loop, [&] { return await_send_within(send, 10ms); });
     });
 
@@ -159,9 +160,9 @@ TEST_CASE("a send whose peer disconnects after the first bytes fails and reports
     socket_pair sockets;
     narrow(sockets);
     std::string text(4 << 20, 's');
-    auto act = [&] { sockets.close_far(); };
+    auto act = [&] { sockets.close_peer(); };
 
-    const send_result sent = with_either(several, loop, sockets.near(), text, {}, [&](auto& send) {
+    const send_result sent = with_either(several, loop, sockets.local(), text, {}, [&](auto& send) {
         return run_on(loop, [&] { return finish(loop, send, act); });
     });
 
@@ -180,7 +181,7 @@ TEST_CASE("no step of a send begins after a stop", "[runtime][send]") {
     ring loop({}, script);
     const socket_pair sockets;
     std::stop_source stop;
-    send_operation send(loop, sockets.near(), bytes_of("0123456789"), 0, stop.get_token());
+    send_operation send(loop, sockets.local(), bytes_of("0123456789"), 0, stop.get_token());
     auto act = [&] {
         stop.request_stop();
         script.release();
@@ -201,7 +202,7 @@ TEST_CASE("a stop after the last byte does not fail a send", "[runtime][send]") 
     ring loop({}, script);
     const socket_pair sockets;
     std::stop_source stop;
-    send_operation send(loop, sockets.near(), bytes_of("0123456789"), 0, stop.get_token());
+    send_operation send(loop, sockets.local(), bytes_of("0123456789"), 0, stop.get_token());
     auto act = [&] {
         stop.request_stop();
         script.release();
@@ -220,7 +221,7 @@ TEST_CASE("a send of no bytes succeeds", "[runtime][send]") {
     const socket_pair sockets;
     std::string text;
 
-    const send_result sent = with_either(several, loop, sockets.near(), text, {}, [&](auto& send) {
+    const send_result sent = with_either(several, loop, sockets.local(), text, {}, [&](auto& send) {
         return run_on(loop, [&] { return await_send(send); });
     });
 
@@ -240,7 +241,7 @@ TEST_CASE("a length beyond one request never succeeds with a part of the bytes",
     const char* const nowhere = reinterpret_cast<const char*>(4096);
 
     const send_result sent = run_on(loop, [&]() -> task<send_result> {
-        send_operation send(loop, sockets.near(),
+        send_operation send(loop, sockets.local(),
                             {reinterpret_cast<const std::byte*>(nowhere), byte_count});
         const send_result result = co_await send;
         co_return result;

@@ -28,13 +28,13 @@ struct page_directory : scratch_directory {
 class closed_page {
 public:
     closed_page() : site_(directory.path(), {.precompressed = true}) {
-        known = run_on(ring_, [&] { return site_.find(ring_, "/sub/page"); }).file;
+        known = run_on(loop_, [&] { return site_.find(loop_, "/sub/page"); }).file;
         REQUIRE(known != nullptr);
         REQUIRE(known->available != 0);
         known->close();
         REQUIRE_FALSE(known->is_open());
     }
-    bool reopen() { return site_.reopen(ring_, *known); }
+    bool reopen() { return site_.reopen(loop_, *known); }
     // Only what the kernel has at hand is opened, and it may refuse that once: another process
     // mounts something, or memory is short. Then a request looks the file up anew, as this does.
     bool reopen_in_the_end() {
@@ -51,7 +51,7 @@ public:
 
 private:
     httpd::document_root site_;
-    kevring::ring ring_;
+    kevring::ring loop_;
 };
 
 }  // namespace

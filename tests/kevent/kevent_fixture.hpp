@@ -1,4 +1,4 @@
-// queue_door.hpp: the C interface as tests use it: a queue that closes itself, records made in one
+// kevent_fixture.hpp: the C interface as tests use it: a queue that closes itself, records made in one
 // line, and the ends of sockets and pipes.
 #pragma once
 
@@ -32,12 +32,12 @@
 
 namespace kevent_test {
 
-inline constexpr timespec no_time{0, 0};
-inline constexpr timespec for_ever{-1, 0};
+inline constexpr timespec no_wait{0, 0};
+inline constexpr timespec forever{-1, 0};
 // A wait that must end by an event ends by this failure instead of hanging. No machine is so slow
 // that it is reached otherwise; what has to end without an event takes less than half of it.
-inline constexpr timespec long_time{60, 0};
-inline constexpr std::chrono::seconds half_of_long_time{30};
+inline constexpr timespec test_timeout{60, 0};
+inline constexpr std::chrono::seconds half_of_test_timeout{30};
 
 inline timespec milliseconds(long count) { return {count / 1000, count % 1000 * 1'000'000}; }
 
@@ -52,7 +52,7 @@ inline ukevent record(std::uint32_t type, int number, std::uint32_t event,
     return made;
 }
 
-inline ukevent note(std::uint64_t id, std::uint32_t req_flags = 0) {
+inline ukevent user_event(std::uint64_t id, std::uint32_t req_flags = 0) {
     ukevent made = record(KEVENT_UNOTIFY, 0, 1, req_flags);
     made.id.raw_u64 = id;
     return made;
@@ -99,7 +99,7 @@ public:
     std::vector<ukevent> get(unsigned min_count = 1, unsigned max_count = 64) {
         std::vector<ukevent> records(max_count);
         const int count =
-            kevent_get_events(number_, min_count, max_count, long_time, records.data(), 0);
+            kevent_get_events(number_, min_count, max_count, test_timeout, records.data(), 0);
         REQUIRE(count >= static_cast<int>(min_count));
         records.resize(static_cast<std::size_t>(count));
         return records;
@@ -109,11 +109,11 @@ public:
         REQUIRE(records.size() == 1);
         return records[0];
     }
-    bool silent() {
+    bool has_no_event() {
         ukevent record{};
-        return kevent_get_events(number_, 1, 1, no_time, &record, 0) == 0;
+        return kevent_get_events(number_, 1, 1, no_wait, &record, 0) == 0;
     }
-    int wait(unsigned count, unsigned old_uidx, timespec timeout = no_time) {
+    int wait(unsigned count, unsigned old_uidx, timespec timeout = no_wait) {
         return kevent_wait(number_, count, old_uidx, timeout, 0);
     }
     int commit(unsigned new_uidx, unsigned over) { return kevent_commit(number_, new_uidx, over); }
@@ -132,52 +132,52 @@ private:
 };
 
 /// Two ends that are connected; what one sends the other receives.
-class ends {
+class connected_pair {
 public:
-    static ends sockets() {
+    static connected_pair sockets() {
         int made[2];
         REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, made) == 0);
-        return ends(made);
+        return connected_pair(made);
     }
     /// near() is the end to read, far() the end to write.
-    static ends pipe() {
+    static connected_pair pipe() {
         int made[2];
         REQUIRE(::pipe2(made, O_CLOEXEC | O_NONBLOCK) == 0);
-        return ends(made);
+        return connected_pair(made);
     }
 
-    int near() const { return near_.number(); }
-    int far() const { return far_.number(); }
-    void close_near() { near_.reset(); }
-    void close_far() { far_.reset(); }
-    void far_sends(std::size_t count = 1) const {
+    int local() const { return local_.number(); }
+    int peer() const { return peer_.number(); }
+    void close_local() { local_.reset(); }
+    void close_peer() { peer_.reset(); }
+    void send_from_peer(std::size_t count = 1) const {
         const std::vector<char> bytes(count, 'x');
         // No assertion of the test framework: threads send, too.
-        KEVRING_ASSERT(::write(far(), bytes.data(), count) == static_cast<ssize_t>(count),
+        KEVRING_ASSERT(::write(peer(), bytes.data(), count) == static_cast<ssize_t>(count),
                        "test setup: a short write; use a peer with room");
     }
     /// Reads all there is, and returns how many bytes that was.
-    std::size_t drain_near() const {
+    std::size_t drain_local() const {
         std::array<char, 4096> bytes;
         std::size_t total = 0;
         for (;;) {
-            const ssize_t count = ::read(near(), bytes.data(), bytes.size());
+            const ssize_t count = ::read(local(), bytes.data(), bytes.size());
             if (count <= 0) return total;
             total += static_cast<std::size_t>(count);
         }
     }
     /// Whether the far end sees the end of the connection, at once or within the deadline.
-    bool far_sees_end(int timeout_ms = 60'000) const {
-        pollfd now{far(), POLLIN, 0};
+    bool peer_sees_end(int timeout_ms = 60'000) const {
+        pollfd now{peer(), POLLIN, 0};
         char byte = 0;
-        return ::poll(&now, 1, timeout_ms) == 1 && ::read(far(), &byte, 1) <= 0;
+        return ::poll(&now, 1, timeout_ms) == 1 && ::read(peer(), &byte, 1) <= 0;
     }
 
 private:
-    explicit ends(const int (&made)[2]) : near_(made[0]), far_(made[1]) {}
+    explicit connected_pair(const int (&made)[2]) : local_(made[0]), peer_(made[1]) {}
 
-    kevring::fd near_;
-    kevring::fd far_;
+    kevring::fd local_;
+    kevring::fd peer_;
 };
 
 inline bool is_done(const ukevent& record) { return record.ret_flags == KEVENT_RET_DONE; }
@@ -250,7 +250,7 @@ public:
     /// Returns once the thread sleeps in a waiting call: in ppoll(2) or on its semaphore. False: it
     /// has ended, or does not within the deadline.
     bool sleeps_in_call() const {
-        const auto end = std::chrono::steady_clock::now() + half_of_long_time;
+        const auto end = std::chrono::steady_clock::now() + half_of_test_timeout;
         int times_seen = 0;
         while (!ended_ && std::chrono::steady_clock::now() < end) {
             // A thread that waits for the queue's mutex is in futex(2) too, but not for long.

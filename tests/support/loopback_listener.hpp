@@ -1,4 +1,4 @@
-// loopback_door.hpp: a listening TCP socket on loopback, and connections to it.
+// loopback_listener.hpp: a listening TCP socket on loopback, and connections to it.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>
@@ -19,10 +19,10 @@ struct loopback_connection {
 };
 
 /// Throws std::system_error if a system call fails.
-class loopback_door {
+class loopback_listener {
 public:
     /// Connections inherit `congestion`, a congestion control algorithm; null: the system's.
-    explicit loopback_door(const char* congestion = nullptr) {
+    explicit loopback_listener(const char* congestion = nullptr) {
         where_.sin_family = AF_INET;
         where_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         socklen_t size = sizeof where_;

@@ -1,4 +1,4 @@
-// aio_ticket.hpp: what a queue and whoever carries a transfer out share about it.
+// aio_completion.hpp: what a queue and whoever carries a transfer out share about it.
 #pragma once
 
 #include <kevring/kevent/detail/source.hpp>
@@ -17,10 +17,10 @@ namespace kevring::detail {
 /// by a descriptor, as of anything else.
 ///
 /// Thread     Any.
-class aio_ticket {
+class aio_completion {
 public:
     /// Errors     Those of eventfd(2).
-    static result<std::shared_ptr<aio_ticket>> make();
+    static result<std::shared_ptr<aio_completion>> make();
 
     /// The transfer is over: `byte_count` bytes are on their way; `error_number` is 0 or an errno.
     void finish(std::uint64_t byte_count, int error_number) noexcept;
@@ -32,12 +32,12 @@ public:
     /// Stopped when nobody wants the transfer any more.
     std::stop_source stop;
     /// Readable once the transfer is over.
-    fd_ref notice() const noexcept { return notice_; }
+    fd_ref event_fd() const noexcept { return event_fd_; }
 
-    explicit aio_ticket(hidden_fd notice) noexcept : notice_(std::move(notice)) {}
+    explicit aio_completion(hidden_fd event_fd) noexcept : event_fd_(std::move(event_fd)) {}
 
 private:
-    const hidden_fd notice_;
+    const hidden_fd event_fd_;
     std::uint64_t byte_count_ = 0;  // written before finished_
     int error_number_ = 0;
     std::atomic<bool> finished_{false};
@@ -47,6 +47,6 @@ private:
 ///
 /// Errors     Those of dup(2).
 result<std::unique_ptr<source>> make_aio_source(source_host& host, registration& of,
-                                                std::shared_ptr<aio_ticket> ticket);
+                                                std::shared_ptr<aio_completion> ticket);
 
 }  // namespace kevring::detail
