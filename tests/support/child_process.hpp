@@ -1,6 +1,8 @@
 // child_process.hpp: runs a function in a forked process, with a deadline.
 #pragma once
 
+#include "tests/support/timeout_multiplier.hpp"
+
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -32,7 +34,7 @@ struct child_outcome {
     }
 };
 
-inline constexpr std::chrono::seconds child_deadline{60};
+inline const std::chrono::seconds child_deadline{60 * timeout_multiplier()};
 
 /// Waits for the end of `child`, whose standard error is the other end of the pipe `read_end`.
 /// Closes `read_end`.

@@ -1,6 +1,8 @@
 // run_on.hpp: runs a test's coroutine on a loop, with a deadline.
 #pragma once
 
+#include "tests/support/timeout_multiplier.hpp"
+
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/run.hpp>
@@ -14,7 +16,7 @@
 
 /// An await that never completes fails with timed_out after this time. The slowest test takes some
 /// seconds, with a sanitizer on a busy machine.
-inline constexpr std::chrono::seconds test_deadline{60};
+inline const std::chrono::seconds test_deadline{60 * timeout_multiplier()};
 
 /// Runs `body()` on `on`; after the deadline its awaits fail with timed_out.
 template <class Body>
