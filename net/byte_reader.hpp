@@ -31,7 +31,7 @@ public:
     /// Errors     connection_aborted when the stream ends before; else as line().
     task<result<std::string_view>> read_exactly(std::size_t byte_count);
 
-    /// What has been received and not been read: to be read first by whoever takes the socket over.
+    /// The bytes that were received and not read: the next reader of the socket reads them first.
     std::string_view buffered() const noexcept {
         return std::string_view(bytes_).substr(consumed_);
     }

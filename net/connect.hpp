@@ -21,8 +21,8 @@ static_assert(std::is_trivially_copyable_v<connect_options>);  // for g++ 12, se
 /// Connects to `where`.
 ///
 /// Errors     connection_refused; timed_out by the kernel after minutes, or by within() and
-///            with_timeout() when the program says so; operation_canceled; else those of socket(2),
-///            bind(2) and connect(2).
+///            with_timeout() where the program uses them; operation_canceled; else those of
+///            socket(2), bind(2) and connect(2).
 /// Thread     The ring's own.
 task<result<socket>> connect(ring& loop, endpoint peer, connect_options options = {});
 

@@ -30,8 +30,8 @@ struct copy_both_result {
 };
 
 /// The same in both directions at once. The end of one peer's sending side is passed on, and the
-/// other direction goes on until it ends as well (half-close). An error of one direction stops the
-/// other.
+/// other direction continues until it ends as well (half-close). An error of one direction stops
+/// the other.
 ///
 /// Result     The bytes of each direction, also with an error.
 /// Lifetime   Both sockets outlive the await.

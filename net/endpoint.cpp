@@ -207,7 +207,7 @@ std::uint16_t endpoint::port() const noexcept {
 }
 
 void endpoint::set_port(std::uint16_t port) noexcept {
-    // The port stands at the same place in both.
+    // The port has the same offset in both.
     static_assert(offsetof(sockaddr_in, sin_port) == offsetof(sockaddr_in6, sin6_port));
     KEVRING_ASSERT(family() == AF_INET || family() == AF_INET6,
                    "port set on an endpoint without ports; set it on IPv4 and IPv6 endpoints only");

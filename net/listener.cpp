@@ -40,7 +40,7 @@ bool is_exhaustion(const std::error_code& error) noexcept {
            error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;
 }
 
-// What accept(2) reports of the connection, not of the listener (its NOTES).
+// Errors that accept(2) reports for the connection, not for the listener (its NOTES).
 bool is_connection_error(const std::error_code& error) noexcept {
     return error == std::errc::connection_aborted || error == std::errc::network_down ||
            error == std::errc::protocol_error || error == std::errc::no_protocol_option ||
@@ -158,11 +158,11 @@ void listener::stop_accepting() noexcept {
 }
 
 result<endpoint> listener::local() const noexcept {
-    endpoint of;
+    endpoint bound;
     socklen_t bytes = endpoint::capacity();
-    if (::getsockname(fd_.number(), of.address(), &bytes) != 0) return error_from_errno();
-    of.set_address_bytes(bytes);
-    return of;
+    if (::getsockname(fd_.number(), bound.address(), &bytes) != 0) return error_from_errno();
+    bound.set_address_bytes(bytes);
+    return bound;
 }
 
 }  // namespace kevring

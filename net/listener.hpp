@@ -33,7 +33,7 @@ struct listener_options {
     /// It blocks the calling thread, and is meant for the start of a program: on a thread that
     /// drives a ring it has no effect. There, await listener::bind_when_free().
     std::chrono::milliseconds address_wait{0};
-    /// What each accepted connection inherits, without a system call for each.
+    /// Options that each accepted connection inherits, without a system call for each.
     socket_options accepted{.no_delay = true};
 };
 
@@ -52,8 +52,8 @@ public:
     /// Binds and listens.
     ///
     /// Errors     address_in_use; address_not_available; permission_denied for a port below 1024;
-    ///            else those of bind(2) and listen(2). A Unix path that nobody listens on any more
-    ///            is taken over.
+    ///            else those of bind(2) and listen(2). A Unix path without a listening process is
+    ///            taken over.
     static result<listener> bind(ring& loop, const endpoint& local,
                                  const listener_options& options = {});
     /// The same on the ring that this thread drives.
@@ -81,15 +81,15 @@ public:
     /// Errors     operation_canceled and timed_out by the scope around it; then no connection is
     ///            lost. When descriptors or memory have run out it waits, longer each time up to a
     ///            second, and tries again: the connections wait in the kernel. A connection that
-    ///            was reset before it was accepted is passed over.
+    ///            was reset before it was accepted is skipped.
     /// In flight  One accept() at a time; another ends with connection_already_in_progress.
     /// Lost items  None: the connection that a stopped accept() or a loser of when_any() would have
     ///            returned is returned by the next one.
     [[nodiscard]] detail::fetched_item<socket> accept() { return {accepted_, fetch()}; }
 
     /// Accepts no more. accept() gives the connections that were accepted before that, and then
-    /// operation_canceled. Others wait in the kernel for whoever shares the socket, and find a
-    /// reset when the last one closes it.
+    /// operation_canceled. Others wait in the kernel for another process that shares the socket;
+    /// the kernel resets them when the last process closes it.
     void stop_accepting() noexcept;
 
     /// Where it listens: with the port that the kernel chose for port 0.

@@ -10,8 +10,8 @@ shutdown_operation socket::shutdown_send() noexcept { return {*loop_, fd_, SHUT_
 
 task<void> socket::close(clamped_duration linger_timeout) { return end(SHUT_WR, linger_timeout); }
 
-// Nobody is waited for, but a buffer may be, where others have them all. The request in flight ends
-// by the shutdown; it would have to be cancelled otherwise.
+// This waits for no peer, but may wait for a buffer while other receivers have all. The shutdown
+// ends the request in flight, which would have to be cancelled otherwise.
 task<void> socket::close_without_lingering() { return end(SHUT_RDWR, std::chrono::seconds(2)); }
 
 task<void> socket::end(int directions, std::chrono::nanoseconds linger_timeout) {
@@ -45,25 +45,25 @@ fd socket::release() noexcept {
     sending_.cancel();
     if (bytes_) bytes_->stop_next();
     bytes_.reset();
-    // A request moves bytes until the kernel has been told to end it.
+    // A request moves bytes until the kernel has received its cancel.
     if (has_requests) loop_->submit();
     return std::move(fd_);
 }
 
 result<endpoint> socket::local() const noexcept {
-    endpoint of;
+    endpoint name;
     socklen_t bytes = endpoint::capacity();
-    if (::getsockname(fd_.number(), of.address(), &bytes) != 0) return error_from_errno();
-    of.set_address_bytes(bytes);
-    return of;
+    if (::getsockname(fd_.number(), name.address(), &bytes) != 0) return error_from_errno();
+    name.set_address_bytes(bytes);
+    return name;
 }
 
 result<endpoint> socket::peer() const noexcept {
-    endpoint of;
+    endpoint name;
     socklen_t bytes = endpoint::capacity();
-    if (::getpeername(fd_.number(), of.address(), &bytes) != 0) return error_from_errno();
-    of.set_address_bytes(bytes);
-    return of;
+    if (::getpeername(fd_.number(), name.address(), &bytes) != 0) return error_from_errno();
+    name.set_address_bytes(bytes);
+    return name;
 }
 
 }  // namespace kevring

@@ -92,13 +92,14 @@ public:
         return {*loop_, fd_, message, flags, sending_};
     }
 
-    /// Tells the peer that nothing more will be sent; receiving goes on.
+    /// Ends the sending side, which the peer receives as the end of the stream; receiving
+    /// continues.
     [[nodiscard]] shutdown_operation shutdown_send() noexcept;
 
     /// Ends the connection so that the peer gets all that was sent: shuts down, takes what the peer
     /// still sends for at most `patience`, then closes. A close() with unread bytes would be a
-    /// reset, which throws away what the peer has not read yet. A receive or send that is pending ends
-    /// with operation_canceled.
+    /// reset, which throws away what the peer has not read yet. A receive or send that is pending
+    /// ends with operation_canceled.
     task<void> close(clamped_duration linger_timeout = std::chrono::seconds(2));
     /// The same for a peer that is known to send nothing more: does not wait for its end. It gets
     /// all that was sent; but if it does send something, that may be answered by a reset.

@@ -1,5 +1,4 @@
-// socket_options.hpp: how a TCP connection behaves, set on a socket or on all that a listener
-// takes.
+// socket_options.hpp: options of a TCP connection, for one socket or for all of a listener.
 #pragma once
 
 #include <kevring/runtime/clock.hpp>
@@ -13,7 +12,7 @@
 
 namespace kevring {
 
-/// What is left empty stays as the system has it.
+/// An empty option leaves the default of the system.
 struct socket_options {
     /// Sends small messages at once instead of waiting for the last one's acknowledgement.
     std::optional<bool> no_delay = std::nullopt;
@@ -31,7 +30,7 @@ struct socket_options {
 };
 static_assert(std::is_trivially_copyable_v<socket_options>);
 
-/// Sets what is there; TCP's own settings are passed over for a Unix socket.
+/// Sets the options that have a value; those of TCP are skipped for a Unix socket.
 ///
 /// Errors     invalid_argument for a negative time; else those of setsockopt(2) for the first that
 ///            fails; no_such_file_or_directory for an algorithm that the kernel does not have.

@@ -22,7 +22,8 @@ namespace detail {
 namespace {
 
 constexpr std::size_t page_bytes = 4096;
-constexpr unsigned surplus_period = 64;  // buffers that come home between two looks at the surplus
+constexpr unsigned surplus_period =
+    64;  // buffers that are recycled between two checks of the surplus
 constexpr unsigned buffer_count_limit = 32768;  // of one group (io_uring_register(2))
 
 // Memory that costs nothing until it is touched; the kernel wants the entries on a page's begin.
@@ -110,9 +111,9 @@ buffer_pool_state::resume_work::resume_work(buffer_pool_state& self) noexcept
       self(self) {}
 
 // Arms as many receivers as there are buffers. Which of them has bytes, only the kernel knows: as
-// long as a buffer is left when their answers are in, the next ones have their turn.
+// long as a buffer is left after their completions, the next receivers are armed.
 void buffer_pool_state::resume_waiters() noexcept {
-    // feeding_ stays true meanwhile: what comes home must not queue the feeder once more.
+    // resume_scheduled_ stays true: a buffer that is recycled must not schedule the work again.
     for (unsigned count = provided_count_; count > 0 && waiters_.linked(); --count) {
         auto& first = static_cast<buffer_waiter&>(*waiters_.next);
         first.unlink();
@@ -209,7 +210,7 @@ void buffer_pool_state::grow(unsigned count) {
 void buffer_pool_state::on_exhausted() noexcept {
     ++starved_count_;
     if (closed_) return;
-    // Of a burst, all are refused in one turn: what the first has got may be enough for them.
+    // A burst is refused within one iteration: the growth for the first may suffice for all.
     const std::uint64_t iteration = loop_.counters().iterations;
     if (provided_count_ == 0 || iteration != grown_in_iteration_) grow(buffer_count());
     grown_in_iteration_ = iteration;
@@ -225,8 +226,9 @@ bool buffer_pool_state::ready_or_wait(buffer_waiter& receiver) noexcept {
     return false;
 }
 
-// Peers that send ahead and are not listened to can hold every buffer; whoever is waited for must
-// have one all the same. What each can send ahead is bounded, and so is what this costs.
+// Peers that send ahead, and whose bytes no task reads, can hold every buffer; a receiver that a
+// task awaits must have one all the same. The bytes that each can send ahead are bounded, and so is
+// the cost.
 void buffer_pool_state::reclaim() noexcept {
     while (provided_count_ == 0 && holders_.linked()) {
         auto& first = static_cast<buffer_holder&>(*holders_.next);

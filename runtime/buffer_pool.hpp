@@ -30,8 +30,8 @@ struct buffer_pool_options {
     /// Buffers at the beginning. More are added when the kernel runs out, so that the pool has as
     /// many as are in use at a time: few buffers stay in the processor's caches.
     unsigned buffer_count = 16;
-    /// The bound of that: at most 32768. Receivers wait for one to come home where the program has
-    /// them all.
+    /// The bound of that: at most 32768. Receivers wait until one is returned while the program
+    /// holds all.
     unsigned buffer_count_max = 4096;
     /// The bound of memory that has been in use and is kept, for the first class. Above it no
     /// buffer is added, whatever buffer_count_max says.
@@ -47,9 +47,9 @@ struct buffer_pool_options {
     }
 };
 
-/// A part of a pool's buffer, with bytes in it; goes home when it is destroyed.
+/// A part of a pool's buffer, with bytes in it; returns itself to the pool on destruction.
 ///
-/// Lifetime   The memory stays valid as long as this, also after the pool has gone.
+/// Lifetime   The memory stays valid as long as this, also after the pool was destroyed.
 /// Thread     The ring's own; destroyed on another, it ends the process with a message.
 class borrowed_buffer {
 public:
@@ -104,12 +104,12 @@ private:
 };
 
 /// Buffers that belong to no connection: the kernel takes one when bytes are there, so memory grows
-/// with what happens, not with what is connected. Where all are out, those whose bytes nobody has
-/// taken yet are copied elsewhere, so that peers that send ahead starve no other.
+/// with what happens, not with what is connected. Where all are out, those whose bytes no task has
+/// read yet are copied to other memory, so that peers that send ahead starve no other.
 ///
-/// Lifetime   Within that of its ring. Borrowed buffers, and streams that receive from the pool, may
-///            outlive it: the last of them releases its memory. A stream whose pool was destroyed
-///            fails with no_buffer_space.
+/// Lifetime   Within that of its ring. Borrowed buffers, and streams that receive from the pool,
+///            may outlive it: the last of them releases its memory. A stream whose pool was
+///            destroyed fails with no_buffer_space.
 /// Thread     The ring's own.
 /// Errors     The constructor throws std::system_error, or std::invalid_argument for sizes out of
 ///            range.

@@ -1,4 +1,4 @@
-// cancel_scope.hpp: what is stopped together, and until when it may run.
+// cancel_scope.hpp: a set of awaits that are stopped together, by request or by deadline.
 #pragma once
 
 #include <kevring/runtime/clock.hpp>
@@ -18,7 +18,7 @@ enum class stop_cause : std::uint8_t {
     deadline,  // std::errc::timed_out
 };
 
-/// What a scope holds on to for each thing that can be stopped: an await in flight, a scope within.
+/// The link of a scope to one object that can be stopped: an await in flight, or an inner scope.
 ///
 /// `cancel` only asks: it neither resumes a coroutine nor unlinks a hook, so that a scope can walk
 /// its hooks while it calls them.
@@ -35,7 +35,7 @@ struct cancel_hook : detail::list_link {
 /// atomic, no allocation. That is what makes a deadline on everything affordable.
 ///
 /// Lifetime   Outlives every await that runs in it, and lies within its parent's life.
-/// Thread     The ring's own. A std::stop_token reaches a scope by way of with_stop().
+/// Thread     The ring's own. A std::stop_token reaches a scope through with_stop().
 class cancel_scope {
 public:
     /// A scope inside `parent`, or inside the ring's root scope; it is stopped with that.

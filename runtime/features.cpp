@@ -21,7 +21,7 @@ namespace {
 struct feature_row {
     std::string_view name;
     bool features::* flag;
-    std::string_view with;
+    std::string_view present;
     std::string_view without;
 };
 
@@ -133,7 +133,7 @@ std::string describe() {
     for (const feature_row& row : feature_table) {
         text += row.name;
         text += found.*row.flag ? ": yes, " : ": no, ";
-        text += found.*row.flag ? row.with : row.without;
+        text += found.*row.flag ? row.present : row.without;
         text += '\n';
     }
     rlimit limit{};

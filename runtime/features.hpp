@@ -1,4 +1,4 @@
-// features.hpp: what the running kernel offers, and which way the library goes because of it.
+// features.hpp: optional features of the running kernel.
 #pragma once
 
 #include <kevring/runtime/detail/language.hpp>
@@ -8,10 +8,10 @@
 
 namespace kevring {
 
-/// What is newer than Linux 6.1, each with a twin that 6.1 can do. Found out once, by doing it.
+/// Features newer than Linux 6.1, each with a fallback that 6.1 has. Probed once, by use.
 ///
 /// The environment variable KEVRING_WITHOUT takes names away (`KEVRING_WITHOUT=send_message,...`),
-/// to test the twins or to get round a kernel's fault.
+/// to test the fallbacks or to avoid a fault of a kernel.
 struct features {
     bool send_message = false;    // wake another ring without a ring (6.13); else an eventfd
     bool read_multishot = false;  // one request for a stream of reads (6.7); else one for each

@@ -25,7 +25,7 @@ constexpr std::int64_t retry_after_ns = 1'000'000'000;
 
 }  // namespace
 
-/// What the pool and its buffers share; goes with the last of them.
+/// The state that the pool and its buffers share; the last of them destroys it.
 class fixed_buffer_pool_state {
 public:
     fixed_buffer_pool_state(ring& loop, const fixed_buffer_pool_options& options)
@@ -36,7 +36,7 @@ public:
             buffer_count_max_ > buffer_count_limit)
             throw std::invalid_argument(
                 "kevring: a pool has 1 to 16384 fixed buffers of 1 byte to 1 GiB");
-        idle_.reserve(buffer_count_max_);  // first: a buffer that comes home must not fail
+        idle_.reserve(buffer_count_max_);  // first: the return of a buffer must not fail
     }
     fixed_buffer_pool_state(const fixed_buffer_pool_state&) = delete;
     fixed_buffer_pool_state& operator=(const fixed_buffer_pool_state&) = delete;

@@ -22,16 +22,16 @@ class fixed_buffer_pool_state;
 struct fixed_buffer_pool_options {
     /// The size of each buffer: 1 byte to 1 GiB.
     std::size_t buffer_bytes = 256 * 1024;
-    /// The bound of the table, 1 to 16384. What is registered is locked in memory, and counts
-    /// against RLIMIT_MEMLOCK of the user, whatever the program does with it.
+    /// The bound of the table, 1 to 16384. Registered memory is locked, and counts against
+    /// RLIMIT_MEMLOCK of the user, whether or not the program uses it.
     unsigned buffer_count_max = 16;
 };
 
-/// A whole buffer of a pool; goes home when it is destroyed. Then another may get it: whoever has
-/// handed it to the kernel keeps it until the kernel's last word on it, which for a zero-copy send
-/// is the notice and not the count.
+/// A whole buffer of a pool; returns itself to the pool on destruction, and another caller may get
+/// it. A caller that has passed it to the kernel keeps it until the final completion, which for a
+/// zero-copy send is the notification and not the count.
 ///
-/// Lifetime   The memory stays valid as long as this, also after pool and ring have gone.
+/// Lifetime   The memory stays valid as long as this, also after pool and ring were destroyed.
 /// Thread     The ring's own.
 class fixed_buffer {
 public:
@@ -70,8 +70,8 @@ private:
 /// stays so; the one used last goes out first.
 ///
 /// The kernel may refuse, because of RLIMIT_MEMLOCK as a rule, or because the program has given the
-/// ring a table of its own. That is no error: there are fewer buffers then, or none, and whoever
-/// asks goes on with plain memory.
+/// ring a table of its own. That is no error: there are fewer buffers then, or none, and the
+/// caller continues with unregistered memory.
 ///
 /// Lifetime   Within that of its ring. Buffers that are out may outlive it: their memory goes with
 ///            the last of them. A pool that ends while some are out leaves its table to the ring,
@@ -88,14 +88,14 @@ public:
     fixed_buffer_pool& operator=(const fixed_buffer_pool&) = delete;
     ~fixed_buffer_pool() override;
 
-    /// A buffer that nobody else has; an empty one where all are out, or the kernel registers no
-    /// more. A refusal is remembered for a second, so that to ask is cheap.
+    /// A buffer for this caller alone; an empty one where all are in use, or the kernel registers
+    /// no more. A refusal is remembered for a second, so that to ask is cheap.
     fixed_buffer try_acquire() noexcept;
 
     /// Buffers registered so far, and how many of them are out.
     unsigned buffer_count() const noexcept;
     unsigned in_use_count() const noexcept;
-    /// What the kernel said when it last was asked to register something; none: it did.
+    /// The error of the last registration; none: it succeeded.
     std::error_code last_error() const noexcept;
 
 private:

@@ -203,8 +203,8 @@ int kernel::open_pipe(int (&ends)[2], std::size_t capacity_bytes) noexcept {
         errno = error;
         return syscall_result(-1, saved_errno);
     }
-    // What a user may have is limited (pipe(7), /proc/sys/fs/pipe-user-pages-soft): a refusal
-    // leaves the pipe as it was made, and what it holds is read back.
+    // The pipe buffers of a user are limited (pipe(7), /proc/sys/fs/pipe-user-pages-soft): a
+    // refusal leaves the pipe as it was made, and its capacity is read back.
     static_cast<void>(::fcntl(ends[1], F_SETPIPE_SZ, static_cast<int>(capacity_bytes)));
     const int capacity = ::fcntl(ends[1], F_GETPIPE_SZ);
     errno = saved_errno;

@@ -25,7 +25,7 @@ struct stat;
 
 namespace kevring {
 
-/// What the library asks of Linux. Calls answer as system calls do inside the kernel: a count or a
+/// The system calls of the library. They return as system calls do inside the kernel: a count or a
 /// descriptor, or a negated errno; none of them touches errno.
 ///
 /// Thread     Any; an override for tests is used by the ring that was given it.
@@ -65,7 +65,7 @@ public:
                                 off_t file_offset) noexcept;  // preadv2() with RWF_NOWAIT
     virtual int stat_file(int file, struct stat& status) noexcept;
     virtual int poll_nowait(pollfd* entries, unsigned count) noexcept;  // poll() that does not wait
-    /// Pages of a part of a file that are in the page cache, or on their way there; cachestat(2),
+    /// Pages of a part of a file that are in the page cache, or being read into it; cachestat(2),
     /// Linux 6.5.
     virtual ssize_t resident_pages(int file, std::uint64_t file_offset,
                                    std::uint64_t count) noexcept;

@@ -8,7 +8,7 @@ namespace kevring::detail {
 
 // Hot path: no allocation, no mutex, no system call.
 
-// False also for a wait that has its item, and stands in the run queue.
+// False also for a wait that has its item and is in the run queue.
 bool multishot_state::waits_for_kernel() const noexcept {
     return waiter_ != nullptr && !waiter_->scheduled_;
 }
@@ -141,7 +141,7 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
         loop.schedule(*this);
         return true;
     }
-    if (state_->has_item()) return schedule_item(waiter);  // its turn in the loop is used up
+    if (state_->has_item()) return schedule_item(waiter);  // the inline budget is used up
     if (scope == nullptr) scope = &loop.root_scope();      // a coroutine of others
     if (scope->stop_requested()) {
         cause_ = scope->cause();

@@ -21,15 +21,15 @@ namespace detail {
 
 class next_awaiter;
 
-/// What the kernel answers to, apart from the stream that a program holds: it lives on until the
-/// kernel has said its last word, also when the stream has gone.
+/// The target of the completions, apart from the stream that a program holds: it lives until the
+/// final completion, also after the stream was destroyed.
 ///
 /// Invariants  (1) At most one request is in flight. It ends without notice (no
 ///                 IORING_CQE_F_MORE), and is armed again by the next wait.
-///             (2) What has arrived is kept, in order, until it is taken; a stop ends a wait, not
-///                 the request, and so loses nothing.
-///             (3) When nobody takes what arrives, the request is ended, and the kernel holds back
-///                 the peer.
+///             (2) Items are kept, in order, until they are taken; a stop ends a wait, not the
+///                 request, and so loses none.
+///             (3) When no task takes the items, the request is ended, and the kernel applies
+///                 back-pressure to the peer.
 ///             (4) A wait never ends while its request is queued and not submitted: a stop takes
 ///                 the request back. The descriptor can be closed as soon as no wait is pending.
 /// Thread      The ring's own.
@@ -46,11 +46,11 @@ public:
 
     void complete(std::int32_t res, std::uint32_t flags) noexcept final;
 
-    /// The stream has gone: ends the request, then deletes this.
+    /// The stream is destroyed: ends the request, then deletes this.
     void detach() noexcept;
 
-    /// Ends the request for good. What has arrived when the kernel has ended it can still be taken;
-    /// behind that a wait ends with operation_canceled.
+    /// Ends the request for good. Items that arrived before its final completion can still be
+    /// taken; after them a wait ends with operation_canceled.
     void close() noexcept;
 
     /// Ends the wait that is pending, as a stop of its scope does.
@@ -63,7 +63,7 @@ public:
 protected:
     virtual ~multishot_state() = default;
 
-    /// Keeps an answer that is no failure, and sends the buffer of one that is home.
+    /// Stores the item of a completion that is no failure, and returns the buffer of a failed one.
     virtual void store_item(std::int32_t res, std::uint32_t flags) noexcept = 0;
     /// Gives up what is kept, and what arrives from here on as soon as it arrives.
     virtual void drop_items() noexcept = 0;
@@ -73,7 +73,7 @@ protected:
     virtual bool is_transient(std::int32_t res) noexcept;
     /// Says whether the request can be armed now; false: arm_for_waiter() will be called.
     virtual bool may_arm() noexcept { return true; }
-    /// Takes back what may_arm() has begun: nobody waits any more.
+    /// Takes back what may_arm() has begun: no task waits any more.
     virtual void cancel_pending_arm() noexcept {}
     /// Called before the request is armed for a wait. True: there is an item now, or an error that
     /// fail() has set, and no request is needed.
@@ -101,12 +101,12 @@ private:
 
     ring& loop_;
     next_awaiter* waiter_ = nullptr;   // the wait that is pending
-    next_awaiter* leaving_ = nullptr;  // waits that were stopped, and resume in the next turn
-    std::int32_t error_ = 0;           // a failure that nobody has been told yet
+    next_awaiter* leaving_ = nullptr;  // stopped waits, which resume in the next iteration
+    std::int32_t error_ = 0;           // a failure that was not reported yet
     unsigned entry_index_ = 0;         // of the request in the submission queue
     bool armed_ = false;               // a request is in flight
-    bool pausing_ = false;   // ... and has been asked to end because nobody takes what arrives
-    bool finished_ = false;  // ... and is never armed again
+    bool pausing_ = false;             // ... and is being ended because no task takes the items
+    bool finished_ = false;            // ... and is never armed again
     bool detached_ = false;
 };
 
@@ -159,7 +159,7 @@ private:
     std::coroutine_handle<> waiter_;
     std::int32_t error_ = 0;
     stop_cause cause_ = stop_cause::none;
-    bool scheduled_ = false;  // stands in the run queue
+    bool scheduled_ = false;  // is in the run queue
 };
 
 }  // namespace detail

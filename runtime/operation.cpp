@@ -45,7 +45,7 @@ void operation::complete(std::int32_t res, std::uint32_t) noexcept {
     in_flight_ = false;
     release_slot();
     unlink();                                  // first: no stop may reach a finished operation
-    if (bridge_ && !bridge_->close()) return;  // a stop from another thread is still on its way
+    if (bridge_ && !bridge_->close()) return;  // a stop from another thread is in transit
     resume();
 }
 

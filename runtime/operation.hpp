@@ -80,8 +80,8 @@ protected:
           slot_holder(slot_cancelled),
           loop_(loop),
           stop_(std::move(stop)) {}
-    /// Nobody deletes through the base. The kernel must have answered by now: a frame that dies
-    /// earlier hands its memory to whoever is next while the kernel still writes to it.
+    /// Not virtual: no code deletes through the base. The request must be complete by now: the
+    /// memory of a frame that is destroyed earlier is reused while the kernel still writes to it.
     ~operation() {
         KEVRING_ASSERT_AT(!in_flight_,
                           "operation destroyed before it ended; stop the awaiting task and join it "

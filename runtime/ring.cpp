@@ -38,8 +38,8 @@ using detail::this_thread;
 
 namespace {
 
-// How many awaits in a row may end without the loop before others get their turn. A stream of
-// buffered messages gives way after this many; at 10 ns each, nobody waits long for it.
+// Limit of consecutive awaits that end without the loop. A stream of buffered messages yields after
+// this many; at 10 ns each, other coroutines wait 3 us for it.
 constexpr unsigned inline_budget_per_iteration = 256;
 
 // The stack that coroutines may use in calls of each other before the loop makes the next call. The
@@ -102,14 +102,14 @@ void ring::post(work& item) noexcept {
         // release: pairs with the exchange in take_posted(), which reads `item`.
     } while (!posted_.compare_exchange_weak(seen, &item, std::memory_order_release,
                                             std::memory_order_relaxed));
-    if (seen == asleep()) wake();  // whoever replaces the mark wakes, so one does
+    if (seen == asleep()) wake();  // the one thread that replaces the sentinel wakes the loop
 }
 
 bool ring::take_posted() noexcept {
     if (posted_.load(std::memory_order_relaxed) == nullptr) return false;
     work* newest = posted_.exchange(nullptr, std::memory_order_acquire);
     if (newest == asleep() || newest == nullptr) return false;
-    work* oldest = nullptr;  // the mailbox is a stack: turn it round
+    work* oldest = nullptr;  // the mailbox is a stack: reverse it
     while (newest != nullptr) {
         work* const after = newest->next;
         newest->next = oldest;
@@ -124,13 +124,13 @@ bool ring::take_posted() noexcept {
     return true;
 }
 
-// Runs what is ready now. What this work makes ready waits for the next turn: the kernel, the
-// timers and other threads come between.
+// Runs the work that is ready now. Work that it schedules waits for the next iteration: the kernel,
+// the timers and other threads come between.
 void ring::run_ready() noexcept {
     work* item = std::exchange(ready_first_, nullptr);
     ready_last_ = &ready_first_;
     while (item != nullptr) {
-        work* const after = item->next;  // first: the item may be gone when it has run
+        work* const after = item->next;  // first: running may destroy the item
         inline_budget_ = inline_budget_per_iteration;
         item->run(*item);
         item = after;
@@ -143,10 +143,10 @@ void ring::run_ready() noexcept {
 
 // Returns how long the loop may sleep: 0 if more timers are due, never_ns if there are none.
 std::int64_t ring::fire_timers() noexcept {
-    // A turn fires at most so many, so that a crowd with one deadline cannot hold up the sockets.
+    // Limit of one iteration, so that many timers with one deadline cannot delay the sockets.
     constexpr std::size_t fire_count_max = 1024;
     const std::int64_t next_ns = timers_.next_deadline_ns();
-    if (next_ns == never_ns) return never_ns;  // first: no timer, no look at the clock
+    if (next_ns == never_ns) return never_ns;  // first: without a timer the clock is not read
     std::int64_t now = now_ns();
     if (next_ns <= now) {
         inline_budget_ = inline_budget_per_iteration;
@@ -164,14 +164,14 @@ void ring::run_once(bool may_wait) {
         !in_iteration_ || created_by_parent_process(),
         "run_once() called from within the loop of the same ring; await, or spawn() a task, "
         "instead");
-    struct inside_turn {
-        explicit inside_turn(ring& self) noexcept : self(self) {
+    struct inside_iteration {
+        explicit inside_iteration(ring& self) noexcept : self(self) {
             // A coroutine of another ring that drives this one has its own ring back afterwards.
             if (current_ring != nullptr && current_ring->in_iteration_) outer = current_ring;
             current_ring = &self;
             self.in_iteration_ = true;
         }
-        ~inside_turn() {
+        ~inside_iteration() {
             self.in_iteration_ = false;
             if (outer != nullptr) current_ring = outer;
         }
@@ -181,7 +181,7 @@ void ring::run_once(bool may_wait) {
     if (current_ring != this || owner_.load(std::memory_order_relaxed) == 0 ||
         created_by_parent_process()) [[unlikely]]
         claim();
-    const inside_turn inside(*this);
+    const inside_iteration inside(*this);
     ++counters_.iterations;
     stack_limit_ = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) - stack_bytes_max;
     counters_.wakes_sent = wakes_sent_.load(std::memory_order_relaxed);
@@ -223,11 +223,11 @@ void ring::run_until(const bool& done) {
 }
 
 void ring::enter(bool may_wait, std::int64_t timeout_ns) noexcept {
-    // The goal may have been reached by this turn's own work: then nothing would end the sleep.
+    // The work of this iteration may have set the flag: then nothing would end the sleep.
     bool sleeps = may_wait && !(done_flag_ != nullptr && *done_flag_) && ready_first_ == nullptr &&
                   timeout_ns > 0 && saved_.empty() && !completions_ready() &&
                   !(kernel_has_work() && unsubmitted() == 0);
-    // A loop that spins hands its requests over first: their answers are what it looks for.
+    // A loop that spins submits its requests first: it polls for their completions.
     if (sleeps && options_.spin.count() > 0)
         sleeps = unsubmitted() == 0 && !spin_for_work(timeout_ns);
     // From here on a post() wakes. One that came before is seen by the exchange; then there is
@@ -253,7 +253,7 @@ void ring::enter(bool may_wait, std::int64_t timeout_ns) noexcept {
         work* mark = asleep();  // awake: posts need no wake-up from here on
         posted_.compare_exchange_strong(mark, nullptr, std::memory_order_relaxed);
     }
-    // ETIME: a timer is due. EINTR: a signal; its handler has run, and it may have set the goal.
+    // ETIME: a timer is due. EINTR: a signal; its handler has run, and it may have set the flag.
     // EBUSY: the kernel wants completions reaped first; reap() follows. EAGAIN and ENOMEM: it lacks
     // memory for a request; those that it did not take stay queued for the next enter.
     if (entered >= 0 || entered == -ETIME || entered == -EINTR || entered == -EBUSY ||
@@ -285,7 +285,7 @@ bool ring::spin_for_work(std::int64_t timeout_ns) noexcept {
 
 void ring::reap() noexcept {
     if (!saved_.empty()) [[unlikely]] {
-        // Taken as a whole: what is saved meanwhile is younger.
+        // Taken as a whole: completions that are saved while these run are younger.
         const std::vector<saved_completion> earlier = std::exchange(saved_, {});
         for (const saved_completion& each : earlier) {
             dispatch(each.user_data, each.res, each.flags);
@@ -296,7 +296,7 @@ void ring::reap() noexcept {
     }
     if ((load_acquire(sq_flags_) & IORING_SQ_CQ_OVERFLOW) != 0) ++counters_.overflows;
     unsigned head = *cq_head_;
-    // Up to here and no further: what arrives while these run is the next turn's.
+    // Only up to here: completions that arrive while these run belong to the next iteration.
     const unsigned tail = load_acquire(cq_tail_);
     while (head != tail) {
         const io_uring_cqe& entry = cqes_[head & cq_mask_];
@@ -307,8 +307,8 @@ void ring::reap() noexcept {
         dispatch(user_data, res, flags);
         if (created_by_parent_process()) [[unlikely]]  // the coroutine forked: the rest is its
             return;                                    // parent's
-        // A flush within may have saved the rest; then the head has moved on.
-        // and what has come since is younger than what was saved.
+        // A flush during dispatch may have saved the rest; then the head has advanced, and later
+        // completions are younger than the saved ones.
         if (!saved_.empty()) break;
         head = *cq_head_;
     }
@@ -341,7 +341,7 @@ unsigned ring::unsubmitted() const noexcept { return entry_tail_ - load_acquire(
 
 bool ring::completions_ready() const noexcept { return load_acquire(cq_tail_) != *cq_head_; }
 
-// With DEFER_TASKRUN completions wait for the owner to enter; the kernel says so in the flags.
+// With DEFER_TASKRUN completions wait for the owner to enter; the kernel sets a flag for them.
 bool ring::kernel_has_work() const noexcept {
     return (load_acquire(sq_flags_) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }

@@ -25,7 +25,7 @@ struct io_uring_sqe;
 
 namespace kevring {
 
-/// What the kernel answers to: a request in flight, once or (multishot) many times.
+/// The target of completions: a request in flight that completes once or (multishot) many times.
 class completion {
 public:
     /// Called on the ring's thread. `res` is the kernel's answer: a count, or a negated errno;
@@ -41,14 +41,14 @@ protected:
     ~completion() = default;
 };
 
-/// What a ring has done since it was made. Plain numbers: read them on the ring's thread.
+/// Counters of a ring since its creation. Plain numbers: read them on the ring's thread.
 struct ring_counters {
     std::uint64_t enters = 0;            // calls of io_uring_enter()
     std::uint64_t requests = 0;          // entries queued
     std::uint64_t completions = 0;       // entries reaped
     std::uint64_t cancels = 0;           // cancel entries queued
     std::uint64_t full_submissions = 0;  // enters only because the submission queue was full
-    std::uint64_t overflows = 0;         // turns that found completions waiting in the kernel
+    std::uint64_t overflows = 0;         // iterations that found completions waiting in the kernel
     std::uint64_t punts = 0;             // entries of a kind that the kernel gives to workers
     std::uint64_t wakes_sent = 0;        // by this process's threads to this ring, asleep
     std::uint64_t iterations = 0;
@@ -69,7 +69,7 @@ struct ring_counters {
 ///            end after its stop, such as one that yields for ever, is given 10 000 iterations in
 ///            which no other request ends; then its frame leaks, it never runs again, and one line
 ///            on stderr reports it. Not destroyed from within its own loop.
-/// Thread     Its owner's, but for post(), wake() and what says so.
+/// Thread     Its owner's, except for post(), wake() and members that document it.
 /// Errors     The constructor throws std::system_error that names what the system refuses and how
 ///            to allow it.
 /// Kernel     Linux 6.1: SINGLE_ISSUER and DEFER_TASKRUN.
@@ -88,25 +88,25 @@ public:
 
     // Driving. Only programs that have a loop of their own need these; others call run().
 
-    /// Makes the calling thread the ring's owner, if it has none; the first turn does so too.
+    /// Makes the calling thread the ring's owner, if it has none; the first iteration does it too.
     ///
     /// Errors     std::system_error in a process forked from the ring's, and where the kernel does
     ///            not enable the ring. After a claim that succeeded, driving throws nothing.
     void claim();
-    /// Runs turns until `done` is true, which a turn's work sets. Not from within a turn.
+    /// Runs iterations until `done` is true, which their work sets. Not from within an iteration.
     void run_until(const bool& done);
-    /// One turn: runs what is ready, hands requests over, reaps. Sleeps for work only where
-    /// `may_wait`, and then until a completion, a timer or a post(). A condition that the turn's
-    /// own work makes true does not end the sleep: for that there is run_until(). Not from within a
-    /// turn of the same ring.
+    /// One iteration: runs ready work, submits requests, reaps completions. Sleeps only if
+    /// `may_wait`, and then until a completion, a timer or a post(). A condition that the work of
+    /// the iteration makes true does not end the sleep: for that there is run_until(). Not from
+    /// within an iteration of the same ring.
     void run_once(bool may_wait);
 
     // A loop of the program's own (epoll, another library) drives a ring by three calls: it polls
     // native_handle() for POLLIN, level-triggered, for at most poll_timeout_ms(), and then calls
     // run_once(false). examples/foreign_loop.cpp shows it.
 
-    /// A descriptor that is readable when run_once(false) has completions to reap, and after a post()
-    /// or spawn() from any thread. It is an eventfd, made by the first call, that the kernel
+    /// A descriptor that is readable when run_once(false) has completions to reap, and after a
+    /// post() or spawn() from any thread. It is an eventfd, made by the first call, that the kernel
     /// signals: the ring's own descriptor does not wake a thread that polls it while completion
     /// work is deferred. From the first call on, a run_once() reads it, and one with completions
     /// registers it again (some 1 us). It stays the ring's: only poll it.
@@ -123,8 +123,8 @@ public:
     ///
     /// Thread     The ring's.
     steady_time next_deadline() const noexcept;
-    /// Milliseconds for which poll(2) or epoll_wait(2) may sleep before the next run_once(false): 0 if
-    /// has_work(), -1 if only a readable descriptor needs a turn; otherwise the time to the next
+    /// Milliseconds for which poll(2) or epoll_wait(2) may sleep before the next run_once(false): 0
+    /// if has_work(), -1 if only a readable descriptor needs one; otherwise the time to the next
     /// timer, rounded up, at most INT_MAX.
     ///
     /// Thread     The ring's.
@@ -152,17 +152,16 @@ public:
     /// Asks the kernel to end a request that is queued or in flight. Its complete() still comes.
     void queue_cancel(completion& request) noexcept;
 
-    /// Nobody waits any more for a request whose last answer comes when a peer likes, as that of a
-    /// send without a copy does. The ring's end waits for it a moment only; if it has not come by
-    /// then, complete() is never called, and the request and its memory stay as they are for good:
-    /// the kernel reads them.
+    /// No task waits any more for a request whose final completion depends on a peer, as that of a
+    /// zero-copy send does. The ring's destructor waits 250 ms for it; after that complete() is
+    /// never called, and the request and its memory stay allocated for good: the kernel reads them.
     void detach(detail::list_link& request) noexcept;
     /// The answer has come.
     void detached_completed(detail::list_link& request) noexcept;
 
     // Work.
 
-    /// Runs `item` in the next turn, after what is already there.
+    /// Runs `item` in the next iteration, after the work that is scheduled already.
     void schedule(work& item) noexcept;
     /// The same, from any thread; wakes the loop where it sleeps, and makes native_handle()
     /// readable where another loop drives the ring. In a child process it does nothing.
@@ -172,8 +171,8 @@ public:
 
     /// Nanoseconds on the steady clock, read now.
     std::int64_t now_ns() const noexcept { return system_.steady_ns(); }
-    /// The same clock, read once at each generation(): for deadlines that may be early by as long as a
-    /// turn takes, or, before the first turn, as it is away.
+    /// The same clock, cached once per generation(); may lag by one iteration, and before the first
+    /// iteration by any time. Avoids a clock read per deadline.
     std::int64_t cached_now_ns() noexcept {
         if (cached_now_generation_ != generation()) {
             cached_now_generation_ = generation();
@@ -181,24 +180,24 @@ public:
         }
         return cached_now_ns_;
     }
-    /// Another number whenever the loop may have heard of something new: of other threads when a
-    /// turn begins; of the kernel when it has entered it, where it may have slept in the middle of
-    /// a turn. 0 before the first turn.
+    /// Changes whenever the loop may have observed new events: from other threads when an iteration
+    /// begins; from the kernel after an enter, where it may have slept in the middle of an
+    /// iteration. 0 before the first iteration.
     std::uint64_t generation() const noexcept { return counters_.iterations + counters_.enters; }
     timer_queue& timers() noexcept { return timers_; }
     /// The scope above all others: stopped when the ring is destroyed.
     cancel_scope& root_scope() noexcept { return root_scope_; }
 
-    /// True as long as a coroutine may go on without going through the loop. What completes without
-    /// the kernel asks here, so that a stream that never runs dry lets others have their turn.
+    /// True as long as a coroutine may continue without the loop. An await that completes without
+    /// the kernel calls this first, so that a stream that always has items does not starve others.
     bool spend_inline_budget() noexcept {
         if (inline_budget_ == 0 || created_by_parent_process()) return false;
         --inline_budget_;
         return true;
     }
 
-    /// True where the calling function is nested in so many others that it should not call further:
-    /// what it wants to call belongs into schedule(). See detail/deep_stack.hpp.
+    /// True if the calling function is nested too deeply to call further: schedule() the call
+    /// instead. See detail/deep_stack.hpp.
     bool stack_is_deep() const noexcept {
         return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) < stack_limit_;
     }

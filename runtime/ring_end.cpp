@@ -52,39 +52,39 @@ void ring::detached_completed(detail::list_link& request) noexcept {
     entry.user_data = detail::user_data_ignored;
 }
 
-// Stops what is in flight, and waits for the kernel's last word on it. False: a coroutine has not
-// ended within the bound.
+// Stops all requests in flight and awaits their final completions. False: a coroutine has not ended
+// within the bound.
 [[gnu::cold]] bool ring::drain() noexcept {
     struct reminder : timer_node {
-        explicit reminder(ring& of) noexcept
+        explicit reminder(ring& loop) noexcept
             : timer_node([](timer_node& self) noexcept {
-                  static_cast<reminder&>(self).of.cancel_everything();
+                  static_cast<reminder&>(self).loop.cancel_everything();
               }),
-              of(of) {}
-        ring& of;
+              loop(loop) {}
+        ring& loop;
     };
     constexpr std::int64_t reminder_ns = 100'000'000;
-    // A peer that is there acknowledges within this; one that is not may never.
-    constexpr std::int64_t patience_ns = 250'000'000;
+    // A reachable peer acknowledges within this; an unreachable one may never do so.
+    constexpr std::int64_t linger_ns = 250'000'000;
     // A stopped coroutine may still await something else: it is refused, and ends. The bound is
     // for one that never does; what it holds then leaks rather than hangs the program. Only
     // iterations count since fewer requests were in flight than ever before: requests that end one
     // after the other are awaited, however many they are.
-    constexpr int turn_count_max = 10'000;
+    constexpr int iteration_count_max = 10'000;
 
     ring* const outer = std::exchange(current_ring, this);
     closing_ = true;
     root_scope_.request_stop();
     cancel_everything();
-    reminder again(*this);  // for what was in between two states when the cancel passed by
-    const std::int64_t patience_end_ns = add_ns(now_ns(), nanoseconds(patience_ns));
+    reminder again(*this);  // for requests that were between two states at the first cancel
+    const std::int64_t linger_end_ns = add_ns(now_ns(), nanoseconds(linger_ns));
     bool ended = false;
     std::size_t fewest_in_flight = in_flight_;
-    for (int turns_without_progress = 0; turns_without_progress < turn_count_max;
-         ++turns_without_progress) {
+    for (int iterations_without_progress = 0; iterations_without_progress < iteration_count_max;
+         ++iterations_without_progress) {
         const bool idle = ready_first_ == nullptr && saved_.empty() && !has_posted();
         if (idle && in_flight_ == detached_count_ &&
-            (detached_count_ == 0 || now_ns() >= patience_end_ns)) {
+            (detached_count_ == 0 || now_ns() >= linger_end_ns)) {
             ended = true;
             break;
         }
@@ -92,7 +92,7 @@ void ring::detached_completed(detail::list_link& request) noexcept {
         run_once(in_flight_ > 0);
         if (in_flight_ < fewest_in_flight) {
             fewest_in_flight = in_flight_;
-            turns_without_progress = 0;
+            iterations_without_progress = 0;
         }
     }
     timers_.disarm(again);
@@ -144,7 +144,7 @@ void ring::detached_completed(detail::list_link& request) noexcept {
     }
 }
 
-// Work that was posted or scheduled to a ring that nobody has driven is run by its destructor.
+// Work that was posted or scheduled to a ring that no thread has driven is run by its destructor.
 [[gnu::cold]] void ring::adopt() noexcept {
     try {
         claim();

@@ -68,7 +68,7 @@ ring::ring(ring_options options, kernel& system)
     }
 }
 
-// The ring is made disabled, so that any thread can make it; whoever drives it first owns it.
+// The ring is made disabled, so that any thread can make it; the first thread to drive it owns it.
 [[gnu::cold]] void ring::claim() {
     if (created_by_parent_process())
         throw std::system_error(
@@ -86,7 +86,7 @@ ring::ring(ring_options options, kernel& system)
         throw std::system_error(-enabled, std::system_category(), "kevring: enabling a ring");
     owner_.store(this_thread(), std::memory_order_relaxed);
     if (!wake_by_message_) arm_wake();
-    mark_asleep();  // a foreign loop may poll before the first turn
+    mark_asleep();  // a foreign loop may poll before the first iteration
 }
 
 [[gnu::cold]] void ring::arm_wake() {

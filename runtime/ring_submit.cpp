@@ -12,10 +12,10 @@
 
 namespace kevring {
 
-using detail::queuing_ring;
 using detail::load_acquire;
-using detail::store_release;
+using detail::queuing_ring;
 using detail::ring_failed;
+using detail::store_release;
 
 namespace {
 
@@ -120,8 +120,8 @@ void ring::queue_cancel(completion& request) noexcept {
             case -EBUSY:
             case -EAGAIN:
             case -ENOMEM:
-                // The kernel holds completions that found no room, or lacks memory: take what is
-                // there, and let it post the rest.
+                // The kernel holds completions that found no room, or lacks memory: save the
+                // available ones, and let it post the rest.
                 save_completions();
                 system_.ring_enter(*uring_, 0, 0, IORING_ENTER_GETEVENTS, nullptr);
                 save_completions();

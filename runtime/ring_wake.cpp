@@ -50,7 +50,7 @@ int ring::native_handle() {
     }
     std::uint64_t count = 0;
     static_cast<void>(!::read(event_fd, &count, sizeof count));  // EAGAIN: it was not readable
-    if (!is_registered || has_work()) {  // without memory to register it the next turn tries again
+    if (!is_registered || has_work()) {  // without memory to register it the next iteration tries
         count = 1;
         static_cast<void>(!::write(event_fd, &count, sizeof count));
     }
@@ -82,7 +82,8 @@ int ring::poll_timeout_ms() const noexcept {
     wakes_sent_.fetch_add(1, std::memory_order_relaxed);
     const std::uint64_t one = 1;
     const int saved_errno = errno;
-    // A foreign loop that polls it is woken by this alone; the ring may as well sleep in run_once().
+    // A foreign loop that polls it is woken by this alone; the ring may as well sleep in
+    // run_once().
     if (const int event_fd = event_fd_.load(std::memory_order_relaxed); event_fd >= 0)
         static_cast<void>(!::write(event_fd, &one, sizeof one));
     errno = saved_errno;

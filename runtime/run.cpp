@@ -11,7 +11,7 @@
 namespace kevring::detail {
 namespace {
 
-// What the threads of one run_threads() share. It outlives them, and so the work that is posted.
+// State of the threads of one run_threads(). It outlives them, and so the work that is posted.
 class thread_group {
 public:
     explicit thread_group(unsigned thread_count) {

@@ -20,12 +20,12 @@ namespace detail {
 /// Starts a runner from within the loop, where this thread owns the ring.
 struct first_work : work {
     first_work(detached_task first_runner, cancel_scope& outer) noexcept
-        : work(begin), of(first_runner), in(outer) {}
+        : work(begin), runner(first_runner), in(outer) {}
     static void begin(work& self) noexcept {
         auto& first = static_cast<first_work&>(self);
-        first.of.start(first.in);
+        first.runner.start(first.in);
     }
-    detached_task of;
+    detached_task runner;
     cancel_scope& in;
 };
 
@@ -73,8 +73,8 @@ T run(ring& loop, task<T> main) {
 }
 
 /// Starts `main` in an iteration of `loop`, in its root scope; nothing awaits its end. The loop's
-/// destructor stops it. `loop` must be driven, by run(), run_once() or its destructor, or `main` never
-/// starts.
+/// destructor stops it. `loop` must be driven, by run(), run_once() or its destructor, or `main`
+/// never starts.
 ///
 /// Errors     std::bad_alloc. An exception that leaves `main` ends the program, as one that leaves
 /// a
@@ -86,7 +86,7 @@ void spawn(ring& loop, task<void> main);
 
 /// Makes a ring for this thread and runs `main` on it to its end.
 ///
-/// Errors     What `main` throws; std::system_error where io_uring cannot be had.
+/// Errors     Exceptions of `main`; std::system_error where io_uring is unavailable.
 template <class T>
 T run(task<T> main, const ring_options& options = {}) {
     ring loop(options);

@@ -31,7 +31,7 @@ void sleep_operation::passed(timer_node& node) noexcept {
     self.waiter_.resume();  // last: the frame may be gone on return
 }
 
-// A stop may come from anywhere, also from a frame that is running: the sleeper has its turn later.
+// A stop may come from anywhere, also from a frame that is running: the sleeper resumes later.
 void sleep_operation::stopped(cancel_hook& hook, stop_cause cause) noexcept {
     auto& self = static_cast<sleep_operation&>(hook);
     if (!self.loop_.timers().disarm(self)) return;  // it has been stopped already, or fires now

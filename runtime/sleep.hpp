@@ -1,4 +1,4 @@
-// sleep.hpp: awaits that end with time, and the one that gives way to others.
+// sleep.hpp: awaits that end at a time, and the one that yields to other work.
 #pragma once
 
 #include <kevring/runtime/assert.hpp>

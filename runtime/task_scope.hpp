@@ -80,9 +80,9 @@ public:
             "task_scope destroyed while its tasks run; await join() first, or use in_scope()");
     }
 
-    /// Starts `child` now; it runs until it first waits, then beside the caller. In a chain of tasks
-    /// that spawn each other the loop starts `child` in its next iteration where the stack would
-    /// become too deep.
+    /// Starts `child` now; it runs until it first waits, then beside the caller. In a chain of
+    /// tasks that spawn each other the loop starts `child` in its next iteration where the stack
+    /// would become too deep.
     void spawn(task<void> child) {
         const detail::detached_task child_task = run_child(*this, std::move(child));
         ++active_count_;  // not before: there may be no memory for the frame
@@ -160,7 +160,7 @@ private:
             scope.fail(std::current_exception());
         }
         {
-            // The task's frame goes before anyone hears that it has ended.
+            // The task's frame is destroyed before its end is reported.
             const task<void> ended = std::move(child);
         }
         if (--scope.active_count_ == 0 && scope.joiner_)  // last: the joiner may destroy the scope
@@ -231,7 +231,7 @@ private:
 }  // namespace detail
 
 /// Runs `body(scope)` and waits until it and every task that it spawned have ended. The body is one
-/// of the tasks: the first failure, whosever it is, stops all of them and is thrown.
+/// of the tasks: the first failure of any of them stops all and is thrown.
 ///
 ///     auto body = [&](task_scope& clients) -> task<> { ... };
 ///     co_await in_scope(body);

@@ -1,5 +1,5 @@
-// buffer_pool_state.hpp: what a pool, its streams and its buffers share; goes with the last of
-// them.
+// buffer_pool_state.hpp: the state that a pool, its streams and its buffers share; the last of them
+// destroys it.
 #pragma once
 
 #include <kevring/runtime/buffer_pool.hpp>
@@ -15,7 +15,7 @@ struct io_uring_buf_ring;
 
 namespace kevring::detail {
 
-/// A receiver that waits for a buffer to come home.
+/// A receiver that waits until a buffer is returned.
 struct buffer_waiter : list_link {
     using function = void (*)(buffer_waiter&) noexcept;
     explicit buffer_waiter(function on_buffer_available) noexcept
@@ -23,7 +23,7 @@ struct buffer_waiter : list_link {
     function on_buffer_available;
 };
 
-/// A receiver with buffers that nobody has taken yet.
+/// A receiver with buffers that no task has taken yet.
 struct buffer_holder : list_link {
     using function = void (*)(buffer_holder&) noexcept;
     explicit buffer_holder(function spill) noexcept : spill(spill) {}
@@ -60,7 +60,7 @@ public:
 
     void ref() noexcept { ++ref_count_; }
     void unref() noexcept;
-    /// The pool has gone: the kernel gets no more buffers, and receivers that wait are told.
+    /// The pool is destroyed: the kernel gets no more buffers, and waiting receivers are resumed.
     void close() noexcept;
     /// A request that names the group is queued or in flight. The group's number is free for
     /// another pool when the pool is closed and as many request_ended() have come.
@@ -90,16 +90,16 @@ public:
     std::size_t buffer_bytes() const noexcept { return buffer_bytes_; }
     std::size_t large_buffer_bytes() const noexcept { return large_buffer_bytes_; }
     kernel& system() const noexcept { return loop_.system(); }
-    /// `receiver` holds buffers while nobody waits for them: they are copied out of the pool when
+    /// `receiver` holds buffers while no task awaits them: they are copied out of the pool when
     /// others find none.
     void add_holder(buffer_holder& receiver) noexcept {
         if (!receiver.linked()) receiver.insert_before(holders_);
     }
-    /// The bytes of buffer `index` once more, which goes home then; null: there is no memory.
+    /// Copies the bytes of buffer `index` and returns it to the pool; null: there is no memory.
     spilled_chunk* spill(std::uint16_t index) noexcept;
     /// The same as lend(), for what was spilled.
     borrowed_buffer lend(spilled_chunk& piece) noexcept;
-    /// Buffer `index` as a value that goes home by itself.
+    /// Buffer `index` as a value that returns itself to the pool.
     borrowed_buffer lend(std::uint16_t index) noexcept;
     void recycle(std::uint16_t index) noexcept;
     /// As give_back(), for a buffer that has been lent.
@@ -108,7 +108,7 @@ public:
 
     /// The kernel found no buffer: adds some, within the bound.
     void on_exhausted() noexcept;
-    /// True when the kernel has buffers to pick from; false: `receiver` will be told.
+    /// True when the kernel has buffers to pick from; false: `receiver` is called later.
     bool ready_or_wait(buffer_waiter& receiver) noexcept;
 
     unsigned buffer_count() const noexcept {
@@ -156,7 +156,7 @@ private:
     list_link waiters_;
     list_link holders_;
     resume_work resume_work_{*this};
-    bool resume_scheduled_ = false;  // the feeder stands in the run queue
+    bool resume_scheduled_ = false;  // resume_work_ is in the run queue
     std::uint64_t starved_count_ = 0;
     std::uint64_t grown_in_iteration_ = 0;
     std::size_t ref_count_ = 1;
@@ -170,7 +170,7 @@ private:
     unsigned provided_count_ = 0;  // with the kernel, as far as its answers have been seen
     unsigned borrowed_count_ = 0;  // with the program
     unsigned idle_count_min_ = 0;  // the fewest that lay idle since update_surplus()
-    unsigned surplus_count_ = 0;   // of the next that come home, so many are retired
+    unsigned surplus_count_ = 0;   // how many of the next returned buffers are retired
     unsigned return_count_ = 0;
     std::uint16_t tail_ = 0;
     bool closed_ = false;

@@ -7,7 +7,7 @@
 
 namespace kevring::detail {
 
-// Linux moves at most so many bytes in one call (read(2), NOTES), and says so by a short count. A
+// Linux moves at most this many bytes in one call (read(2), NOTES), and returns a short count. A
 // larger number would not fit the 32 bits of a request and must not wrap round to a small one.
 inline constexpr std::size_t byte_count_max = 0x7ffff000;
 

@@ -17,7 +17,7 @@ constinit std::atomic<unsigned> fork_count{0};
 
 namespace {
 
-// Stands in for the page where the kernel does not offer one; then only handlers see a fork.
+// In place of the page where the kernel does not offer one; then only handlers see a fork.
 constinit std::atomic<unsigned> plain_mark{1};
 constinit std::atomic<pid_t> own_process{0};
 

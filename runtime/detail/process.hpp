@@ -1,4 +1,4 @@
-// process.hpp: whether this is the process that the library's objects were made in.
+// process.hpp: detection of a fork since an object of the library was made.
 //
 // fork(2) copies memory and descriptors; the files behind the descriptors stay shared with the
 // parent. An object that was made before the fork must not change such a file, or it destroys the

@@ -29,7 +29,7 @@ public:
         callback_.emplace(std::move(token), requester{*this});  // may call requested() at once
     }
 
-    /// Ends the watch. True: nothing is on its way, the bridge may be destroyed at once.
+    /// Ends the watch. True: no stop is in transit, and the bridge may be destroyed immediately.
     bool close() noexcept;
 
 private:

@@ -1,9 +1,9 @@
-// task_work.hpp: whether Linux does io_uring's work on this thread, and so interrupts its calls.
+// task_work.hpp: a test for io_uring's work on this thread, which interrupts its system calls.
 //
 // A request of a ring completes by work on the thread that made it, and so does the end of a ring.
-// For that work Linux wakes the thread as for a signal. Most calls that wait go on afterwards by
-// themselves, unless a signal handler has run (signal(7)); epoll_wait(2) does not, and answers
-// EINTR in either case. Who has to tell the two apart waits by ppoll(2), on such a thread.
+// For that work Linux wakes the thread as for a signal. Most calls that wait are restarted
+// afterwards, unless a signal handler has run (signal(7)); epoll_wait(2) does not, and answers
+// EINTR in either case. A caller that must distinguish the two waits by ppoll(2) on such a thread.
 #pragma once
 
 #include <kevring/runtime/detail/language.hpp>

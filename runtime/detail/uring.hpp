@@ -1,7 +1,7 @@
 // uring.hpp: the only include of <liburing.h>; differences between its versions end here.
 //
-// Debian 12 brings liburing 2.3, whose header ends with Linux 6.1. What is newer is named here by
-// the number that the kernel's interface gives it, so that the library offers the same on every
+// Debian 12 brings liburing 2.3, whose header ends with Linux 6.1. Newer constants are defined here
+// with the numbers of the kernel's interface, so that the library offers the same on every
 // distribution and asks only the running kernel what it can do.
 #pragma once
 

@@ -10,8 +10,8 @@ void accept_operation::prepare(io_uring_sqe& sqe) noexcept {
     io_uring_prep_accept(&sqe, listener_.number(), peer_, peer_bytes_, SOCK_CLOEXEC);
 }
 
-// Connections that arrive while nobody takes them are held here, up to a limit; then the request is
-// ended, and the kernel's backlog holds the rest.
+// Connections that no task takes are held here, up to a limit; then the request is ended, and the
+// backlog of the listener holds the rest.
 class accept_stream::state final : public detail::multishot_state {
 public:
     state(ring& loop, fd_ref listener) : multishot_state(loop), listener_(listener) {
@@ -24,7 +24,7 @@ public:
 
     fd take() noexcept {
         fd first = std::move(waiting_[taken_++]);
-        // What has been taken goes in one piece, also where there is always another connection.
+        // The taken entries are erased together, also where there is always another connection.
         if (taken_ == waiting_.size() || taken_ == held_max) {
             waiting_.erase(waiting_.begin(),
                            waiting_.begin() + static_cast<std::ptrdiff_t>(taken_));

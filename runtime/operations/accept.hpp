@@ -66,8 +66,9 @@ public:
     };
     next_operation next() noexcept { return next_operation(state_); }
 
-    /// Accepts no more. next() gives the connections that the kernel has accepted until it hears of
-    /// this, then operation_canceled: none is lost where another process goes on with the listener.
+    /// Accepts no more. next() returns the connections that the kernel accepts until it receives
+    /// the cancel, then operation_canceled: none is lost where another process continues with the
+    /// listener.
     void stop_accepting() noexcept { state_->close(); }
 
 private:

@@ -16,8 +16,8 @@ void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
                        flags_);
 }
 
-// What has arrived is a queue of the pool's buffers, linked through their slots; before it stands
-// what had to make room for others.
+// The received bytes are a queue of the pool's buffers, linked through their slots; the chunks that
+// were spilled to make room for others precede it.
 class receive_stream::state final : public detail::multishot_state,
                                     private detail::buffer_waiter,
                                     private detail::buffer_holder {
@@ -60,7 +60,7 @@ public:
     }
 
 private:
-    // What a peer can send ahead: enough for a turn of the loop, little of the pool.
+    // Buffers that a peer can fill ahead: enough for one iteration, a small part of the pool.
     static constexpr unsigned held_max = 8;
     static constexpr unsigned small_count_max = 16;
 
@@ -125,7 +125,7 @@ private:
         }
     }
 
-    // No buffer is normal: the pool grows, or a buffer comes home later.
+    // No buffer is normal: the pool grows, or a buffer is returned later.
     bool is_transient(std::int32_t res) noexcept override {
         if (res != -ENOBUFS || pool_.closed()) return false;
         pool_.on_exhausted();

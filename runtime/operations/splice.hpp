@@ -1,4 +1,4 @@
-// splice.hpp: bytes from one descriptor to another by way of a pipe, without a copy to the program.
+// splice.hpp: bytes from one descriptor to another through a pipe, without a copy to the program.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>

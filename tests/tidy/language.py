@@ -7,7 +7,7 @@ prints what is left in them. The texts of assertions are checked everywhere, by 
 import re
 
 # Folders, or files, whose text follows the rules. This list only grows.
-CONVERTED = ('sendfile', 'tests/sendfile', 'bench/sendfile', 'docs/design/0050-sendfile.md')
+CONVERTED = ('runtime', 'net', 'sendfile', 'tests/sendfile', 'bench/sendfile', 'docs/design/0050-sendfile.md')
 
 TOKEN = re.compile(
     r"""//[^\n]*|/\*.*?\*/|R"\(.*?\)"|"(?:\\.|[^"\\\n])*"|(?<!\w)'(?:\\.|[^'\\\n])+'""", re.S)
