@@ -321,11 +321,17 @@ task<result<void>> event_queue::fetch() {
     co_return result<void>();
 }
 
-task<result<std::span<const event>>> event_queue::wait(unsigned min_count, unsigned max_count,
-                                                       steady_time deadline) {
+detail::queue_wait event_queue::wait(unsigned min_count, unsigned max_count, steady_time deadline) {
     KEVRING_ASSERT(max_count != 0, "wait for at most 0 events; pass a max_count of at least 1");
-    if (collected_.size() < max_count) collected_.resize(max_count);
-    const std::span<ukevent> into = std::span(collected_).first(max_count);
+    return {*this, min_count, max_count, deadline};
+}
+
+task<result<std::span<const event>>> event_queue::wait_as_task(unsigned min_count,
+                                                               unsigned max_count,
+                                                               steady_time deadline) {
+    // Of its own: another task may wait with more room, and move `collected_`.
+    std::vector<ukevent> records(max_count);
+    const std::span<ukevent> into(records);
     result<unsigned> count = 0u;
     if (deadline == steady_time::max()) {
         count = co_await collect(min_count, into);

@@ -3,6 +3,7 @@
 
 #include <kevring/kevent/awaitables.hpp>
 #include <kevring/kevent/change_stream.hpp>
+#include <kevring/kevent/detail/queue_wait.hpp>
 #include <kevring/kevent/event.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/detail/fetched_item.hpp>
@@ -201,8 +202,8 @@ public:
     /// Lifetime   The events stay until the next wait() or take() of this object ends. Tasks that
     ///            wait at the same time copy what they keep, or use next().
     /// Errors     Those of next().
-    task<result<std::span<const event>>> wait(unsigned min_count, unsigned max_count,
-                                              steady_time deadline = steady_time::max());
+    detail::queue_wait wait(unsigned min_count, unsigned max_count,
+                            steady_time deadline = steady_time::max());
 
     /// The events that are ready now, at most `max_count` of them: wait() for who has no time to.
     ///
@@ -210,6 +211,7 @@ public:
     std::span<const event> poll(unsigned max_count);
 
 private:
+    friend class detail::queue_wait;
     event_queue(std::shared_ptr<detail::queue_core> core, detail::loop_port& port) noexcept;
     explicit event_queue(std::unique_ptr<detail::loop_port> port);
     result<event_key> add_record(ukevent record, user_data user, repeat times);
@@ -219,6 +221,8 @@ private:
     bool inherited() const noexcept;
     int attach(ring& loop) const;
     detail::readiness_watch* waits(const ring& loop);
+    task<result<std::span<const event>>> wait_as_task(unsigned min_count, unsigned max_count,
+                                                      steady_time deadline);
     task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
     std::span<const event> batch(std::span<const ukevent> records);
 

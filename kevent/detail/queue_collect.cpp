@@ -418,6 +418,7 @@ int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit) {
 int queue_core::collect_or_wait(async_waiter& self, unsigned max_count, ukevent* buffer) {
     const lock held(mutex_);
     self.unlink();
+    self.is_listed = false;
     ++fetch_number_;
     unsigned count = 0;
     bool fetches = room_for(max_count) != 0 || ++calls_since_fetch_ >= calls_without_fetch_max ||
@@ -436,14 +437,19 @@ int queue_core::collect_or_wait(async_waiter& self, unsigned max_count, ukevent*
         fetches = true;  // all have failed their last check
     }
     records_since_fetch_ += count;
-    if (count == 0) waiters_.add(self);
+    if (count == 0) {
+        waiters_.add(self);
+        self.is_listed = true;
+    }
     notify_waiters();
     return static_cast<int>(count);
 }
 
 void queue_core::cancel_wait(async_waiter& self) noexcept {
+    if (!self.is_listed) return;
     const lock held(mutex_);
     self.unlink();
+    self.is_listed = false;
 }
 
 int queue_core::commit(unsigned new_uidx, unsigned over) {

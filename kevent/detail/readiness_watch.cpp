@@ -89,9 +89,15 @@ bool readiness_watch::wait_operation::start(std::coroutine_handle<> waiter,
     error_number_ = watch_.start(loop_);
     if (error_number_ != 0) return false;
     waiter_ = waiter;
-    entry_.insert_before(watch_.waits_);
-    scope->add(*this);
+    scope_ = scope;
+    wait_again();
     return true;
+}
+
+void readiness_watch::wait_operation::wait_again() noexcept {
+    finished_ = false;
+    entry_.insert_before(watch_.waits_);
+    scope_->add(*this);
 }
 
 // The task is resumed from the run queue, once.
@@ -111,6 +117,8 @@ void readiness_watch::wait_operation::stopped(cancel_hook& hook, stop_cause caus
 void readiness_watch::wait_operation::resumed(work& item) noexcept {
     auto& self = static_cast<wait_operation&>(item);
     self.cancel_hook::unlink();
+    const bool is_woken = self.cause_ == stop_cause::none && self.error_number_ == 0;
+    if (is_woken && self.woken_ != nullptr && self.woken_(self, self.waiter_)) return;
     self.waiter_.resume();  // last: the frame, and this object in it, may be gone on return
 }
 

@@ -61,7 +61,7 @@ private:
 class readiness_watch::wait_operation : private cancel_hook, private work {
 public:
     wait_operation(readiness_watch& watch, ring& loop) noexcept
-        : cancel_hook(stopped), work(resumed), watch_(watch), loop_(loop), entry_(*this) {}
+        : wait_operation(watch, loop, nullptr) {}
     wait_operation(const wait_operation&) = delete;
     wait_operation& operator=(const wait_operation&) = delete;
 
@@ -72,22 +72,38 @@ public:
     }
     result<void> await_resume() const noexcept;
 
+protected:
+    /// Called on the loop after an edge, in place of the coroutine. True: it called wait_again(), or
+    /// something else resumes the coroutine.
+    using woken_function = bool (*)(wait_operation& self, std::coroutine_handle<> waiter) noexcept;
+
+    wait_operation(readiness_watch& watch, ring& loop, woken_function woken) noexcept
+        : cancel_hook(stopped),
+          work(resumed),
+          watch_(watch),
+          loop_(loop),
+          woken_(woken),
+          entry_(*this) {}
+    bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
+    void wait_again() noexcept;
+
 private:
     friend class readiness_watch;
-    bool start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept;
     void finish() noexcept;
     static void stopped(cancel_hook& hook, stop_cause cause) noexcept;
     static void resumed(work& item) noexcept;
 
     struct entry : list_link {  // in the list of waits
-        explicit entry(wait_operation& operation) noexcept : operation(operation) {}
+        explicit entry(wait_operation& waiting) noexcept : operation(waiting) {}
         wait_operation& operation;
     };
 
     readiness_watch& watch_;
     ring& loop_;
+    const woken_function woken_;
     entry entry_;
     std::coroutine_handle<> waiter_;
+    cancel_scope* scope_ = nullptr;
     int error_number_ = 0;
     stop_cause cause_ = stop_cause::none;
     bool finished_ = false;

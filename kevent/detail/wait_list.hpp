@@ -1,6 +1,7 @@
 // wait_list.hpp: the threads and coroutines that wait on one queue.
 #pragma once
 
+#include <kevring/kevent/detail/async_waiter.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
 
 #include <cerrno>
@@ -50,12 +51,6 @@ struct waiter : list_link {
     const wait_condition condition;
     bool is_notified = false;  // and has not run since
     wake_signal signal;        // while it does not lead
-};
-
-/// One suspended coroutine. No thread waits for it in the port: its loop polls the control
-/// descriptor.
-struct async_waiter : list_link {
-    unsigned min_count = 1;
 };
 
 /// At most one thread, the leader, waits in the port. The others sleep until they are woken one by
