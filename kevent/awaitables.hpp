@@ -40,10 +40,10 @@ private:
     nanoseconds period_;
 };
 
-/// A descriptor's readiness: awaited, it ends once that is there; in an event_queue it is an event
-/// each time it comes to be.
+/// A descriptor's readiness: an await of it ends when the descriptor is ready; in an event_queue
+/// each change to ready is an event.
 ///
-/// Result     The bits that are there, as of poll_operation: what was asked for, POLLERR, POLLHUP.
+/// Result     The ready bits, as of poll_operation: the requested ones, POLLERR, POLLHUP.
 /// Lifetime   `file` stays open until the await ends.
 class [[nodiscard]] descriptor_events {
 public:
@@ -70,7 +70,7 @@ descriptor_events writable(fd_ref file) noexcept;
 /// How a process ended.
 struct exit_status {
     enum class exit_kind : std::uint8_t {
-        unknown,  // it was no child of this process, or somebody else has waited for it
+        unknown,  // it was no child of this process, or another caller has waited for it
         exited,   // by itself; `code` is what it said
         killed,   // by the signal `code`
         dumped,   // by the signal `code`, with a core file
@@ -86,7 +86,7 @@ struct exit_status {
 ///
 /// Errors     no_such_process where there is none when the await begins; operation_canceled,
 ///            timed_out, and then the process is not reaped.
-/// Kernel     pidfd_open(2), Linux 5.3: the number cannot come to mean another process meanwhile.
+/// Kernel     pidfd_open(2), Linux 5.3: the number cannot refer to another process later.
 task<result<exit_status>> wait_for_exit(pid_t process);
 
 }  // namespace kevring

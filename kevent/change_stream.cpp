@@ -64,8 +64,8 @@ void change_stream::remove(int watch) noexcept {
     if (paths_.erase(watch) != 0) ::inotify_rm_watch(inotify_fd_.number(), watch);
 }
 
-// False when nothing is left. What belongs to a watch that was removed is passed over.
-bool change_stream::take_from_buffer(change& into) {
+// False when nothing is left. Changes of a watch that was removed are skipped.
+bool change_stream::take_from_buffer(change& target) {
     while (buffer_begin_ < buffer_end_) {
         inotify_event event;
         std::memcpy(&event, buffer_.data() + buffer_begin_, sizeof event);
@@ -79,17 +79,17 @@ bool change_stream::take_from_buffer(change& into) {
         const bool lost = any_of(kinds, change_kind::lost);
         if ((at == paths_.end() && !lost) || (kinds & ~change_kind::directory) == change_kind::none)
             continue;
-        into = change{};
-        into.kinds = kinds;
-        into.cookie = event.cookie;
+        target = change{};
+        target.kinds = kinds;
+        target.cookie = event.cookie;
         if (lost) return true;
-        into.watch = event.wd;
-        if (event.len != 0) into.name.assign(name, ::strnlen(name, event.len));
+        target.watch = event.wd;
+        if (event.len != 0) target.name.assign(name, ::strnlen(name, event.len));
         if (any_of(kinds, change_kind::gone)) {
-            into.path = std::move(at->second);
+            target.path = std::move(at->second);
             paths_.erase(at);
         } else {
-            into.path = at->second;
+            target.path = at->second;
         }
         return true;
     }

@@ -1,4 +1,4 @@
-// change_stream.hpp: what happens to files and directories, as values that a coroutine takes.
+// change_stream.hpp: changes of files and directories, as values that a coroutine awaits.
 #pragma once
 
 #include <kevring/runtime/detail/fetched_item.hpp>
@@ -20,7 +20,7 @@ namespace detail {
 class readiness_watch;
 }
 
-/// What can happen to what is watched: bits that `|` and `&` combine.
+/// Kinds of changes of a watched object: bits that `|` and `&` combine.
 enum class change_kind : std::uint32_t {
     none = 0,
     created = 0x1,      // a name was made in the directory
@@ -51,7 +51,8 @@ constexpr bool any_of(change_kind some, change_kind others) noexcept {
     return (some & others) != change_kind::none;
 }
 
-/// Every change but the first of two that come together: a write is told when the file is closed.
+/// Every change but the first of two that come together: a write is reported when the file is
+/// closed.
 inline constexpr change_kind default_changes =
     change_kind::created | change_kind::removed | change_kind::written | change_kind::attributes |
     change_kind::moved_from | change_kind::moved_to | change_kind::moved;
@@ -71,7 +72,7 @@ struct change {
 ///     value_or_throw(folder.add("/etc"), "/etc");
 ///     auto got = co_await folder.next();
 ///
-/// The kernel queues changes between two waits. When its queue overflows, one `lost` says so.
+/// The kernel queues changes between two waits. When its queue overflows, one `lost` reports it.
 ///
 /// Lifetime   Stays where it is while a next() is awaited.
 /// Thread     The ring's that awaits the first next().
@@ -81,15 +82,15 @@ public:
     /// Errors     too_many_files_open, also for the limit of inotify instances of the user.
     static result<change_stream> open();
 
-    /// Watches `path`, a file or a directory, for `kinds`. What is watched is what the path means
-    /// now; that it means something else later is a change of the directory it is in. Adding what
-    /// is watched already adds the kinds to that watch, which keeps its number and its path.
+    /// Watches `path`, a file or a directory, for `kinds`. It watches the inode that the path names
+    /// now; another inode under that name is a change of its directory. A second watch of the
+    /// same inode adds the kinds to that watch, which keeps its number and its path.
     ///
     /// Result     The number of the watch, for remove() and in changes.
     /// Errors     no_such_file_or_directory, permission_denied; no_space_on_device at the limit of
     ///            watches of the user; invalid_argument for no kinds.
     result<int> add(std::string path, change_kind kinds = default_changes);
-    /// Ends a watch; what it has reported and nobody has taken is dropped.
+    /// Ends a watch; its changes that were not taken are dropped.
     void remove(int watch) noexcept;
     std::size_t watch_count() const noexcept { return paths_.size(); }
 
@@ -100,12 +101,12 @@ public:
 private:
     explicit change_stream(fd notifier) noexcept : inotify_fd_(std::move(notifier)) {}
     task<result<void>> fetch();
-    bool take_from_buffer(change& into);
+    bool take_from_buffer(change& target);
 
     fd inotify_fd_;
     std::shared_ptr<detail::readiness_watch> edges_;
     std::unordered_map<int, std::string> paths_;
-    // What was read and not taken yet.
+    // Changes that were read and not taken yet.
     std::array<std::byte, 4096> buffer_;
     std::size_t buffer_begin_ = 0;
     std::size_t buffer_end_ = 0;

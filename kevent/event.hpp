@@ -11,12 +11,12 @@
 
 namespace kevring {
 
-/// What a program can attach to a request and finds again in each of its events: a pointer, a
+/// A value that a program attaches to a request and finds again in each of its events: a pointer, a
 /// number, an enumerator, a small struct.
 template <class T>
 concept event_user_data = std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(std::uint64_t);
 
-/// What a socket or a pipe can be ready for: bits that `|` combines.
+/// Kinds of readiness of a socket or a pipe: bits that `|` combines.
 enum class socket_interest : std::uint32_t {
     receive = KEVENT_SOCKET_RECV,  // bytes, or the end of them
     accept = KEVENT_SOCKET_ACCEPT,
@@ -58,10 +58,10 @@ public:
         return {-static_cast<std::int32_t>(record_.ret_data[1]), std::system_category()};
     }
 
-    // What happened, by type. Of an event that failed they mean nothing.
+    // The activity, by type. For an event that failed these values have no meaning.
 
-    /// A descriptor: POLLIN, POLLOUT, ...; a socket or a pipe: the bits of a socket_interest; an inode:
-    /// those of a change_kind; others: 0.
+    /// A descriptor: POLLIN, POLLOUT, ...; a socket or a pipe: the bits of a socket_interest; an
+    /// inode: those of a change_kind; others: 0.
     std::uint32_t ready_bits() const noexcept {
         return type() == event_type::poll || type() == event_type::inode ||
                        type() == event_type::socket || type() == event_type::pipe

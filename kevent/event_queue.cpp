@@ -238,8 +238,9 @@ result<std::vector<change>> event_queue::take_changes(event_key which) {
     if (inherited()) return error_from(-EPERM);
     std::vector<change> taken;
     std::array<kevent_change, 32> part;
-    const auto take = [&](detail::source& of) {
-        return detail::take_inode_changes(of, static_cast<unsigned>(part.size()), part.data());
+    const auto take = [&](detail::source& inode_source) {
+        return detail::take_inode_changes(inode_source, static_cast<unsigned>(part.size()),
+                                          part.data());
     };
     if (which.type != event_type::inode) return error_from(-EINVAL);
     while (true) {
@@ -272,10 +273,10 @@ std::size_t event_queue::registration_count() const {
     return inherited() ? 0 : core_->registration_count();
 }
 
-// Awaiting. The queue's port wakes the tasks when it is worth looking; the look itself is a call that
-// does not wait.
+// Awaiting. The queue's port wakes the tasks when there may be events; the check itself is a call
+// that does not wait.
 
-// Where tasks of `loop` wait; null: look again, another thread has called share() meanwhile.
+// The port where tasks of `loop` wait; null: check again, another thread has called share().
 detail::readiness_watch* event_queue::waits(const ring& loop) {
     if (edges_ != nullptr) return edges_.get();
     if (detail::readiness_watch* const waits = port_->waits(loop)) return waits;
@@ -284,12 +285,12 @@ detail::readiness_watch* event_queue::waits(const ring& loop) {
     return edges_.get();
 }
 
-task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukevent> into) {
+task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukevent> target) {
     if (inherited()) co_return error_from(-EPERM);
     cancel_scope& scope = co_await current_scope();
     ring& loop = scope.loop();
     if (!loop.spend_inline_budget()) co_await yield();
-    const auto max_count = static_cast<unsigned>(into.size());
+    const auto max_count = static_cast<unsigned>(target.size());
     waiting wait(*core_, 0);
     while (true) {
         if (scope.stop_requested())
@@ -301,7 +302,7 @@ task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukeven
         if (max_count == held) co_return 0u;
         wait.hook.min_count = std::max(std::min(min_count, max_count), held) - held;
         const int attached = attach(loop);
-        const int count = core_->collect_or_wait(wait.hook, max_count - held, into.data());
+        const int count = core_->collect_or_wait(wait.hook, max_count - held, target.data());
         if (count > 0 || wait.hook.min_count == 0) co_return static_cast<unsigned>(count);
         if (attached != 0 && attached != -EXDEV) co_return error_from(attached);
         detail::readiness_watch* const waits = this->waits(loop);
@@ -331,21 +332,22 @@ task<result<std::span<const event>>> event_queue::wait_as_task(unsigned min_coun
                                                                steady_time deadline) {
     // Of its own: another task may wait with more room, and move `collected_`.
     std::vector<ukevent> records(max_count);
-    const std::span<ukevent> into(records);
+    const std::span<ukevent> target(records);
     result<unsigned> count = 0u;
     if (deadline == steady_time::max()) {
-        count = co_await collect(min_count, into);
+        count = co_await collect(min_count, target);
     } else {
         bool expired = false;
         {
             auto limit = co_await until(deadline);
-            count = co_await collect(min_count, into);
+            count = co_await collect(min_count, target);
             expired = limit.expired();
         }
-        if (!count && expired) count = co_await collect(0, into);  // what is there by now
+        if (!count && expired)
+            count = co_await collect(0, target);  // the events that are ready by now
     }
     if (!count) co_return tl::unexpected<std::error_code>(count.error());
-    co_return batch(into.first(*count));
+    co_return batch(target.first(*count));
 }
 
 std::span<const event> event_queue::poll(unsigned max_count) {

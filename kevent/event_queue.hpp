@@ -43,7 +43,7 @@ struct signal {
 /// Whether the queue keeps the names of an inode request for event_queue::take_changes().
 enum class inode_names : std::uint8_t { dropped, kept };
 
-/// What happens in a directory: names that are made or removed, or come and go by a rename, and
+/// Changes in a directory: names that are made or removed, or come and go by a rename, and
 /// files that change: any of `created`, `removed`, `moved_from`, `moved_to`, `modified` and
 /// `attributes`. Of a file by itself the last two.
 struct inode {
@@ -58,8 +58,8 @@ struct inode {
 inline constexpr change_kind created = change_kind::created;
 inline constexpr change_kind removed = change_kind::removed;
 
-/// What a socket is ready for, and failed() when none of it can be any more; see readable() for
-/// bits of poll(2) instead. The connection stays open until the request is removed.
+/// Readiness of a socket, and failed() when none of the kinds is possible any more; see readable()
+/// for bits of poll(2) instead. The connection stays open until the request is removed.
 struct socket_events {
     socket_events(fd_ref socket, socket_interest wanted_kinds) noexcept
         : file(socket), kinds(wanted_kinds) {}
@@ -67,7 +67,7 @@ struct socket_events {
     socket_interest kinds;
 };
 
-/// What one end of a pipe is ready for: `receive` or `send`; failed() when the other is gone.
+/// Readiness of one end of a pipe: `receive` or `send`; failed() when the other is closed.
 struct pipe_events {
     pipe_events(fd_ref pipe, socket_interest wanted_kinds) noexcept
         : file(pipe), kinds(wanted_kinds) {}
@@ -93,7 +93,7 @@ enum class repeat : std::uint8_t {
     once,  // then it is gone by itself
 };
 
-/// What the program attaches to a request; see event::user_data().
+/// The value that a program attaches to a request; see event::user_data().
 class user_data {
 public:
     constexpr user_data() noexcept = default;
@@ -112,13 +112,13 @@ private:
 ///
 ///     event_queue queue;
 ///     queue.add(timer(1s), job::tick);
-///     queue.add(readable(door), job::door);
+///     queue.add(readable(listener), job::accept);
 ///     while (true) {
 ///         auto got = co_await queue.next();
 ///         ...
 ///
-/// A registration is ready at most once until its event is taken: what happens meanwhile is counted
-/// or merged, and a burst takes no memory. Readiness of descriptors is reported as edges.
+/// A registration is ready at most once until its event is taken: further activity is counted or
+/// merged, and a burst takes no memory. Readiness of descriptors is reported as edges.
 ///
 /// The registrations are requests of the loop's own io_uring: an event costs no system call beyond
 /// the loop's own. A request that another thread adds or changes reaches the loop with its next
@@ -154,11 +154,11 @@ public:
     /// Errors     Throws std::system_error where descriptors are exhausted.
     event_queue share() const;
 
-    /// Registers a request. What is ready at once is an event, too.
+    /// Registers a request. An origin that is ready already is an event, too.
     ///
-    /// Result     What names the registration, in its events and for modify() and remove().
-    /// Errors     invalid_argument for what cannot be watched, or for no period, no kinds;
-    ///            not_a_socket; broken_pipe for what can give no event any more;
+    /// Result     The key of the registration, in its events and for modify() and remove().
+    /// Errors     invalid_argument for a file that cannot be watched, or for no period, no kinds;
+    ///            not_a_socket; broken_pipe for an origin that can report no event any more;
     ///            file_exists for a signal, a process or a note that is registered already;
     ///            bad_file_descriptor, no_such_process, and those of open(2) for an inode.
     result<event_key> add(timer request, user_data user = {}, repeat times = repeat::always);
@@ -173,8 +173,9 @@ public:
     result<event_key> add(user_event request, user_data user = {}, repeat times = repeat::always);
 
     /// Watches a descriptor, a socket, a pipe or an inode for other bits from now on, as often as
-    /// it was to be reported before; what is there already is reported again. An inode that was
-    /// added without `modified` or `attributes` cannot have them later: its event is failed() then.
+    /// it was to be reported before; bits that are set already are reported again. An inode that
+    /// was added without `modified` or `attributes` cannot have them later: its event is failed()
+    /// then.
     ///
     /// Errors     no_such_file_or_directory: there is no such registration.
     result<void> modify(event_key which, std::uint32_t bits);
@@ -205,7 +206,7 @@ public:
     detail::queue_wait wait(unsigned min_count, unsigned max_count,
                             steady_time deadline = steady_time::max());
 
-    /// The events that are ready now, at most `max_count` of them: wait() for who has no time to.
+    /// Returns the events that are ready now, at most `max_count`. Never waits.
     ///
     /// Lifetime   As with wait().
     std::span<const event> poll(unsigned max_count);
@@ -223,7 +224,7 @@ private:
     detail::readiness_watch* waits(const ring& loop);
     task<result<std::span<const event>>> wait_as_task(unsigned min_count, unsigned max_count,
                                                       steady_time deadline);
-    task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> into);
+    task<result<unsigned>> collect(unsigned min_count, std::span<ukevent> target);
     std::span<const event> batch(std::span<const ukevent> records);
 
     std::shared_ptr<detail::queue_core> core_;

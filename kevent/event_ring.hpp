@@ -9,17 +9,17 @@
 // Publishing reserves positions, writes the slots, and marks them with their lap, the first slot of
 // a batch last: a batch is seen whole or not at all, and events of one thread are claimed in its
 // order. Claiming copies what is published behind `claimed` and then moves `claimed` past it by one
-// compare-and-swap. Nobody can have claimed, committed or overwritten what was copied if that
-// succeeds, so a copy is good however the threads were scheduled, and a thread that dies between
-// claim and commit takes nothing with it. Committing says that everything before a position is done
-// with, whoever claimed it, which is what frees slots.
+// compare-and-swap. If that succeeds, no other thread has claimed, committed or overwritten the
+// copied slots, so a copy is valid however the threads were scheduled, and a thread that dies
+// between claim and commit takes nothing with it. A commit frees every slot before a position,
+// whichever thread claimed it.
 //
-// Progress    No call waits for another thread, but those that say so. publish() and claim() repeat
-//             only when another thread has succeeded meanwhile. A thread that is stopped in the
-//             middle of publish() hides the events behind its own until it goes on.
+// Progress    Only calls that document it wait for another thread. publish() and claim() repeat
+//             only when another thread has succeeded. A thread that is stopped in the middle of
+//             publish() hides the events after its own until it continues.
 // Orders      A `mark` pairs producer and consumer; `claimed_` consumers among themselves;
-//             `committed_` consumer and producer. Whoever follows the chain mark, claimed,
-//             committed has seen all that happened to a slot before it is written again.
+//             `committed_` consumer and producer. A thread that follows the chain mark,
+//             claimed, committed has seen all that happened to a slot before it is written again.
 // Sleeping    One sleeper is called for one publish, however many events it brings; a sleeper that
 //             was called and leaves events behind calls the next. With no sleepers there is no
 //             system call.
@@ -62,7 +62,7 @@ struct claimed_events {
 
 /// A bounded ring of `Record`s, many producers, many consumers. Programs use event_ring.
 ///
-/// Threads    What the ring asks of the machine: detail::native_threads, or a test's model.
+/// Threads    Sleep and wake-up of threads: detail::native_threads, or a test's model.
 template <class Record, class Threads = detail::native_threads>
 class basic_event_ring {
     static_assert(std::is_trivially_copyable_v<Record> && sizeof(Record) % 8 == 0,
@@ -128,7 +128,7 @@ public:
                 last_try = space_gate_.wait(deadline) == detail::wait_status::timed_out;
             }
             count += publish(events.subspan(count));
-            // What this thread was called for, and did not use, is for the next.
+            // A notification that this thread did not use is passed on.
             if (space_gate_.has_waiters() && !is_full()) space_gate_.notify_one();
         }
         return count;
@@ -136,8 +136,8 @@ public:
 
     // Consumers.
 
-    /// Takes the oldest events that nobody has claimed, in order, and copies them to `target`. The
-    /// slots stay occupied until they are committed, by anyone.
+    /// Takes the oldest events that no thread has claimed, in order, and copies them to `target`.
+    /// The slots stay occupied until they are committed, by anyone.
     claimed_events claim(std::span<Record> target) noexcept {
         // acquire, here and below: pairs with the release in this function, so that what another
         // consumer saw of the marks before `claimed` is seen here too: marks behind the first of a
@@ -175,7 +175,7 @@ public:
         return claim_while(target, deadline, [&] { return committed() == expected_committed; });
     }
 
-    /// Frees every slot before `position`, whoever claimed it, and returns how many that freed: 0
+    /// Frees every slot before `position`, whichever thread claimed it, and returns their number: 0
     /// when all of them were free already. -EINVAL: not all before it is claimed.
     std::int64_t commit(std::uint64_t position) noexcept {
         std::uint64_t at = committed_.load(std::memory_order_relaxed);
@@ -289,7 +289,7 @@ private:
         return static_cast<std::size_t>(position) & (capacity_ - 1);
     }
 
-    // What the mark of a slot is from when `position` is published in it until the next lap's is.
+    // The mark of a slot from the publication of `position` in it until that of the next lap.
     std::uint32_t mark_of(std::uint64_t position) const noexcept {
         return static_cast<std::uint32_t>(position >> lap_shift_) + 1;
     }
@@ -328,8 +328,8 @@ private:
                 continue;
             }
             const std::size_t count = std::min(count_max, space);
-            // relaxed: says only who writes which slots. What the slots held is settled by
-            // `committed`, what they hold by the marks.
+            // relaxed: assigns slots to writers only. `committed` orders their previous contents,
+            // the marks their new ones.
             if (reserved_.compare_exchange_weak(first, first + count, std::memory_order_relaxed,
                                                 std::memory_order_relaxed)) {
                 return reservation{first, count};
@@ -364,7 +364,7 @@ private:
         each_lap(first, events.size(),
                  [marks = marks_.get()](std::size_t slot, std::size_t offset, std::size_t count,
                                         std::uint32_t mark) {
-                     // relaxed: nobody looks at it before having seen the first mark of the batch.
+                     // relaxed: no thread reads it before it has seen the first mark of the batch.
                      for (std::size_t i = offset == 0 ? 1 : 0; i < count; ++i) {
                          marks[slot + i].store(mark, std::memory_order_relaxed);
                      }
@@ -436,7 +436,7 @@ private:
                 last_try = event_gate_.wait(deadline) == detail::wait_status::timed_out;
             }
             got = claim(target);
-            // What this thread was called for, and did not take, is for the next.
+            // A notification that this thread did not use is passed on.
             if (event_gate_.has_waiters() && !is_empty()) event_gate_.notify_one();
         }
         return got;
@@ -457,10 +457,10 @@ private:
     alignas(line_bytes) atomic<std::uint64_t> claimed_{0};
     atomic<std::uint64_t> committed_{0};
 
-    // Read by producers all the time, and written by who sleeps and who calls.
+    // Read by producers all the time, and written by waiters and notifiers.
     alignas(line_bytes) gate event_gate_;
 
-    // Read by consumers all the time, and written by who sleeps and who calls.
+    // Read by consumers all the time, and written by waiters and notifiers.
     alignas(line_bytes) gate space_gate_;
     atomic<bool> closed_{false};  // Written once, on any thread.
 };

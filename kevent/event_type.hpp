@@ -8,7 +8,8 @@
 
 namespace kevring {
 
-/// What a registration watches; the value stands in ukevent.type. One row of the source table each.
+/// The type of the origin of a registration; the value of ukevent.type. One row of the source table
+/// each.
 enum class event_type : std::uint32_t {
     socket = 0,
     inode = 1,

@@ -24,7 +24,7 @@ class readiness_watch;
 class signal_set {
 public:
     constexpr signal_set() noexcept = default;
-    /// Numbers that are no signals are kept, and refused by whoever is given the set.
+    /// Numbers that are no signals are kept; the functions that take the set refuse them.
     constexpr signal_set(std::initializer_list<int> numbers) noexcept {
         for (const int number : numbers) add(number);
     }
@@ -35,7 +35,7 @@ public:
     friend constexpr bool operator==(signal_set, signal_set) noexcept = default;
 
     /// Blocks them in the calling thread, and in those that it starts from now on: they stay
-    /// pending until somebody takes them. A program calls this before it starts threads; a signal
+    /// pending until a call takes them. A program calls this before it starts threads; a signal
     /// that one thread does not block may end the process there.
     ///
     /// Errors     invalid_argument for a set with numbers that cannot be blocked (SIGKILL, SIGSTOP,
@@ -96,7 +96,7 @@ private:
 /// Waits for one signal of a set, in place of a handler; see signal_stream.
 ///
 /// `co_await signals(SIGINT, SIGTERM)`, or with a set that has a name. The signals stay blocked in
-/// this thread afterwards; those that come later wait for whoever asks next.
+/// this thread afterwards; later ones stay pending for the next await.
 task<result<signal_info>> signals(signal_set wanted);
 template <std::same_as<int>... More>
 task<result<signal_info>> signals(int number, More... numbers) {

@@ -1,4 +1,4 @@
-// aio_completion.hpp: what a queue and whoever carries a transfer out share about it.
+// aio_completion.hpp: the state of a transfer, shared by its queue and the loop that runs it.
 #pragma once
 
 #include <kevring/kevent/detail/source.hpp>
@@ -13,8 +13,8 @@
 
 namespace kevring::detail {
 
-/// One transfer that completes as an event. The carrier finishes it once; the queue hears of that
-/// by a descriptor, as of anything else.
+/// One transfer that completes as an event. The loop that runs it finishes it once; the queue is
+/// notified through a descriptor, as for other types.
 ///
 /// Thread     Any.
 class aio_completion {
@@ -22,14 +22,15 @@ public:
     /// Errors     Those of eventfd(2).
     static result<std::shared_ptr<aio_completion>> make();
 
-    /// The transfer is over: `byte_count` bytes are on their way; `error_number` is 0 or an errno.
+    /// The transfer is over: `byte_count` bytes were passed to the kernel; `error_number` is 0 or
+    /// an errno.
     void finish(std::uint64_t byte_count, int error_number) noexcept;
     /// Whether finish() has been called; then the results below are there.
     bool finished() const noexcept { return finished_.load(std::memory_order_acquire); }
     std::uint64_t byte_count() const noexcept { return byte_count_; }
     int error_number() const noexcept { return error_number_; }
 
-    /// Stopped when nobody wants the transfer any more.
+    /// Stopped when the registration of the transfer is removed.
     std::stop_source stop;
     /// Readable once the transfer is over.
     fd_ref event_fd() const noexcept { return event_fd_; }
@@ -46,7 +47,7 @@ private:
 /// The source of a record of type AIO; REMOVE of the record stops the transfer.
 ///
 /// Errors     Those of dup(2).
-result<std::unique_ptr<source>> make_aio_source(source_host& host, registration& of,
+result<std::unique_ptr<source>> make_aio_source(source_host& host, registration& target,
                                                 std::shared_ptr<aio_completion> ticket);
 
 }  // namespace kevring::detail

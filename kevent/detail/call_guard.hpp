@@ -1,4 +1,4 @@
-// call_guard.hpp: what all calls of the C interface have in common.
+// call_guard.hpp: the common part of all calls of the C interface.
 #pragma once
 
 #include <kevring/runtime/detail/language.hpp>

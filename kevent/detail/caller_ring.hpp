@@ -1,8 +1,7 @@
 // caller_ring.hpp: the queue's side of a `struct kevent_ring` in the caller's memory.
 //
-// The queue only ever writes that memory: slots, ring_kidx, ring_over. What it needs to know it
-// keeps here, so that a program that scribbles over its ring spoils its own records and nothing
-// else.
+// The queue only ever writes that memory: slots, ring_kidx, ring_over. Its own state is
+// kept here, so that a program that overwrites its ring damages its own records and nothing else.
 //
 // Thread      place() by one thread at a time, which the queue's lock or its driver sees to; each
 //             call happens after the one before it. Everything else on any thread, at any time.
@@ -91,8 +90,8 @@ public:
 
     // Any thread.
 
-    /// kevent_commit(): see there. When it frees something, a wait that was held up by the full
-    /// ring may go on, and the queue must wake it.
+    /// kevent_commit(): see there. When it frees slots, a wait that was delayed by the full
+    /// ring may continue, and the queue must wake it.
     int commit(std::uint32_t new_uidx, std::uint32_t over) noexcept {
         std::uint64_t at = committed_.load(std::memory_order_relaxed);
         while (true) {
@@ -115,9 +114,9 @@ public:
 
     /// How many records have room. On the placing thread no fewer have it later.
     std::uint32_t space() const noexcept {
-        // seq_cst: pairs with the exchange in commit(). A thread that says that it waits for room
-        // by a seq_cst store, and then finds none here, is seen by who commits afterwards and looks
-        // for it by a seq_cst load.
+        // seq_cst: pairs with the exchange in commit(). A thread that announces by a seq_cst store
+        // that it waits for room, and then finds none here, is seen by the seq_cst load of a thread
+        // that commits afterwards.
         const std::uint64_t committed = committed_.load(std::memory_order_seq_cst);
         // Second: a difference of more than a ring only says that `committed` is old.
         const std::uint64_t placed = placed_.load(std::memory_order_relaxed);
@@ -135,8 +134,8 @@ public:
     /// Whether kevent_wait() must not sleep: someone has committed since the caller saw `old_uidx`.
     bool is_stale(std::uint32_t old_uidx) const noexcept { return uidx() != old_uidx; }
 
-    /// Both positions. When others place or commit meanwhile, each is one that was, and consumer is
-    /// not ahead of producer.
+    /// Both positions. When others place or commit concurrently, each is a past value, and consumer
+    /// is not ahead of producer.
     ring_positions positions() const noexcept {
         const std::uint64_t committed = committed_.load(std::memory_order_acquire);
         return {committed, placed_.load(std::memory_order_acquire), slot_count_};
@@ -163,8 +162,8 @@ private:
         }
     }
 
-    // Threads may come here in another order than they moved committed_ in. Whoever stores a lap
-    // that is not the last one any more sees that behind the store, and stores again.
+    // Threads may arrive in another order than they advanced committed_. A thread that stores a lap
+    // that is no longer the last one sees that after the store, and stores again.
     void store_ring_over() noexcept {
         std::uint64_t committed = committed_.load(std::memory_order_seq_cst);
         while (true) {

@@ -1,4 +1,4 @@
-// control_identity.hpp: whether a descriptor number refers to the control file of a queue.
+// control_identity.hpp: a test if a descriptor number refers to the control file of a queue.
 #pragma once
 
 #include <kevring/runtime/fd.hpp>

@@ -1,8 +1,7 @@
-// futex.hpp: how threads of this process sleep and wake: what the lock-free parts of kevent/ ask of
-// the machine below them.
+// futex.hpp: sleep and wake-up of threads of this process, for the lock-free parts of kevent/.
 //
 // The ring and its gates are templates over such a type, so that a test can run the same code over
-// atomics of its own and try every interleaving. No member is called on a path where nobody sleeps.
+// atomics of its own and try every interleaving. No member is called on a path without a sleeper.
 #pragma once
 
 #include <kevring/runtime/detail/language.hpp>

@@ -17,11 +17,11 @@
 
 namespace kevring::detail {
 
-/// Stores an item in `fetched`: asks `take` until it has one, and waits for an edge of `source` where
-/// it has none.
+/// Stores an item in `fetched`: asks `take` until it has one, and waits for an edge of `source`
+/// where it has none.
 ///
-/// `take` gives a result<std::optional<Item>>. It is asked first, so that no edge is waited for
-/// that has come already; and after a stop no more, so that nothing is taken that nobody gets.
+/// `take` gives a result<std::optional<Item>>. It is called first, so that no wait begins for
+/// an edge that has come already; and not after a stop, so that no item is taken and then dropped.
 template <class Take, class Item>
 task<result<void>> fetch_item(fd_ref source, std::shared_ptr<readiness_watch>& edges, Take& take,
                               std::optional<Item>& fetched) {

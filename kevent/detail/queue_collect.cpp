@@ -1,4 +1,4 @@
-// queue_collect.cpp: how calls of a queue wait, and how records are collected.
+// queue_collect.cpp: waiting calls of a queue, and the collection of records.
 #include <kevring/kevent/detail/queue_core.hpp>
 
 #include <kevring/kevent/detail/call_guard.hpp>
@@ -17,8 +17,8 @@ namespace {
 
 constexpr unsigned batch_max = port::batch_max;
 
-// A program that always has as many records ready as it asks for polls the kernel at least once in
-// so many calls or records, so that its own events do not delay those of the kernel.
+// A program that always has as many records ready as it asks for polls the kernel at least once per
+// this number of calls or records, so that its own events do not delay those of the kernel.
 constexpr unsigned calls_without_fetch_max = 8;
 constexpr unsigned records_without_fetch_max = 64;
 
@@ -139,7 +139,7 @@ bool queue_core::take_interrupt() noexcept {
 }
 
 // Wakes one waiting thread for the records that are ready; it wakes the next if it leaves some. A
-// thread that can use none is woken if nobody leads otherwise. `self` waits, is awake, and leads
+// thread that can use none is woken if there is no other leader. `self` waits, is awake, and leads
 // next if there is no leader. Result: a thread runs that will use the records.
 bool queue_core::wake_next(const waiter* self) noexcept {
     waiter* const leader = waiters_.leader();

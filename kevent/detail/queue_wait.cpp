@@ -39,7 +39,7 @@ bool queue_wait::collecting::collect() noexcept {
     return wait.count_ != 0;
 }
 
-// True: the wait goes on.
+// True: the wait continues.
 bool queue_wait::collecting::woken(wait_operation& self, std::coroutine_handle<> waiter) noexcept {
     auto& wait = static_cast<collecting&>(self);
     queue_wait& owner = wait.owner_;

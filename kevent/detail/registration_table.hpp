@@ -12,7 +12,7 @@ namespace kevring::detail {
 
 /// Owns them. The links of its chains are in the registrations: one costs a word here.
 ///
-/// Thread     That of whoever holds the queue's lock.
+/// Thread     The one that holds the queue's lock.
 class registration_table {
 public:
     registration_table();

@@ -48,7 +48,7 @@ constexpr std::int32_t laps_ahead(std::uint32_t over, std::uint64_t lap) noexcep
     return static_cast<std::int32_t>(over - static_cast<std::uint32_t>(lap));
 }
 
-/// What a commit does: how many slots it frees, or why it is refused.
+/// Result of a commit: the number of slots that it frees, or the reason of a refusal.
 struct commit_decision {
     int result = 0;              ///< slots freed, or a negative error number; nothing else moves U
     std::uint64_t consumer = 0;  ///< U from now on

@@ -172,7 +172,7 @@ bool shared_file_entry::owes_event() const noexcept {
 void shared_file_entry::set_delivered() noexcept {
     if (!is_shared()) return;
     const std::lock_guard held(shared_file_table::get().mutex);
-    owes_event_ = kept_silent_ = false;  // its record tells of all bits that are set
+    owes_event_ = kept_silent_ = false;  // its record reports all bits that are set
 }
 
 }  // namespace kevring::detail

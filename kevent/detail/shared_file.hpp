@@ -1,4 +1,4 @@
-// shared_file.hpp: which registrations of this process watch the same socket or pipe.
+// shared_file.hpp: the registrations of this process that watch the same socket or pipe.
 //
 // One activity of a file is for one of its registrations: the oldest whose test is positive. A
 // younger one is notified only if it has KEVENT_REQ_WAKEUP_ALL, in whatever queues they are. The

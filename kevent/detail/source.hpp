@@ -1,4 +1,4 @@
-// source.hpp: what the queue asks of a type of event, and what it offers to it.
+// source.hpp: the interface between the queue and a type of event.
 //
 // A registration owns one source, made by its type's row in the source table. The queue knows
 // nothing of types beyond this file. Every call here is made under the queue's lock.
@@ -20,7 +20,7 @@ namespace kevring::detail {
 
 class source;
 
-/// What a source says of its origin.
+/// State of an origin, as its source reports it.
 enum class readiness : std::uint8_t { not_ready, ready, broken };
 
 /// One accepted request: the record, its place in the ready list, and its source.
@@ -36,7 +36,7 @@ struct registration : list_link {
     bool has(std::uint32_t req_flag) const noexcept { return (record.req_flags & req_flag) != 0; }
 };
 
-/// Who hears of a watched descriptor.
+/// Receives readiness events of one watched descriptor.
 class fd_handler {
 public:
     /// The descriptor has `poll_bits`, of those that are watched for or POLLERR, POLLHUP.
@@ -55,7 +55,7 @@ struct fd_watch {
     const void* prefetch_hint = nullptr;  // memory that the handler will access
 };
 
-/// What a source may ask of its queue.
+/// Services of the queue for its sources.
 class source_host {
 public:
     /// Begins to watch for `poll_bits` (POLLIN ...), or changes what is watched for; an origin that
@@ -84,8 +84,8 @@ public:
     virtual int prepare_timers() = 0;
     virtual std::int64_t now_ns() noexcept = 0;
 
-    /// The origin was active just now: puts the registration on the ready list if `state` says so,
-    /// unless it is not armed.
+    /// The origin was active just now: puts the registration on the ready list if `state` is ready
+    /// or broken, unless it is not armed.
     virtual void report(registration& target, readiness state) noexcept = 0;
 
     /// A place for what all sources of one type in this queue share; who uses it owns it.
@@ -114,7 +114,7 @@ public:
     virtual readiness test_on_add() { return test(); }
     /// It is in the queue, armed and not ready: what there is to do at once, and how it is then.
     virtual readiness on_added() { return readiness::not_ready; }
-    /// REMOVE: nobody wants the origin's work any more. Closing the queue is not that.
+    /// REMOVE: the origin's work is no longer wanted. Not called when the queue is closed.
     virtual void on_removed() noexcept {}
     /// READY: the program itself has fired it.
     virtual void on_marked_ready() noexcept {}
@@ -123,7 +123,7 @@ public:
 
     /// Request flags that every registration of the type has, whatever ADD and MODIFY say.
     virtual std::uint32_t forced_flags() const noexcept { return 0; }
-    /// True if arm() reports an origin that is ready already, so that nobody has to test().
+    /// True if arm() reports an origin that is ready already, so that no caller has to test().
     virtual bool arm_reports_readiness() const noexcept { return false; }
     /// The record is about to be handed out: the last moment to bring ret_data up to date. False:
     /// there is nothing to tell any more, and nothing is handed out.

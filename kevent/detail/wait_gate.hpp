@@ -1,23 +1,24 @@
-// wait_gate.hpp: where threads sleep until there is something for them.
+// wait_gate.hpp: an eventcount: threads sleep until another thread publishes something for them.
 //
-// One word holds two numbers: the sleepers that nobody has called yet, and the calls that no
-// sleeper has answered yet. Whoever calls turns one sleeper into one call, so that a second event
-// does not pay to wake the thread that the first one has woken already, and nobody pays while
-// nobody sleeps.
+// One word holds two numbers: the waiters that were not notified yet, and the notifications that no
+// waiter has consumed yet. A notification turns one waiter into one notification, so that a second
+// event does not pay to wake the thread that the first one has woken already. Without waiters a
+// notification costs one load.
 //
-// A thread that wants to sleep:    gate.enter();
-//                                  if (there is something by now) gate.leave();
-//                                  else gate.sleep(deadline);
-// A thread that has something:     make it visible; gate.notify_one();
+// A thread that wants to sleep:    gate.prepare_wait();
+//                                  if (something is published) gate.cancel_wait();
+//                                  else gate.wait(deadline);
+// A thread that publishes:         store; gate.notify_one();
 //
-// Invariants  (1) The threads between enter() and the end of leave() or sleep() are as many as
-//                 sleepers plus calls.
-//             (2) Either the thread that makes something visible sees the sleeper, or the sleeper
-//                 sees it: enter() and the look behind it, and the store and notify_one() behind it,
-//                 are each a seq_cst write and then a seq_cst read. The one look that the ring
-//                 takes at something other than the last store has its reason there.
-//             (3) A call may be answered by any sleeper. Whoever leaves, for whatever reason, may
-//                 have answered one, so it looks once more and, if something is left, passes it on
+// Invariants  (1) The number of threads between prepare_wait() and the end of cancel_wait() or
+//             wait()
+//                 is the number of waiters plus notifications.
+//             (2) Either the publishing thread sees the waiter, or the waiter sees the publication:
+//                 prepare_wait() and the check after it, and the store and notify_one() after it,
+//                 are each a seq_cst write and then a seq_cst read. The only check in the ring that
+//                 reads something other than the last store is explained there.
+//             (3) Any waiter may consume a notification. A thread that leaves, for any reason, may
+//                 have consumed one, so it checks once more and, if something is left, passes it on
 //                 with notify_one().
 // Thread      Any, for every member.
 #pragma once
@@ -36,7 +37,7 @@ public:
     basic_wait_gate() = default;
     basic_wait_gate(const basic_wait_gate&) = delete;
 
-    /// Announces that this thread is about to sleep. leave() or sleep() must follow.
+    /// Announces that this thread is about to sleep. cancel_wait() or wait() must follow.
     void prepare_wait() noexcept {
         // seq_cst: pairs with the read in notify_one(), for (2).
         const std::uint32_t before = word_.fetch_add(one_waiter, std::memory_order_seq_cst);
@@ -80,7 +81,7 @@ public:
         }
     }
 
-    /// Calls one of the sleepers, if there is one that nobody has called yet.
+    /// Notifies one of the waiters, if there is one that was not notified yet.
     void notify_one() noexcept { call(1); }
 
     /// Calls all of them.
@@ -104,14 +105,14 @@ private:
     }
 
     void call(std::uint32_t count_max) noexcept {
-        // seq_cst: pairs with enter(), for (2). This load is all that a call costs while nobody
-        // sleeps.
+        // seq_cst: pairs with prepare_wait(), for (2). Without waiters this load is the whole cost
+        // of a notification.
         std::uint32_t word = word_.load(std::memory_order_seq_cst);
         while (waiters(word) != 0) {
             const std::uint32_t count = waiters(word) < count_max ? waiters(word) : count_max;
             const std::uint32_t moved = word - count * one_waiter + count * one_notification;
-            // release: pairs with the acquire of whoever answers. acquire, so that callers in a row
-            // hand on what they saw.
+            // release: pairs with the acquire of the waiter. acquire, so that consecutive notifiers
+            // pass on what they saw.
             if (word_.compare_exchange_weak(word, moved, std::memory_order_acq_rel,
                                             std::memory_order_relaxed)) {
                 Threads::wake(word_, count);

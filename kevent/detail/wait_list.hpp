@@ -13,8 +13,8 @@
 
 namespace kevring::detail {
 
-/// What ends a wait, beside its deadline: enough ready records or, for kevent_wait(), a ready
-/// record and a free slot, or a commit that the caller does not know of.
+/// The condition that ends a wait, in addition to its deadline: enough ready records or, for
+/// kevent_wait(), a ready record and a free slot, or a commit that the caller does not know of.
 struct wait_condition {
     unsigned min_count = 1;
     bool needs_space = false;

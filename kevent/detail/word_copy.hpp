@@ -1,11 +1,12 @@
 // word_copy.hpp: copies to and from memory that another thread may be writing or reading, by
 // relaxed atomic words.
 //
-// Who copies out finds out afterwards whether anyone wrote meanwhile, and then throws the copy
-// away; so words need not be whole, but the program must still have a meaning. Atomic words give it
-// one. On x86-64 the same is done 64 bytes at a time by instructions that the compiler does not
-// look into, at half the cost: no load or store of that machine is weaker than release and acquire,
-// and the compiler moves no other access across them. Sanitizers see the words.
+// A thread that copies out checks afterwards whether another thread wrote concurrently, and then
+// drops the copy; so words need not be whole, but the program must still have a meaning. Atomic
+// words give it one. On x86-64 the same is done 64 bytes at a time by instructions that the
+// compiler does not look into, at half the cost: no load or store of that machine is weaker than
+// release and acquire, and the compiler moves no other access across them. Sanitizers see the
+// words.
 #pragma once
 
 #include <kevring/runtime/detail/language.hpp>
@@ -33,7 +34,7 @@ void store_words(AtomicWord* to, const std::byte* from, std::size_t count) noexc
     for (std::size_t i = 0; i < count; ++i) {
         std::uint64_t word;
         std::memcpy(&word, from + i * sizeof(word), sizeof(word));
-        to[i].store(word, std::memory_order_relaxed);  // ordered by whoever calls
+        to[i].store(word, std::memory_order_relaxed);  // ordered by the caller
     }
 }
 

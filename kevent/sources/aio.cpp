@@ -1,4 +1,5 @@
-// aio.cpp: the end of a transfer from a file to a socket, begun by aio_sendfile() and its kin.
+// aio.cpp: the end of a transfer from a file to a socket, begun by aio_sendfile() and the related
+// calls.
 #include <kevring/kevent/detail/aio_completion.hpp>
 #include <kevring/kevent/sources/fd_source.hpp>
 
@@ -26,7 +27,7 @@ public:
     // A transfer ends once, whatever MODIFY says.
     std::uint32_t forced_flags() const noexcept override { return KEVENT_REQ_ONESHOT; }
     bool before_collect() noexcept override {
-        // READY may ask for a record whose transfer is over, and nobody has looked.
+        // READY may request a record whose transfer is over, before a check of it.
         if (outcome() == readiness::broken) registration_.record.ret_flags |= KEVENT_RET_BROKEN;
         return true;
     }

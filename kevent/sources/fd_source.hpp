@@ -1,4 +1,4 @@
-// fd_source.hpp: what the types that watch a descriptor have in common.
+// fd_source.hpp: the common part of the types that watch a descriptor.
 #pragma once
 
 #include <kevring/kevent/detail/shared_file.hpp>
@@ -16,8 +16,8 @@ namespace kevring::detail {
 /// Watches the file behind the descriptor id.raw[0].
 ///
 /// The source holds a descriptor of its own from the first arm() until it is destroyed: the file
-/// stays open although the program closes its number (K-102), and the number may come to mean
-/// another file meanwhile.
+/// stays open although the program closes its number (K-102), and the number may refer to another
+/// file later.
 class fd_source : public source, private fd_handler {
 public:
     fd_source(source_host& host, registration& target) noexcept
@@ -37,15 +37,15 @@ protected:
         watch_.number = watched_fd_.number();
     }
     fd_ref held() const noexcept { return watched_fd_; }
-    /// What is watched: its own descriptor, or before the first arm() that of the request.
+    /// The watched descriptor: its own, or before the first arm() that of the request.
     int number() const noexcept;
 
     /// The bits of poll(2) that the present event mask asks for.
     virtual std::uint32_t wanted_bits() const noexcept = 0;
-    /// What `poll_bits` mean for the present event mask; sets ret_data.
+    /// Evaluates `poll_bits` for the present event mask; sets ret_data.
     virtual readiness evaluate(std::uint32_t poll_bits) noexcept = 0;
 
-    /// What the descriptor of a request is. Errors: bad_file_descriptor.
+    /// The status of the descriptor of a request. Errors: bad_file_descriptor.
     static result<struct stat> status_of(const registration& target) noexcept;
 
     /// From now on one activity of the file is for one registration of it (K-097).

@@ -31,12 +31,12 @@ constexpr std::uint32_t all_events = KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE |
                                      KEVENT_INODE_MODIFIED | KEVENT_INODE_ATTRIBUTES |
                                      KEVENT_INODE_MOVED_FROM | KEVENT_INODE_MOVED_TO;
 
-// Heard of only where ADD asked for them: a file that is written gives one for each write.
+// Watched only where ADD requested them: a file that is written reports one for each write.
 constexpr std::uint32_t frequent_events = KEVENT_INODE_MODIFIED | KEVENT_INODE_ATTRIBUTES;
 
-// What inotify(7) says, in the bits of this type.
+// The event of inotify(7) in the bits of this type.
 std::uint32_t events_of(std::uint32_t mask) noexcept {
-    // After an overflow nobody knows what was lost: it may have been anything.
+    // After an overflow the lost events are unknown: any may have happened.
     if ((mask & IN_Q_OVERFLOW) != 0) return all_events;
     std::uint32_t events = 0;
     if ((mask & IN_CREATE) != 0) events |= KEVENT_INODE_CREATE;
@@ -59,8 +59,8 @@ public:
 
     static result<std::shared_ptr<inode_watches>> of_queue(source_host& host);
 
-    /// Watches the inode behind a descriptor for `events`, and for what it is watched for already.
-    /// What has happened so far is told before that.
+    /// Watches the inode behind a descriptor for `events`, in addition to the events that it is
+    /// watched for already. Earlier activity is reported before that.
     ///
     /// Result     Its number here, for a source to be made with, or a negative error number.
     int add(int number, std::uint32_t events);
@@ -69,9 +69,10 @@ public:
     void detach(int inode) noexcept;
     /// Ends the watch of an inode that has no source.
     void remove_unused(int inode) noexcept;
-    /// Result     -ENOENT if the inode is gone; else 0, and the source hears of it from now on.
+    /// Result     -ENOENT if the inode is gone; else 0, and the source receives its events from now
+    ///            on.
     int join(inode_source& member, int inode) noexcept;
-    /// Tells of what has happened so far.
+    /// Reports the activity so far.
     void catch_up() noexcept { on_ready(POLLIN); }
 
 private:
@@ -110,7 +111,7 @@ public:
     }
 
     int arm() override {
-        // First: what happened until MODIFY is told by the mask that there was, or not at all.
+        // First: activity before MODIFY is reported by the previous mask, or not at all.
         if (std::exchange(has_been_armed_, true)) watches_->catch_up();
         listens_for_ = event();
         // MODIFY has no descriptor any more by which the watch could be widened.
@@ -138,19 +139,19 @@ public:
         host_.report(registration_, readiness::broken);
     }
 
-    int take_changes(unsigned max_count, kevent_change* into) noexcept {
+    int take_changes(unsigned max_count, kevent_change* target) noexcept {
         if ((event() & KEVENT_INODE_NAMES) == 0 && kept_.empty() && !lost_) return -EINVAL;
         std::size_t count = std::min<std::size_t>(max_count, kept_.size());
         for (std::size_t i = 0; i < count; ++i) {
-            into[i] = {};
-            into[i].event = kept_[i].events;
-            into[i].cookie = kept_[i].cookie;
-            kept_[i].name.copy(into[i].name, sizeof into[i].name - 1);
+            target[i] = {};
+            target[i].event = kept_[i].events;
+            target[i].cookie = kept_[i].cookie;
+            kept_[i].name.copy(target[i].name, sizeof target[i].name - 1);
         }
         kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(count));
         if (lost_ && count < max_count) {  // behind what was kept before
-            into[count] = {};
-            into[count++].event = KEVENT_INODE_LOST;
+            target[count] = {};
+            target[count++].event = KEVENT_INODE_LOST;
             lost_ = false;
         }
         // After a burst: there may be thousands of directories, and each had its own.
@@ -234,16 +235,16 @@ void inode_watches::detach(int inode) noexcept {
 }
 
 int inode_watches::join(inode_source& member, int inode) noexcept {
-    watched_inode& of = inodes_.find(inode)->second;
-    if (of.gone) return -ENOENT;
-    if (!member.linked()) member.insert_before(of.listeners);
+    watched_inode& watched = inodes_.find(inode)->second;
+    if (watched.gone) return -ENOENT;
+    if (!member.linked()) member.insert_before(watched.listeners);
     return 0;
 }
 
 void inode_watches::on_ready(std::uint32_t) noexcept {
     alignas(inotify_event) std::array<char, 4096> bytes;
-    // What comes from now on is an edge of its own: who makes changes without end cannot keep the
-    // queue, and its lock, busy for ever.
+    // Later changes are an edge of their own: a process that makes changes without end cannot keep
+    // the queue, and its lock, busy for ever.
     int left = 0;
     if (::ioctl(inotify_fd_.number(), FIONREAD, &left) != 0) return;
     while (left > 0) {
@@ -261,10 +262,10 @@ void inode_watches::on_ready(std::uint32_t) noexcept {
 
 void inode_watches::apply(const inotify_event& event, const char* name) noexcept {
     const bool is_gone = (event.mask & (IN_DELETE_SELF | IN_UNMOUNT)) != 0;
-    const auto tell = [&](watched_inode& of) {
-        of.gone = of.gone || is_gone;
-        // A member that is told may leave, by being disarmed.
-        for (list_link *at = of.listeners.next, *next; at != &of.listeners; at = next) {
+    const auto notify = [&](watched_inode& watched) {
+        watched.gone = watched.gone || is_gone;
+        // A member that is notified may be disarmed, and so leave the list.
+        for (list_link *at = watched.listeners.next, *next; at != &watched.listeners; at = next) {
             next = at->next;
             auto& member = static_cast<inode_source&>(*at);
             if (is_gone) {
@@ -275,9 +276,9 @@ void inode_watches::apply(const inotify_event& event, const char* name) noexcept
         }
     };
     if ((event.mask & IN_Q_OVERFLOW) != 0) {
-        for (auto& [inode, of] : inodes_) tell(of);
+        for (auto& [inode, watched] : inodes_) notify(watched);
     } else if (const auto at = inodes_.find(event.wd); at != inodes_.end()) {
-        tell(at->second);
+        notify(at->second);
     }
 }
 
@@ -297,8 +298,8 @@ result<std::unique_ptr<source>> make_inode_source(source_host& host, registratio
     }
 }
 
-int take_inode_changes(source& from, unsigned max_count, kevent_change* into) noexcept {
-    return static_cast<inode_source&>(from).take_changes(max_count, into);
+int take_inode_changes(source& from, unsigned max_count, kevent_change* target) noexcept {
+    return static_cast<inode_source&>(from).take_changes(max_count, target);
 }
 
 }  // namespace kevring::detail

@@ -17,7 +17,7 @@
 namespace kevring::detail {
 namespace {
 
-// Bytes are moved under the queue's lock: after so many the others have their turn, 20 us or so.
+// Limit of the bytes that one transfer moves under the queue's lock, about 20 us.
 constexpr std::size_t step_bytes_max = 256 * 1024;
 
 constexpr int receive_flags = MSG_WAITALL | MSG_DONTWAIT | MSG_NOSIGNAL;
@@ -37,8 +37,8 @@ struct naio_lines {
     }
 };
 
-// Bytes are moved as the socket becomes ready, by whoever looks at the queue: no thread stands
-// behind it, and once a record is collected or removed nobody touches the buffer.
+// Bytes are moved as the socket becomes ready, by the calls that poll the queue: there is no thread
+// of its own, and once a record is collected or removed the buffer is not touched.
 //
 // ret_data[0]   the bytes that were moved
 // ret_data[1]   the same; of a request that failed, the negative error number
@@ -135,7 +135,7 @@ private:
         }
     }
 
-    // What its socket reported while others were before it is forgotten: this asks for it again.
+    // Readiness that was reported while others preceded it was dropped: this requests it again.
     void transfer_some() noexcept {
         if (const int failure = arm_nothrow(); failure != 0)
             host_.report(registration_, fail(failure));

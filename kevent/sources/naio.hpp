@@ -8,7 +8,7 @@
 
 namespace kevring::detail {
 
-/// What a receive fills or a send empties; a send does not write to it.
+/// The buffer that a receive fills or a send empties; a send does not write to it.
 struct naio_buffer {
     char* begin = nullptr;
     std::size_t size = 0;

@@ -4,7 +4,7 @@
 namespace kevring::detail {
 namespace {
 
-// An end of a pipe says by POLLHUP that there are no writers, by POLLERR that there are no readers
+// An end of a pipe reports POLLHUP without writers, and POLLERR without readers
 // (poll(2)). Data that is left counts before the missing writers (K-109).
 struct pipe_kind {
     static constexpr mode_t file_type = S_IFIFO;

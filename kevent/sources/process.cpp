@@ -11,7 +11,7 @@
 namespace kevring::detail {
 namespace {
 
-// A pidfd, so that a number that comes to mean another process cannot mislead it. The process is
+// A pidfd, so that a number that is reused for another process cannot mislead it. The process is
 // not reaped: that is up to its parent.
 //
 // ret_data[0]   of a child: its exit code, or the signal that ended it

@@ -61,7 +61,7 @@ public:
         signalfd_siginfo info{};
         if (::read(held().number(), &info, sizeof info) != sizeof info) {
             set_results(0, 0);
-            // Somebody else took it; but READY asks for a record whatever is there.
+            // Another caller took it; but READY requests a record in any case.
             return was_asked_for || !was_pending;
         }
         set_results(info.ssi_pid, static_cast<std::uint32_t>(info.ssi_int));
@@ -73,7 +73,7 @@ private:
     std::uint32_t wanted_bits() const noexcept override { return POLLIN; }
     readiness evaluate(std::uint32_t poll_bits) noexcept override {
         if ((poll_bits & POLLIN) == 0 || event() == KEVENT_MASK_EMPTY) {
-            // A last check drops the record, whoever has asked for it.
+            // A last check drops the record, also one that READY has requested.
             if (registration_.has(KEVENT_REQ_LAST_CHECK)) asked_for_ = false;
             return readiness::not_ready;
         }

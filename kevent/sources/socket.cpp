@@ -16,8 +16,8 @@ struct socket_interest {
     static constexpr std::uint32_t input_events = KEVENT_SOCKET_RECV | KEVENT_SOCKET_ACCEPT;
     static constexpr std::uint32_t end_bits = POLLERR | POLLHUP | POLLRDHUP;
 
-    // A connection that is dead reports room to send as well. Who only sends would never hear of
-    // the failure, if that counted.
+    // A connection that is dead reports room to send as well. If that counted, a program that
+    // only sends would never receive the failure.
     static bool can_send(std::uint32_t event, std::uint32_t poll_bits) noexcept {
         const bool only_sends = (event & input_events) == 0;
         const bool failed = (poll_bits & (POLLERR | POLLHUP)) != 0;

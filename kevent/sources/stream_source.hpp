@@ -1,4 +1,4 @@
-// stream_source.hpp: what sockets and pipes have in common.
+// stream_source.hpp: the common part of sockets and pipes.
 #pragma once
 
 #include <kevring/kevent/sources/fd_source.hpp>
@@ -16,11 +16,11 @@ namespace kevring::detail {
 inline constexpr std::uint32_t input_bits = POLLIN | POLLRDNORM;
 inline constexpr std::uint32_t output_bits = POLLOUT | POLLWRNORM;
 
-/// Reports which events of the mask are true, in ret_data[0] (K-101), or that none can come to be
+/// Reports which events of the mask are true, in ret_data[0] (K-101), or that none can become
 /// true any more.
 ///
-/// `Kind` says of a type of file: `file_type` in st_mode, `other_file_error` for another type,
-/// the `input_events`, the bits `end_bits` that say that an end has gone, can_send(), and count(),
+/// `Kind` describes a type of file: `file_type` in st_mode, `other_file_error` for another type,
+/// the `input_events`, the bits `end_bits` that report a closed end, can_send(), and count(),
 /// which is ret_data[1].
 template <class Kind>
 class stream_source final : public fd_source {
