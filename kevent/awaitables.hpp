@@ -14,6 +14,7 @@
 #include <kevring/kevent/signal_stream.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/clock.hpp>
+#include <kevring/runtime/exit_status.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/result.hpp>
@@ -66,21 +67,6 @@ private:
 descriptor_events readable(fd_ref file) noexcept;
 /// There is room to write, or a connection has been made.
 descriptor_events writable(fd_ref file) noexcept;
-
-/// How a process ended.
-struct exit_status {
-    enum class exit_kind : std::uint8_t {
-        unknown,  // it was no child of this process, or another caller has waited for it
-        exited,   // by itself; `code` is what it said
-        killed,   // by the signal `code`
-        dumped,   // by the signal `code`, with a core file
-    };
-    pid_t process = 0;
-    exit_kind kind = exit_kind::unknown;
-    int code = 0;
-
-    bool success() const noexcept { return kind == exit_kind::exited && code == 0; }
-};
 
 /// Waits until a process has ended, and reaps it if it is a child of this one, as waitpid(2) does.
 ///

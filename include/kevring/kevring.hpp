@@ -27,9 +27,11 @@
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/channel.hpp>
+#include <kevring/runtime/child_process.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/condition.hpp>
 #include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/exit_status.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/features.hpp>
 #include <kevring/runtime/fixed_buffer_pool.hpp>
@@ -54,7 +56,10 @@
 #include <kevring/runtime/operations/shutdown.hpp>
 #include <kevring/runtime/operations/splice.hpp>
 #include <kevring/runtime/operations/statx.hpp>
+#include <kevring/runtime/operations/wait_process.hpp>
 #include <kevring/runtime/operations/write.hpp>
+#include <kevring/runtime/pipe.hpp>
+#include <kevring/runtime/process_kernel.hpp>
 #include <kevring/runtime/reset_event.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>

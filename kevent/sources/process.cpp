@@ -1,12 +1,11 @@
 // process.cpp: the end of a process.
 #include <kevring/kevent/sources/fd_source.hpp>
+#include <kevring/runtime/process_kernel.hpp>
 
 #include <cerrno>
 
 #include <poll.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 namespace kevring::detail {
 namespace {
@@ -23,7 +22,9 @@ public:
     static result<std::unique_ptr<source>> make(source_host& host, registration& target) {
         const auto process = static_cast<pid_t>(target.record.id.raw[0]);
         hidden_fd handle = hidden_fd::open([&]() noexcept {  // close-on-exec in any case
-            return static_cast<int>(::syscall(SYS_pidfd_open, process, 0));
+            const int number = process_kernel::real().open_process(process);
+            if (number < 0) errno = -number;
+            return number < 0 ? -1 : number;
         });
         if (!handle) return error_from_errno();
         auto made = std::make_unique<process_source>(host, target);
@@ -36,9 +37,8 @@ private:
     readiness evaluate(std::uint32_t poll_bits) noexcept override {
         if ((poll_bits & POLLIN) == 0 || event() == KEVENT_MASK_EMPTY) return readiness::not_ready;
         siginfo_t info{};
-        constexpr auto p_pidfd = static_cast<idtype_t>(3);  // the name is newer than some headers
-        if (::waitid(p_pidfd, static_cast<id_t>(held().number()), &info,
-                     WEXITED | WNOHANG | WNOWAIT) == 0)
+        if (process_kernel::real().wait_process(held().number(), info,
+                                                WEXITED | WNOHANG | WNOWAIT) >= 0)
             set_results(static_cast<std::uint32_t>(info.si_status),
                         static_cast<std::uint32_t>(info.si_code));
         return readiness::ready;
