@@ -1,4 +1,4 @@
-// bench/kevent/event_ring.cpp: what does an event cost on its way from thread to thread?
+// bench/kevent/event_ring.cpp: cost of an event from thread to thread.
 //
 // Question    CPU time of all threads for each 40-byte event, through a queue of 4096, in batches
 //             as a kevent queue hands them over, and singly. The figure to quote is the ratio to
@@ -6,11 +6,11 @@
 // Baselines   In the same process, in turn with event_ring, on the same threads: moodycamel's
 //             ConcurrentQueue with its tokens, its bulk calls and its memory allocated before;
 //             boost::lockfree::queue of fixed size, which knows no batches; std::deque under
-//             std::mutex, which moves a batch under one lock. What is not installed is left out,
-//             and the output says so.
-// Method      One iteration runs every contestant once. Each event is checked off by its number.
-//             Whoever finds nothing, or no room, yields. Counters are medians over the iterations:
-//             ns of CPU for each event, and event_ring's ratio to each of the others.
+//             std::mutex, which moves a batch under one lock. A library that is not installed is
+//             left out, and the output names it.
+// Method      One iteration runs every candidate once. Each event is checked off by its number.
+//             A thread that finds no event, or no room, yields. Counters are medians over the
+//             iterations: ns of CPU for each event, and event_ring's ratio to each of the others.
 #include <kevring/kevent/event_ring.hpp>
 
 #include <benchmark/benchmark.h>

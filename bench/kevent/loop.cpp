@@ -1,4 +1,4 @@
-// bench/kevent/loop.cpp: what does an event cost a loop that awaits it?
+// bench/kevent/loop.cpp: cost of an event for a loop that awaits it.
 //
 // The workload of one_thread.cpp, awaited on a loop: a burst of eventfds or pipes becomes ready, and
 // the loop reads each. `queue` awaits one event_queue; the baseline `streams` awaits one poll_stream

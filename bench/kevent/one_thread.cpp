@@ -1,11 +1,11 @@
-// bench/kevent/one_thread.cpp: what does an event cost one thread that collects it?
+// bench/kevent/one_thread.cpp: cost of an event for one thread that collects it.
 //
 // The workload of 2006: many descriptors, a burst of them becomes ready, one byte each (here the
 // count of an eventfd), and one thread collects and reads. Writing and reading are part of the
 // figure, for all alike. The figures to quote are ratios of CPU time: kevent to epoll_edge (target:
 // at most 0.91, events a second 1.10), and kevent_modify to epoll_modify (target: at most 0.83).
 // The queues make no thread (KEVENT_INIT_NO_THREAD): with one, the system calls of all would cost
-// more. uring_poll is what can be had at best: multishot polls on a ring of one's own, by hand.
+// more. uring_poll is the liburing baseline: hand-written multishot polls on a ring of its own.
 #include <kevring/kevent/kevent.h>
 
 #include <benchmark/benchmark.h>

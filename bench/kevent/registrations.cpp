@@ -1,7 +1,7 @@
-// bench/kevent/registrations.cpp: what does a registration cost in memory?
+// bench/kevent/registrations.cpp: memory of a registration.
 //
-// A million notes and a million timers on one queue each. The baseline is the record of 40 bytes
-// itself; the aim is at most 200 bytes above it, of heap and of resident memory; the program
+// A million user events and a million timers on one queue each. The baseline is the record of 40
+// bytes itself; the aim is at most 200 bytes above it, of heap and of resident memory; the program
 // fails where it is more. With any argument the counts are small.
 #include <kevring/kevent/kevent.h>
 
@@ -19,14 +19,14 @@
 
 namespace {
 
-// What the allocator gave, with the word that it keeps for itself before each block.
+// Bytes from the allocator, with the word that it keeps for itself before each block.
 std::size_t heap_bytes = 0;
 
 std::size_t cost_of(void* block) { return ::malloc_usable_size(block) + sizeof(std::size_t); }
 
 }  // namespace
 
-// The queue's other threads allocate nothing meanwhile.
+// The queue's other threads allocate nothing in that time.
 void* operator new(std::size_t bytes) {
     void* const block = std::malloc(std::max<std::size_t>(bytes, 1));
     if (block == nullptr) throw std::bad_alloc();

@@ -1,4 +1,4 @@
-// bench/kevent/two_threads.cpp: what does an event cost two threads that share a queue?
+// bench/kevent/two_threads.cpp: cost of an event for two threads that share a queue.
 //
 // One thread writes, two collect and read. Each descriptor is written again only after it was read,
 // so that no event coalesces. Baseline: two threads in epoll_wait() with EPOLLET | EPOLLONESHOT,

@@ -1,4 +1,4 @@
-// bench/load/load_options.hpp: what kevring-load was asked to do.
+// bench/load/load_options.hpp: the options of kevring-load.
 #pragma once
 
 #include <netinet/in.h>

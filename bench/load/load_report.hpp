@@ -6,9 +6,9 @@
 
 namespace kevring::bench {
 
-void print_report(const load_options& options, const load_report& of);
+void print_report(const load_options& options, const load_report& report);
 
 // To options.json; false when it could not be written, with errno.
-bool write_json(const load_options& options, const load_report& of);
+bool write_json(const load_options& options, const load_report& report);
 
 }  // namespace kevring::bench

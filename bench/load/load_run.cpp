@@ -61,7 +61,7 @@ public:
         made.end = take();
         control_.stopping = true;
         for (std::thread& each : threads_) each.join();
-        // With a count, the answers on their way belong to it.
+        // With a count, the responses in flight belong to it.
         if (options_.requests > 0) made.end = take();
 
         for (const auto& worker : workers_) {

@@ -17,12 +17,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A turn ends after this at the latest, to look at the clock and at the stop.
+// An iteration ends after this at the latest, to check the clock and the stop.
 constexpr auto turn_max = 50ms;
 constexpr auto stall_check_interval = 250ms;
 
-// What one completion can take off a socket without a copy. The buffers are never written to, so
-// all of them are the same memory, and it is never touched.
+// Limit of the bytes that one completion can discard from a socket. The buffers are never written
+// to, so all of them are the same memory, and it is never touched.
 constexpr unsigned discard_bytes = 1 << 20;
 
 // A server that is gone is not dialled for ever.
@@ -66,7 +66,7 @@ void load_worker::run() {
     while (open_count_ > 0 || !reopen_.empty()) {
         bool woken = false;
         ring_.run_once(wait_for().count(), [&](const io_uring_cqe& cqe) {
-            if (!woken) now_ = clock::now();  // once a turn, for all of its completions
+            if (!woken) now_ = clock::now();  // once per iteration, for all of its completions
             woken = true;
             complete(cqe);
         });
@@ -82,7 +82,7 @@ void load_worker::run() {
     }
 }
 
-// What is on its way may still come, for a bounded time; then all that is left is ended.
+// Responses in flight may still arrive, for a bounded time; then all connections are closed.
 void load_worker::drain() {
     stopping_ = true;
     reopen_.clear();
@@ -110,7 +110,7 @@ std::chrono::nanoseconds load_worker::wait_for() const noexcept {
 
 void load_worker::complete(const io_uring_cqe& cqe) {
     const std::size_t index = cqe.user_data & UINT32_MAX;
-    // A send that failed may be told after its connection has ended and was opened anew.
+    // A failed send may be reported after its connection was closed and opened again.
     if (label(static_cast<tag>(cqe.user_data >> 56), index) != cqe.user_data) return;
     switch (static_cast<tag>(cqe.user_data >> 56)) {
         case tag::connect: return connected(index, cqe.res);
@@ -120,8 +120,8 @@ void load_worker::complete(const io_uring_cqe& cqe) {
         case tag::send: break;
     }
     if (options_.mode == load_mode::sink) return sunk(index, cqe.res);
-    // Only failures get here; the receive ends the connection. What was cancelled together with a
-    // connect that failed is not counted twice.
+    // Only failures get here; the receive ends the connection. Requests that were cancelled
+    // together with a failed connect are not counted twice.
     if (cqe.res != -ECANCELED) fail(index, &load_errors::send);
 }
 
@@ -369,7 +369,7 @@ void load_worker::end(std::size_t index) {
     connection& one = connections_[index];
     if (one.at == phase::closed || one.at == phase::ending) return;
     one.at = phase::ending;
-    // Not shutdown(2): a connect that waits in the ring is not told of it (seen on 6.18).
+    // Not shutdown(2): it does not end a connect that waits in the ring (seen on 6.18).
     io_uring_sqe& sqe = ring_.next();
     io_uring_prep_cancel_fd(&sqe, one.fd, IORING_ASYNC_CANCEL_ALL);
     sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;

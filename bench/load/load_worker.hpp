@@ -2,10 +2,10 @@
 //
 // Cheaper than any server it measures, so that the server is what is measured: bodies are not
 // copied but discarded where they lie (MSG_TRUNC), responses are counted by the length that is
-// known, never parsed, the clock is read once a turn, and a turn is one system call.
+// known, never parsed, the clock is read once per iteration, and an iteration is one system call.
 //
-// Thread      run() in one thread; the members that say so, from any.
-// Latency     From the turn that sent a request to the turn that saw its last byte; in one
+// Thread      run() in one thread; members that document it, from any.
+// Latency     From the iteration that sent a request to the one that saw its last byte; in one
 //             direction, from message to message of a connection. With a rate,
 //             from the moment at which the request was due, also when it left later for want of a
 //             free connection.
@@ -44,8 +44,8 @@ struct load_errors {
     }
 };
 
-// What all workers of a run look at. Written by the main thread, or by the worker that reaches a
-// bound; relaxed, since nothing but the value is passed on.
+// State that all workers of a run check. Written by the main thread, or by the worker that reaches
+// a bound; relaxed, since nothing but the value is passed on.
 struct load_control {
     std::atomic<bool> measuring{false};
     std::atomic<bool> stopping{false};
@@ -151,8 +151,8 @@ private:
 
     bench_ring ring_;
     std::vector<connection> connections_;
-    std::vector<std::size_t> free_;    // with a rate: connections that wait to be told to ask
-    std::vector<std::size_t> reopen_;  // in the next turn
+    std::vector<std::size_t> free_;    // with a rate: connections without a request
+    std::vector<std::size_t> reopen_;  // in the next iteration
     std::size_t open_count_ = 0;       // connections not closed
     std::size_t next_target_ = 0;
     std::uint64_t next_source_ = 0;

@@ -24,8 +24,8 @@ sockaddr_in server_address(const load_options& options);
 // Errors     std::runtime_error: not 200, no Content-Length, or not within the timeout.
 std::vector<load_target> learn_targets(const load_options& options);
 
-// Connections that asked once and then stay. Those that the server closes meanwhile are told by
-// held().
+// Connections that asked once and then stay. held() reports
+// those that the server closed.
 class idle_connections {
 public:
     idle_connections(const load_options& options, const load_target& first);

@@ -1,5 +1,4 @@
-// bench/runtime/sync.cpp: what do coroutines of one loop pay to wait for each other, and those of two
-// loops?
+// bench/runtime/sync.cpp: cost of waits of coroutines for each other, on one loop and on two.
 //
 // Targets on one loop: 15 calls for a channel item. The baselines, in the same process, are a call
 // that is not inlined, and a std::mutex that no other thread wants.
@@ -72,8 +71,8 @@ task<void> acquire_often(benchmark::State& state) {
 void semaphore_free(benchmark::State& state) { kevring::run(acquire_often(state)); }
 BENCHMARK(semaphore_free);
 
-// Two coroutines: each item needs a switch from the sender to the receiver or back, but for those that
-// the capacity holds.
+// Two coroutines: each item needs a switch from the sender to the receiver or back, but for those
+// that the capacity holds.
 template <class Channel>
 task<void> receive_all(Channel& items) {
     while (true) {

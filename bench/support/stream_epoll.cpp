@@ -1,8 +1,9 @@
 // bench/support/stream_epoll.cpp: streams on edge-triggered epoll: echo, sink, source and proxy.
 //
-// The loop of a good epoll server: one wait, then recv(2) and send(2) for each ready connection. All
-// connections share one receive buffer, which stays in the processor's caches. Bytes that a socket
-// does not take are copied, and sent when it has room; nothing is received for it meanwhile.
+// The loop of a good epoll server: one wait, then recv(2) and send(2) for each ready connection.
+// All connections share one receive buffer, which stays in the processor's caches. Bytes that a
+// socket does not take are copied, and sent when it has room; until then nothing is received for
+// it.
 #include "bench/support/baseline.hpp"
 
 #include <sys/epoll.h>
@@ -15,7 +16,7 @@ namespace {
 
 using namespace kevring::bench;
 
-// One connection does this many receives or sends before the others have their turn.
+// One connection does this many receives or sends before the others are served.
 constexpr unsigned steps_max = 16;
 
 struct connection {
@@ -24,7 +25,7 @@ struct connection {
     std::size_t rest_sent = 0;  // ... at first, and has taken since; of a source: of its message
     bool open = false;
     bool ended = false;   // the peer has ended its sending side
-    bool listed = false;  // stands in `again_`
+    bool listed = false;  // is in `again_`
 };
 
 class stream_server {
@@ -111,7 +112,7 @@ private:
             step(fd, (kinds & EPOLLRDHUP) != 0);
     }
 
-    // Goes on with a connection; `to_the_end`: a short read does not mean that nothing is left.
+    // Continues with a connection; `to_the_end`: a short read does not mean that nothing is left.
     void step(int fd, bool to_the_end) {
         for (unsigned count = 0; count < steps_max; ++count) {
             const bool more =

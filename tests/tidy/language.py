@@ -13,7 +13,7 @@ CONVERTED = (
     'kevent/event.hpp', 'kevent/event_queue.cpp', 'kevent/event_queue.hpp',
     'kevent/event_ring.hpp', 'kevent/event_type.hpp', 'kevent/event_views.hpp',
     'kevent/kevent.cpp', 'kevent/signal_stream.cpp', 'kevent/signal_stream.hpp',
-    'kevent/source_table.cpp', 'sendfile', 'tests/sendfile', 'bench/sendfile',
+    'kevent/source_table.cpp', 'sendfile', 'tests/sendfile', 'bench',
     'docs/design/0050-sendfile.md', 'scripts', 'README.md', 'ARCHITECTURE.md',
     'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md')
 

@@ -1,4 +1,4 @@
-"""Rows that ask how a few small requests fare while a server has something else on its hands."""
+"""Rows of a few small requests that are sent while the server has other work."""
 import contextlib
 import json
 import resource
@@ -17,13 +17,13 @@ BESIDE_CONNECTIONS = 16
 
 
 def measure_idle(context, count, server, port):
-    """Memory for each idle connection, and the latency of others meanwhile."""
+    """Memory for each idle connection, and the latency of other connections."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     pids = server.pids()
     path = context.documents.paths["1KiB"][0]
-    # What a server takes for requests on their way is not for connections that are idle: it is
-    # taken before, and then one after the other makes its request.
+    # Memory that a server allocates for requests in flight is not that of idle connections: it is
+    # allocated before, and then one after the other makes its request.
     measure.kevring_load(context.programs["load"], port,
                          ["--path", path, "--connections", 64, "--duration", 0.5], pids,
                          context.seconds_max(), context.cpus)
@@ -60,7 +60,7 @@ def measure_idle(context, count, server, port):
 
 
 def measure_cold(context, document, server, port):
-    """Files that are not in memory, each once; the latencies are those of a small request meanwhile."""
+    """Files that are not in memory, each once; the latencies are those of a concurrent small request."""
     tree, program = context.documents, context.programs["load"]
     tree.forget(document)
     common = [program, "--target", f"{measure.HOST}:{port}"]
@@ -123,7 +123,7 @@ def print_idle(results):
                 run = runs[0]  # later rounds find memory that the first made
                 say(f"{name}: {run['idle_held']} of {run['idle_count']} idle connections held, "
                     f"{run['idle_bytes_each']:.0f} bytes of user memory each, "
-                    f"a request meanwhile: p99 {run['p99_us'] / 1000:.2f} ms")
+                    f"a concurrent request: p99 {run['p99_us'] / 1000:.2f} ms")
 
 
 def print_cold(results):
@@ -133,6 +133,6 @@ def print_cold(results):
             if runs:
                 say(f"{result['row']}: {name}: "
                     f"{statistics.median(run['megabytes_per_second'] for run in runs):.0f} MB/s; "
-                    f"a small request meanwhile: p50 {of['median']['p50_us'] / 1000:.2f} ms, "
+                    f"a concurrent small request: p50 {of['median']['p50_us'] / 1000:.2f} ms, "
                     f"p99 {of['median']['p99_us'] / 1000:.2f} ms, "
                     f"max {max(run['max_us'] for run in runs) / 1000:.1f} ms")
