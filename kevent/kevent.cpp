@@ -6,9 +6,9 @@
 
 #include <kevring/kevent/detail/call_guard.hpp>
 #include <kevring/kevent/detail/caller_ring.hpp>
+#include <kevring/kevent/detail/port_choice.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
-#include <kevring/kevent/ports/epoll_port.hpp>
 #include <kevring/kevent/sources/inode.hpp>
 #include <kevring/kevent/sources/naio.hpp>
 #include <kevring/kevent/sources/posix_timer.hpp>
@@ -16,11 +16,14 @@
 #include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/kernel.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -118,7 +121,7 @@ long start_naio(int fd, std::uint32_t event, int socket, kevring::detail::naio_b
 
 int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
     const call_guard whole_call;
-    if ((flags & ~KEVENT_INIT_NO_THREAD) != 0) return -EINVAL;
+    if ((flags & ~(KEVENT_INIT_NO_THREAD | KEVENT_INIT_ONE_THREAD)) != 0) return -EINVAL;
     if ((ring == nullptr) != (ring_size == 0)) return -EINVAL;
     if (ring != nullptr) {
         const int failure = kevring::detail::caller_ring::check(ring, ring_size);
@@ -128,15 +131,29 @@ int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
     try {
         const auto detection = (flags & KEVENT_INIT_NO_THREAD) != 0 ? close_detection::by_call
                                                                     : close_detection::by_thread;
+        kevring::detail::chosen_port chosen = kevring::detail::choose_port(flags);
         return kevring::detail::insert_queue(
-            std::make_shared<queue_core>(std::make_unique<kevring::detail::epoll_port>(), ring,
-                                         ring_size),
+            std::make_shared<queue_core>(std::move(chosen.carrier), ring, ring_size, chosen.reason),
             detection);
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
     } catch (const std::system_error& failure) {
         return -failure.code().value();
     }
+}
+
+int kevent_describe(int fd, char* buffer, size_t size) {
+    const call_guard whole_call;
+    return control_queue(fd, [&](const queue_ref& found) {
+        if (buffer == nullptr && size != 0) return -EFAULT;
+        const std::string text = found.queue->describe();
+        if (size != 0) {
+            const size_t count = std::min(text.size(), size - 1);
+            std::memcpy(buffer, text.data(), count);
+            buffer[count] = '\0';
+        }
+        return static_cast<int>(text.size());
+    });
 }
 
 int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {

@@ -8,8 +8,9 @@
  * Results      Every call returns a negative error number (-EINVAL, ...) on failure and leaves
  *              errno alone. -EBADF: the control descriptor is not open. -EINVAL: it is open, but
  *              no queue.
- * Thread       Any thread may make any call on any queue at any time. A queue belongs to one
- *              process: after fork() the child cannot use it.
+ * Thread       Any thread may make any call on any queue at any time, unless the queue was made
+ *              with KEVENT_INIT_ONE_THREAD. A queue belongs to one process: after fork() the child
+ *              cannot use it.
  * Cancellation A thread may be cancelled (pthread_cancel) while it waits in kevent_get_events() or
  *              kevent_wait(). No event is lost by it: what was not handed over stays ready.
  */
@@ -103,8 +104,9 @@ struct itimerspec; /* which plain C11 leaves out of <time.h> */
 /* Flags of kevent_get_events() and kevent_wait(). */
 #define KEVENT_FLAGS_ABSTIME 0x1u /* the timeout is a point of CLOCK_REALTIME */
 
-/* Flag of kevent_init(); not of 2006. */
-#define KEVENT_INIT_NO_THREAD 0x100u /* the library makes no thread for this queue */
+/* Flags of kevent_init(); not of 2006. */
+#define KEVENT_INIT_NO_THREAD 0x100u  /* the library makes no thread for this queue */
+#define KEVENT_INIT_ONE_THREAD 0x200u /* one thread collects, by an io_uring of its own */
 
 /* The fewest slots that a ring can have. */
 #define KEVENT_RING_SIZE_MIN 2u
@@ -172,16 +174,32 @@ struct kevent_ring {
  * ring        Null, with ring_size 0: no ring. Else memory for ring_size slots, which stays valid
  *             as long as the queue lives. Both words of its header are set to 0.
  * ring_size   In slots; at least KEVENT_RING_SIZE_MIN.
- * flags       0, or KEVENT_INIT_NO_THREAD. A closed queue is found by a thread that looks for such
+ * flags       0, or one or both of these.
+ *             KEVENT_INIT_NO_THREAD: a closed queue is found by a thread that looks for such
  *             ones, and with a second thread each system call on a descriptor costs a program more.
  *             Without it the next call on that number finds it, the next kevent_init(), or soon a
  *             call that controls another queue: until then what the queue kept open stays open,
  *             and an epoll set of the program goes on reporting the closed descriptor.
+ *             KEVENT_INIT_ONE_THREAD: descriptors are watched by an io_uring that belongs to the
+ *             first thread that makes a call on the queue, kevent_commit(), KEVENT_CTL_READY and
+ *             kevent_describe() aside. Those three work on any thread; another call of a second
+ *             thread gives -EBUSY. If the owner ends, the next thread that makes a call is the
+ *             owner; what is ready then is reported, maybe once more.
  *
  * Errors      -EINVAL: one of ring and ring_size is zero and the other is not, ring_size is 1, or
  *             flags has other bits. -EMFILE, -ENFILE, -ENOMEM. -EPERM: in a child that shares the
- *             memory of its parent (vfork(2)). */
+ *             memory of its parent (vfork(2)). With KEVENT_INIT_ONE_THREAD, if the system refuses
+ *             io_uring: -EPERM (kernel.io_uring_disabled, seccomp), -ENOSYS, or -EINVAL (Linux
+ *             older than 6.1). */
 int kevent_init(struct kevent_ring* ring, unsigned ring_size, unsigned flags);
+
+/* Writes lines of text about the queue into `buffer`, for a log: by what port it reaches the
+ * kernel (`port: ring`), why (`reason: KEVENT_INIT_ONE_THREAD`), and how many registrations and
+ * hidden descriptors it has. Writes at most `size` bytes, with a 0 at the end; `buffer` may be null
+ * with size 0. Returns the length of the whole text, without the 0.
+ *
+ * Errors      -EFAULT: `buffer` is null and `size` is not 0. -ENOMEM. */
+int kevent_describe(int fd, char* buffer, size_t size);
 
 /* Applies `cmd` to `num` records. `arg` is read, and is also the reply.
  *

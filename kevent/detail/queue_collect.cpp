@@ -165,9 +165,10 @@ bool queue_core::wake_next(const waiter* self) noexcept {
     return uses_records;
 }
 
-// Last in every call, and before each sleep of `self`: waiters, the control descriptor and the
-// port's timer follow the changes.
+// Last in every call, and before each sleep of `self`: the kernel, waiters, the control descriptor
+// and the port's timer follow the changes.
 void queue_core::notify_waiters(const waiter* self) noexcept {
+    port_->flush();
     const bool is_readable = !ready_.empty() || interrupt_requested_;
     // A thread that will collect does not need the descriptor; it sets it for what it leaves.
     const bool is_collected = waiters_.has_threads() && wake_next(self);
@@ -206,15 +207,19 @@ int queue_core::fetch_events(unsigned capacity) noexcept {
 // bounds the loop. While no record is ready, it takes no more edges than the caller can use: the
 // others stay in the kernel, for other threads, and keep the control descriptor readable. Otherwise
 // it takes a batch, because those edges came before the next record that the program makes ready.
+// Of a port that reports past states it takes all: an edge that came before a record is collected
+// must not make it ready again afterwards.
 void queue_core::poll_events(unsigned capacity) noexcept {
     constexpr std::size_t shared_edges_max = own_edges_max + 1;  // and the one that INODE shares
+    const bool takes_few_edges = port_->reports_present_state();
     calls_since_fetch_ = records_since_fetch_ = 0;
     port_->update();
     for (std::size_t round = 0; round <= registrations_.size() + shared_edges_max; ++round) {
-        const unsigned wanted = ready_.empty() ? std::clamp(capacity, 1u, batch_max) : batch_max;
+        const bool takes_few = takes_few_edges && ready_.empty();
+        const unsigned wanted = takes_few ? std::clamp(capacity, 1u, batch_max) : batch_max;
         const int count = fetch_events(wanted);
         while (ready_.empty() && timers_.expire()) {}
-        if (count < static_cast<int>(wanted) || !ready_.empty()) break;
+        if (count < static_cast<int>(wanted) || (takes_few_edges && !ready_.empty())) break;
     }
 }
 
@@ -232,7 +237,7 @@ void queue_core::fetch_if_useful(const wait_condition& condition, unsigned capac
     if (!waits) {
         ++calls_since_fetch_;
         if (room_for(capacity) != 0 || calls_since_fetch_ >= calls_without_fetch_max ||
-            records_since_fetch_ >= records_without_fetch_max)
+            records_since_fetch_ >= records_without_fetch_max || !port_->reports_present_state())
             poll_events(capacity);
         return;
     }
@@ -372,9 +377,10 @@ unsigned queue_core::collect_into_ring(unsigned max_count) noexcept {
 // A call that collects: polls, waits if it must, and collects by `collect_ready`, until there is
 // something or the call is over.
 template <class Collect>
-unsigned queue_core::collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
-                             Collect collect_ready) {
+int queue_core::collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
+                        Collect collect_ready) {
     lock held(mutex_);
+    if (const int failure = port_->claim(); failure != 0) return failure;
     ++fetch_number_;
     bool over = limit.clock == wait_limit::kind::never || condition.min_count == 0;
     over = take_interrupt() || over;
@@ -395,7 +401,7 @@ unsigned queue_core::collect(const wait_condition& condition, unsigned capacity,
     }
     records_since_fetch_ += count;
     notify_waiters();
-    return count;
+    return static_cast<int>(count);
 }
 
 int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit limit,
@@ -404,7 +410,7 @@ int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit li
     wait_condition condition;
     condition.min_count = std::min(min_count, max_count);
     const auto collect_ready = [&] { return collect_into_buffer(max_count, buffer); };
-    return static_cast<int>(collect(condition, max_count, limit, collect_ready));
+    return collect(condition, max_count, limit, collect_ready);
 }
 
 int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit) {
@@ -412,7 +418,7 @@ int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit) {
     condition.needs_space = true;
     condition.old_uidx = old_uidx;
     const auto collect_ready = [&] { return collect_into_ring(max_count); };
-    return static_cast<int>(collect(condition, max_count, limit, collect_ready));
+    return collect(condition, max_count, limit, collect_ready);
 }
 
 int queue_core::collect_or_wait(async_waiter& self, unsigned max_count, ukevent* buffer) {

@@ -19,14 +19,30 @@ void set_reply(ukevent& record, std::uint32_t ret_flags, int error_number) noexc
 
 }  // namespace
 
-queue_core::queue_core(std::unique_ptr<port> carrier, kevent_ring* ring, std::uint32_t ring_size)
-    : port_(std::move(carrier)), watches_(*port_), timers_(*port_) {
+queue_core::queue_core(std::unique_ptr<port> carrier, kevent_ring* ring, std::uint32_t ring_size,
+                       std::string_view port_reason)
+    : port_(std::move(carrier)), port_reason_(port_reason), watches_(*port_), timers_(*port_) {
     if (ring != nullptr) ring_.emplace(ring, ring_size);
 }
 
 std::size_t queue_core::registration_count() {
     const lock held(mutex_);
     return registrations_.size();
+}
+
+std::string queue_core::describe() {
+    const lock held(mutex_);
+    std::size_t hidden_count = 0;
+    registrations_.for_each([&](const registration& each) {
+        if (each.event_source->holds_descriptor()) ++hidden_count;
+    });
+    std::string text = "port: ";
+    text += port_->name();
+    text += "\nreason: ";
+    text += port_reason_;
+    text += "\nregistrations: " + std::to_string(registrations_.size());
+    text += "\nhidden descriptors: " + std::to_string(hidden_count) + "\n";
+    return text;
 }
 
 // The ready list.
@@ -58,7 +74,7 @@ void queue_core::mark_broken(registration& entry) noexcept {
 
 void queue_core::report(registration& target, readiness state) noexcept {
     if (state == readiness::not_ready || !target.armed) return;
-    if (!target.ready()) target.tested_in_fetch = fetch_number_;
+    if (!target.ready() && port_->reports_present_state()) target.tested_in_fetch = fetch_number_;
     if (state == readiness::ready) {
         make_ready(target, KEVENT_RET_DONE);
     } else {
@@ -126,6 +142,7 @@ int queue_core::add_one(ukevent& record, const source_factory& make, bool& answe
 
 int queue_core::add(ukevent* records, unsigned count) {
     const lock held(mutex_);
+    if (const int failure = port_->claim(); failure != 0) return failure;
     unsigned answers = 0;
     for (unsigned i = 0; i < count; ++i) {
         ukevent record = records[i];
@@ -147,6 +164,7 @@ int queue_core::add(ukevent* records, unsigned count) {
 
 int queue_core::add_with_source(const ukevent& record, const source_factory& make) {
     const lock held(mutex_);
+    if (const int failure = port_->claim(); failure != 0) return failure;
     ukevent request = record;
     request.req_flags |= KEVENT_REQ_ALWAYS_QUEUE;
     bool answered = false;
@@ -159,6 +177,7 @@ int queue_core::add_with_source(const ukevent& record, const source_factory& mak
 
 int queue_core::remove(ukevent* records, unsigned count) {
     const lock held(mutex_);
+    if (const int failure = port_->claim(); failure != 0) return failure;
     if (count > registrations_.size()) return -EINVAL;
     for (unsigned i = 0; i < count; ++i) {
         registration* const entry = registrations_.find(records[i]);
@@ -193,6 +212,7 @@ void queue_core::modify_one(registration& entry, std::uint32_t event, std::uint3
 
 int queue_core::modify(ukevent* records, unsigned count) {
     const lock held(mutex_);
+    if (const int failure = port_->claim(); failure != 0) return failure;
     if (count > registrations_.size()) return -EINVAL;
     watches_.begin_batch(count);
     for (unsigned i = 0; i < count; ++i) {
@@ -221,6 +241,7 @@ bool queue_core::change_event(std::uint64_t id, event_type type, std::uint32_t e
 int queue_core::query_source(std::uint64_t id, event_type type,
                              const std::function<int(source&)>& question) {
     const lock held(mutex_);
+    if (const int failure = port_->claim(); failure != 0) return failure;
     registration* const entry = registrations_.find(id, static_cast<std::uint32_t>(type));
     return entry == nullptr ? -ENOENT : question(*entry->event_source);
 }

@@ -33,6 +33,8 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 
 namespace kevring::detail {
 
@@ -49,8 +51,10 @@ struct wait_limit {
 
 class queue_core final : public source_host {
 public:
-    /// `ring` is null, or has passed caller_ring::check(). Throws std::bad_alloc.
-    queue_core(std::unique_ptr<port> carrier, kevent_ring* ring, std::uint32_t ring_size);
+    /// `ring` is null, or has passed caller_ring::check(). `port_reason` is static. Throws
+    /// std::bad_alloc.
+    queue_core(std::unique_ptr<port> carrier, kevent_ring* ring, std::uint32_t ring_size,
+               std::string_view port_reason = "");
     queue_core(const queue_core&) = delete;
     queue_core& operator=(const queue_core&) = delete;
 
@@ -97,6 +101,8 @@ public:
         const lock held(mutex_);
         return action();
     }
+    /// Port, its reason, and how many descriptors it holds, as lines `key: value`.
+    std::string describe();
 
     /// The queue's own descriptor of the file that the control descriptor refers to; readable while
     /// records are ready.
@@ -141,8 +147,8 @@ private:
     bool can_collect(const wait_condition& condition, unsigned capacity) const noexcept;
     unsigned room_for(unsigned capacity) const noexcept;
     template <class Collect>
-    unsigned collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
-                     Collect collect_ready);
+    int collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
+                Collect collect_ready);
     bool wait_until_ready(lock& held, const wait_condition& condition, unsigned capacity,
                           wait_limit limit);
     int sleep_until(lock& held, waiter& self, std::int64_t left_ns);
@@ -163,6 +169,7 @@ private:
 
     // Constant after construction.
     const std::unique_ptr<port> port_;
+    const std::string_view port_reason_;
 
     // Written on any thread.
     std::atomic<std::uint64_t> next_id_{1};

@@ -31,6 +31,11 @@ public:
     /// After reserve_one(); its key is not there yet.
     registration& insert(std::unique_ptr<registration> one) noexcept;
     void erase(registration& one) noexcept;
+    template <class Visit>
+    void for_each(Visit visit) const {
+        for (const registration* at : buckets_)
+            for (; at != nullptr; at = at->next_in_bucket) visit(*at);
+    }
 
 private:
     registration*& bucket_of(std::uint64_t id, std::uint32_t type) noexcept;

@@ -125,6 +125,8 @@ public:
     virtual std::uint32_t forced_flags() const noexcept { return 0; }
     /// True if arm() reports an origin that is ready already, so that no caller has to test().
     virtual bool arm_reports_readiness() const noexcept { return false; }
+    /// True if it holds a descriptor of its own, which the program does not see.
+    virtual bool holds_descriptor() const noexcept { return false; }
     /// The record is about to be handed out: the last moment to bring ret_data up to date. False:
     /// there is nothing to tell any more, and nothing is handed out.
     virtual bool before_collect() noexcept { return true; }

@@ -20,6 +20,7 @@ public:
     /// Errors     Throws std::system_error.
     epoll_port();
 
+    std::string_view name() const noexcept override { return "epoll"; }
     int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
     int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
     int check_pollable(int number) noexcept override;

@@ -36,6 +36,8 @@ public:
     loop_port();
     ~loop_port() override;
 
+    std::string_view name() const noexcept override { return "loop"; }
+
     int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
     int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
     int check_pollable(int number) noexcept override;

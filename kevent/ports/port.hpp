@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include <time.h>
 
@@ -40,8 +41,22 @@ public:
     port& operator=(const port&) = delete;
     virtual ~port() = default;
 
+    // Constant, any thread.
+
+    /// Name of the port in kevent_describe(3).
+    virtual std::string_view name() const noexcept = 0;
+    /// True if a report says which bits are set when poll() returns it. False: it says which bits
+    /// were set when the descriptor became ready.
+    virtual bool reports_present_state() const noexcept { return true; }
+
     // Under the queue's lock.
 
+    /// First in every call but READY and commit. A port that belongs to one thread takes the
+    /// caller for its owner if it has none.
+    ///
+    /// Result     0; -EBUSY: another thread owns the port. A port that cannot continue on this
+    ///            thread returns the error number of io_uring_setup(2).
+    virtual int claim() noexcept { return 0; }
     /// Begins to report edges of descriptor `number`. Bits that are set already are reported too.
     virtual int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept = 0;
     /// Replaces the bits of an armed descriptor, and reports those that are set already.

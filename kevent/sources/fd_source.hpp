@@ -29,6 +29,7 @@ public:
     void disarm() noexcept override;
     void on_removed() noexcept override;
     bool arm_reports_readiness() const noexcept override { return true; }
+    bool holds_descriptor() const noexcept override { return watched_fd_.valid(); }
 
 protected:
     /// Watches `held` in place of the descriptor of the request.

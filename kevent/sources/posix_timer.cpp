@@ -18,12 +18,16 @@ namespace {
 class posix_timer_source final : public fd_source {
 public:
     posix_timer_source(source_host& host, registration& target, hidden_fd timer) noexcept
-        : fd_source(host, target) {
+        : fd_source(host, target), asked_for_(target.has(KEVENT_REQ_READY)) {
         set_watched(std::move(timer));
     }
 
     // As with TIMER, so MODIFY fires it.
-    readiness test() override { return readiness::ready; }
+    readiness test() override {
+        asked_for_ = true;
+        return readiness::ready;
+    }
+    void on_marked_ready() noexcept override { asked_for_ = true; }
     readiness test_on_add() override { return readiness::not_ready; }
     bool arm_reports_readiness() const noexcept override { return false; }
 
@@ -32,7 +36,8 @@ public:
         const bool any = ::read(held().number(), &count, sizeof count) == sizeof count;
         constexpr std::uint64_t most = std::numeric_limits<std::uint32_t>::max();
         set_results(any ? static_cast<std::uint32_t>(std::min(count, most)) : 0, 0);
-        return true;
+        // A report of expiries that the last record has counted is none.
+        return std::exchange(asked_for_, false) || any;
     }
 
 private:
@@ -40,6 +45,8 @@ private:
     readiness evaluate(std::uint32_t poll_bits) noexcept override {
         return (poll_bits & POLLIN) != 0 ? readiness::ready : readiness::not_ready;
     }
+
+    bool asked_for_;  // by READY or MODIFY
 };
 
 bool expires(const itimerspec& when) noexcept {

@@ -316,11 +316,12 @@ TEST_CASE("what is removed while ready takes nothing else along, and its key is 
         q.add(request);
         q.remove(request);
         q.remove(user_event(1));
-        CHECK_FALSE(q.readable());
+        CHECK_FALSE(q.stays_readable());
     }
 }
 
-TEST_CASE("after REMOVE has returned no call collects it any more", "[kevent][bad_input][K-038]") {
+TEST_CASE("after REMOVE has returned no call collects it any more",
+          "[kevent][many-threads][bad_input][K-038]") {
     constexpr std::uint64_t round_count = 300;
     queue q;
     const auto peers = connected_pair::sockets();
@@ -356,7 +357,7 @@ TEST_CASE("after REMOVE has returned no call collects it any more", "[kevent][ba
 }
 
 TEST_CASE("waits of a closed queue end at their time, and then its files are released",
-          "[kevent][bad_input][close][K-128]") {
+          "[kevent][many-threads][bad_input][close][K-128]") {
     constexpr unsigned waiter_count = 4;
     queue q(4);
     const int number = q.number();
@@ -404,7 +405,7 @@ TEST_CASE("a queue that wants no thread makes none, and the next one finds it cl
 }
 
 TEST_CASE("a new queue under the number of a closed one is no business of its waiters",
-          "[kevent][bad_input][close]") {
+          "[kevent][many-threads][bad_input][close]") {
     auto old = std::make_unique<queue>();
     const int number = old->number();
     const auto peers = connected_pair::sockets();

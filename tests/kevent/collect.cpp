@@ -148,7 +148,7 @@ TEST_CASE("an absolute deadline is a point of the wall clock", "[kevent][collect
     CHECK((after.tv_sec > at.tv_sec || (after.tv_sec == at.tv_sec && after.tv_nsec >= at.tv_nsec)));
 }
 
-TEST_CASE("each waiter has its own absolute deadline", "[kevent][collect][K-065]") {
+TEST_CASE("each waiter has its own absolute deadline", "[kevent][many-threads][collect][K-065]") {
     queue q;
     const auto begin = now();
     const timespec late_at = wall_clock_plus(120);
@@ -268,7 +268,7 @@ TEST_CASE("a stale index ends a wait at once, a true one does not",
     CHECK(now() - waiting >= std::chrono::milliseconds(30));
 }
 
-TEST_CASE("a commit releases who waits for room", "[kevent][wait][K-077]") {
+TEST_CASE("a commit releases who waits for room", "[kevent][many-threads][wait][K-077]") {
     queue q(2);
     add_notes(q, 3);
     fire_notes(q, 0, 3);
@@ -327,7 +327,8 @@ TEST_CASE("a commit across the end of the ring names the new lap",
     CHECK(q.commit(3, 4) == -EOVERFLOW);
 }
 
-TEST_CASE("activity that is nothing does not hide what is ready", "[kevent][collect][K-063]") {
+TEST_CASE("activity that is nothing does not hide what is ready",
+          "[kevent][present-state][collect][K-063]") {
     queue q;
     const auto quiet = connected_pair::sockets();
     const auto busy = connected_pair::sockets();

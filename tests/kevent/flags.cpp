@@ -50,7 +50,8 @@ TEST_CASE("what is not read is not reported again", "[kevent][flags][K-090][K-09
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("activity that leaves the test negative is silent", "[kevent][flags][K-092]") {
+TEST_CASE("activity that leaves the test negative is silent",
+          "[kevent][present-state][flags][K-092]") {
     queue q;
     const auto peers = connected_pair::sockets();
     q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));

@@ -109,7 +109,7 @@ TEST_CASE("the end of a ring does not end a wait that comes after it",
 }
 
 TEST_CASE("an event ends the wait of a thread that has a ring, of one or of several",
-          "[kevent][interruptions]") {
+          "[kevent][many-threads][interruptions]") {
     const unsigned ringless_count = GENERATE(0u, 2u);
     constexpr std::uint64_t event_count = 200;
     queue q;

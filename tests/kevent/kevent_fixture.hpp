@@ -14,9 +14,11 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -58,13 +60,21 @@ inline ukevent user_event(std::uint64_t id, std::uint32_t req_flags = 0) {
     return made;
 }
 
+/// True if the queues of this run belong to one thread each.
+inline bool is_of_one_thread() {
+    const char* const port = std::getenv("KEVRING_KEVENT_PORT");
+    return port != nullptr && std::string_view(port) == "ring";
+}
+
 /// A queue of the C interface.
 class queue {
 public:
     queue() : number_(kevent_init(nullptr, 0, 0)) { REQUIRE(number_ >= 0); }
-    explicit queue(unsigned slot_count)
+    explicit queue(unsigned slot_count, unsigned flags = 0)
         : memory_(1 + slot_count * 5),
-          number_(kevent_init(reinterpret_cast<kevent_ring*>(memory_.data()), slot_count, 0)) {
+          number_(kevent_init(
+              slot_count == 0 ? nullptr : reinterpret_cast<kevent_ring*>(memory_.data()),
+              slot_count, flags)) {
         REQUIRE(number_ >= 0);
     }
     queue(const queue&) = delete;
@@ -124,6 +134,11 @@ public:
         ::poll(&now, 1, 0);
         CHECK((now.revents & ~(POLLIN | POLLRDNORM)) == 0);
         return (now.revents & POLLIN) != 0;
+    }
+    /// The same where nothing is ready: a queue of one thread may be readable until the next call.
+    bool stays_readable() {
+        if (is_of_one_thread()) CHECK(has_no_event());
+        return readable();
     }
 
 private:

@@ -173,7 +173,10 @@ TEST_CASE("MODIFY, READY, REMOVE and the waiting calls survive each allocation t
         requests.push_back(record(KEVENT_SOCKET, peers.back().local(), KEVENT_SOCKET_RECV));
         peers.back().send_from_peer();
     }
-    const kevring::fd folder(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    // Of its own: nobody else creates a file in it.
+    std::array<char, 32> name{"/tmp/kevring-memory-XXXXXX"};
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    const kevring::fd folder(::open(name.data(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const auto all = [&] {
         std::array<ukevent, 2 * count> got{};
         std::array<kevent_change, 4> changes{};
@@ -207,6 +210,7 @@ TEST_CASE("MODIFY, READY, REMOVE and the waiting calls survive each allocation t
         return failed ? 9 : 0;
     };
     CHECK(in_child(all) == 0);
+    CHECK(::rmdir(name.data()) == 0);
 }
 
 TEST_CASE("the thread that releases closed queues needs no memory", "[kevent][memory][close]") {

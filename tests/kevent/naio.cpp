@@ -46,7 +46,7 @@ TEST_CASE("a receive is one record, when all its bytes are there", "[kevent][nai
 
     sends(peers, "abc");
     CHECK(q.has_no_event());
-    CHECK_FALSE(q.readable());
+    CHECK_FALSE(q.stays_readable());
     sends(peers, "defgh");
     const ukevent got = q.get_one();
 

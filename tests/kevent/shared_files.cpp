@@ -104,7 +104,7 @@ TEST_CASE("an event that the older registration has delivered is not reported to
 }
 
 TEST_CASE("a thread that waits is woken by an event that an older registration leaves",
-          "[kevent][shared_file][K-097]") {
+          "[kevent][many-threads][shared_file][K-097]") {
     queue first;
     queue second;
     const auto peers = connected_pair::sockets();

@@ -30,7 +30,7 @@ TEST_CASE("the control descriptor is readable while something is ready",
     peers.send_from_peer();
     CHECK(q.readable());
     q.get_one();
-    CHECK_FALSE(q.readable());
+    CHECK_FALSE(q.stays_readable());
 
     q.release();
     CHECK(q.readable());
@@ -55,11 +55,12 @@ TEST_CASE("epoll and another queue can watch a queue", "[kevent][control][K-123]
     CHECK(::epoll_wait(set.number(), &watch, 1, 60'000) == 1);
     CHECK(outer.get_one().id.raw[0] == static_cast<std::uint32_t>(inner.number()));
     inner.get_one();
+    CHECK_FALSE(inner.stays_readable());
     CHECK(::epoll_wait(set.number(), &watch, 1, 0) == 0);
 }
 
 TEST_CASE("one event ends one wait of eight; eight events end the others",
-          "[kevent][threads][K-124]") {
+          "[kevent][many-threads][threads][K-124]") {
     const bool by_note = GENERATE(true, false);
     queue q;
     const auto peers = connected_pair::sockets();
@@ -93,7 +94,7 @@ TEST_CASE("one event ends one wait of eight; eight events end the others",
 }
 
 TEST_CASE("a waiter that cannot take all that is ready wakes the next",
-          "[kevent][threads][K-125]") {
+          "[kevent][many-threads][threads][K-125]") {
     queue q;
     q.add(user_event(1));
     q.add(user_event(2));
@@ -113,7 +114,8 @@ TEST_CASE("a waiter that cannot take all that is ready wakes the next",
     CHECK(records == 2);
 }
 
-TEST_CASE("a waiter for many leaves to another what it cannot use yet", "[kevent][threads]") {
+TEST_CASE("a waiter for many leaves to another what it cannot use yet",
+          "[kevent][many-threads][threads]") {
     queue q;
     for (std::uint64_t id = 0; id < 6; ++id) q.add(user_event(id));
     std::atomic<int> many{0};
@@ -135,7 +137,7 @@ TEST_CASE("a waiter for many leaves to another what it cannot use yet", "[kevent
     CHECK(many == 5);
 }
 
-TEST_CASE("no event is delivered to two threads", "[kevent][threads][K-126]") {
+TEST_CASE("no event is delivered to two threads", "[kevent][many-threads][threads][K-126]") {
     constexpr std::uint64_t note_count = 64;
     constexpr int rounds = 200;
     queue q;
@@ -189,7 +191,8 @@ TEST_CASE("what a thread registered survives its end", "[kevent][threads]") {
     CHECK(is_done(q.get_one()));
 }
 
-TEST_CASE("a thread that is cancelled while it waits loses nothing", "[kevent][threads][K-127]") {
+TEST_CASE("a thread that is cancelled while it waits loses nothing",
+          "[kevent][many-threads][threads][K-127]") {
     const bool into_ring = GENERATE(true, false);
     for (int round = 0; round < 50; ++round) {
         queue q(4);
@@ -234,7 +237,8 @@ TEST_CASE("closing a queue releases what it watched", "[kevent][close][K-128]") 
     CHECK(peers.peer_sees_end());
 }
 
-TEST_CASE("a queue that is closed while others wait serves them to the end", "[kevent][close]") {
+TEST_CASE("a queue that is closed while others wait serves them to the end",
+          "[kevent][many-threads][close]") {
     queue q;
     const int number = q.number();
     auto peers = connected_pair::sockets();
@@ -407,7 +411,7 @@ TEST_CASE("a record that is ready keeps what it says when an older one takes wha
 }
 
 TEST_CASE("a release is for who sleeps, not for a call that does not wait",
-          "[kevent][ready][threads][K-052]") {
+          "[kevent][many-threads][ready][threads][K-052]") {
     for (int round = 0; round < 30; ++round) {
         queue q;
         q.add(user_event(1));
@@ -429,7 +433,7 @@ TEST_CASE("a release is for who sleeps, not for a call that does not wait",
 }
 
 TEST_CASE("what the queue tells itself does not hide an event from a call that does not wait",
-          "[kevent][collect][K-063]") {
+          "[kevent][many-threads][collect][K-063]") {
     queue q;
     const auto peers = connected_pair::sockets();
     q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
@@ -452,7 +456,7 @@ TEST_CASE("what the queue tells itself does not hide an event from a call that d
 }
 
 TEST_CASE("a cancelled thread ends where a call waits, and in no other place of it",
-          "[kevent][threads][K-127]") {
+          "[kevent][many-threads][threads][K-127]") {
     const auto peers = connected_pair::sockets();
     const ukevent watched = record(KEVENT_POLL, peers.local(), KEVENT_POLL_POLLIN);
     queue q;

@@ -44,7 +44,7 @@ bool becomes(const queue& q, bool is_readable) {
 }  // namespace
 
 TEST_CASE("a call that sleeps on for more records repeats the last check of those it has",
-          "[kevent][flags][K-093]") {
+          "[kevent][many-threads][flags][K-093]") {
     const std::uint32_t type = GENERATE(unsigned{KEVENT_SOCKET}, unsigned{KEVENT_POLL});
     queue q;
     const auto peers = connected_pair::sockets();
@@ -69,7 +69,7 @@ TEST_CASE("a call that sleeps on for more records repeats the last check of thos
 }
 
 TEST_CASE("a record that fails its last check does not count for min_nr",
-          "[kevent][flags][K-058]") {
+          "[kevent][many-threads][flags][K-058]") {
     queue q;
     const auto peers = connected_pair::sockets();
     q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK));
@@ -89,7 +89,7 @@ TEST_CASE("a record that fails its last check does not count for min_nr",
 }
 
 TEST_CASE("the control descriptor is readable while a thread waits for more than is ready",
-          "[kevent][control][threads][K-122]") {
+          "[kevent][many-threads][control][threads][K-122]") {
     queue q;
     const auto peers = connected_pair::pipe();
     q.add(user_event(1));
@@ -118,7 +118,7 @@ TEST_CASE("the control descriptor is readable while a thread waits for more than
 }
 
 TEST_CASE("the control descriptor is readable while a thread waits for space in the ring",
-          "[kevent][control][threads][K-077][K-122]") {
+          "[kevent][many-threads][control][threads][K-077][K-122]") {
     queue q(2);
     for (unsigned id = 0; id < 4; ++id) q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
     REQUIRE(q.wait(2, 0) == 2);
@@ -136,7 +136,7 @@ TEST_CASE("the control descriptor is readable while a thread waits for space in 
 }
 
 TEST_CASE("an event ends a wait for several that has begun to sleep beside ready records",
-          "[kevent][threads][K-059]") {
+          "[kevent][many-threads][threads][K-059]") {
     const unsigned waiter_count = GENERATE(1u, 3u);
     queue q;
     std::vector<connected_pair> pipes;
@@ -243,7 +243,7 @@ TEST_CASE("MODIFY keeps an event that has come, whatever number is pending",
     CHECK(delivered.size() == pipe_count);
 }
 
-TEST_CASE("a stop and SIGCONT do not end a wait", "[kevent][interruptions][K-067]") {
+TEST_CASE("a stop and SIGCONT do not end a wait", "[kevent][many-threads][interruptions][K-067]") {
     const unsigned waiter_count = GENERATE(1u, 2u);
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
@@ -273,7 +273,7 @@ TEST_CASE("a stop and SIGCONT do not end a wait", "[kevent][interruptions][K-067
 }
 
 TEST_CASE("a waiter that stops waiting leaves the kernel's events to another one",
-          "[kevent][threads][K-124]") {
+          "[kevent][many-threads][threads][K-124]") {
     enum class end { timeout, cancel, handler };
     const end reason = GENERATE(end::timeout, end::cancel, end::handler);
     queue q;
@@ -309,7 +309,7 @@ TEST_CASE("a waiter that stops waiting leaves the kernel's events to another one
 }
 
 TEST_CASE("a waiter behind another one ends for a handler, a timeout and a cancellation",
-          "[kevent][threads][K-067][K-127]") {
+          "[kevent][many-threads][threads][K-067][K-127]") {
     queue q;
     q.add(user_event(1));
     collected first_result;
@@ -341,7 +341,7 @@ TEST_CASE("a waiter behind another one ends for a handler, a timeout and a cance
 }
 
 TEST_CASE("a wake-up of a waiter that is cancelled passes to another one",
-          "[kevent][threads][K-127]") {
+          "[kevent][many-threads][threads][K-127]") {
     for (int round = 0; round < 100; ++round) {
         queue q;
         q.add(user_event(1));

@@ -310,7 +310,7 @@ private:
                                    static_cast<off_t>(offset), count, &trailer, 1,
                                    reinterpret_cast<void*>(word));
         };
-        if (in_.below(4) == 0)
+        if (in_.below(4) == 0 && !is_of_one_thread())
             std::thread(begin).join();
         else
             begin();

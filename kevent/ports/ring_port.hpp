@@ -1,0 +1,160 @@
+// ring_port.hpp: a port for one thread, which owns an io_uring of the queue.
+//
+// Each watched descriptor is one multishot poll. Changes are noted in user memory; flush() and
+// poll() submit all of them and collect in the same io_uring_enter(2). The ring is made with
+// DEFER_TASKRUN: the kernel queues a completion without interrupting the owner, and the owner's next
+// enter delivers it. A flag in shared memory says that there is one, so that a poll() in vain makes
+// no enter.
+//
+// Reports     A descriptor stands in the list of reports at most once, with the bits of all its
+//             completions. So memory is bounded by the number of descriptors, and a report is
+//             delivered once, as by an epoll set.
+// Control     An epoll set in which nothing is armed by the watched descriptors. It holds an eventfd
+//             that the kernel signals for each completion, one for `readable`, and a timerfd for
+//             `timer`, all level-triggered. Only a poll() that finds nothing resets the first one:
+//             the control descriptor is never unreadable while there is a report. The kernel does
+//             not signal an eventfd within a write to another one, but later: an event of an eventfd,
+//             or of another queue, makes the control descriptor readable after some milliseconds.
+// Sleeping    ppoll(2) of the eventfd. io_uring_enter(2) fails with EINTR after a stop and SIGCONT
+//             as it does after a signal handler, ppoll(2) only after a handler. ppoll(2) is also a
+//             cancellation point, and consumes nothing.
+// Thread      The first thread that claims the port owns it. disarm(), and arm() and change() with
+//             effect at the owner's next call, work on any thread; so do the calls documented so in
+//             port.hpp.
+#pragma once
+
+#include <kevring/kevent/ports/port.hpp>
+#include <kevring/runtime/detail/hidden_fd.hpp>
+#include <kevring/runtime/detail/uring.hpp>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace kevring::detail {
+
+class ring_port final : public port {
+public:
+    /// Errors     Throws std::system_error; of io_uring_setup(2) if the system refuses io_uring.
+    ring_port();
+    ~ring_port() override;
+
+    std::string_view name() const noexcept override { return "ring"; }
+    bool reports_present_state() const noexcept override { return false; }
+
+    int claim() noexcept override;
+    int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
+    int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
+    int check_pollable(int number) noexcept override;
+    void disarm(int number, std::uint64_t tag) noexcept override;
+    int flush() noexcept override;
+    void set_readable(bool is_readable) noexcept override;
+    int create_timer() noexcept override;
+    int arm_timer(std::int64_t deadline_ns) noexcept override;
+
+    int poll(std::span<edge> edges) noexcept override;
+    int wait(const timespec* timeout) override;
+    void report_again(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
+    void wake_one() noexcept override;
+
+    fd_ref control() const noexcept override { return set_; }
+    int release_control() noexcept override;
+
+private:
+    struct thread_mark;
+    struct thread_marks;
+    class own_ring;
+
+    // One watched descriptor; the low half of its tag is its index.
+    struct slot {
+        std::uint64_t tag = 0;            // 0: not watched
+        int number = -1;                  // of the descriptor
+        std::uint32_t poll_bits = 0;      // watched for
+        std::uint32_t serial = 0;         // of its last request
+        std::uint32_t reported_bits = 0;  // of the report that waits for poll()
+        std::uint32_t next_change = 0;
+        std::uint32_t next_test = 0;
+        std::uint32_t next_report = 0;
+        bool is_in_kernel = false;  // a request with `serial` is armed
+        bool is_changed = false;    // in the list of changes
+        bool is_tested = false;     // in the list of tests
+        bool is_reported = false;   // in the list of reports
+        bool is_set = false;        // the file is an epoll set, and in the control set
+        bool is_anonymous = false;  // the file may be an eventfd, or watch one
+    };
+    // A singly linked list of slots, by index; 0 is no slot.
+    template <std::uint32_t slot::* next, bool slot::* is_linked>
+    class slot_list {
+    public:
+        bool empty() const noexcept { return first_ == 0; }
+        void push(std::vector<slot>& slots, std::uint32_t index) noexcept {
+            slot& added = slots[index];
+            if (added.*is_linked) return;
+            added.*is_linked = true;
+            added.*next = 0;
+            (first_ == 0 ? first_ : slots[last_].*next) = index;
+            last_ = index;
+        }
+        std::uint32_t pop(std::vector<slot>& slots) noexcept {
+            const std::uint32_t index = first_;
+            slots[index].*is_linked = false;
+            first_ = slots[index].*next;
+            return index;
+        }
+
+    private:
+        std::uint32_t first_ = 0;
+        std::uint32_t last_ = 0;
+    };
+
+    bool is_owner() const noexcept;
+    int renew_ring() noexcept;
+
+    slot* find_slot(std::uint64_t tag) noexcept;
+    void note_report(std::uint32_t index, std::uint32_t poll_bits) noexcept;
+    void collect() noexcept;
+    void prepare_changes() noexcept;
+    void test_watched() noexcept;
+    void take_completions() noexcept;
+    void complete(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept;
+    void take_repeated() noexcept;
+    unsigned take_reports(std::span<edge> edges) noexcept;
+    void arm_all() noexcept;
+    int insert_set(slot& entry) noexcept;
+    void remove_set(slot& entry) noexcept;
+    void signal_event() const noexcept;
+    void reset_event() noexcept;
+    void announce_reports() noexcept;
+
+    // Constant after construction.
+    hidden_fd set_;
+    hidden_fd event_fd_;  // the kernel signals it for each completion
+    hidden_fd readable_fd_;
+    hidden_fd wake_fd_;
+
+    // Under the queue's lock.
+    hidden_fd timer_fd_;
+    std::unique_ptr<own_ring> ring_;
+    std::shared_ptr<thread_mark> owner_;
+    std::vector<slot> slots_;
+    slot_list<&slot::next_change, &slot::is_changed> changes_;  // requests to submit
+    slot_list<&slot::next_test, &slot::is_tested> tests_;       // to be tested by poll(2)
+    slot_list<&slot::next_report, &slot::is_reported> reports_;
+    bool is_readable_ = false;
+    bool may_be_reset_ = true;   // event_fd_: it was reset, and not signalled here since
+    bool was_deferred_ = false;  // its signal was, maybe, since it was registered
+
+    // Guarded by repeated_mutex_.
+    struct repeated_report {
+        std::uint64_t tag;
+        std::uint32_t poll_bits;
+    };
+    std::mutex repeated_mutex_;
+    std::vector<repeated_report> repeated_;
+    bool tests_all_ = false;  // memory for a repeated report was exhausted
+
+    std::atomic<bool> has_repeated_{false};
+};
+
+}  // namespace kevring::detail
