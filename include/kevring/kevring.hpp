@@ -18,6 +18,8 @@
 #include <kevring/net/byte_reader.hpp>
 #include <kevring/net/connect.hpp>
 #include <kevring/net/copy.hpp>
+#include <kevring/net/datagram_socket.hpp>
+#include <kevring/net/descriptor_passing.hpp>
 #include <kevring/net/endpoint.hpp>
 #include <kevring/net/listener.hpp>
 #include <kevring/net/socket.hpp>
@@ -46,6 +48,7 @@
 #include <kevring/runtime/operations/advise.hpp>
 #include <kevring/runtime/operations/cancel.hpp>
 #include <kevring/runtime/operations/connect.hpp>
+#include <kevring/runtime/operations/datagram.hpp>
 #include <kevring/runtime/operations/fsync.hpp>
 #include <kevring/runtime/operations/nop.hpp>
 #include <kevring/runtime/operations/open.hpp>
