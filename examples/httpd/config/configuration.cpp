@@ -39,6 +39,14 @@ std::vector<ip_network> networks_of(const std::vector<option_text>& options) {
     return networks;
 }
 
+proxy_networks proxies_of(std::vector<option_text> options) {
+    proxy_networks made;
+    made.unix_sockets =
+        std::erase_if(options, [](const option_text& each) { return each.text == "unix"; }) != 0;
+    made.networks = networks_of(options);
+    return made;
+}
+
 std::pair<std::string, std::string> media_type_of(const option_text& option) {
     const std::size_t equals = option.text.find('=');
     std::string extension = option.text.substr(0, equals);
@@ -83,6 +91,12 @@ std::shared_ptr<const log_target> open_access_log(const settings& options) try {
     options.access_log.fail(failure.code().message());
 }
 
+std::shared_ptr<const error_log_target> open_errors(const settings& options) try {
+    return open_error_log(options.error_log.text, options.error_log_level);
+} catch (const std::system_error& failure) {
+    options.error_log.fail(failure.code().message());
+}
+
 directory_options listing_options_of(const site_settings& options) {
     return {.entry_count_max = options.listing_entry_count_max,
             .hidden_files = options.hidden_files};
@@ -113,11 +127,9 @@ site::site(const site_settings& chosen, std::size_t position)
       listings(listing_options_of(chosen)) {}
 
 configuration::configuration(settings chosen)
-    : options(std::move(chosen)), log(open_access_log(options)) {
-    std::vector<option_text> proxies = options.trusted_proxies;
-    trusts_unix_sockets =
-        std::erase_if(proxies, [](const option_text& each) { return each.text == "unix"; }) != 0;
-    trusted_proxies = networks_of(proxies);
+    : options(std::move(chosen)), log(open_access_log(options)), errors(open_errors(options)) {
+    trusted_proxies = proxies_of(options.trusted_proxies);
+    proxy_protocol = proxies_of(options.proxy_protocol);
     sites.emplace_back(options.site, 0);
     for (const host_settings& each : options.hosts) {
         for (const std::string& name : each.names) hosts_.emplace(name, sites.size());

@@ -5,6 +5,7 @@
 #include "examples/httpd/content/document_root.hpp"
 #include "examples/httpd/content/listing_service.hpp"
 #include "examples/httpd/http/network.hpp"
+#include "examples/httpd/observe/error_log.hpp"
 #include "examples/httpd/observe/log_target.hpp"
 #include "path_rules.hpp"
 #include "settings.hpp"
@@ -50,6 +51,18 @@ struct site {
     }
 };
 
+/// Proxies: networks, and the clients of Unix sockets.
+struct proxy_networks {
+    std::vector<ip_network> networks;
+    bool unix_sockets = false;
+
+    bool empty() const noexcept { return networks.empty() && !unix_sockets; }
+    /// Whether the other end is one; an address that is missing is that of a Unix socket.
+    bool contains(const std::optional<ip_address>& peer) const noexcept {
+        return peer ? httpd::contains(networks, *peer) : unix_sockets;
+    }
+};
+
 /// One reading of the settings, complete or not at all. A reload makes another, and each loop
 /// switches to it later; a request is answered by the one that it began with.
 ///
@@ -63,9 +76,10 @@ public:
     const settings options;
     std::deque<site> sites;                 // the first is the default
     std::shared_ptr<const log_target> log;  // null: none
+    const std::shared_ptr<const error_log_target> errors;
 
-    std::vector<ip_network> trusted_proxies;
-    bool trusts_unix_sockets = false;
+    proxy_networks trusted_proxies;  // their X-Forwarded-For counts
+    proxy_networks proxy_protocol;   // their connections begin with a PROXY header
 
     /// The site for the host and port of a request.
     const site& find_site(std::string_view authority) const noexcept {

@@ -1,10 +1,11 @@
 #include "environment.hpp"
 
+#include "examples/httpd/observe/error_log.hpp"
+
 #include <kevring/runtime/features.hpp>
 #include <kevring/sendfile/send_report.hpp>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -46,8 +47,8 @@ void check(const char* variable, char separator, const std::vector<std::string>&
         if (name.empty() || std::ranges::find(known, name) != known.end()) continue;
         std::string list;
         for (const std::string& each : known) list.append(list.empty() ? "" : ", ").append(each);
-        std::fprintf(stderr, "httpd: %s=%s: there is no '%s'; it is ignored; known are %s\n",
-                     variable, text, name.c_str(), list.c_str());
+        log_message(severity::warning, std::string(variable) + '=' + text + ": there is no '" +
+                                           name + "'; it is ignored; known are " + list);
     }
 }
 

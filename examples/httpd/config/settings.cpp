@@ -131,6 +131,16 @@ const option_row option_table[] = {
          to.all.log_format = static_cast<access_log_format>(
              parse_word(to.value.text, {"common", "combined", "json"}));
      }},
+    {"error-log", "FILE", "", "file for the server's messages, or journal; default: standard error",
+     false, nullptr, [](assignment& to) { to.all.error_log = to.value; }},
+    {"error-log-level", "LEVEL", "info", "error, warning, notice or info: less severe is dropped",
+     false, nullptr,
+     [](assignment& to) {
+         constexpr severity levels[] = {severity::error, severity::warning, severity::notice,
+                                        severity::info};
+         to.all.error_log_level =
+             levels[parse_word(to.value.text, {"error", "warning", "notice", "info"})];
+     }},
     {"metrics", "ADDRESS", "", "HOST:PORT or unix:PATH of /metrics, in the format of Prometheus",
      false, nullptr,
      [](assignment& to) {
@@ -153,6 +163,11 @@ const option_row option_table[] = {
      "proxies whose X-Forwarded-For names the client; may be repeated; unix: Unix sockets", false,
      [](settings& all, site_settings&) { all.trusted_proxies.clear(); },
      [](assignment& to) { to.all.trusted_proxies.push_back(to.value); }},
+    {"proxy-protocol", "NETWORK", "",
+     "proxies whose connections begin with a PROXY header, version 1 or 2; may be repeated; unix: "
+     "Unix sockets",
+     false, [](settings& all, site_settings&) { all.proxy_protocol.clear(); },
+     [](assignment& to) { to.all.proxy_protocol.push_back(to.value); }},
     {"head-timeout", "SECONDS", "10", "time for a request's head", false, nullptr,
      [](assignment& to) { to.all.head_time = parse_seconds(to.value.text, 0.01, seconds_max); }},
     {"body-timeout", "SECONDS", "30", "time for a request's body", false, nullptr,
@@ -325,7 +340,7 @@ void print_help() {
     }
     text +=
         "\nSIGINT and SIGTERM finish running responses and stop; a second one stops immediately.\n"
-        "SIGHUP reads the options and the file of --config again and reopens the access log.\n"
+        "SIGHUP reads the options and the file of --config again and reopens the logs.\n"
         "SIGUSR2 starts a new process of the program, which takes over the listening sockets.\n";
     std::fputs(text.c_str(), stdout);
 }

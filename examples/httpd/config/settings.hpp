@@ -2,6 +2,7 @@
 #pragma once
 
 #include "examples/httpd/observe/access_log_format.hpp"
+#include "examples/httpd/observe/severity.hpp"
 #include "option_text.hpp"
 
 #include <chrono>
@@ -60,11 +61,14 @@ struct settings {
 
     option_text access_log;  // empty: none; "-": standard output
     access_log_format log_format = access_log_format::common;
+    option_text error_log;  // empty: standard error; "journal": the same, with levels
+    severity error_log_level = severity::info;
     option_text metrics;  // address of the metrics listener; empty: none
 
     unsigned connection_count_max = 100'000;          // of all loops together
     unsigned connections_per_address_max = 0;         // 0: no limit
     std::vector<option_text> trusted_proxies;         // networks whose X-Forwarded-For counts
+    std::vector<option_text> proxy_protocol;          // networks that send a PROXY header
     unsigned clients_rejecting_max = 64;              // at a time, by each loop, beyond those
     std::chrono::milliseconds head_time{10'000};      // from a head's first byte to its last
     std::chrono::milliseconds body_time{30'000};      // for a request's body

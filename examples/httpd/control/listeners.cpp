@@ -4,11 +4,11 @@
 
 #include <kevring/net/listener.hpp>
 #include <kevring/runtime/result.hpp>
+#include <kevring/runtime/ring.hpp>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
-#include <ctime>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -45,16 +45,17 @@ kevring::listener_options options_for(bool reuse_port) {
 }
 
 // The kernel closes the sockets of a killed process when it has ended its io_uring requests, some
-// milliseconds after the process: a restart must not fail by that.
+// milliseconds after the process, and later on a busy machine: a restart must not fail by that. At
+// a reload the control loop runs, and the address is tried once.
 kevring::result<kevring::fd> open_with_retries(const kevring::endpoint& address,
-                                               const kevring::listener_options& options) {
-    constexpr int attempt_count_max = 20;
-    constexpr timespec pause{.tv_sec = 0, .tv_nsec = 10'000'000};
+                                               kevring::listener_options options) {
+    constexpr int attempt_count_max = 5;
+    options.address_wait = kevring::address_wait_max;
     for (int attempt = 1;; ++attempt) {
         auto opened = kevring::open_listening_socket(address, options);
-        if (opened || opened.error() != std::errc::address_in_use || attempt == attempt_count_max)
+        if (opened || opened.error() != std::errc::address_in_use || attempt == attempt_count_max ||
+            kevring::ring::current() != nullptr)
             return opened;
-        ::nanosleep(&pause, nullptr);
     }
 }
 

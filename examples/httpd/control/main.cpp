@@ -4,15 +4,16 @@
 #include "examples/httpd/config/configuration.hpp"
 #include "examples/httpd/config/environment.hpp"
 #include "examples/httpd/config/settings.hpp"
+#include "examples/httpd/observe/error_log.hpp"
 #include "init_process.hpp"
 #include "io_uring_check.hpp"
 #include "server.hpp"
 
+#include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/run.hpp>
 
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
 #include <exception>
 
 #include <sched.h>
@@ -32,17 +33,20 @@ void check_configuration(const httpd::settings& options) {
     const httpd::configuration checked(options);
     for (const httpd::option_text* const each : {&options.user, &options.unix_owner})
         if (!each->empty()) static_cast<void>(httpd::find_account(*each));
-    std::fprintf(stderr, "httpd: the configuration is valid\n");
+    httpd::log_message(httpd::severity::notice, "the configuration is valid");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) try {
+    // first: a socket with the number of standard error would receive the messages.
+    kevring::reserve_standard_descriptors();
+    httpd::set_error_log(httpd::open_error_log({}, httpd::severity::info));
     httpd::settings options;
     try {
         if (const auto status = httpd::parse_settings(argc, argv, options)) return *status;
     } catch (const httpd::option_error& wrong) {
-        std::fprintf(stderr, "httpd: %s\n", wrong.what());
+        httpd::log_fatal(wrong.what());
         return wrong_option_status;
     }
     httpd::check_environment();
@@ -66,6 +70,6 @@ int main(int argc, char** argv) try {
     if (is_replaced && httpd::is_init_process()) return httpd::supervise_children();
     return 0;
 } catch (const std::exception& failure) {
-    std::fprintf(stderr, "httpd: %s\n", failure.what());
+    httpd::log_fatal(failure.what());
     return 1;
 }

@@ -1,5 +1,7 @@
 #include "sandbox.hpp"
 
+#include "examples/httpd/observe/error_log.hpp"
+
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -62,7 +64,7 @@ bool sandbox_enabled(sandbox_mode wanted) {
         throw std::runtime_error(
             "--sandbox on: the kernel has no Landlock; it needs CONFIG_SECURITY_LANDLOCK, and "
             "landlock in the boot option lsm=");
-    std::fprintf(stderr, "httpd: not restricted to the root: the kernel has no Landlock\n");
+    log_message(severity::warning, "not restricted to the root: the kernel has no Landlock");
     return false;
 }
 

@@ -2,6 +2,7 @@
 
 #include "accounts.hpp"
 #include "descriptor_limits.hpp"
+#include "examples/httpd/observe/error_log.hpp"
 #include "examples/httpd/observe/metrics_server.hpp"
 #include "init_process.hpp"
 #include "sandbox.hpp"
@@ -19,7 +20,6 @@
 #include <chrono>
 #include <climits>
 #include <csignal>
-#include <cstdio>
 #include <exception>
 #include <stdexcept>
 #include <system_error>
@@ -41,6 +41,10 @@ std::string own_path() {
     std::array<char, PATH_MAX> path{};
     const ssize_t count = ::readlink("/proc/self/exe", path.data(), path.size());
     return {path.data(), count < 0 ? 0 : static_cast<std::size_t>(count)};
+}
+
+std::string process_text(const upgrade_process& upgrade) {
+    return "process " + std::to_string(upgrade.process());
 }
 
 }  // namespace
@@ -100,6 +104,7 @@ server::prepared server::open(const settings& options) {
 }
 
 void server::apply(std::shared_ptr<const configuration> next, prepared opened) {
+    set_error_log(next->errors);
     const std::string& root = next->options.site.root.text;
     for (const listeners::listen_address& each : opened.listening.made()) {
         const char* const scheme = each.address.family() == AF_UNIX ? "" : "http://";
@@ -118,26 +123,25 @@ void server::reload() noexcept try {
     apply_descriptor_limit(options, static_cast<unsigned>(loops_.slot_count()));
     const auto next = std::make_shared<const configuration>(options);
     if (!sandbox_allows(*next)) {
-        std::fprintf(stderr,
-                     "httpd: the loops are restricted to the previous root; a new process takes "
-                     "over with %s\n",
-                     options.site.root.label().c_str());
+        log_message(
+            severity::warning,
+            "the loops are restricted to the previous root; a new process takes over with " +
+                options.site.root.label());
         start_upgrade();
         return;
     }
     apply(next, open(options));
     for (const std::string& each : std::exchange(addresses_, {}))
-        std::fprintf(stderr, "httpd: %s\n", each.c_str());
+        log_message(severity::notice, each);
     if (options.thread_count != first_.thread_count || !(options.user == first_.user) ||
         options.sandbox != first_.sandbox)
-        std::fprintf(stderr,
-                     "httpd: --threads, --user and --sandbox keep their values until SIGUSR2 or a "
-                     "restart\n");
-    std::fprintf(stderr, "httpd: the configuration has been read again\n");
+        log_message(severity::warning,
+                    "--threads, --user and --sandbox keep their values until SIGUSR2 or a restart");
+    log_message(severity::notice, "the configuration has been read again");
     notify_service_manager("READY=1");
 } catch (const std::exception& wrong) {
-    std::fprintf(stderr, "httpd: reload failed, the configuration stays as it was: %s\n",
-                 wrong.what());
+    log_message(severity::error,
+                std::string("reload failed, the configuration stays as it was: ") + wrong.what());
     notify_service_manager("READY=1");
 }
 
@@ -165,7 +169,7 @@ void server::begin_serving() noexcept {
     listening_.set_path_ownership(true);
     metrics_.set_path_ownership(true);
     for (const std::string& each : std::exchange(addresses_, {}))
-        std::fprintf(stderr, "httpd: %s\n", each.c_str());
+        log_message(severity::notice, each);
     notify_service_manager("READY=1");
     if (inherited_.ready) static_cast<void>(!::write(inherited_.ready.number(), "", 1));
     inherited_.ready = {};
@@ -188,8 +192,7 @@ void server::start_upgrade() noexcept try {
         return;
     }
     if (upgrade_) {
-        std::fprintf(stderr, "httpd: process %d is about to take over already\n",
-                     static_cast<int>(upgrade_->process()));
+        log_message(severity::warning, process_text(*upgrade_) + " is about to take over already");
         return;
     }
     std::vector<handed_socket> sockets;
@@ -203,10 +206,10 @@ void server::start_upgrade() noexcept try {
     upgrade_deadline_ = kevring::value_or_throw(
         events_.add(kevring::timer(upgrade_timeout), {}, kevring::repeat::once),
         "the control queue");
-    std::fprintf(stderr, "httpd: process %d is to take over\n",
-                 static_cast<int>(upgrade_->process()));
+    log_message(severity::notice, process_text(*upgrade_) + " is to take over");
 } catch (const std::exception& wrong) {
-    std::fprintf(stderr, "httpd: upgrade failed: %s; this process keeps serving\n", wrong.what());
+    log_message(severity::error,
+                std::string("upgrade failed: ") + wrong.what() + "; this process keeps serving");
     if (upgrade_) static_cast<void>(upgrade_->end());
     clear_upgrade();
     notify_service_manager("READY=1");
@@ -220,9 +223,9 @@ void server::clear_upgrade() noexcept {
 
 // The new process has ended before it served, or was too slow.
 void server::abort_upgrade() noexcept {
-    const auto process = static_cast<int>(upgrade_->process());
-    std::fprintf(stderr, "httpd: upgrade failed: process %d %s; this process keeps serving\n",
-                 process, upgrade_->end().c_str());
+    const std::string process = process_text(*upgrade_);
+    log_message(severity::error, "upgrade failed: " + process + ' ' + upgrade_->end() +
+                                     "; this process keeps serving");
     clear_upgrade();
     notify_service_manager("READY=1");
 }
@@ -235,7 +238,7 @@ void server::upgrade_finished() noexcept {
     listening_.set_path_ownership(false);
     metrics_.set_path_ownership(false);
     notify_service_manager("MAINPID=" + std::to_string(process));
-    std::fprintf(stderr, "httpd: process %d has taken over\n", process);
+    log_message(severity::notice, "process " + std::to_string(process) + " has taken over");
     for (const metrics_listener& each : metrics_listeners_) each.scope->request_stop();
     loops_.retire();
 }

@@ -1,5 +1,7 @@
 #include "access_log.hpp"
 
+#include "error_log.hpp"
+
 #include <kevring/runtime/operations/write.hpp>
 #include <kevring/runtime/sleep.hpp>
 
@@ -8,7 +10,6 @@
 #include <cerrno>
 #include <chrono>
 #include <climits>
-#include <cstdio>
 #include <span>
 #include <string_view>
 #include <system_error>
@@ -104,8 +105,8 @@ kevring::task<bool> access_log::write_now(kevring::ring& loop) {
                     pending_writes_.insert(pending_writes_.begin(), std::move(now));
                     co_return false;
                 }
-                std::fprintf(stderr, "httpd: access log %s: %s\n", now.target->path.c_str(),
-                             count.error().message().c_str());
+                log_message(severity::error,
+                            "access log " + now.target->path + ": " + count.error().message());
                 break;
             }
             rest = rest.subspan(*count);

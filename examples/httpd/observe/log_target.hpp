@@ -17,6 +17,10 @@ struct log_target {
     kevring::fd file;  // appended to: writes of several loops do not mix
 };
 
+/// Opens a file to append to, and creates it if there is none. A FIFO is opened without waiting for a
+/// reader. Invalid if it cannot be opened; errno has the reason.
+kevring::fd open_log_file(const std::string& path) noexcept;
+
 /// `path` "-": standard output. Empty: null. A FIFO without a reader is opened without waiting;
 /// lines that do not fit into it are dropped.
 ///

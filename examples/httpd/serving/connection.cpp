@@ -27,7 +27,8 @@ kevring::task<void> connection::serve(worker& owner, kevring::socket client) {
     connection self(owner, std::move(client), limit.scope());
     outcome after = outcome::keep;
     try {
-        while (!owner.draining()) {
+        if (self.expects_proxy_header()) after = co_await self.begin_proxied();
+        while (after == outcome::keep && !owner.draining()) {
             self.idle_ = true;
             self.extend_timeout(owner.options().idle_time);
             auto received = co_await self.client_.receive();
@@ -35,7 +36,6 @@ kevring::task<void> connection::serve(worker& owner, kevring::socket client) {
             self.idle_ = false;
             after = co_await self.handle_requests(std::move(*received));
             self.held_.reset();
-            if (after != outcome::keep) break;
         }
         if (after != outcome::keep && !limit.expired()) co_await self.finish(after);
     } catch (const std::bad_alloc&) {
@@ -55,9 +55,13 @@ void connection::drain() noexcept {
 
 // Answers the requests in `first`, and those that follow, until a request ends where the received
 // bytes end. The responses to requests that were received together are sent together.
-kevring::task<connection::outcome> connection::handle_requests(kevring::borrowed_buffer first) {
+//
+// Without a buffer the requests are in `bytes`.
+kevring::task<connection::outcome> connection::handle_requests(kevring::borrowed_buffer first,
+                                                               std::string bytes) {
     request_batch batch(worker_, std::move(first));
-    batch.input = as_text(batch.buffer);
+    batch.collected = std::move(bytes);
+    batch.input = batch.collected.empty() ? as_text(batch.buffer) : batch.collected;
     while (true) {
         select_configuration();
         if (batch.parser.parse(batch.input) == parse_state::incomplete) {

@@ -30,6 +30,9 @@
 
 namespace httpd {
 
+/// The address of the other end; nothing for a Unix socket.
+std::optional<ip_address> address_of(const kevring::socket& client);
+
 /// The requests of one wake-up, and their responses until they are sent.
 struct request_batch {
     request_batch(worker& owner, kevring::borrowed_buffer bytes)
@@ -108,7 +111,7 @@ private:
     };
 
     // connection.cpp
-    kevring::task<outcome> handle_requests(kevring::borrowed_buffer first);
+    kevring::task<outcome> handle_requests(kevring::borrowed_buffer first, std::string bytes = {});
     kevring::task<void> finish(outcome after);
     outcome outcome_of_last(const request_batch& batch) const noexcept;
     void extend_timeout(std::chrono::milliseconds time) noexcept;
@@ -116,6 +119,11 @@ private:
     void select_configuration();
     void record_request(const request_head& head);
     void log(const request_head& head, std::chrono::nanoseconds took);
+
+    // read_proxy_header.cpp
+    bool expects_proxy_header();
+    kevring::task<std::optional<std::string>> read_proxy_header();
+    kevring::task<outcome> begin_proxied();
 
     // read_head.cpp
     kevring::task<bool> read_head(request_batch& batch);
@@ -202,6 +210,7 @@ private:
     remaining_file remaining_;
     struct peer_address {
         std::optional<ip_address> address;  // nothing for a Unix socket
+        std::optional<address_counts::holder> counted;
     };
     std::unique_ptr<peer_address> peer_;  // null until it is needed
 };

@@ -10,8 +10,6 @@
 #include <string>
 #include <utility>
 
-#include <sys/socket.h>
-
 namespace httpd {
 namespace {
 
@@ -134,16 +132,13 @@ kevring::task<resource> connection::find_cached(std::string_view path) {
 std::optional<ip_address> connection::client_address(const request_head& head) {
     if (!peer_) {
         peer_ = std::make_unique<peer_address>();
-        const auto peer = client_.peer();
-        if (peer && peer->family() != AF_UNIX) peer_->address = ip_address::parse(peer->host());
+        peer_->address = address_of(client_);
     }
-    const bool trusted = peer_->address ? contains(configuration_->trusted_proxies, *peer_->address)
-                                        : configuration_->trusts_unix_sockets;
-    if (!trusted) return peer_->address;
+    if (!configuration_->trusted_proxies.contains(peer_->address)) return peer_->address;
     std::array<char, 1024> scratch;
     const auto value = head.list(known_field::forwarded_for, scratch);
     if (!value) return peer_->address;
-    const auto client = forwarded_client(*value, configuration_->trusted_proxies);
+    const auto client = forwarded_client(*value, configuration_->trusted_proxies.networks);
     return client ? client : peer_->address;
 }
 

@@ -26,6 +26,13 @@ namespace {
 constexpr std::size_t free_block_count_max = 64;
 constexpr std::size_t shared_count_max = free_block_count_max;  // each holds one
 
+// The address that counts for the limit of connections: of IPv6 the network that one host usually
+// has.
+ip_address counted_part(const ip_address& address) {
+    constexpr unsigned ipv6_network_bits = 64;
+    return address.is_ipv4() ? address : address.prefix(ipv6_network_bits);
+}
+
 // Ends the connections that have not finished within the drain time.
 kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::milliseconds time) {
     const auto slept = co_await kevring::sleep_for(time);
@@ -158,15 +165,23 @@ void worker::on_accept(kevring::socket client) {
         clients_->spawn(reject(std::move(client)));
 }
 
-// The address that counts for the limit of connections: of IPv6 the network that one host usually
-// has. Nothing for a Unix socket and for a trusted proxy, which has the connections of many clients.
+// Nothing for a Unix socket and for a named proxy, which has the connections of many clients.
 std::optional<ip_address> worker::counted_address(const kevring::socket& client) const {
-    const auto peer = client.peer();
-    if (!peer || peer->family() == AF_UNIX) return std::nullopt;
-    const auto address = ip_address::parse(peer->host());
-    if (!address || contains(current_->trusted_proxies, *address)) return std::nullopt;
-    constexpr unsigned ipv6_network_bits = 64;
-    return address->is_ipv4() ? *address : address->prefix(ipv6_network_bits);
+    const auto address = address_of(client);
+    if (!address || current_->trusted_proxies.contains(address) ||
+        current_->proxy_protocol.contains(address))
+        return std::nullopt;
+    return counted_part(*address);
+}
+
+bool worker::count_address(const ip_address& address,
+                           std::optional<address_counts::holder>& counted) {
+    const unsigned limit = options().connections_per_address_max;
+    if (limit == 0) return true;
+    const ip_address part = counted_part(address);
+    if (!shared_.addresses.add(part, limit)) return false;
+    counted.emplace(shared_.addresses, part);
+    return true;
 }
 
 kevring::task<void> worker::serve_counted(kevring::socket client, ip_address address) {

@@ -136,6 +136,10 @@ public:
     /// The value of Date for now.
     std::string_view date() { return date_.at(std::time(nullptr)); }
 
+    /// Counts a connection of an address that its proxy has named. False if the address has as many
+    /// as it may; `counted` ends the count.
+    bool count_address(const ip_address& address, std::optional<address_counts::holder>& counted);
+
     // Called by connections when they begin and end.
     void add(connection& one);
     void remove(connection& one) noexcept;

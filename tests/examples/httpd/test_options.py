@@ -79,6 +79,10 @@ WRONG = (
     ("error-page", "200=/etc/passwd", "400 to 599"),
     ("error-page", "404=/", "directory"),
     ("error-page", "404=/does/not/exist", "No such file"),
+    ("error-log", "/", "directory"),
+    ("error-log", "/does/not/exist/log", "No such file"),
+    ("error-log-level", "loud", "error, warning, notice"),
+    ("proxy-protocol", "proxy.example.org", "an address or a network"),
     ("access-log", "/", "directory"),
     ("access-log", "/does/not/exist/log", "No such file"),
 )

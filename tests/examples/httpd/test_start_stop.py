@@ -46,6 +46,27 @@ def test_a_second_signal_does_not_wait():
             equal(server.process.wait(DEADLINE_SECONDS), 0)
 
 
+def test_a_restart_right_after_a_kill_gets_the_addresses():
+    """The kernel closes the sockets of the killed process a moment after its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "http.sock")
+        port = 0
+        for _ in range(6):
+            process = subprocess.Popen(
+                [HTTPD, "--root", folder, "--threads", "1", "--listen", f"127.0.0.1:{port}",
+                 "--listen", f"unix:{path}"], stderr=subprocess.PIPE, text=True)
+            said = []
+            while len([line for line in said if " serving " in line]) < 2:
+                said.append(process.stderr.readline())
+                assert said[-1], said
+            port = int(re.search(r"at http://127.0.0.1:(\d+)$", "".join(said), re.M).group(1))
+            with socket.create_connection(("127.0.0.1", port)), socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(path)
+            process.kill()
+            process.wait(DEADLINE_SECONDS)
+            process.stderr.close()
+
+
 def refused(server):
     try:
         server.connect().close()
