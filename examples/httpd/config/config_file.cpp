@@ -2,6 +2,7 @@
 
 #include "examples/httpd/http/characters.hpp"
 #include "option_text.hpp"
+#include "option_values.hpp"
 
 #include <array>
 #include <cerrno>
@@ -137,10 +138,8 @@ std::vector<config_section> split_config(const std::string& text, const std::str
     return sections;
 }
 
-std::string read_config_file(const std::string& path) {
-    const auto fail = [&](const std::string& reason) {
-        throw option_error("--config " + path + ": " + reason);
-    };
+std::string read_text_file(const std::string& path) {
+    const auto fail = [](const std::string& reason) { throw value_error(reason); };
     const kevring::fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status{};
     if (!file || ::fstat(file.number(), &status) != 0) fail(std::system_category().message(errno));
@@ -153,8 +152,14 @@ std::string read_config_file(const std::string& path) {
         if (count < 0) fail(std::system_category().message(errno));
         if (count == 0) return text;
         text.append(part.data(), static_cast<std::size_t>(count));
-        if (text.size() > file_bytes_max) fail("more than 1 MiB; is this a configuration file?");
+        if (text.size() > file_bytes_max) fail("more than 1 MiB; is this the right file?");
     }
+}
+
+std::string read_config_file(const std::string& path) try {
+    return read_text_file(path);
+} catch (const value_error& failure) {
+    throw option_error("--config " + path + ": " + failure.what());
 }
 
 }  // namespace httpd

@@ -30,6 +30,11 @@ std::vector<config_section> split_config(const std::string& text, const std::str
 
 /// Reads a file of at most 1 MiB.
 ///
+/// Errors     Throws value_error.
+std::string read_text_file(const std::string& path);
+
+/// The same for the file of --config.
+///
 /// Errors     Throws option_error: "--config PATH: REASON".
 std::string read_config_file(const std::string& path);
 

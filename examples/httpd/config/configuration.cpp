@@ -1,5 +1,6 @@
 #include "configuration.hpp"
 
+#include "examples/httpd/content/compressor.hpp"
 #include "examples/httpd/http/characters.hpp"
 
 #include <algorithm>
@@ -69,6 +70,13 @@ root_options root_options_of(const site_settings& options,
     for (const option_text& each : options.media_types)
         chosen.media_types.push_back(media_type_of(each));
     chosen.precompressed = options.precompressed;
+    if (options.compress) {
+        chosen.compressor_codings = compressor_codings();
+        for (const std::string& each : options.compress_types)
+            chosen.compress_types.emplace_back(each);
+        chosen.compress_bytes_min = std::max<std::uint64_t>(1, options.compress_bytes_min);
+        chosen.compress_bytes_max = options.compress_bytes_max;
+    }
     chosen.directory_listing = options.directory_listing;
     chosen.hidden_files = options.hidden_files;
     chosen.index_names = options.index_names;
@@ -124,6 +132,7 @@ site::site(const site_settings& chosen, std::size_t position)
       redirects(redirects_of(chosen)),
       allowed(networks_of(chosen.allow)),
       denied(networks_of(chosen.deny)),
+      protection(chosen.auth),
       listings(listing_options_of(chosen)) {}
 
 configuration::configuration(settings chosen)

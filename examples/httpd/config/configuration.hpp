@@ -1,6 +1,7 @@
 // configuration.hpp: the settings, and the files and directories that are opened for them.
 #pragma once
 
+#include "authentication.hpp"
 #include "custom_responses.hpp"
 #include "examples/httpd/content/document_root.hpp"
 #include "examples/httpd/content/listing_service.hpp"
@@ -36,6 +37,7 @@ struct site {
     const std::vector<redirect_rule> redirects;
     const std::vector<ip_network> allowed;
     const std::vector<ip_network> denied;
+    const authentication protection;
     mutable listing_service listings;
 
     /// The field lines of a response that belongs to no path.

@@ -2,6 +2,7 @@
 
 #include "custom_responses.hpp"
 #include "examples/httpd/http/characters.hpp"
+#include "examples/httpd/http/wildcards.hpp"
 
 #include <algorithm>
 #include <array>
@@ -31,30 +32,6 @@ std::pair<std::string, std::string> pattern_and_value(const option_text& rule, c
 }
 
 }  // namespace
-
-// Greedy, with one place to return to: linear in practice, and without recursion.
-bool matches_wildcards(std::string_view pattern, std::string_view text) noexcept {
-    std::size_t p = 0;
-    std::size_t t = 0;
-    std::size_t star = pattern.npos;
-    std::size_t resume = 0;
-    while (t < text.size()) {
-        if (p < pattern.size() && pattern[p] == '*') {
-            star = p++;
-            resume = t;
-        } else if (p < pattern.size() && pattern[p] == text[t]) {
-            ++p;
-            ++t;
-        } else if (star != pattern.npos) {
-            p = star + 1;
-            t = ++resume;
-        } else {
-            return false;
-        }
-    }
-    while (p < pattern.size() && pattern[p] == '*') ++p;
-    return p == pattern.size();
-}
 
 path_pattern::path_pattern(std::string text)
     : kind_(text.starts_with('/')                 ? kind::path

@@ -29,9 +29,6 @@ private:
     std::string text_;
 };
 
-/// True if `text` is `pattern`, in which each '*' stands for any bytes.
-bool matches_wildcards(std::string_view pattern, std::string_view text) noexcept;
-
 /// Field lines by path. Of several rules for one field the first that matches counts.
 class header_rules {
 public:

@@ -1,6 +1,7 @@
 #include "settings.hpp"
 
 #include "config_file.hpp"
+#include "examples/httpd/content/compressor.hpp"
 #include "examples/httpd/http/characters.hpp"
 #include "option_values.hpp"
 
@@ -118,12 +119,47 @@ const option_row option_table[] = {
     {"deny", "NETWORK", "", "clients to answer with 403; may be repeated", true,
      [](settings&, site_settings& site) { site.deny.clear(); },
      [](assignment& to) { to.site.deny.push_back(to.value); }},
+    {"auth", "PATTERN FILE [REALM]", "",
+     "users of FILE, as htpasswd -B writes it, may read the paths of a pattern; may be repeated",
+     true, [](settings&, site_settings& site) { site.auth.clear(); },
+     [](assignment& to) { to.site.auth.push_back(to.value); }},
     {"error-page", "STATUS=FILE", "", "file to send instead of the error page; may be repeated",
      true, [](settings&, site_settings& site) { site.error_pages.clear(); },
      [](assignment& to) { to.site.error_pages.push_back(to.value); }},
     {"precompressed", "", "false",
      "send FILE.zst, FILE.br or FILE.gz instead of FILE to clients that accept them", true, nullptr,
      [](assignment& to) { to.site.precompressed = parse_switch(to.value.text); }},
+    {"compress", "", "false",
+     "compress files by zstd or gzip when they are asked for, and keep the result in memory", true,
+     nullptr,
+     [](assignment& to) {
+         to.site.compress = parse_switch(to.value.text);
+         if (to.site.compress && compressor_codings() == 0)
+             throw value_error("this httpd was built without zlib and zstd");
+     }},
+    {"compress-type", "TYPE", "text/*, application/javascript, ...",
+     "media type of files to compress, as in text/*; may be repeated", true,
+     [](settings&, site_settings& site) { site.compress_types.clear(); },
+     [](assignment& to) {
+         const std::string& type = to.value.text;
+         if (type.find('/') == type.npos || type.starts_with('/') || type.ends_with('/') ||
+             !all_are(type, field_character))
+             throw value_error("it must be a media type, as in text/css or text/*");
+         to.site.compress_types.push_back(type);
+     }},
+    {"compress-min", "BYTES", "1024", "smallest file to compress", true, nullptr,
+     [](assignment& to) {
+         to.site.compress_bytes_min = parse_bytes(to.value.text, std::uint64_t{1} << 30);
+     }},
+    {"compress-max", "BYTES", "1048576", "largest file to compress", true, nullptr,
+     [](assignment& to) {
+         to.site.compress_bytes_max = parse_bytes(to.value.text, std::uint64_t{1} << 30);
+     }},
+    {"compress-cache", "BYTES", "67108864", "memory of all loops for compressed files", false,
+     nullptr,
+     [](assignment& to) {
+         to.all.compressed_bytes_max = parse_bytes(to.value.text, std::uint64_t{1} << 40);
+     }},
     {"access-log", "FILE", "", "file for a line per request; - is standard output", false, nullptr,
      [](assignment& to) { to.all.access_log = to.value; }},
     {"access-log-format", "FORMAT", "common", "common, combined or json", false, nullptr,

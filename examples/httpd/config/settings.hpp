@@ -25,6 +25,12 @@ struct site_settings {
     unsigned listing_entry_count_max = 100'000;  // of one directory's page
     bool hidden_files = false;                   // serve names that begin with a dot
     bool precompressed = false;                  // serve FILE.zst, FILE.br and FILE.gz
+    bool compress = false;                       // by zstd or gzip, when they are asked for
+    std::vector<std::string> compress_types{"text/*",           "application/javascript",
+                                            "application/json", "application/xml",
+                                            "application/wasm", "image/svg+xml"};
+    std::uint64_t compress_bytes_min = 1'024;    // of a file
+    std::uint64_t compress_bytes_max = 1 << 20;  // of a file
     std::vector<option_text> headers;            // "Name: value", of each response
     std::vector<option_text> path_headers;       // "PATTERN Name: value"
     std::vector<option_text> cache_control;      // "PATTERN VALUE"
@@ -36,6 +42,7 @@ struct site_settings {
     bool drop_html = false;                      // /page leads to page.html
     std::vector<option_text> allow;              // networks; empty: all
     std::vector<option_text> deny;               // networks
+    std::vector<option_text> auth;               // "PATTERN FILE [REALM]"
     bool force_copy = false;                     // never sends by reference to the page cache
 };
 
@@ -78,6 +85,7 @@ struct settings {
     std::uint64_t send_bytes_per_second_min = 1'024;  // a slower client is disconnected
     std::uint64_t body_bytes_max = 1 << 20;           // of a request; more is answered by 413
     unsigned open_file_count_max = 2'000;             // in the cache of each loop
+    std::size_t compressed_bytes_max = 64 << 20;      // of --compress, of all loops together
     std::size_t content_bytes_max = 0;                // of small files, in the cache of each loop
 
     bool check_config = false;

@@ -1,13 +1,17 @@
 #include "document_root.hpp"
 
+#include "compressor.hpp"
+#include "examples/httpd/http/characters.hpp"
 #include "examples/httpd/http/conditions.hpp"
 #include "examples/httpd/http/media_type.hpp"
 #include "examples/httpd/http/target.hpp"
+#include "examples/httpd/http/wildcards.hpp"
 
 #include <kevring/runtime/operations/open.hpp>
 #include <kevring/runtime/operations/read.hpp>
 #include <kevring/runtime/operations/statx.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <fstream>
@@ -166,8 +170,14 @@ kevring::task<resource> document_root::find(kevring::ring& loop, std::string_vie
     auto file = std::make_shared<served_file>();
     file->plain.name = std::move(name);
     if (options_.precompressed) co_await find_siblings(loop, *file);
+    if (file->available == 0 &&
+        may_be_compressed(file->plain.name, static_cast<std::uint64_t>(status.st_size)))
+        file->compressible = options_.compressor_codings;
+    const bool varies = file->available != 0 || file->compressible != 0;
     file->plain = co_await describe(loop, std::move(*opened), status, std::move(file->plain.name),
-                                    content_coding::identity, file->available != 0);
+                                    content_coding::identity, varies);
+    // Without a tag the file may change and keep its times: what is made of it cannot be kept.
+    if (file->plain.lines.entity_tag().empty()) file->compressible = 0;
     file->expires_second = file->plain.expires_second;
     for (const content_coding coding :
          {content_coding::zstd, content_coding::br, content_coding::gzip}) {
@@ -263,10 +273,59 @@ kevring::task<void> document_root::find_siblings(kevring::ring& loop, served_fil
     }
 }
 
+bool document_root::may_be_compressed(std::string_view name, std::uint64_t byte_count) const {
+    if (options_.compressor_codings == 0 || byte_count < options_.compress_bytes_min ||
+        byte_count > options_.compress_bytes_max)
+        return false;
+    const std::string type(types_.find(name));
+    const std::string_view essence = trimmed(std::string_view(type).substr(0, type.find(';')));
+    return std::ranges::any_of(options_.compress_types, [&](const std::string& each) {
+        return matches_wildcards(each, essence);
+    });
+}
+
+bool document_root::add_compressed(served_file& file, content_coding coding,
+                                   std::shared_ptr<const compressed_content> content) const {
+    const unsigned bit = accepted_codings::bit(coding);
+    if (!content->file) {  // it would not be smaller
+        file.compressible &= ~bit;
+        return true;
+    }
+    auto made = std::make_unique<open_file>();
+    made->descriptor = kevring::fd(::fcntl(content->file.number(), F_DUPFD_CLOEXEC, 3));
+    if (!made->descriptor) return false;
+    made->byte_count = content->byte_count;
+    made->modified_ns = file.plain.modified_ns;
+    made->has_date = file.plain.has_date;
+    made->name = file.plain.name;
+    made->media_type = file.plain.media_type;
+    std::string tag(file.plain.lines.entity_tag());
+    tag.pop_back();
+    tag.append("-").append(name_of(coding)).append("-").append(compressor_version(coding));
+    tag += '"';
+    std::string own_lines;
+    if (options_.lines_for) own_lines = options_.lines_for(made->name, made->media_type);
+    file_headers::about about;
+    about.media_type = made->media_type;
+    about.coding = coding;
+    about.byte_count = made->byte_count;
+    about.modified_second = made->modified_second();
+    about.entity_tag = tag;
+    about.varies = true;
+    about.lines = own_lines;
+    made->lines = file_headers(about);
+    if (made->byte_count > small_body_bytes)
+        made->memo = std::make_unique<kevring::file_state_cache>();
+    made->in_memory = std::move(content);
+    file.compressed[static_cast<std::size_t>(coding)] = std::move(made);
+    file.available |= bit;
+    return true;
+}
+
 bool document_root::is_current(const served_file& known) const noexcept {
     if (!is_current(known.plain)) return false;
     for (const auto& sibling : known.compressed)
-        if (sibling && !is_current(*sibling)) return false;
+        if (sibling && !sibling->in_memory && !is_current(*sibling)) return false;
     return true;
 }
 
@@ -277,6 +336,7 @@ bool document_root::is_current(const open_file& known) const noexcept {
 }
 
 bool document_root::reopen(kevring::ring& loop, served_file& known) const noexcept {
+    known.drop_in_memory();
     bool opened = reopen(loop.system(), known.plain);
     for (auto& sibling : known.compressed)
         if (sibling) opened = opened && reopen(loop.system(), *sibling);

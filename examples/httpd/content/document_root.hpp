@@ -1,6 +1,7 @@
 // document_root.hpp: the directory that is served: from the path of a request to an open file.
 #pragma once
 
+#include "compression_service.hpp"
 #include "examples/httpd/http/accept_encoding.hpp"
 #include "examples/httpd/http/conditions.hpp"
 #include "examples/httpd/http/media_type.hpp"
@@ -49,6 +50,8 @@ struct open_file {
     // The second from which `lines` are to be built again; 0: never. A file that was modified in
     // the future, or a moment ago, has other validators later.
     std::time_t expires_second = 0;
+    // Of a file in memory that compression has made: holds it. Null for a file below the root.
+    std::shared_ptr<const compressed_content> in_memory;
 
     std::optional<std::int64_t> modified_second() const noexcept {
         if (!has_date) return std::nullopt;
@@ -61,8 +64,9 @@ struct open_file {
 
 /// A file and its precompressed siblings. Shared by the cache and by the responses that send it.
 struct served_file {
-    unsigned available = 0;  // bits of accepted_codings
-    bool watched = false;    // the loop is notified of changes; otherwise each use checks first
+    unsigned available = 0;     // bits of accepted_codings
+    unsigned compressible = 0;  // bits of codings that can be made when they are asked for
+    bool watched = false;       // the loop is notified of changes; otherwise each use checks first
     open_file plain;
     // By content_coding: zstd, br, gzip. Null if there is none.
     std::array<std::unique_ptr<open_file>, 3> compressed;
@@ -79,6 +83,15 @@ struct served_file {
         plain.descriptor.reset();
         for (auto& sibling : compressed)
             if (sibling) sibling->descriptor.reset();
+        drop_in_memory();
+    }
+    /// Drops the files that compression has made; they are found again by the service.
+    void drop_in_memory() noexcept {
+        for (std::size_t index = 0; index < compressed.size(); ++index) {
+            if (!compressed[index] || !compressed[index]->in_memory) continue;
+            available &= ~accepted_codings::bit(static_cast<content_coding>(index));
+            compressed[index].reset();
+        }
     }
 
     std::time_t expires_second = 0;  // the first of its files; 0: never
@@ -98,9 +111,13 @@ struct resource {
 
 /// How a root is served.
 struct root_options {
-    bool precompressed = false;      // look for FILE.zst, FILE.br and FILE.gz
-    bool directory_listing = false;  // a directory without index file has a page
-    bool hidden_files = false;       // serve names that begin with a dot
+    bool precompressed = false;               // look for FILE.zst, FILE.br and FILE.gz
+    bool directory_listing = false;           // a directory without index file has a page
+    bool hidden_files = false;                // serve names that begin with a dot
+    unsigned compressor_codings = 0;          // that may be made, as bits; 0: none
+    std::vector<std::string> compress_types;  // with *
+    std::uint64_t compress_bytes_min = 0;
+    std::uint64_t compress_bytes_max = 0;
     std::vector<std::string> index_names{"index.html"};
     std::vector<std::pair<std::string, std::string>> media_types = {};  // extension and type
     /// Field lines for a file with this name below the root and this type; may be null.
@@ -122,6 +139,13 @@ public:
     /// Lifetime   `path` stays valid until the await completes.
     kevring::task<resource> find(kevring::ring& loop, std::string_view path) const;
 
+    /// Adds a file that was compressed from `file.plain`. It has an entity tag of its own, which
+    /// names the library's version, because another one may write other bytes.
+    ///
+    /// Result     False if no descriptor is left.
+    bool add_compressed(served_file& file, content_coding coding,
+                        std::shared_ptr<const compressed_content> content) const;
+
     /// True while the name of `known` still leads to the same file, unchanged.
     bool is_current(const served_file& known) const noexcept;
     /// Opens `known`, which was closed. False if its name leads to another file now, or if the
@@ -136,6 +160,7 @@ private:
     kevring::task<open_file> describe(kevring::ring& loop, kevring::fd descriptor,
                                       const struct stat& status, std::string name,
                                       content_coding coding, bool varies) const;
+    bool may_be_compressed(std::string_view name, std::uint64_t byte_count) const;
     bool is_current(const open_file& known) const noexcept;
     bool reopen(kevring::kernel& system, open_file& known) const noexcept;
 

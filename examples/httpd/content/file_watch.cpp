@@ -46,7 +46,7 @@ bool file_watch::watch(const open_file& file) {
 bool file_watch::watch(const served_file& files) {
     if (!watch(files.plain)) return false;
     for (const auto& sibling : files.compressed)
-        if (sibling && !watch(*sibling)) return false;
+        if (sibling && !sibling->in_memory && !watch(*sibling)) return false;
     return true;
 }
 

@@ -13,9 +13,10 @@ descriptor_budget divide_descriptors(unsigned long limit, unsigned worker_count,
     const unsigned long own = 24 + 8UL * worker_count + wanted.hosts.size() * (1UL + worker_count);
     const unsigned long free = std::min<unsigned long>(limit > own ? limit - own : 0, INT_MAX);
     // Descriptors of one entry, at most.
-    bool precompressed = wanted.site.precompressed;
-    for (const host_settings& each : wanted.hosts) precompressed |= each.site.precompressed;
-    const unsigned long each_entry = precompressed ? 4 : 1;
+    bool has_codings = wanted.site.precompressed || wanted.site.compress;
+    for (const host_settings& each : wanted.hosts)
+        has_codings |= each.site.precompressed || each.site.compress;
+    const unsigned long each_entry = has_codings ? 4 : 1;
     const unsigned long files_wanted = each_entry * worker_count * wanted.open_file_count_max;
     const unsigned long kept = std::max(free / 16, std::min(free / 8, 64UL));
     // Files get a quarter; beyond the descriptors for many clients, as many as clients.

@@ -30,8 +30,8 @@ struct [[gnu::packed]] path_beneath_attributes {
 };
 constexpr unsigned create_ruleset_version = 1U << 0;
 constexpr int rule_path_beneath = 1;
-constexpr std::uint64_t read_file = 1U << 2;
-constexpr std::uint64_t read_directory = 1U << 3;
+constexpr std::uint64_t read_file_right = 1U << 2;
+constexpr std::uint64_t read_directory_right = 1U << 3;
 constexpr std::uint64_t bind_and_connect_tcp = 3;
 
 // All file access that a version knows. Access that it does not know stays allowed.
@@ -43,7 +43,7 @@ std::uint64_t known_access(int version) noexcept {
     return bits;
 }
 
-[[noreturn]] void fail(const char* call) {
+[[noreturn]] void fail_call(const char* call) {
     throw std::system_error(
         errno, std::system_category(),
         std::string("--sandbox: ") + call + "; --sandbox off starts without it");
@@ -74,16 +74,17 @@ void restrict_thread(std::span<const kevring::fd> roots) {
     const std::size_t wanted_bytes = version >= 4 ? sizeof wanted : sizeof(std::uint64_t);
     const kevring::fd rules(
         static_cast<int>(::syscall(SYS_landlock_create_ruleset, &wanted, wanted_bytes, 0)));
-    if (!rules) fail("landlock_create_ruleset");
+    if (!rules) fail_call("landlock_create_ruleset");
     for (const kevring::fd& root : roots) {
-        const path_beneath_attributes below_root{read_file | read_directory, root.number()};
+        const path_beneath_attributes below_root{read_file_right | read_directory_right,
+                                                 root.number()};
         if (::syscall(SYS_landlock_add_rule, rules.number(), rule_path_beneath, &below_root, 0) !=
             0)
-            fail("landlock_add_rule");
+            fail_call("landlock_add_rule");
     }
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("PR_SET_NO_NEW_PRIVS");
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail_call("PR_SET_NO_NEW_PRIVS");
     if (::syscall(SYS_landlock_restrict_self, rules.number(), 0) != 0)
-        fail("landlock_restrict_self");
+        fail_call("landlock_restrict_self");
 }
 
 bool is_within(kevring::fd_ref root, kevring::fd_ref folder) noexcept {

@@ -24,8 +24,7 @@ bool is_port(std::string_view text) noexcept {
 // "PROXY TCP4 192.0.2.1 192.0.2.2 56324 80\r\n", with one blank between words.
 proxy_header parse_text(std::string_view bytes) noexcept {
     const std::size_t end = bytes.substr(0, text_bytes_max).find("\r\n");
-    if (end == bytes.npos)
-        return bytes.size() < text_bytes_max ? proxy_header{} : malformed();
+    if (end == bytes.npos) return bytes.size() < text_bytes_max ? proxy_header{} : malformed();
     proxy_header found{.outcome = state::complete, .byte_count = end + 2, .client = {}};
     std::string_view line = bytes.substr(0, end);
     line.remove_prefix(std::string_view("PROXY ").size());
@@ -61,12 +60,10 @@ proxy_header parse_binary(std::string_view bytes) noexcept {
     };
     const unsigned command = byte(12);
     const std::size_t rest = byte(14) << 8 | byte(15);
-    if ((command != local && command != proxied) ||
-        fixed_bytes + rest > proxy_header::bytes_max)
+    if ((command != local && command != proxied) || fixed_bytes + rest > proxy_header::bytes_max)
         return malformed();
     if (bytes.size() < fixed_bytes + rest) return {};
-    proxy_header found{
-        .outcome = state::complete, .byte_count = fixed_bytes + rest, .client = {}};
+    proxy_header found{.outcome = state::complete, .byte_count = fixed_bytes + rest, .client = {}};
     const unsigned family = byte(13) >> 4;
     if (command == local || (family != 1 && family != 2)) return found;
     const std::size_t address_bytes = family == 1 ? 4 : 16;
@@ -88,7 +85,8 @@ proxy_header parse_proxy_header(std::string_view bytes) noexcept {
         const std::size_t count = std::min(bytes.size(), expected.size());
         return bytes.substr(0, count) == expected.substr(0, count);
     };
-    if (begins_as(signature)) return bytes.size() < signature.size() ? proxy_header{} : parse_binary(bytes);
+    if (begins_as(signature))
+        return bytes.size() < signature.size() ? proxy_header{} : parse_binary(bytes);
     if (begins_as(word)) return bytes.size() < word.size() ? proxy_header{} : parse_text(bytes);
     return malformed();
 }

@@ -10,8 +10,10 @@ namespace {
 
 // What one text may take of a line, after escaping: the three of them and the rest fit.
 constexpr std::size_t client_bytes_max = 128;
+constexpr std::size_t user_bytes_max = 64;
 constexpr std::size_t text_bytes_max = 1200;
-static_assert(client_bytes_max + 3 * text_bytes_max + 300 <= access_line_bytes_max);
+static_assert(client_bytes_max + user_bytes_max + 3 * text_bytes_max + 300 <=
+              access_line_bytes_max);
 
 class line_writer {
 public:
@@ -64,6 +66,15 @@ void put_member(line_writer& line, std::string_view name, std::string_view text)
     line.put(",\"").put(name).put("\":\"").put_escaped(text, "\\u00", text_bytes_max).put("\"");
 }
 
+// A blank would end the column.
+void put_user(line_writer& line, std::string_view user) noexcept {
+    if (user.empty()) line.put("-");
+    std::array<char, user_bytes_max> one_word{};
+    const std::string_view begin = user.substr(0, user_bytes_max);
+    std::ranges::replace_copy(begin, one_word.begin(), ' ', '_');
+    line.put_escaped({one_word.data(), begin.size()}, "\\x", user_bytes_max);
+}
+
 }  // namespace
 
 std::optional<access_log_format> access_log_format_named(std::string_view name) noexcept {
@@ -85,6 +96,9 @@ std::string_view access_log_formatter::line(const access_record& record,
             std::max<std::int64_t>(0, record.duration / std::chrono::microseconds(1));
         line.put("{\"time\":\"").put(time).put("\",\"client\":\"");
         line.put_escaped(record.client, "\\u00", client_bytes_max).put("\"");
+        if (!record.user.empty()) {
+            line.put(",\"user\":\"").put_escaped(record.user, "\\u00", user_bytes_max).put("\"");
+        }
         put_member(line, "request", record.request_line);
         line.put(",\"status\":").put(record.status);
         line.put(",\"bytes\":").put(record.body_bytes);
@@ -95,7 +109,9 @@ std::string_view access_log_formatter::line(const access_record& record,
     }
 
     const std::string_view client = record.client.empty() ? "-" : record.client;
-    line.put_escaped(client, "\\x", client_bytes_max).put(" - - [").put(time).put("] ");
+    line.put_escaped(client, "\\x", client_bytes_max).put(" - ");
+    put_user(line, record.user);
+    line.put(" [").put(time).put("] ");
     put_text(line, record.request_line);
     line.put(" ").put(record.status).put(" ");
     if (record.body_bytes == 0) {

@@ -27,6 +27,7 @@ inline constexpr std::size_t access_line_bytes_max = 4096;
 /// What is known of a request when it is over. Texts are as they came from the client.
 struct access_record {
     std::string_view client = {};  ///< its address
+    std::string_view user = {};    ///< whose password was verified; empty: none
     std::int64_t unix_second = 0;
     std::string_view request_line = {};
     unsigned status = 0;

@@ -21,8 +21,8 @@
 namespace httpd {
 namespace {
 
-constexpr std::array<std::string_view, 7> level_names{"", "", "", "error", "warning", "notice",
-                                                      "info"};
+constexpr std::array<std::string_view, 7> level_names{"",        "",       "",    "error",
+                                                      "warning", "notice", "info"};
 
 std::string_view name_of(severity level) noexcept {
     return level_names[static_cast<std::size_t>(level)];

@@ -173,6 +173,7 @@ void connection::log(const request_head& head, std::chrono::nanoseconds took) {
     const std::string name = client ? client->text() : "unix:";
     access_record record;
     record.client = name;
+    if (login_ && status_ != 401) record.user = login_->user;
     record.unix_second = std::time(nullptr);
     record.request_line = head.request_line();
     record.status = status_;

@@ -138,6 +138,14 @@ private:
     kevring::task<resource> find_cached(std::string_view path);
     std::optional<ip_address> client_address(const request_head& head);
     kevring::task<bool> look_up(const request_head& head, output_buffer& out, bool keep);
+    kevring::task<void> compress(const request_head& head, served_file& file);
+
+    // authorize.cpp
+    enum class access : std::uint8_t { granted, refused, unknown };  // unknown: verify it
+    access check_access(const request_head& head);
+    access check_access(const request_head& head, std::string_view name);
+    kevring::task<unsigned> authorize(const request_head& head, access known);
+    std::string refusal_lines(unsigned status) const;
 
     // fast_path.cpp
     fast_path_result try_fast_path(const request_head& head, output_buffer& out, bool keep);
@@ -213,6 +221,11 @@ private:
         std::optional<address_counts::holder> counted;
     };
     std::unique_ptr<peer_address> peer_;  // null until it is needed
+    struct login {
+        const authentication_rule* rule = nullptr;  // of the path that was checked last
+        std::string user;                           // that the request names
+    };
+    std::unique_ptr<login> login_;  // null for a site that everybody may read
 };
 
 }  // namespace httpd

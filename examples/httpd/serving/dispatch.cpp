@@ -52,6 +52,17 @@ connection::decision connection::decide(const request_head& head, bool may_be_cl
         made.status = 403;
         return made;
     }
+    const bool is_protected = !site_->protection.empty();
+    if (is_protected) {
+        const access known = check_access(head);
+        if (known == access::unknown) return made;  // respond() verifies the password
+        if (known == access::refused) {
+            made.what = decision::kind::status;
+            made.status = 401;
+            made.lines = refusal_lines(401);
+            return made;
+        }
+    }
     if (const auto moved = find_redirect(site_->redirects, head.path())) [[unlikely]] {
         made.what = decision::kind::status;
         made.status = moved->status;
@@ -64,6 +75,15 @@ connection::decision connection::decide(const request_head& head, bool may_be_cl
     if (configuration_ != worker_.current_configuration().get()) return made;
     made.known = worker_.cached(site_->index, head.path(), may_be_closed);
     if (made.known == nullptr) return made;
+    // An index file, and one behind --drop-html or --fallback, has another name than the path.
+    if (is_protected && check_access(head, made.known->file->plain.name) != access::granted) {
+        made.known = nullptr;
+        return made;  // look_up() checks again
+    }
+    if (coding_to_make(head, *made.known->file) != content_coding::identity) {
+        made.known = nullptr;
+        return made;  // by look_up()
+    }
     made.what = decision::kind::file;
     made.plan = plan_file_response(head, *made.known->file, std::time(nullptr));
     return made;
@@ -73,6 +93,12 @@ connection::decision connection::decide(const request_head& head, bool may_be_cl
 kevring::task<bool> connection::respond(const request_head& head, output_buffer& out, bool keep) {
     const bool roomy = co_await make_room(out, head_room);
     if (!roomy) co_return false;
+    if (!site_->protection.empty()) {
+        const unsigned refusal = co_await authorize(head, check_access(head));
+        if (refusal != 0)
+            co_return co_await send_short_response(head, refusal, keep, refusal_lines(refusal),
+                                                   out);
+    }
     const decision made = decide(head, false);
     if (made.what == decision::kind::status)
         co_return co_await send_short_response(head, made.status, keep, made.lines, out);
@@ -107,6 +133,14 @@ kevring::task<bool> connection::look_up(const request_head& head, output_buffer&
         found = co_await find_cached(fallback);
     }
     if (found.file) {
+        if (!site_->protection.empty()) {
+            const unsigned refusal =
+                co_await authorize(head, check_access(head, found.file->plain.name));
+            if (refusal != 0)
+                co_return co_await send_short_response(head, refusal, keep, refusal_lines(refusal),
+                                                       out);
+        }
+        co_await compress(head, *found.file);
         const file_response plan = plan_file_response(head, *found.file, std::time(nullptr));
         co_return co_await respond_file(head, plan, out, keep);
     }
@@ -115,6 +149,18 @@ kevring::task<bool> connection::look_up(const request_head& head, output_buffer&
     std::string lines;
     if (found.status == 301) lines = location_line(found.location, head);
     co_return co_await send_short_response(head, found.status, keep, lines, out);
+}
+
+// Adds the coding that the client prefers, or leaves the file as it is.
+kevring::task<void> connection::compress(const request_head& head, served_file& file) {
+    const content_coding coding = coding_to_make(head, file);
+    if (coding == content_coding::identity) co_return;
+    timeout_.set(kevring::never_ns);  // the time is the server's own
+    const auto content = co_await worker_.compression().get(
+        worker_.loop(), file.plain, coding, configuration_->options.compressed_bytes_max);
+    extend_timeout(configuration_->options.idle_time);
+    const bool is_new = (file.available & accepted_codings::bit(coding)) == 0;
+    if (content && is_new) site_->files.add_compressed(file, coding, content);
 }
 
 // Looks a path up in the cache, then in the file system.

@@ -8,6 +8,17 @@
 
 namespace httpd {
 
+content_coding coding_to_make(const request_head& head, const served_file& served) {
+    if (served.compressible == 0) return content_coding::identity;
+    std::array<char, 1024> scratch;
+    const auto accepted = head.list(known_field::accept_encoding, scratch);
+    if (!accepted) return content_coding::identity;
+    const content_coding best =
+        accepted_codings(*accepted).choose(served.available | served.compressible);
+    const bool is_there = (served.available & accepted_codings::bit(best)) != 0;
+    return is_there ? content_coding::identity : best;
+}
+
 file_response plan_file_response(const request_head& head, const served_file& served,
                                  std::time_t now) {
     using enum file_response::kind;

@@ -27,6 +27,9 @@ struct file_response {
     std::optional<byte_ranges> ranges;
 };
 
+/// The coding that the client prefers and that has to be made first; identity if none has.
+content_coding coding_to_make(const request_head& head, const served_file& served);
+
 /// Chooses the coding (RFC 9110 12.5.3), evaluates conditions (13.2.2), then ranges (14.2).
 file_response plan_file_response(const request_head& head, const served_file& served,
                                  std::time_t now);

@@ -51,7 +51,8 @@ kevring::task<connection::outcome> connection::begin_proxied() {
     std::optional<std::string> rest = co_await read_proxy_header();
     if (!rest) co_return outcome::close_without_lingering;
     if (rest->empty()) co_return outcome::keep;
-    const outcome after = co_await handle_requests({}, std::move(*rest));
+    kevring::borrowed_buffer none;
+    const outcome after = co_await handle_requests(std::move(none), std::move(*rest));
     held_.reset();
     co_return after;
 }

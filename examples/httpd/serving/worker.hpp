@@ -5,6 +5,7 @@
 #include "examples/httpd/config/configuration.hpp"
 #include "examples/httpd/config/settings.hpp"
 #include "examples/httpd/content/background_threads.hpp"
+#include "examples/httpd/content/compression_service.hpp"
 #include "examples/httpd/content/file_cache.hpp"
 #include "examples/httpd/content/file_watch.hpp"
 #include "examples/httpd/content/listing_service.hpp"
@@ -34,6 +35,13 @@ namespace httpd {
 
 class connection;
 
+/// Passwords that are verified in the background.
+struct verification_state {
+    static constexpr unsigned waiting_max = 64;
+    std::atomic<unsigned> waiting{0};  // queued or running
+    background_threads threads{2};     // last: its jobs count
+};
+
 /// Shared by all loops of the server.
 struct shared_state {
     // Written on any loop.
@@ -43,6 +51,8 @@ struct shared_state {
     address_counts addresses;
     background_threads threads{2};
     listing_budget listings{threads};
+    verification_state verifications;
+    compression_service compression;
 };
 
 /// A listening socket for one loop, and the number of its address, which is the same in all loops.
@@ -98,6 +108,8 @@ public:
     }
     const settings& options() const noexcept { return current_->options; }
     listing_budget& listings() noexcept { return shared_.listings; }
+    compression_service& compression() noexcept { return shared_.compression; }
+    verification_state& verifications() noexcept { return shared_.verifications; }
 
     /// The cached file for a path of a site of the current configuration, if it is unchanged; it is
     /// open, or its content is in memory and `may_be_closed`. Null: look it up.

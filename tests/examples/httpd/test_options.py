@@ -79,6 +79,8 @@ WRONG = (
     ("error-page", "200=/etc/passwd", "400 to 599"),
     ("error-page", "404=/", "directory"),
     ("error-page", "404=/does/not/exist", "No such file"),
+    ("compress-type", "css", "media type"),
+    ("compress-max", "2T", "out of range"),
     ("error-log", "/", "directory"),
     ("error-log", "/does/not/exist/log", "No such file"),
     ("error-log-level", "loud", "error, warning, notice"),

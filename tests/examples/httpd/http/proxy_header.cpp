@@ -46,18 +46,24 @@ TEST_CASE("a PROXY header of version 2 names the client", "[httpd][proxy]") {
     std::string ipv6("\x20\x01\x0d\xb8", 4);
     ipv6.append(11, '\0').append("\1", 1).append(16, '\0').append(4, '\1');
     check_client(binary(0x21, 0x21, ipv6), "2001:db8::1");
-    check_client(binary(0x20, 0x00, ""), "");              // the proxy's own check
+    check_client(binary(0x20, 0x00, ""), "");                     // the proxy's own check
     check_client(binary(0x21, 0x31, std::string(216, 'x')), "");  // a Unix socket
 }
 
 TEST_CASE("a malformed PROXY header is refused", "[httpd][proxy]") {
-    const std::string_view texts[] = {
-        "GET / HTTP/1.1\r\n", "PROXZ", "PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
-        "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n", "PROXY TCP4 192.0.2.1  192.0.2.2 1 2\r\n",
-        "PROXY TCP4 2001:db8::1 192.0.2.2 1 2\r\n", "PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n",
-        "PROXY TCP4 192.0.2.256 192.0.2.2 1 2\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n",
-        "PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n", "PROXY UDP4 192.0.2.1 192.0.2.2 1 2\r\n",
-        "PROXY \r\n", "PROXY UNKNOWNS\r\n"};
+    const std::string_view texts[] = {"GET / HTTP/1.1\r\n",
+                                      "PROXZ",
+                                      "PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
+                                      "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
+                                      "PROXY TCP4 192.0.2.1  192.0.2.2 1 2\r\n",
+                                      "PROXY TCP4 2001:db8::1 192.0.2.2 1 2\r\n",
+                                      "PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n",
+                                      "PROXY TCP4 192.0.2.256 192.0.2.2 1 2\r\n",
+                                      "PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n",
+                                      "PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n",
+                                      "PROXY UDP4 192.0.2.1 192.0.2.2 1 2\r\n",
+                                      "PROXY \r\n",
+                                      "PROXY UNKNOWNS\r\n"};
     for (const std::string_view text : texts) {
         INFO(text);
         CHECK(parse_proxy_header(text).outcome == state::malformed);
