@@ -139,6 +139,10 @@ void password_file::add_line(const option_text& rule, std::string_view line) {
         rule.fail("the hash of " + user + " is of an unsafe or unknown kind; use htpasswd -B");
     if (hash.starts_with("$2") && hash.substr(4, 2) > bcrypt_cost_max)
         rule.fail("the hash of " + user + " has a cost above " + std::string(bcrypt_cost_max));
+    constexpr std::size_t bcrypt_bytes = 60;
+    constexpr std::size_t other_bytes_min = 40;
+    if (hash.starts_with("$2") ? hash.size() != bcrypt_bytes : hash.size() < other_bytes_min)
+        rule.fail("the hash of " + user + " is malformed");
 #ifdef HTTPD_CRYPT
     if (::crypt_checksalt(hash.c_str()) == CRYPT_SALT_INVALID ||
         ::crypt_checksalt(hash.c_str()) == CRYPT_SALT_METHOD_DISABLED)

@@ -63,6 +63,7 @@ connection::access connection::check_access(const request_head& head) {
 // Result     0, or the status of the response: 401, or 503 if too many wait.
 kevring::task<unsigned> connection::authorize(const request_head& head, access known) {
     if (known == access::granted) co_return 0;
+    login_->user.clear();  // not verified yet
     if (known == access::refused) co_return 401;
     auto& state = worker_.verifications();
     if (state.waiting.fetch_add(1, std::memory_order_relaxed) >= verification_state::waiting_max) {
@@ -81,7 +82,9 @@ kevring::task<unsigned> connection::authorize(const request_head& head, access k
     const bool ended = co_await run_in_background(worker_.loop(), state.threads, verify);
     extend_timeout(configuration_->options.idle_time);
     if (!ended) co_return 503;
-    co_return job->verified ? 0 : 401;
+    if (!job->verified) co_return 401;
+    login_->user = job->credentials.user;
+    co_return 0;
 }
 
 std::string connection::refusal_lines(unsigned status) const {

@@ -173,7 +173,7 @@ void connection::log(const request_head& head, std::chrono::nanoseconds took) {
     const std::string name = client ? client->text() : "unix:";
     access_record record;
     record.client = name;
-    if (login_ && status_ != 401) record.user = login_->user;
+    if (login_) record.user = login_->user;
     record.unix_second = std::time(nullptr);
     record.request_line = head.request_line();
     record.status = status_;
@@ -182,6 +182,7 @@ void connection::log(const request_head& head, std::chrono::nanoseconds took) {
     record.referer = head.text(known_field::referer);
     record.user_agent = head.text(known_field::user_agent);
     worker_.log().add(record);
+    if (login_) login_->user.clear();  // the next request may name none
 }
 
 }  // namespace httpd

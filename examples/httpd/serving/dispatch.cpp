@@ -93,7 +93,9 @@ connection::decision connection::decide(const request_head& head, bool may_be_cl
 kevring::task<bool> connection::respond(const request_head& head, output_buffer& out, bool keep) {
     const bool roomy = co_await make_room(out, head_room);
     if (!roomy) co_return false;
-    if (!site_->protection.empty()) {
+    const bool reads =
+        head.method() == request_method::get || head.method() == request_method::head;
+    if (reads && !site_->protection.empty()) {
         const unsigned refusal = co_await authorize(head, check_access(head));
         if (refusal != 0)
             co_return co_await send_short_response(head, refusal, keep, refusal_lines(refusal),

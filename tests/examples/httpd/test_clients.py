@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Serves the clients that people use, each of which must end without an error.
 
-curl, wget (which resumes), wrk, ab, httperf, h2load in HTTP/1.1 mode, and Chromium with a page of
-fifty assets, and with a recording and a film that are played from their middle. A client that is not installed is left
+curl, wget (which resumes), wrk, ab, httperf, h2load in HTTP/1.1 mode, aria2 with four connections,
+git over the dumb protocol, apt with a repository of its own, lftp and rclone that mirror the pages
+of directories, and Chromium with a page of fifty assets, and with a recording and a film that are played from their middle. A client that is not installed is left
 out, and said so. Everything is bounded: a second or so for each.
 
 usage: test_clients.py HTTPD [NAME...]
 """
+import email.utils
 import hashlib
 import os
 import random
@@ -260,7 +262,109 @@ def chromium(program, url, root, folder):
         print(f"  {name}: {os.path.getsize(root + '/' + name)} bytes; taken: {', '.join(parts)}")
 
 
+
+def aria2c(program, url, root, folder):
+    run(program, "-q", "-x", 4, "-s", 4, "-k", "1M", "-d", folder, "-o", "by-aria2", "--no-conf",
+        f"{url}/large.bin")
+    check(digest(os.path.join(folder, "by-aria2")) == digest(f"{root}/large.bin"), "other bytes")
+
+
+def git(program, url, root, folder):
+    """The dumb protocol: a repository of plain files."""
+    plain = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    work, bare = os.path.join(folder, "work"), os.path.join(root, "repository.git")
+    run(program, "init", "-q", work, env=plain)
+    for number in range(3):
+        with open(os.path.join(work, "file"), "w", encoding="utf-8") as file:
+            file.write(f"version {number}\n")
+        run(program, "-C", work, "add", "file", env=plain)
+        run(program, "-C", work, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit",
+            "-q", "-m", f"version {number}", env=plain)
+    run(program, "clone", "-q", "--bare", work, bare, env=plain)
+    run(program, "-C", bare, "update-server-info", env=plain)
+    target = os.path.join(folder, "clone")
+    run(program, "clone", "-q", f"{url}/repository.git", target, env=plain)
+    run(program, "-C", target, "fsck", "--strict", env=plain)
+    with open(os.path.join(target, "file"), encoding="utf-8") as file:
+        check(file.read() == "version 2\n", "another version was cloned")
+
+
+def apt_get(program, url, root, folder):
+    """A repository of one package; everything of apt's own is below the folder."""
+    if not shutil.which("dpkg-scanpackages"):
+        return "dpkg-scanpackages is not installed"
+    built, repository = os.path.join(folder, "package"), os.path.join(root, "debian")
+    os.makedirs(os.path.join(built, "DEBIAN"))
+    os.mkdir(repository)
+    with open(os.path.join(built, "DEBIAN", "control"), "w", encoding="utf-8") as file:
+        file.write("Package: httpd-test\nVersion: 1\nArchitecture: all\n"
+                   "Maintainer: x <x@example.org>\nDescription: a test\n")
+    run("dpkg-deb", "-b", built, os.path.join(repository, "httpd-test_1_all.deb"))
+    index = subprocess.run(["dpkg-scanpackages", "."], cwd=repository, capture_output=True,
+                           check=True, timeout=CLIENT_SECONDS_MAX).stdout
+    with open(os.path.join(repository, "Packages"), "wb") as file:
+        file.write(index)
+    with open(os.path.join(repository, "Release"), "w", encoding="utf-8") as file:
+        file.write(f"Origin: x\nDate: {email.utils.formatdate(usegmt=True)}\nSHA256:\n"
+                   f" {hashlib.sha256(index).hexdigest()} {len(index)} Packages\n")
+    own = os.path.join(folder, "apt")
+    for name in ("state/lists/partial", "cache/archives/partial", "etc/preferences.d"):
+        os.makedirs(os.path.join(own, name))
+    with open(os.path.join(own, "sources.list"), "w", encoding="utf-8") as file:
+        file.write(f"deb [trusted=yes] {url}/debian ./\n")
+    options = [each for name, value in (
+        ("Dir::State", f"{own}/state"), ("Dir::State::status", os.devnull),
+        ("Dir::Cache", f"{own}/cache"), ("Dir::Etc", f"{own}/etc"),
+        ("Dir::Etc::sourcelist", f"{own}/sources.list"), ("Dir::Etc::sourceparts", os.devnull),
+        ("APT::Sandbox::User", ""), ("Acquire::http::Proxy", "DIRECT"),
+        ("Acquire::Languages", "none")) for each in ("-o", f"{name}={value}")]
+    for _ in range(2):  # the second time nothing has changed
+        text = run(program, *options, "update")
+        check("Err:" not in text, text)
+    run(program, *options, "download", "httpd-test", cwd=own)
+    check(digest(os.path.join(own, "httpd-test_1_all.deb"))
+          == digest(os.path.join(repository, "httpd-test_1_all.deb")), "other bytes")
+    return None
+
+
+def make_listed_tree(root, name):
+    """Directories without index file, so that a client has to read their pages."""
+    files = {f"{name}/{path}": f"content of {path}\n".encode() for path in (
+        "a", "b.txt", "with blank", "ü", "100%", "sub/c", "sub/deep/d & e", "sub/deep/f#g")}
+    for path, content in files.items():
+        os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
+        with open(os.path.join(root, path), "wb") as file:
+            file.write(content)
+    return {path[len(name) + 1:]: content for path, content in files.items()}
+
+
+def check_mirrored(folder, files):
+    found = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(parent, name), "rb") as file:
+                found[os.path.relpath(os.path.join(parent, name), folder)] = file.read()
+    check(found == files, f"mirrored {sorted(found)} of {sorted(files)}")
+
+
+def lftp(program, url, root, folder):
+    files = make_listed_tree(root, "for-lftp")
+    target = os.path.join(folder, "by-lftp")
+    run(program, "-c", f"set net:max-retries 2; set cmd:fail-exit true; mirror {url}/for-lftp/ {target}",
+        env={**os.environ, "HOME": folder})
+    check_mirrored(target, files)
+
+
+def rclone(program, url, root, folder):
+    files = make_listed_tree(root, "for-rclone")
+    target = os.path.join(folder, "by-rclone")
+    run(program, "--config", os.path.join(folder, "rclone.conf"), "copy", ":http:", target,
+        "--http-url", f"{url}/for-rclone/", env={**os.environ, "HOME": folder})
+    check_mirrored(target, files)
+
+
 CLIENTS = {"curl": curl, "wget": wget, "wrk": wrk, "ab": ab, "httperf": httperf, "h2load": h2load,
+           "aria2c": aria2c, "git": git, "apt-get": apt_get, "lftp": lftp, "rclone": rclone,
            "chromium": chromium}
 
 
@@ -272,6 +376,7 @@ def main():
         os.mkdir(root)
         make_root(root)
         server = subprocess.Popen([HTTPD, "--root", root, "--listen", "127.0.0.1:0",
+                                   "--directory-listing",
                                    "--access-log", os.path.join(folder, "log")],
                                   stderr=subprocess.PIPE, text=True)
         try:
@@ -285,9 +390,9 @@ def main():
                     print(f"{name}: not installed; left out", flush=True)
                     continue
                 try:
-                    CLIENTS[name](program, url, root, folder)
+                    skipped = CLIENTS[name](program, url, root, folder)
                     check(server.poll() is None, "the server has ended")
-                    print(f"{name}: no error", flush=True)
+                    print(f"{name}: {f'{skipped}; left out' if skipped else 'no error'}", flush=True)
                 except (Failed, subprocess.TimeoutExpired) as problem:
                     failures += 1
                     print(f"{name}: FAILED: {problem}", flush=True)

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Each example of the manual and of docs/httpd.md starts a server."""
-import http.client
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
 
 sys.dont_write_bytecode = True  # a test leaves no file in the source tree
-from fixture import DEADLINE_SECONDS, equal, HTTPD, main
+from fixture import DEADLINE_SECONDS, equal, HTTPD, receive_all, main
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../..")
 USERS = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"
@@ -44,7 +44,7 @@ def in_folder(text, folder):
     return text
 
 
-def check_started(arguments, folder):
+def check_started(arguments, folder, is_proxied):
     """Starts it, asks for something, and stops it."""
     process = subprocess.Popen([HTTPD, "--threads", "1", *arguments], stderr=subprocess.PIPE, text=True,
                                cwd=os.path.join(folder, "srv/www"))
@@ -52,20 +52,20 @@ def check_started(arguments, folder):
     try:
         while line := process.stderr.readline():
             said.append(line)
-            if " serving " in line:
+            if "serving " in line:
                 break
-        if not said or " serving " not in said[-1]:
+        if not said or "serving " not in said[-1]:
             text = "".join(said)
             if MISSING_LIBRARY in text:
                 print(f"  skipped: {text.strip()}")
                 return
             raise AssertionError((arguments, text))
         if found := re.search(r"at http://127\.0\.0\.1:(\d+)$", said[-1].strip()):
-            client = http.client.HTTPConnection("127.0.0.1", int(found.group(1)),
-                                                timeout=DEADLINE_SECONDS)
-            client.request("GET", "/index.html", headers={"Host": "example.org"})
-            assert client.getresponse().status in (200, 301, 401, 403), arguments
-            client.close()
+            with socket.create_connection(("127.0.0.1", int(found.group(1))), DEADLINE_SECONDS) as peer:
+                header = b"PROXY UNKNOWN\r\n" if is_proxied else b""
+                peer.sendall(header + b"GET /index.html HTTP/1.1\r\nHost: example.org\r\n"
+                             b"Connection: close\r\n\r\n")
+                assert receive_all(peer)[9:12] in (b"200", b"301", b"401", b"403"), arguments
     finally:
         process.terminate()
         process.wait(DEADLINE_SECONDS)
@@ -106,7 +106,7 @@ def test_each_command_of_the_manual_starts():
                 arguments[arguments.index("--error-log-level") + 1] = "notice"
             if not {"--listen", "-p"} & set(arguments):
                 arguments = ["--listen", "127.0.0.1:0", *arguments]
-            check_started(arguments, folder)
+            check_started(arguments, folder, "--proxy-protocol" in arguments)
 
 
 def check_configurations(path, count):
@@ -123,7 +123,7 @@ def check_configurations(path, count):
                 text = 'listen = "127.0.0.1:0"\n' + text
             with open(conf, "w", encoding="utf-8") as file:
                 file.write(text)
-            check_started(["--config", conf], folder)
+            check_started(["--config", conf], folder, "proxy-protocol" in text)
 
 
 def test_each_configuration_of_the_manual_starts():
