@@ -12,6 +12,7 @@ sys.dont_write_bytecode = True  # a test leaves no file in the source tree
 from fixture import DEADLINE_SECONDS, equal, HTTPD, receive_all, main
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../..")
+PROGRAM = os.path.abspath(HTTPD)  # a server has a working directory of its own
 USERS = "alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"
 # Built without a library, the server says which, and the example ends there.
 MISSING_LIBRARY = "this httpd was built without"
@@ -46,7 +47,7 @@ def in_folder(text, folder):
 
 def check_started(arguments, folder, is_proxied):
     """Starts it, asks for something, and stops it."""
-    process = subprocess.Popen([HTTPD, "--threads", "1", *arguments], stderr=subprocess.PIPE, text=True,
+    process = subprocess.Popen([PROGRAM, "--threads", "1", *arguments], stderr=subprocess.PIPE, text=True,
                                cwd=os.path.join(folder, "srv/www"))
     said = []
     try:
@@ -96,7 +97,7 @@ def test_each_command_of_the_manual_starts():
                 at = arguments.index("--user")
                 del arguments[at:at + 2]
             if "--check-config" in arguments:
-                equal(subprocess.run([HTTPD, *arguments], timeout=DEADLINE_SECONDS,
+                equal(subprocess.run([PROGRAM, *arguments], timeout=DEADLINE_SECONDS,
                                      check=False).returncode, 0)
                 continue
             if arguments[:2] == ["-p", "8000"]:
@@ -143,7 +144,7 @@ def test_the_unit_files_are_valid():
     """As far as systemd-analyze can tell; the signals themselves are tested by test_upgrade.py."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("httpd.service", "httpd.socket"):
-            text = read(f"examples/httpd/{name}").replace("/usr/bin/kevring-httpd", os.path.abspath(HTTPD))
+            text = read(f"examples/httpd/{name}").replace("/usr/bin/kevring-httpd", PROGRAM)
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                 file.write(text)
         service = open(os.path.join(folder, "httpd.service"), encoding="utf-8").read()
