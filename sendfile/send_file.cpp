@@ -146,6 +146,8 @@ void finish_report(detail::transfer& transfer, std::error_code error) noexcept {
 
 task<send_report> send_file(ring& loop, fd_ref socket, fd_ref file, file_range range,
                             send_options options) {
+    if (loop.created_by_parent_process())
+        co_return failed_report(std::errc::operation_not_permitted);
     KEVRING_ASSERT(socket.valid(), "file sent to an invalid socket; pass a socket that is open");
     KEVRING_ASSERT(loop.on_ring_thread(),
                    "send_file() called on a thread that does not drive the ring; call it in a task "
@@ -207,6 +209,7 @@ task<send_report> send_file(ring& loop, fd_ref socket, fd_ref file, file_range r
 
 send_report try_send_file(ring& loop, fd_ref socket, fd_ref file, file_range range,
                           const send_options& options) {
+    if (loop.created_by_parent_process()) return failed_report(std::errc::operation_not_permitted);
     KEVRING_ASSERT(socket.valid(), "file sent to an invalid socket; pass a socket that is open");
     KEVRING_ASSERT(loop.on_ring_thread(),
                    "send_file() called on a thread that does not drive the ring; call it in a task "

@@ -29,7 +29,8 @@ namespace kevring {
 ///            bytes were sent.
 /// Errors     In the report: operation_canceled, timed_out, from the scope around it (with_stop(),
 ///            with_deadline(), within()); file_shrank, file_changed; broken_pipe, connection_reset;
-///            those of read(2) and send(2). Before the first byte, regardless of the range:
+///            those of read(2) and send(2); operation_not_permitted, and no byte is sent, in a process
+///            that was forked from the ring's. Before the first byte, regardless of the range:
 ///            invalid_argument for a range that ends beyond INT64_MAX, and for a file whose size is
 ///            not that of its content (a pipe, a device, a file of proc(5)); is_a_directory.
 ///            std::bad_alloc is thrown.

@@ -5,6 +5,7 @@
 #include <kevring/runtime/fixed_buffer_pool.hpp>
 #include <kevring/runtime/operation.hpp>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -21,7 +22,8 @@ inline constexpr std::uint64_t file_position = ~std::uint64_t{0};
 ///
 /// Result     Number of bytes read, possibly fewer than requested; 0 at the end of the file, or for
 ///            a pipe after its last writer has closed it.
-/// Errors     operation_canceled, timed_out; otherwise as for read(2).
+/// Errors     operation_canceled, timed_out; invalid_argument for an empty `buffer`; otherwise as for
+///            read(2).
 /// Lifetime   `file` stays open and `buffer` stays valid until the await completes.
 /// Kernel     IORING_OP_READ, Linux 5.6. An io-wq thread of the kernel reads a file that is not
 ///            in the page cache; the loop does not block.
@@ -33,7 +35,7 @@ public:
           file_(file),
           buffer_(buffer),
           file_offset_(file_offset) {
-        KEVRING_ASSERT(!buffer.empty(), "read into an empty buffer; pass at least one byte");
+        if (buffer.empty()) refuse(EINVAL);  // 0 bytes mean the end of the file
     }
 
     [[nodiscard]] result<std::size_t> await_resume() const noexcept { return count_or_failure(); }
@@ -59,7 +61,7 @@ public:
           buffer_index_(buffer.index()),
           part_(part),
           file_offset_(file_offset) {
-        KEVRING_ASSERT(!part.empty(), "read into an empty buffer; pass at least one byte");
+        if (part.empty()) refuse(EINVAL);
         KEVRING_ASSERT(part.data() >= buffer.bytes().data(),
                        "read outside of the registered buffer; pass a part of buffer.bytes()");
         KEVRING_ASSERT(part.data() + part.size() <= buffer.bytes().data() + buffer.bytes().size(),
