@@ -5,6 +5,7 @@
 #include <kevring/kevent/change_stream.hpp>
 #include <kevring/kevent/detail/queue_wait.hpp>
 #include <kevring/kevent/event.hpp>
+#include <kevring/kevent/event_ring.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/detail/fetched_item.hpp>
 #include <kevring/runtime/result.hpp>
@@ -211,6 +212,15 @@ public:
     /// Lifetime   As with wait().
     std::span<const event> poll(unsigned max_count);
 
+    /// Publishes the events into `target` as they come, until the scope around it is stopped. Any
+    /// number of threads, with a loop or without, claim them there without a system call. While the
+    /// ring is full, events stay in the queue; some that were taken from it before are published
+    /// first by the next publish_to() of this object.
+    ///
+    /// Errors     Always one: operation_canceled or timed_out, by the scope; those of next().
+    /// Lifetime   `target` outlives the await. It may have other producers.
+    [[nodiscard]] task<result<void>> publish_to(event_ring& target);
+
 private:
     friend class detail::queue_wait;
     event_queue(std::shared_ptr<detail::queue_core> core, detail::loop_port& port) noexcept;
@@ -234,7 +244,8 @@ private:
     std::vector<ukevent> collected_;                  // by wait(), which may be suspended while
     std::vector<ukevent> polled_;                     // take() takes these
     std::vector<event> batch_;
-    std::optional<event> fetched_;  // by a next() that was left before it took it
+    std::vector<ukevent> unpublished_;  // taken by publish_to(), for which there was no space
+    std::optional<event> fetched_;      // by a next() that was left before it took it
 };
 
 }  // namespace kevring

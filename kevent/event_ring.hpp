@@ -60,6 +60,19 @@ struct claimed_events {
     friend bool operator==(const claimed_events&, const claimed_events&) = default;
 };
 
+/// A producer that does not sleep for space, such as a loop.
+class space_listener {
+public:
+    /// A slot was freed since listen_for_space(). Called once, on the thread that commits.
+    virtual void on_space() noexcept = 0;
+
+protected:
+    space_listener() = default;
+    space_listener(const space_listener&) = default;
+    space_listener& operator=(const space_listener&) = default;
+    ~space_listener() = default;
+};
+
 /// A bounded ring of `Record`s, many producers, many consumers. Programs use event_ring.
 ///
 /// Threads    Sleep and wake-up of threads: detail::native_threads, or a test's model.
@@ -132,6 +145,24 @@ public:
             if (space_gate_.has_waiters() && !is_full()) space_gate_.notify_one();
         }
         return count;
+    }
+
+    /// Makes the commit that frees the next slot call `listener`, which stays valid until it is
+    /// called or stop_listening_for_space() is true. A ring has one listener at a time.
+    ///
+    /// Result     False: the ring has a free slot, or another listener; nothing is called.
+    bool listen_for_space(space_listener& listener) noexcept {
+        space_listener* none = nullptr;
+        // seq_cst: pairs with move_committed(). Either the committing thread reads the listener, or
+        // its commit is read here.
+        if (!listener_.compare_exchange_strong(none, &listener, std::memory_order_seq_cst))
+            return false;
+        return is_full() || !stop_listening_for_space(listener);
+    }
+    /// False: `listener` was called, or another thread is about to call it.
+    bool stop_listening_for_space(space_listener& listener) noexcept {
+        space_listener* own = &listener;
+        return listener_.compare_exchange_strong(own, nullptr, std::memory_order_seq_cst);
     }
 
     // Consumers.
@@ -419,6 +450,11 @@ private:
             return false;
         }
         space_gate_.notify_one();
+        // seq_cst: pairs with listen_for_space().
+        if (listener_.load(std::memory_order_seq_cst) != nullptr) [[unlikely]] {
+            space_listener* const called = listener_.exchange(nullptr);
+            if (called != nullptr) called->on_space();
+        }
         return true;
     }
 
@@ -462,7 +498,8 @@ private:
 
     // Read by consumers all the time, and written by waiters and notifiers.
     alignas(line_bytes) gate space_gate_;
-    atomic<bool> closed_{false};  // Written once, on any thread.
+    std::atomic<space_listener*> listener_{nullptr};  // no part of the test's model
+    atomic<bool> closed_{false};                      // Written once, on any thread.
 };
 
 /// The ring of the 40-byte events of a kevent queue.

@@ -9,6 +9,7 @@
 #include <kevring/kevent/detail/port_choice.hpp>
 #include <kevring/kevent/detail/queue_core.hpp>
 #include <kevring/kevent/detail/queue_table.hpp>
+#include <kevring/kevent/ports/driver_port.hpp>
 #include <kevring/kevent/sources/inode.hpp>
 #include <kevring/kevent/sources/naio.hpp>
 #include <kevring/kevent/sources/posix_timer.hpp>
@@ -61,17 +62,14 @@ bool read_timeout(const timespec& timeout, unsigned flags, wait_limit& limit) {
     return true;
 }
 
-// Reads until when a waiting call waits; 0, or a negative error number. The flags of the descriptor
-// are read only where they make a difference: where the call may wait, or the timeout is invalid.
+// Reads until when a waiting call waits; 0, or a negative error number. A call with a valid timeout
+// asks whether the descriptor is non-blocking only before it sleeps, which saves a system call.
 int read_limit(const queue_ref& found, const timespec& timeout, unsigned flags, wait_limit& limit) {
     if ((flags & ~KEVENT_FLAGS_ABSTIME) != 0) return -EINVAL;
-    const bool valid = read_timeout(timeout, flags, limit);
-    if (valid && limit.clock == wait_limit::kind::never) return 0;
-    if (found.non_blocking()) {
-        limit = wait_limit::no_wait();
-        return 0;
-    }
-    return valid ? 0 : -EINVAL;
+    if (read_timeout(timeout, flags, limit)) return 0;
+    if (!found.queue->is_non_blocking()) return -EINVAL;
+    limit = wait_limit::no_wait();
+    return 0;
 }
 
 // Runs the body of a call. A child that shares the memory of its parent must not change a queue:
@@ -87,6 +85,24 @@ auto control_queue(int fd, Body&& body) -> decltype(body(std::declval<const queu
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
     }
+}
+
+// A queue whose driver publishes. Errors: throws std::bad_alloc and std::system_error.
+std::shared_ptr<queue_core> make_driven_queue(kevent_ring* ring, unsigned ring_size) {
+    auto carrier = std::make_unique<kevring::detail::driver_port>();
+    kevring::detail::driver_port& driver = *carrier;
+    auto queue =
+        std::make_unique<queue_core>(std::move(carrier), ring, ring_size, "KEVENT_INIT_ASYNC",
+                                     kevring::detail::publication::by_driver);
+    const auto publish = [](void* context) noexcept {
+        static_cast<queue_core*>(context)->publish_events();
+    };
+    driver.start({publish, queue.get()});
+    // The thread ends first: it uses the queue.
+    return {queue.release(), [&driver](queue_core* ended) noexcept {
+                driver.stop();
+                delete ended;
+            }};
 }
 
 // The body of aio_recv() and aio_send().
@@ -121,16 +137,22 @@ long start_naio(int fd, std::uint32_t event, int socket, kevring::detail::naio_b
 
 int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
     const call_guard whole_call;
-    if ((flags & ~(KEVENT_INIT_NO_THREAD | KEVENT_INIT_ONE_THREAD)) != 0) return -EINVAL;
+    constexpr unsigned port_flags = KEVENT_INIT_ONE_THREAD | KEVENT_INIT_ASYNC;
+    if ((flags & ~(KEVENT_INIT_NO_THREAD | port_flags)) != 0) return -EINVAL;
+    if ((flags & port_flags) == port_flags) return -EINVAL;
     if ((ring == nullptr) != (ring_size == 0)) return -EINVAL;
     if (ring != nullptr) {
         const int failure = kevring::detail::caller_ring::check(ring, ring_size);
         if (failure != 0) return failure;
+    } else if ((flags & KEVENT_INIT_ASYNC) != 0) {
+        return -EINVAL;
     }
     if (!kevring::detail::runs_in_own_process()) return -EPERM;
     try {
         const auto detection = (flags & KEVENT_INIT_NO_THREAD) != 0 ? close_detection::by_call
                                                                     : close_detection::by_thread;
+        if ((flags & KEVENT_INIT_ASYNC) != 0)
+            return kevring::detail::insert_queue(make_driven_queue(ring, ring_size), detection);
         kevring::detail::chosen_port chosen = kevring::detail::choose_port(flags);
         return kevring::detail::insert_queue(
             std::make_shared<queue_core>(std::move(chosen.carrier), ring, ring_size, chosen.reason),
@@ -154,6 +176,12 @@ int kevent_describe(int fd, char* buffer, size_t size) {
         }
         return static_cast<int>(text.size());
     });
+}
+
+int kevent_close(int fd) {
+    const call_guard whole_call;
+    if (!kevring::detail::runs_in_own_process()) return -EBADF;
+    return kevring::detail::close_queue(fd);
 }
 
 int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {

@@ -105,8 +105,9 @@ struct itimerspec; /* which plain C11 leaves out of <time.h> */
 #define KEVENT_FLAGS_ABSTIME 0x1u /* the timeout is a point of CLOCK_REALTIME */
 
 /* Flags of kevent_init(); not of 2006. */
-#define KEVENT_INIT_NO_THREAD 0x100u  /* the library makes no thread for this queue */
+#define KEVENT_INIT_NO_THREAD 0x100u  /* no thread looks for the end of this queue */
 #define KEVENT_INIT_ONE_THREAD 0x200u /* one thread collects, by an io_uring of its own */
+#define KEVENT_INIT_ASYNC 0x400u /* a thread of the library fills the ring as events complete */
 
 /* The fewest slots that a ring can have. */
 #define KEVENT_RING_SIZE_MIN 2u
@@ -172,9 +173,9 @@ struct kevent_ring {
  * which poll(), epoll, another queue, O_NONBLOCK by fcntl() and close() work on.
  *
  * ring        Null, with ring_size 0: no ring. Else memory for ring_size slots, which stays valid
- *             as long as the queue lives. Both words of its header are set to 0.
+ *             as long as the queue lives; see kevent_close(). Both words of its header are set to 0.
  * ring_size   In slots; at least KEVENT_RING_SIZE_MIN.
- * flags       0, or one or both of these.
+ * flags       0, or KEVENT_INIT_NO_THREAD and one of the others.
  *             KEVENT_INIT_NO_THREAD: a closed queue is found by a thread that looks for such
  *             ones, and with a second thread each system call on a descriptor costs a program more.
  *             Without it the next call on that number finds it, the next kevent_init(), or soon a
@@ -186,11 +187,31 @@ struct kevent_ring {
  *             thread gives -EBUSY. If the owner ends, the next thread that makes a call is the
  *             owner; what is ready then is reported, maybe once more.
  *
- * Errors      -EINVAL: one of ring and ring_size is zero and the other is not, ring_size is 1, or
- *             flags has other bits. -EMFILE, -ENFILE, -ENOMEM. -EPERM: in a child that shares the
- *             memory of its parent (vfork(2)). With KEVENT_INIT_ONE_THREAD, if the system refuses
- *             io_uring: -EPERM (kernel.io_uring_disabled, seccomp), -ENOSYS, or -EINVAL (Linux
- *             older than 6.1). */
+ * With KEVENT_INIT_ASYNC the queue needs a ring. A thread of the library waits for all events on an
+ * io_uring of its own, and places a record in the ring as soon as its event completes: consumers
+ * read the ring, and make no call while it has records. The thread blocks all signals, and ends
+ * with the queue.
+ *
+ *             Publication is collection: a record in the ring is delivered, and REMOVE leaves it
+ *             there. Last checks are made when a record is published.
+ *             At most ring_size - 1 slots are filled: ring_kidx is a consumer's own position where
+ *             the ring is empty, and nowhere else.
+ *             A registration has at most one record in the ring that is not committed. If it is
+ *             ready again before, the next record follows the commit.
+ *             Consumers copy what they need of a record and commit it before they wait.
+ *             kevent_wait() does not wait while the ring has records that are not committed, or
+ *             old_uidx is stale, and returns how many such records there are, at most `num`. Each
+ *             record wakes one waiting thread; a commit wakes none.
+ *             kevent_get_events() takes the oldest records that are not committed, commits them,
+ *             and waits for min_nr of them, or for a full ring.
+ *             The control descriptor is readable while there are such records and no thread waits.
+ *
+ * Errors      -EINVAL: one of ring and ring_size is zero and the other is not, ring_size is 1,
+ *             KEVENT_INIT_ASYNC without a ring or with KEVENT_INIT_ONE_THREAD, or flags has other
+ *             bits. -EMFILE, -ENFILE, -ENOMEM. -EPERM: in a child that shares the memory of its
+ *             parent (vfork(2)). With KEVENT_INIT_ONE_THREAD and KEVENT_INIT_ASYNC, if the system
+ *             refuses io_uring: -EPERM (kernel.io_uring_disabled, seccomp), -ENOSYS, or -EINVAL
+ *             (Linux older than 6.1). With KEVENT_INIT_ASYNC also -EAGAIN: no thread. */
 int kevent_init(struct kevent_ring* ring, unsigned ring_size, unsigned flags);
 
 /* Writes lines of text about the queue into `buffer`, for a log: by what port it reaches the
@@ -200,6 +221,14 @@ int kevent_init(struct kevent_ring* ring, unsigned ring_size, unsigned flags);
  *
  * Errors      -EFAULT: `buffer` is null and `size` is not 0. -ENOMEM. */
 int kevent_describe(int fd, char* buffer, size_t size);
+
+/* Closes a control descriptor, and releases what its queue keeps open, at once unless a thread is
+ * in a call on that queue. close() does the same, but the library notices it later; until then the
+ * driver of KEVENT_INIT_ASYNC may write to the ring. So a program calls kevent_close() before it
+ * frees the memory of such a ring. In the child of a fork it is an error, and close() is right.
+ *
+ * Returns 0. Errors: only those of every call. Not of 2006. */
+int kevent_close(int fd);
 
 /* Applies `cmd` to `num` records. `arg` is read, and is also the reply.
  *

@@ -43,9 +43,12 @@ public:
 
     /// Takes `memory`, which check() has passed, as a ring without records, and sets its header.
     /// The first record has position `first_position`.
-    caller_ring(kevent_ring* memory, unsigned slot_count, std::uint64_t first_position = 0) noexcept
+    /// At most `record_count_max` slots are filled at a time; 0: all.
+    caller_ring(kevent_ring* memory, unsigned slot_count, std::uint64_t first_position = 0,
+                unsigned record_count_max = 0) noexcept
         : memory_(memory),
           slot_count_(slot_count),
+          record_count_max_(record_count_max == 0 ? slot_count : record_count_max),
           placed_(first_position),
           committed_seen_(first_position),
           slot_(detail::slot_of(first_position, slot_count)),
@@ -66,10 +69,10 @@ public:
     /// Copies a record to the next slot and shows it, or returns false: the ring is full.
     bool place(const ukevent& record) noexcept {
         const std::uint64_t position = placed_.load(std::memory_order_relaxed);  // own
-        if (position - committed_seen_ == slot_count_) {
+        if (position - committed_seen_ == record_count_max_) {
             // acquire: pairs with the release in commit(): what the slot held is read.
             committed_seen_ = committed_.load(std::memory_order_acquire);
-            if (position - committed_seen_ == slot_count_) return false;
+            if (position - committed_seen_ == record_count_max_) return false;
         }
         write_slot(record);
         slot_ = slot_ + 1 == slot_count_ ? 0 : slot_ + 1;
@@ -87,6 +90,9 @@ public:
         while (count < records.size() && place(records[count])) ++count;
         return count;
     }
+
+    /// The position of the next record.
+    std::uint64_t next_position() const noexcept { return placed_.load(std::memory_order_relaxed); }
 
     // Any thread.
 
@@ -112,6 +118,32 @@ public:
         }
     }
 
+    /// Copies the oldest records that are not committed to `target`, and commits them: each record
+    /// is taken by one call. Records that another thread commits at the same time may be copied in
+    /// vain; the call then starts again. Result: how many were taken.
+    std::size_t take(std::span<ukevent> target) noexcept {
+        std::uint64_t at = committed_.load(std::memory_order_acquire);
+        while (true) {
+            // acquire: pairs with the release in place(). Second, as in commit().
+            const std::uint64_t filled = placed_.load(std::memory_order_acquire) - at;
+            const auto count = static_cast<std::size_t>(
+                std::min<std::uint64_t>({filled, slot_count_, target.size()}));
+            if (count == 0) return 0;
+            for (std::size_t i = 0; i < count; ++i)
+                read_slot(detail::slot_of(at + i, slot_count_), target[i]);
+            // No thread overwrites a slot before it is committed, so a copy is good if this
+            // succeeds. seq_cst and release: as in commit().
+            if (committed_.compare_exchange_weak(at, at + count, std::memory_order_seq_cst,
+                                                 std::memory_order_acquire)) {
+                if (lap32(at) != lap32(at + count)) store_ring_over();
+                return count;
+            }
+        }
+    }
+
+    /// How many records are not committed. It may be out of date when the call returns.
+    std::uint32_t filled() const noexcept { return record_count_max_ - space(); }
+
     /// How many records have room. On the placing thread no fewer have it later.
     std::uint32_t space() const noexcept {
         // seq_cst: pairs with the exchange in commit(). A thread that announces by a seq_cst store
@@ -120,11 +152,14 @@ public:
         const std::uint64_t committed = committed_.load(std::memory_order_seq_cst);
         // Second: a difference of more than a ring only says that `committed` is old.
         const std::uint64_t placed = placed_.load(std::memory_order_relaxed);
-        const std::uint64_t filled = std::min<std::uint64_t>(placed - committed, slot_count_);
-        return slot_count_ - static_cast<std::uint32_t>(filled);
+        const std::uint64_t filled = std::min<std::uint64_t>(placed - committed, record_count_max_);
+        return record_count_max_ - static_cast<std::uint32_t>(filled);
     }
 
     bool is_full() const noexcept { return space() == 0; }
+
+    /// The position up to which all is committed.
+    std::uint64_t committed() const noexcept { return committed_.load(std::memory_order_seq_cst); }
 
     /// The slot up to which all is committed.
     std::uint32_t uidx() const noexcept {
@@ -162,6 +197,14 @@ private:
         }
     }
 
+    void read_slot(std::uint32_t slot, ukevent& record) const noexcept {
+        std::array<std::uint64_t, record_words> words;
+        const word* const source = reinterpret_cast<const word*>(&memory_->event[slot]);
+        for (std::size_t i = 0; i < record_words; ++i)
+            words[i] = __atomic_load_n(&source[i], __ATOMIC_RELAXED);
+        std::memcpy(&record, words.data(), sizeof(record));
+    }
+
     // Threads may arrive in another order than they advanced committed_. A thread that stores a lap
     // that is no longer the last one sees that after the store, and stores again.
     void store_ring_over() noexcept {
@@ -180,6 +223,7 @@ private:
     // Constant after construction.
     kevent_ring* const memory_;
     const std::uint32_t slot_count_;
+    const std::uint32_t record_count_max_;
 
     // Written by the thread that places.
     alignas(line_bytes) std::atomic<std::uint64_t> placed_;

@@ -2,6 +2,7 @@
 #include <kevring/kevent/detail/queue_core.hpp>
 
 #include <kevring/kevent/detail/call_guard.hpp>
+#include <kevring/kevent/detail/wait_limit.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/kernel.hpp>
 
@@ -28,41 +29,6 @@ constexpr unsigned polls_to_skip_max = 8;
 
 // Edges of the port itself (wake, readable, timer) that can be among those of one poll.
 constexpr unsigned own_edges_max = 3;
-
-// A wait on the realtime clock sleeps at most this long, to follow a clock that is set. A wait
-// without limit sleeps a day at most, since every sleep has a deadline.
-constexpr std::int64_t realtime_slice_ns = 1'000'000'000;
-constexpr std::int64_t slice_ns_max = std::int64_t{24 * 3600} * 1'000'000'000;
-
-std::int64_t realtime_ns() noexcept {
-    timespec now{};
-    ::clock_gettime(CLOCK_REALTIME, &now);
-    return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
-
-// How long a wait may last from now on.
-std::int64_t remaining_ns(wait_limit limit) noexcept {
-    switch (limit.clock) {
-        case wait_limit::kind::forever: return slice_ns_max;
-        case wait_limit::kind::steady: return limit.deadline_ns - kernel::real().steady_ns();
-        case wait_limit::kind::realtime: return limit.deadline_ns - realtime_ns();
-        case wait_limit::kind::relative: return limit.deadline_ns;
-        case wait_limit::kind::never: break;
-    }
-    return 0;
-}
-
-std::int64_t slice_of(wait_limit limit, std::int64_t left_ns) noexcept {
-    return std::min(left_ns,
-                    limit.clock == wait_limit::kind::realtime ? realtime_slice_ns : slice_ns_max);
-}
-
-timespec timespec_of(std::int64_t ns) noexcept {
-    timespec time{};
-    time.tv_sec = ns / 1'000'000'000;
-    time.tv_nsec = ns % 1'000'000'000;
-    return time;
-}
 
 }  // namespace
 
@@ -169,6 +135,11 @@ bool queue_core::wake_next(const waiter* self) noexcept {
 // and the port's timer follow the changes.
 void queue_core::notify_waiters(const waiter* self) noexcept {
     port_->flush();
+    if (publishes_) {
+        publish();
+        timers_.arm();
+        return;
+    }
     const bool is_readable = !ready_.empty() || interrupt_requested_;
     // A thread that will collect does not need the descriptor; it sets it for what it leaves.
     const bool is_collected = waiters_.has_threads() && wake_next(self);
@@ -266,10 +237,11 @@ int queue_core::sleep_until(lock& held, waiter& self, std::int64_t left_ns) {
 // call is over, whatever is ready.
 bool queue_core::wait_until_ready(lock& held, const wait_condition& condition, unsigned capacity,
                                   wait_limit limit) {
-    if (limit.clock == wait_limit::kind::relative) {
-        limit.clock = wait_limit::kind::steady;
-        limit.deadline_ns = add_ns(kernel::real().steady_ns(), nanoseconds(limit.deadline_ns));
+    if (is_non_blocking()) {
+        poll_events(capacity);
+        return true;
     }
+    limit.begin();
     waiting in_list(*this, condition);
     bool over = false;
     while (!over && !satisfied(condition)) {
@@ -407,6 +379,7 @@ int queue_core::collect(const wait_condition& condition, unsigned capacity, wait
 int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit limit,
                            ukevent* buffer) {
     if (max_count == 0) return 0;
+    if (publishes_) return take_published(min_count, max_count, limit, buffer);
     wait_condition condition;
     condition.min_count = std::min(min_count, max_count);
     const auto collect_ready = [&] { return collect_into_buffer(max_count, buffer); };
@@ -414,6 +387,7 @@ int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit li
 }
 
 int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit) {
+    if (publishes_) return wait_for_published(max_count, old_uidx, limit);
     wait_condition condition;
     condition.needs_space = true;
     condition.old_uidx = old_uidx;
@@ -461,7 +435,9 @@ void queue_core::cancel_wait(async_waiter& self) noexcept {
 int queue_core::commit(unsigned new_uidx, unsigned over) {
     if (!ring_) return 0;
     const int freed = ring_->commit(new_uidx, over);
-    if (freed > 0) {
+    if (publishes_) {
+        if (freed > 0) on_committed();
+    } else if (freed > 0) {
         const lock held(mutex_);
         notify_waiters();  // waiters for space, or with a stale index, continue
     }

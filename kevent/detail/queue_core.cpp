@@ -8,6 +8,8 @@
 #include <new>
 #include <utility>
 
+#include <fcntl.h>
+
 namespace kevring::detail {
 namespace {
 
@@ -20,9 +22,14 @@ void set_reply(ukevent& record, std::uint32_t ret_flags, int error_number) noexc
 }  // namespace
 
 queue_core::queue_core(std::unique_ptr<port> carrier, kevent_ring* ring, std::uint32_t ring_size,
-                       std::string_view port_reason)
-    : port_(std::move(carrier)), port_reason_(port_reason), watches_(*port_), timers_(*port_) {
-    if (ring != nullptr) ring_.emplace(ring, ring_size);
+                       std::string_view port_reason, publication how)
+    : port_(std::move(carrier)),
+      port_reason_(port_reason),
+      publishes_(how == publication::by_driver),
+      watches_(*port_),
+      timers_(*port_) {
+    if (publishes_) slot_owners_.resize(ring_size);
+    if (ring != nullptr) ring_.emplace(ring, ring_size, 0, publishes_ ? ring_size - 1 : ring_size);
 }
 
 std::size_t queue_core::registration_count() {
@@ -59,6 +66,7 @@ void queue_core::make_ready(registration& entry, std::uint32_t ret_flags) noexce
 }
 
 void queue_core::drop(registration& entry) noexcept {
+    if (publishes_) forget_published(entry);
     ready_.remove(entry);
     registrations_.erase(entry);
 }
@@ -278,6 +286,14 @@ int queue_core::release_control() noexcept {
     const int number = port_->release_control();
     if (number >= 0) control_number_.store(number, std::memory_order_relaxed);
     return number;
+}
+
+// The flag belongs to the file, which the queue's own descriptor refers to as well.
+bool queue_core::is_non_blocking() const noexcept {
+    const int caller_errno = errno;
+    const int flags = ::fcntl(port_->control().number(), F_GETFL);
+    errno = caller_errno;
+    return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
 
 // After a close another file may have the number of the control descriptor; see identify_control().

@@ -6,7 +6,8 @@
 // memory receives copies of the collected records.
 //
 // Parts       queue_core.cpp: control (ADD, REMOVE, MODIFY, READY). queue_collect.cpp: waiting and
-//             collecting. ready_list, wait_list, queue_timers, watch_set, registration_table: data.
+//             collecting. queue_publish.cpp: the same where a driver publishes. ready_list,
+//             waiter_list, queue_timers, watch_set, registration_table: data.
 // Waiting     One thread, the leader, waits in the port; others sleep until a thread that leaves
 //             records behind, or stops leading, wakes them. No thread sleeps with the lock.
 // Thread      Any, for every member. One mutex for each queue; never held while waiting.
@@ -19,6 +20,7 @@
 #include <kevring/kevent/detail/ready_list.hpp>
 #include <kevring/kevent/detail/registration_table.hpp>
 #include <kevring/kevent/detail/source.hpp>
+#include <kevring/kevent/detail/wait_limit.hpp>
 #include <kevring/kevent/detail/wait_list.hpp>
 #include <kevring/kevent/detail/watch_set.hpp>
 #include <kevring/kevent/ports/port.hpp>
@@ -35,26 +37,26 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace kevring::detail {
 
-/// Until when a call may wait.
-struct wait_limit {
-    enum class kind : std::uint8_t { never, forever, relative, steady, realtime };
-    kind clock = kind::never;
-    std::int64_t deadline_ns =
-        0;  // on that clock; relative: the time from the beginning of the wait
-
-    static wait_limit no_wait() noexcept { return {}; }
-    static wait_limit forever() noexcept { return {kind::forever, 0}; }
+/// How records get into the ring of a queue.
+enum class publication : std::uint8_t {
+    by_call,    // kevent_wait() and kevent_get_events() move them
+    by_driver,  // as events complete
 };
 
 class queue_core final : public source_host {
 public:
     /// `ring` is null, or has passed caller_ring::check(). `port_reason` is static. Throws
     /// std::bad_alloc.
+    ///
+    /// With publication::by_driver there is a ring; the queue never waits in the port, and some
+    /// thread calls publish_events() whenever the port has edges. Every call that makes a record
+    /// ready places it, and at most ring_size - 1 slots are filled.
     queue_core(std::unique_ptr<port> carrier, kevent_ring* ring, std::uint32_t ring_size,
-               std::string_view port_reason = "");
+               std::string_view port_reason = "", publication how = publication::by_call);
     queue_core(const queue_core&) = delete;
     queue_core& operator=(const queue_core&) = delete;
 
@@ -92,6 +94,11 @@ public:
     /// Ends the wait of `self`; the last call before `self` is destroyed.
     void cancel_wait(async_waiter& self) noexcept;
 
+    /// Fetches all edges of the port and publishes the records that are ready.
+    void publish_events() noexcept;
+    /// Nothing is placed in the ring any more.
+    void end_publication() noexcept;
+
     bool has_ring() const noexcept { return ring_.has_value(); }
     std::uint32_t ring_size() const noexcept { return ring_->slot_count(); }
     std::size_t registration_count();
@@ -109,6 +116,8 @@ public:
     fd_ref control() const noexcept { return port_->control(); }
     /// See port.
     int release_control() noexcept;
+    /// O_NONBLOCK of the control descriptor now.
+    bool is_non_blocking() const noexcept;
 
     // For sources, under the lock.
 
@@ -167,22 +176,47 @@ private:
     unsigned collect_into_buffer(unsigned max_count, ukevent* buffer) noexcept;
     unsigned collect_into_ring(unsigned max_count) noexcept;
 
+    // queue_publish.cpp
+
+    class published_wait;
+    int take_published(unsigned min_count, unsigned max_count, wait_limit limit, ukevent* buffer);
+    int wait_for_published(unsigned max_count, unsigned old_uidx, wait_limit limit);
+    bool sleep_until_published(unsigned min_count, wait_limit& limit);
+    bool take_published_interrupt() noexcept;
+    bool end_interrupt() noexcept;
+    void on_committed() noexcept;
+    void publish() noexcept;
+    unsigned place_ready() noexcept;
+    void release_committed(std::uint64_t committed) noexcept;
+    void forget_published(registration& entry) noexcept;
+    void wake_for_published(unsigned count) noexcept;
+    void set_control_of_ring() noexcept;
+
     // Constant after construction.
     const std::unique_ptr<port> port_;
     const std::string_view port_reason_;
+    const bool publishes_;
 
     // Written on any thread.
     std::atomic<std::uint64_t> next_id_{1};
     std::atomic<int> control_number_{-1};  // the number that release_control() has returned
 
+    std::atomic<bool> wants_commit_{false};   // the next commit has something to publish
+    std::atomic<bool> has_interrupt_{false};  // interrupt_requested_, with a driver
+
     // Guarded by mutex_.
     std::mutex mutex_;
     ready_list ready_;
+    ready_list held_;  // ready again, while their last record in the ring is not committed
+    std::vector<registration*> slot_owners_;  // with a driver: by slot of the ring
+    std::uint64_t released_ = 0;              // owners of earlier positions are not held
+    bool port_is_readable_ = false;           // with a driver
+    bool publication_ended_ = false;
     std::optional<caller_ring> ring_;  // commit() takes no lock
     watch_set watches_;
     queue_timers timers_;
     std::array<std::weak_ptr<void>, event_type_count> shared_;
-    wait_list waiters_;
+    waiter_list waiters_;
     bool interrupt_requested_ = false;
     std::uint64_t fetch_number_ = 0;  // numbers the fetches, and the calls that collect
     unsigned calls_since_fetch_ = 0;

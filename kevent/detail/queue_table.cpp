@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 namespace kevring::detail {
 namespace {
@@ -103,6 +104,24 @@ public:
         if (found == control_identity::same) return {(*at)->queue, 0};
         dropped = remove(part, at);
         return {nullptr, found == control_identity::closed ? -EBADF : -EINVAL};
+    }
+
+    int close(int number) noexcept {
+        std::unique_ptr<entry> dropped;
+        {
+            shard& part = shard_of(number);
+            const std::lock_guard held(part.mutex);
+            std::unique_ptr<entry>* const at = part.entries.find(number);
+            if (at == nullptr) return ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL;
+            const control_identity found = identify_control(number, (*at)->queue->control());
+            dropped = remove(part, at);
+            if (found == control_identity::closed) return -EBADF;
+            if (found == control_identity::other) return -EINVAL;
+            ::close(number);
+        }
+        // Threads that wait in a call keep the queue itself.
+        dropped->queue->end_publication();
+        return 0;
     }
 
     int insert(std::shared_ptr<queue_core> queue, close_detection how) {
@@ -258,18 +277,13 @@ private:
 
 }  // namespace
 
-bool queue_ref::non_blocking() const noexcept {
-    const int caller_errno = errno;
-    const int flags = ::fcntl(queue->control().number(), F_GETFL);
-    errno = caller_errno;
-    return flags >= 0 && (flags & O_NONBLOCK) != 0;
-}
-
 queue_ref find_queue(int number) noexcept { return queue_table::get().find(number); }
 
 int insert_queue(std::shared_ptr<queue_core> queue, close_detection how) {
     return queue_table::get().insert(std::move(queue), how);
 }
+
+int close_queue(int number) noexcept { return queue_table::get().close(number); }
 
 void check_next_queue() noexcept { queue_table::get().check_next(); }
 

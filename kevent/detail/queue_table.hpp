@@ -20,9 +20,6 @@ namespace kevring::detail {
 struct queue_ref {
     std::shared_ptr<queue_core> queue;
     int error_number = 0;  // -EBADF, -EINVAL; then `queue` is null
-
-    /// O_NONBLOCK of the control descriptor, read at this call.
-    bool non_blocking() const noexcept;
 };
 
 /// Finds the queue of a control descriptor. One system call tells whether `number` still refers to
@@ -31,6 +28,10 @@ struct queue_ref {
 ///
 /// Errors     -EBADF: the number is closed; -EINVAL: it refers to another file.
 queue_ref find_queue(int number) noexcept;
+
+/// Closes the control descriptor `number`. Afterwards no call finds its queue, and no driver writes
+/// to its ring. Errors: those of find_queue().
+int close_queue(int number) noexcept;
 
 /// How the library notices that a control descriptor was closed, if no call is made on its number.
 enum class close_detection : std::uint8_t {

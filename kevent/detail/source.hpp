@@ -28,6 +28,9 @@ struct registration : list_link {
     ukevent record{};  // `event` and `req_flags` change with MODIFY, the results with each event
     registration* next_in_bucket = nullptr;
     std::uint64_t tested_in_fetch = 0;  // the fetch that found the origin ready
+    std::uint64_t position = 0;         // in the ring, of its last record; see is_published
+    bool is_published = false;          // by a driver, at `position`
+    bool is_held = false;               // ready, and not in the ready list
     bool armed = false;                 // activity of the origin is noticed
     bool broken = false;                // broken and not armed; REMOVE and MODIFY still find it
     std::unique_ptr<source> event_source;

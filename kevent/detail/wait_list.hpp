@@ -57,7 +57,7 @@ struct waiter : list_link {
 /// one: for records that they can use, or to lead.
 ///
 /// Thread     The thread that holds the queue's lock.
-class wait_list {
+class waiter_list {
 public:
     bool has_threads() const noexcept { return threads_.linked(); }
     waiter* leader() const noexcept { return leader_; }
