@@ -1,5 +1,6 @@
 #include <kevring/runtime/multishot.hpp>
 
+#include <kevring/runtime/detail/large_copy.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 
 #include <cerrno>
@@ -160,12 +161,13 @@ bool next_awaiter::start(std::coroutine_handle<> waiter, cancel_scope* scope) no
         return false;
     }
     if (!state_->armed_) {
-        if (!state_->fetch() && state_->arm()) {
+        const bool fetched = state_->fetch();
+        if (!fetched && state_->arm()) {
             // waits
         } else if (!state_->has_item()) {
             error_ = std::exchange(state_->error_, 0);
             return false;
-        } else if (loop.spend_inline_budget()) {
+        } else if (fetched ? spend_large_copy(loop) : loop.spend_inline_budget()) {
             return false;
         } else {
             return schedule_item(waiter);

@@ -77,6 +77,7 @@ load_options parse_load_options(int argc, char** argv) {
         ->check(CLI::Range(0, 1000000));
     app.add_option("--rate", load.rate, "requests a second; default: as fast as can be");
     app.add_option("--source", load.sources, "an address to connect from; several: in turn");
+    app.add_option("--congestion", load.congestion, "TCP congestion control of the connections");
     app.add_option("--source-count", source_count, "connect from 127.0.1.1, .2, ... in turn")
         ->check(CLI::Range(1, 254));
     app.add_option("--duration", duration, "seconds")

@@ -26,6 +26,7 @@ struct load_options {
     std::vector<std::string> paths;
     std::vector<std::string> headers;
     std::vector<std::string> sources;  // addresses to connect from, in turn; empty: the system's
+    std::string congestion;            // TCP congestion control; empty: the system's
     bool http10 = false;
     bool random_order = false;
     bool learn_by_head = false;  // HEAD beforehand instead of GET: no file is read for it

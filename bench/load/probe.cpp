@@ -163,6 +163,14 @@ int make_socket(const load_options& options, std::uint64_t turn) {
     if (fd < 0) throw_errno("socket");
     const int enabled = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &enabled, sizeof enabled);
+    if (!options.congestion.empty() &&
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options.congestion.data(),
+                   static_cast<socklen_t>(options.congestion.size())) != 0) {
+        const int failure = errno;
+        ::close(fd);
+        errno = failure;
+        throw_errno("congestion control " + options.congestion);
+    }
     if (options.sources.empty()) return fd;
     const sockaddr_in source = ipv4(options.sources[turn % options.sources.size()], 0);
     // The port is chosen at connect, when the kernel knows the other side too: a port may then

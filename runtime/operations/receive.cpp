@@ -27,7 +27,8 @@ public:
           buffer_waiter(on_buffer_available),
           buffer_holder(spill_held),
           pool_(pool),
-          socket_(socket) {
+          socket_(socket),
+          single_(pool.large_buffer_bytes() != 0) {
         pool_.ref();
     }
     ~state() override {
@@ -41,7 +42,10 @@ public:
             io_uring_prep_poll_add(&sqe, socket_.number(), POLLIN | POLLRDHUP);
             return;
         }
-        io_uring_prep_recv_multishot(&sqe, socket_.number(), nullptr, 0, 0);
+        if (single_)
+            io_uring_prep_recv(&sqe, socket_.number(), nullptr, pool_.buffer_bytes(), 0);
+        else
+            io_uring_prep_recv_multishot(&sqe, socket_.number(), nullptr, 0, 0);
         sqe.flags |= IOSQE_BUFFER_SELECT;
         sqe.buf_group = pool_.group();
     }
@@ -86,8 +90,9 @@ private:
                 last_ = index;
                 ++held_count_;
                 if (!has_waiter()) pool_.add_holder(*this);
-                if (static_cast<std::size_t>(res) == pool_.buffer_bytes() &&
-                    pool_.large_buffer_bytes() != 0) {
+                single_ = static_cast<std::size_t>(res) == pool_.buffer_bytes() &&
+                          pool_.large_buffer_bytes() != 0;
+                if (single_) {
                     large_ = true;
                     readable_ = true;
                     small_count_ = 0;
@@ -174,7 +179,7 @@ private:
         if (byte_count > pool_.buffer_bytes() / 2)
             small_count_ = 0;
         else if (++small_count_ == small_count_max)
-            large_ = false;
+            large_ = single_ = false;
         return true;
     }
     static void on_buffer_available(detail::buffer_waiter& self) noexcept {
@@ -192,6 +197,9 @@ private:
     bool large_ = false;     // the next request is a poll, before a recv(2) into a large buffer
     bool polls_ = false;     // so is the one in flight
     bool readable_ = false;  // bytes may be there
+    // The next receive takes one buffer. A multishot receive takes as many buffers as the socket can
+    // fill, before the first of them tells that the messages are large.
+    bool single_;
     std::uint8_t small_count_ = 0;  // messages in a row that would have fitted into a small buffer
 };
 

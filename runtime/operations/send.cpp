@@ -1,6 +1,7 @@
 #include <kevring/runtime/operations/send.hpp>
 
 #include <kevring/runtime/detail/byte_count.hpp>
+#include <kevring/runtime/detail/large_copy.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 
 #include <algorithm>
@@ -35,25 +36,34 @@ send_result send_steps::await_resume() const noexcept {
 
 }  // namespace detail
 
-// A large message is in the processor's caches when it is sent, as it has just been received or
-// written; with the next enter it would no longer be. Smaller ones cost less in one batch.
-constexpr std::size_t sent_now_bytes_min = std::size_t{48} << 10;
+// True when all bytes have been sent. The ring sends what the socket does not take at once, and
+// reports errors.
+bool send_operation::sendmsg_nowait() noexcept {
+    iovec part{const_cast<std::byte*>(bytes_.data()), bytes_.size()};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    const ssize_t count = loop().system().sendmsg_nowait(socket().number(), message, flags());
+    if (count <= 0) return false;
+    count_sent(static_cast<std::size_t>(count));
+    return !advance(static_cast<std::size_t>(count));
+}
 
-// The ring sends what the socket does not take at once, and reports errors.
+bool send_operation::sends_all_now(const cancel_scope* scope) noexcept {
+    if (scope == nullptr) scope = &loop().root_scope();
+    // The ring decides on a stop, another send and the wrong thread.
+    if (stoppable_ || scope->stop_requested() || (sending_ != nullptr && sending_->taken()) ||
+        !loop().on_ring_thread() || !detail::spend_large_copy(loop()) || !sendmsg_nowait())
+        return false;
+    set_complete();
+    return true;
+}
+
 void send_operation::prepare(io_uring_sqe& sqe) noexcept {
-    if (bytes_.size() >= sent_now_bytes_min && bytes_sent() == 0) {
-        iovec part{const_cast<std::byte*>(bytes_.data()), bytes_.size()};
-        msghdr message{};
-        message.msg_iov = &part;
-        message.msg_iovlen = 1;
-        const ssize_t count = loop().system().sendmsg_nowait(socket().number(), message, flags());
-        if (count > 0) {
-            count_sent(static_cast<std::size_t>(count));
-            if (!advance(static_cast<std::size_t>(count))) {
-                io_uring_prep_nop(&sqe);
-                return;
-            }
-        }
+    // Not again what sends_all_now() has tried.
+    if (bytes_.size() >= sent_now_bytes_min && bytes_sent() == 0 && sendmsg_nowait()) {
+        io_uring_prep_nop(&sqe);
+        return;
     }
     io_uring_prep_send(&sqe, socket().number(), bytes_.data(), detail::byte_count(bytes_.size()),
                        flags());

@@ -56,6 +56,8 @@ protected:
     std::size_t bytes_sent() const noexcept { return bytes_sent_; }
     /// Counts bytes that prepare() has sent itself.
     void count_sent(std::size_t byte_count) noexcept { bytes_sent_ += byte_count; }
+    /// All bytes are sent, and the kernel is not asked.
+    void set_complete() noexcept { complete_ = true; }
 
 private:
     /// The kernel has accepted `byte_count` bytes of the last step; true when bytes are left.
@@ -86,20 +88,38 @@ public:
     /// `flags` as for send(2), such as MSG_MORE.
     send_operation(ring& loop, fd_ref socket, std::span<const std::byte> bytes, int flags = 0,
                    std::stop_token stop = {}) noexcept
-        : send_steps(loop, socket, flags, std::move(stop)), bytes_(bytes) {}
+        : send_steps(loop, socket, flags, stop), bytes_(bytes), stoppable_(stop.stop_possible()) {}
     /// The same where one await may be pending; see detail::pending_slot.
     send_operation(ring& loop, fd_ref socket, std::span<const std::byte> bytes, int flags,
                    detail::pending_slot& sending, std::stop_token stop) noexcept
         : send_operation(loop, socket, bytes, flags, std::move(stop)) {
         hold(sending);
+        sending_ = &sending;
+    }
+
+    /// A large message is sent at once as far as the socket takes it; where that is all of it, the
+    /// await does not suspend.
+    template <class Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiter,
+                       detail::call_site site = detail::call_site::current()) noexcept {
+        if (bytes_.size() >= sent_now_bytes_min && sends_all_now(scope_of(waiter))) return false;
+        return operation::await_suspend(waiter, site);
     }
 
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:
-    bool advance(std::size_t byte_count) noexcept override;
+    // A large message is in the processor's caches when it is sent, as it has just been received or
+    // written; with the next enter it would no longer be. Smaller ones cost less in one batch.
+    static constexpr std::size_t sent_now_bytes_min = std::size_t{48} << 10;
 
-    std::span<const std::byte> bytes_;  // that are left
+    bool advance(std::size_t byte_count) noexcept override;
+    bool sends_all_now(const cancel_scope* scope) noexcept;
+    bool sendmsg_nowait() noexcept;
+
+    std::span<const std::byte> bytes_;               // that are left
+    const detail::pending_slot* sending_ = nullptr;  // where one await may be pending
+    bool stoppable_;                                 // by a stop_token
 };
 
 /// Sends all bytes of several buffers, or a message with an address or control data; see

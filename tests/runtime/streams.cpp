@@ -83,7 +83,8 @@ TEST_CASE("a stream that the kernel ends goes on", "[runtime][receive][multishot
         }
     };
     run_on(loop, body);
-    CHECK(script.submitted(IORING_OP_RECV) == (kernel_ends_it ? 50 : 1));
+    // The first is for one buffer: the size of the messages is not known yet.
+    CHECK(script.submitted(IORING_OP_RECV) == (kernel_ends_it ? 50 : 2));
 }
 
 TEST_CASE("a stop ends a wait and loses no byte", "[runtime][receive][multishot]") {

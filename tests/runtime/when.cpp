@@ -328,9 +328,11 @@ TEST_CASE("a race that is decided does not take what has arrived already",
     auto immediate = []() -> task<int> { co_return 1; };
     auto body = [&]() -> task<void> {
         kevring::receive_stream stream(loop, sockets.local());
-        sockets.send_from_peer("a");
-        const auto first = co_await stream.next();
-        CHECK(text_of(first.value()) == "a");
+        for (int i = 0; i < 2; ++i) {  // the first receive of a stream is for one buffer
+            sockets.send_from_peer("a");
+            const auto first = co_await stream.next();
+            CHECK(text_of(first.value()) == "a");
+        }
         sockets.send_from_peer("b");
         for (int i = 0; i < 5; ++i) co_await kevring::yield();
         const auto outcome = co_await when_any(immediate(), stream.next());
