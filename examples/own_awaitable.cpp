@@ -30,7 +30,8 @@ public:
             cause_ = scope.cause();
             return false;  // the coroutine continues at once
         }
-        loop_ = kevring::ring::current();
+        loop_ = &scope.loop();
+        loop_->expect_post();  // the destructor of the ring waits for the thread
         waiter_ = waiter;
         thread_ = std::jthread([this](std::stop_token stop) { add(stop); });
         scope.add(*this);
@@ -48,7 +49,7 @@ private:
     // On the thread.
     void add(std::stop_token stop) noexcept {
         for (std::uint64_t i = 1; i <= last_ && !stop.stop_requested(); ++i) sum_ += i;
-        loop_->post(*this);  // last: the loop may destroy this object at once
+        loop_->post_expected(*this);  // last: the loop may destroy this object at once
     }
     // On the loop's thread, from the run queue.
     static void finished(kevring::work& item) noexcept {

@@ -83,7 +83,7 @@ unsigned ring::queue(completion& request) noexcept {
     entry.user_data = reinterpret_cast<std::uintptr_t>(&request);
     ++in_flight_;
     ++counters_.requests;
-    counters_.punts += detail::always_punted(entry.opcode);
+    counters_.punts.add(detail::always_punted(entry.opcode) ? 1 : 0);
     return entry_tail_ - 1;
 }
 
@@ -184,7 +184,7 @@ void ring::run_once(bool may_wait) {
     const inside_iteration inside(*this);
     ++counters_.iterations;
     stack_limit_ = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) - stack_bytes_max;
-    counters_.wakes_sent = wakes_sent_.load(std::memory_order_relaxed);
+    counters_.wakes_sent.store(wakes_sent_.load(std::memory_order_relaxed));
     take_posted();
     // Each of these may resume a coroutine that forks. The child leaves the loop at once: the ready
     // coroutines, the timers and the completions are the parent's.

@@ -41,7 +41,7 @@ protected:
     ~completion() = default;
 };
 
-/// Counters of a ring since its creation. Plain numbers: read them on the ring's thread.
+/// Counters of a ring since its creation: a copy.
 struct ring_counters {
     std::uint64_t enters = 0;            // calls of io_uring_enter()
     std::uint64_t requests = 0;          // entries queued
@@ -53,6 +53,28 @@ struct ring_counters {
     std::uint64_t wakes_sent = 0;        // by this process's threads to this ring, asleep
     std::uint64_t iterations = 0;
 };
+
+namespace detail {
+
+/// A number that one thread writes and any thread reads.
+class shared_counter {
+public:
+    shared_counter() noexcept = default;
+    shared_counter(const shared_counter& other) noexcept : value_(other.get()) {}
+    shared_counter& operator=(const shared_counter&) = delete;
+    void operator++() noexcept { add(1); }
+    void add(std::uint64_t count) noexcept {
+        // relaxed: a counter orders nothing. One writer: no read-modify-write is needed.
+        value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
+    }
+    void store(std::uint64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
+    std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<std::uint64_t> value_{0};
+};
+
+}  // namespace detail
 
 /// An io_uring of one thread, and the run queue, the timers and the mailbox that belong to it.
 ///
@@ -167,6 +189,29 @@ public:
     /// readable where another loop drives the ring. In a child process it does nothing.
     void post(work& item) noexcept;
 
+    // Work that another thread will post: a thread pool, a task on another loop.
+
+    /// Announces one post_expected(). The ring's destructor waits for it, so that the awaiting frame
+    /// and the ring exist as long as the other thread uses them.
+    ///
+    /// Thread     The ring's.
+    void expect_post() noexcept { expected_posts_.fetch_add(1, std::memory_order_relaxed); }
+    /// post() of an item that was announced. The ring may be destroyed as soon as `item` has run.
+    ///
+    /// Thread     Any.
+    void post_expected(work& item) noexcept {
+        post(item);
+        expected_post_ended();
+    }
+    /// Withdraws the announcement: nothing is posted.
+    ///
+    /// Thread     Any.
+    void expected_post_ended() noexcept {
+        // release: pairs with the load in drain(), after which the ring is destroyed. last: so does
+        // the ring end.
+        expected_posts_.fetch_sub(1, std::memory_order_release);
+    }
+
     // Time, and what hangs on it.
 
     /// Nanoseconds on the steady clock, read now.
@@ -183,7 +228,9 @@ public:
     /// Changes whenever the loop may have observed new events: from other threads when an iteration
     /// begins; from the kernel after an enter, where it may have slept in the middle of an
     /// iteration. 0 before the first iteration.
-    std::uint64_t generation() const noexcept { return counters_.iterations + counters_.enters; }
+    std::uint64_t generation() const noexcept {
+        return counters_.iterations.get() + counters_.enters.get();
+    }
     timer_queue& timers() noexcept { return timers_; }
     /// The scope above all others: stopped when the ring is destroyed.
     cancel_scope& root_scope() noexcept { return root_scope_; }
@@ -242,12 +289,21 @@ public:
     kernel& system() const noexcept { return system_; }
     /// The ring's own structure, for registrations (buffer rings and the like).
     io_uring& native() noexcept { return *uring_; }
-    const ring_counters& counters() const noexcept { return counters_; }
+    /// The counters at this moment. Each is exact on the ring's thread; on another it may lag, and two
+    /// of them may be of different moments.
+    ///
+    /// Thread     Any, without a lock.
+    ring_counters counters() const noexcept;
     std::size_t requests_in_flight() const noexcept { return in_flight_; }
     /// True once the destructor has begun: new requests end with operation_canceled.
     bool closing() const noexcept { return closing_; }
 
 private:
+    // ring_counters, as the ring writes it.
+    struct counter_cells {
+        detail::shared_counter enters, requests, completions, cancels, full_submissions, overflows,
+            punts, wakes_sent, iterations;
+    };
     // One answer of the kernel, kept where it could not stay in the completion queue.
     struct saved_completion {
         std::uint64_t user_data;
@@ -325,13 +381,14 @@ private:
     std::unique_ptr<ring_service> services_;  // the newest first
     timer_queue timers_;
     cancel_scope root_scope_{*this};
-    ring_counters counters_;
+    counter_cells counters_;  // read on any thread
     std::uint64_t cached_now_generation_ = ~std::uint64_t{0};
     std::int64_t cached_now_ns_ = 0;
 
     // Written on any thread: the mailbox, newest first, or the mark of a sleeping ring.
     alignas(64) std::atomic<work*> posted_{nullptr};
     std::atomic<std::uint64_t> wakes_sent_{0};
+    std::atomic<std::size_t> expected_posts_{0};
 };
 
 }  // namespace kevring

@@ -64,6 +64,8 @@ void ring::detached_completed(detail::list_link& request) noexcept {
         ring& loop;
     };
     constexpr std::int64_t reminder_ns = 100'000'000;
+    // The thread of an expected post is between the post and its last access of the ring.
+    constexpr std::int64_t post_reminder_ns = 1'000'000;
     // A reachable peer acknowledges within this; an unreachable one may never do so.
     constexpr std::int64_t linger_ns = 250'000'000;
     // A stopped coroutine may still await something else: it is refused, and ends. The bound is
@@ -82,15 +84,23 @@ void ring::detached_completed(detail::list_link& request) noexcept {
     std::size_t fewest_in_flight = in_flight_;
     for (int iterations_without_progress = 0; iterations_without_progress < iteration_count_max;
          ++iterations_without_progress) {
+        // acquire: pairs with the release in expected_post_ended(). first: an item that was posted
+        // before it is seen below.
+        const bool expects_post = expected_posts_.load(std::memory_order_acquire) != 0;
         const bool idle = ready_first_ == nullptr && saved_.empty() && !has_posted();
-        if (idle && in_flight_ == detached_count_ &&
+        if (idle && !expects_post && in_flight_ == detached_count_ &&
             (detached_count_ == 0 || now_ns() >= linger_end_ns)) {
             ended = true;
             break;
         }
-        if (!again.armed()) timers_.arm(again, add_ns(now_ns(), nanoseconds(reminder_ns)));
-        run_once(in_flight_ > 0);
-        if (in_flight_ < fewest_in_flight) {
+        if (!again.armed()) {
+            const bool only_post = expects_post && in_flight_ == 0;
+            timers_.arm(again,
+                        add_ns(now_ns(), nanoseconds(only_post ? post_reminder_ns : reminder_ns)));
+        }
+        run_once(in_flight_ > 0 || expects_post);
+        // The other thread uses the ring until it has posted, however long that takes.
+        if (in_flight_ < fewest_in_flight || expects_post) {
             fewest_in_flight = in_flight_;
             iterations_without_progress = 0;
         }

@@ -135,4 +135,18 @@ int ring::register_resource(unsigned opcode, void* argument, unsigned count) noe
     free_buffer_groups_.push_back(group);
 }
 
+ring_counters ring::counters() const noexcept {
+    ring_counters now;
+    now.enters = counters_.enters.get();
+    now.requests = counters_.requests.get();
+    now.completions = counters_.completions.get();
+    now.cancels = counters_.cancels.get();
+    now.full_submissions = counters_.full_submissions.get();
+    now.overflows = counters_.overflows.get();
+    now.punts = counters_.punts.get();
+    now.wakes_sent = counters_.wakes_sent.get();
+    now.iterations = counters_.iterations.get();
+    return now;
+}
+
 }  // namespace kevring

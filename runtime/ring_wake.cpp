@@ -41,12 +41,12 @@ int ring::native_handle() {
     const int saved_errno = errno;
     int event_fd = event_fd_.load(std::memory_order_relaxed);
     bool is_registered = true;
-    if (event_fd_completions_ != counters_.completions) {
+    if (event_fd_completions_ != counters_.completions.get()) {
         // A request that another eventfd wakes cannot signal this one at once, and Linux 6.18
         // signals it later only once for each registration.
         register_resource(IORING_UNREGISTER_EVENTFD, nullptr, 0);
         is_registered = register_resource(IORING_REGISTER_EVENTFD, &event_fd, 1) >= 0;
-        if (is_registered) event_fd_completions_ = counters_.completions;
+        if (is_registered) event_fd_completions_ = counters_.completions.get();
     }
     std::uint64_t count = 0;
     static_cast<void>(!::read(event_fd, &count, sizeof count));  // EAGAIN: it was not readable

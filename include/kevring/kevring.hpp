@@ -72,10 +72,12 @@
 #include <kevring/runtime/semaphore.hpp>
 #include <kevring/runtime/shield.hpp>
 #include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/submit.hpp>
 #include <kevring/runtime/supervisor_scope.hpp>
 #include <kevring/runtime/task.hpp>
 #include <kevring/runtime/task_scope.hpp>
 #include <kevring/runtime/thread_mutex.hpp>
+#include <kevring/runtime/thread_pool.hpp>
 #include <kevring/runtime/timer_queue.hpp>
 #include <kevring/runtime/version.hpp>
 #include <kevring/runtime/when.hpp>
