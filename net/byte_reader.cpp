@@ -1,5 +1,8 @@
 #include <kevring/net/byte_reader.hpp>
 
+#include <span>
+#include <utility>
+
 namespace kevring {
 
 task<result<std::string_view>> byte_reader::read_line(std::size_t byte_count_max,
@@ -36,6 +39,17 @@ task<result<std::string_view>> byte_reader::read_exactly(std::size_t byte_count)
     }
     consumed_ = byte_count;
     co_return std::string_view(bytes_).substr(0, byte_count);
+}
+
+task<result<detached_socket>> byte_reader::detach() {
+    auto detached = co_await socket_.detach();
+    if (detached) {
+        const auto held = std::as_bytes(std::span(buffered()));
+        detached->received.insert(detached->received.begin(), held.begin(), held.end());
+    }
+    bytes_.clear();
+    consumed_ = 0;
+    co_return detached;
 }
 
 task<result<void>> byte_reader::receive_more() {

@@ -36,6 +36,9 @@ public:
         return std::string_view(bytes_).substr(consumed_);
     }
 
+    /// socket::detach() with the bytes that the reader holds before the others.
+    task<result<detached_socket>> detach();
+
 private:
     task<result<void>> receive_more();
     void drop_consumed();

@@ -140,6 +140,7 @@ task<result<void>> listener::fetch() {
         auto accepted = co_await connections_->next();
         if (accepted) {
             accepted_.emplace(*loop_, std::move(*accepted));
+            ++accepted_count_;
             co_return result<void>();
         }
         if (is_connection_error(accepted.error())) continue;

@@ -96,7 +96,11 @@ public:
     result<endpoint> local() const noexcept;
     fd_ref native() const noexcept { return fd_; }
     /// How often accept() had to wait for descriptors or memory.
-    std::uint64_t exhausted_count() const noexcept { return exhausted_count_; }
+    std::uint64_t exhausted_count() const noexcept { return exhausted_count_.get(); }
+    /// The connections that accept() has returned or holds for its next call.
+    ///
+    /// Thread     Any, without a lock.
+    std::uint64_t accepted_count() const noexcept { return accepted_count_.get(); }
 
 private:
     /// The file of a Unix socket, and the process that created it.
@@ -114,7 +118,8 @@ private:
     bound_path bound_path_;
     std::optional<accept_stream> connections_;
     std::optional<socket> accepted_;  // by an accept() that was left before it took it
-    std::uint64_t exhausted_count_ = 0;
+    detail::shared_counter exhausted_count_;
+    detail::shared_counter accepted_count_;
 };
 
 }  // namespace kevring

@@ -1,6 +1,7 @@
 #include <kevring/net/socket.hpp>
 
 #include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/task_scope.hpp>
 
 #include <sys/socket.h>
 
@@ -37,6 +38,47 @@ task<void> socket::end(int directions, std::chrono::nanoseconds linger_timeout) 
         if (!got || got->empty()) break;
         drained_bytes += got->size();
     }
+}
+
+socket::socket(ring& loop, detached_socket detached)
+    : loop_(&loop), fd_(std::move(detached.descriptor)) {
+    if (detached.received.empty()) return;
+    bytes_.emplace(*loop_, fd_);
+    bytes_->prepend(detached.received);
+}
+
+task<result<detached_socket>> socket::detach() {
+    // From here on other tasks find a closed socket.
+    fd connected = std::move(fd_);
+    if (!connected) co_return error_from(std::errc::bad_file_descriptor);
+    ring& loop = *loop_;
+    const bool has_requests = bytes_.has_value() || receiving_.taken() || sending_.taken();
+    receiving_.cancel();
+    sending_.cancel();
+    std::vector<std::byte> received;
+    std::error_code failure;
+    if (bytes_) {
+        receive_stream stream = *std::exchange(bytes_, std::nullopt);
+        stream.stop_next();
+        stream.stop_receiving();
+        const auto unstoppable = co_await detail::enter_scope(loop.root_scope());
+        while (!failure) {
+            const auto got = co_await stream.next();
+            if (!got) {
+                failure = got.error();
+            } else if (got->empty()) {
+                break;  // the next loop receives the end again
+            } else {
+                received.insert(received.end(), got->bytes().begin(), got->bytes().end());
+            }
+        }
+        // The end of a stream that was finished, unless the ring stops everything.
+        if (failure == std::errc::operation_canceled && !loop.root_scope().stop_requested())
+            failure.clear();
+    }
+    if (has_requests) loop.submit();  // the kernel ends what is left before another loop begins
+    if (failure) co_return tl::unexpected(failure);
+    co_return detached_socket(std::move(connected), std::move(received));
 }
 
 fd socket::release() noexcept {

@@ -17,8 +17,22 @@
 #include <stop_token>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace kevring {
+
+/// A connection without a loop: the descriptor, and the bytes that were received and not taken. It
+/// travels to another loop or thread, where `socket(loop, std::move(detached))` continues.
+///
+/// Thread     Any, one at a time.
+class detached_socket {
+public:
+    explicit detached_socket(fd connected, std::vector<std::byte> bytes = {}) noexcept
+        : descriptor(std::move(connected)), received(std::move(bytes)) {}
+
+    fd descriptor;
+    std::vector<std::byte> received;  // older than all that the descriptor gives
+};
 
 /// One end of a connection.
 ///
@@ -32,6 +46,12 @@ namespace kevring {
 class socket {
 public:
     socket(ring& loop, fd connected) noexcept : loop_(&loop), fd_(std::move(connected)) {}
+    /// Continues a connection that detach() has taken from another loop: receive() returns its bytes
+    /// first. With bytes, receive(buffer) cannot be used.
+    ///
+    /// Errors     std::bad_alloc; the connection is closed then.
+    /// Thread     The ring's.
+    socket(ring& loop, detached_socket detached);
     socket(socket&& other) noexcept
         : loop_(other.loop_),
           fd_(std::move(other.fd_)),
@@ -111,6 +131,16 @@ public:
 
     ring& loop() const noexcept { return *loop_; }
     fd_ref native() const noexcept { return fd_; }
+    /// Gives the connection away with all bytes that have been received and not taken, for a loop of
+    /// another thread. The kernel holds no request of this ring for it afterwards. A receive or send
+    /// that is pending ends with operation_canceled; bytes that it has received are its result. A
+    /// stop of the caller does not interrupt it: it ends within one iteration of the loop.
+    ///
+    /// Errors     The error of the connection that was not reported yet, such as connection_reset;
+    ///            bad_file_descriptor; operation_canceled if the ring is being destroyed. The connection
+    ///            is closed after an error.
+    /// Thread     The ring's.
+    task<result<detached_socket>> detach();
     /// Gives the descriptor away. The ring takes no more bytes from it; those that have been
     /// received and not taken are lost. A receive or send that is pending ends
     /// with operation_canceled.

@@ -237,14 +237,20 @@ void buffer_pool_state::reclaim() noexcept {
     }
 }
 
-spilled_chunk* buffer_pool_state::spill(std::uint16_t index) noexcept {
-    const std::uint32_t byte_count = slots_[index].byte_count;
-    void* const memory = std::malloc(sizeof(spilled_chunk) + byte_count + sizeof(spilled_chunk*));
+spilled_chunk* spilled_chunk::copy(std::span<const std::byte> bytes) noexcept {
+    void* const memory = std::malloc(sizeof(spilled_chunk) + bytes.size() + sizeof(spilled_chunk*));
     if (memory == nullptr) return nullptr;
-    auto* const piece = new (memory) spilled_chunk{nullptr, byte_count};
-    std::memcpy(piece->bytes(), memory_ + index * buffer_bytes_, byte_count);
+    auto* const piece =
+        new (memory) spilled_chunk{nullptr, static_cast<std::uint32_t>(bytes.size())};
+    std::memcpy(piece->bytes(), bytes.data(), bytes.size());
     piece->seal();
-    recycle(index);
+    return piece;
+}
+
+spilled_chunk* buffer_pool_state::spill(std::uint16_t index) noexcept {
+    spilled_chunk* const piece =
+        spilled_chunk::copy({memory_ + index * buffer_bytes_, slots_[index].byte_count});
+    if (piece != nullptr) recycle(index);
     return piece;
 }
 

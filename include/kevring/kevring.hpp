@@ -6,6 +6,7 @@
 #include <kevring/kevent/awaitables.hpp>
 #include <kevring/kevent/change_stream.hpp>
 #include <kevring/kevent/event.hpp>
+#include <kevring/kevent/event_generator.hpp>
 #include <kevring/kevent/event_queue.hpp>
 #include <kevring/kevent/event_ring.hpp>
 #include <kevring/kevent/event_type.hpp>
@@ -21,6 +22,7 @@
 #include <kevring/net/datagram_socket.hpp>
 #include <kevring/net/descriptor_passing.hpp>
 #include <kevring/net/endpoint.hpp>
+#include <kevring/net/generators.hpp>
 #include <kevring/net/listener.hpp>
 #include <kevring/net/socket.hpp>
 #include <kevring/net/socket_options.hpp>
@@ -40,6 +42,7 @@
 #include <kevring/runtime/generator.hpp>
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/runtime/latch.hpp>
+#include <kevring/runtime/loop_group.hpp>
 #include <kevring/runtime/multishot.hpp>
 #include <kevring/runtime/mutex.hpp>
 #include <kevring/runtime/once.hpp>
@@ -63,6 +66,7 @@
 #include <kevring/runtime/operations/write.hpp>
 #include <kevring/runtime/pipe.hpp>
 #include <kevring/runtime/process_kernel.hpp>
+#include <kevring/runtime/ready_items.hpp>
 #include <kevring/runtime/reset_event.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>

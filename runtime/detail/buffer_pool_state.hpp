@@ -43,6 +43,8 @@ struct spilled_chunk {
     /// Writes the address behind the last byte.
     void seal() noexcept;
     static void free(spilled_chunk* piece) noexcept;
+    /// A piece with a copy of `bytes`; null: there is no memory.
+    static spilled_chunk* copy(std::span<const std::byte> bytes) noexcept;
 };
 
 class buffer_pool_state {

@@ -4,7 +4,9 @@
 #include <kevring/runtime/detail/byte_count.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 
+#include <algorithm>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include <poll.h>
@@ -61,6 +63,28 @@ public:
         first_ = pool_.at(index).next;
         if (--held_count_ == 0 && buffer_holder::linked()) buffer_holder::unlink();
         return pool_.lend(index);
+    }
+
+    // Bytes that were received elsewhere, in the form of those that had to make room.
+    void prepend(std::span<const std::byte> bytes) {
+        constexpr std::size_t piece_bytes_max = std::size_t{1} << 20;
+        detail::spilled_chunk* first = nullptr;
+        detail::spilled_chunk** last = &first;
+        std::uint16_t count = 0;
+        while (!bytes.empty()) {
+            const auto part = bytes.first(std::min(bytes.size(), piece_bytes_max));
+            *last = detail::spilled_chunk::copy(part);
+            if (*last == nullptr) {
+                while (first != nullptr)
+                    detail::spilled_chunk::free(std::exchange(first, first->next));
+                throw std::bad_alloc();
+            }
+            last = &(*last)->next;
+            ++count;
+            bytes = bytes.subspan(part.size());
+        }
+        *last = std::exchange(spilled_, first);
+        spilled_count_ = static_cast<std::uint16_t>(spilled_count_ + count);
     }
 
 private:
@@ -205,6 +229,10 @@ private:
 
 receive_stream::receive_stream(ring& loop, fd_ref socket, buffer_pool& pool)
     : multishot_stream(new state(loop, socket, pool.state())) {}
+
+void receive_stream::prepend(std::span<const std::byte> bytes) {
+    static_cast<state&>(*state_).prepend(bytes);
+}
 
 receive_stream::receive_stream(ring& loop, fd_ref socket)
     : receive_stream(loop, socket, loop.service<buffer_pool>()) {}

@@ -102,6 +102,17 @@ public:
         if (state_ != nullptr) state_->stop_wait();
     }
 
+    /// Receives no more. next() gives the bytes that the kernel has taken from the socket until it
+    /// has ended the request, and then operation_canceled: none is lost where another loop or
+    /// process continues with the socket.
+    void stop_receiving() noexcept { state_->close(); }
+
+    /// Puts `bytes` before all that arrives: they are copied, and next() gives them first. For a stream
+    /// of which no next() has been awaited yet.
+    ///
+    /// Errors     std::bad_alloc; nothing is added then.
+    void prepend(std::span<const std::byte> bytes);
+
 private:
     class state;
     friend class next_operation;
