@@ -14,7 +14,8 @@ CONVERTED = (
     'kevent/event_ring.hpp', 'kevent/event_type.hpp', 'kevent/event_views.hpp',
     'kevent/kevent.cpp', 'kevent/signal_stream.cpp', 'kevent/signal_stream.hpp',
     'kevent/source_table.cpp', 'sendfile', 'tests/sendfile', 'bench',
-    'docs/design/0050-sendfile.md', 'scripts', 'README.md', 'ARCHITECTURE.md',
+    'docs/design', 'docs/man', 'docs/figures.md', 'docs/awaitables.md',
+    'docs/assertions.md', 'docs/gcc-12.md', 'scripts', 'README.md', 'ARCHITECTURE.md',
     'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md')
 
 TOKEN = re.compile(
