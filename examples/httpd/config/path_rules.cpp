@@ -116,7 +116,7 @@ redirect_rule parse_redirect(const option_text& rule) {
     made.prefix = from.substr(0, from.size() - (made.is_prefix ? 1 : 0));
     if (made.prefix.find('*') != std::string::npos ||
         std::ranges::count(target, '*') > (made.is_prefix ? 1 : 0))
-        rule.fail("a * stands at the end of FROM, and once in TO");
+        rule.fail("a * belongs at the end of FROM, and once in TO");
     made.target = target;
     if (status.empty()) return made;
     constexpr std::array statuses{std::string_view("301"), std::string_view("302"),

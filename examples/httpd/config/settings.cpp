@@ -20,8 +20,8 @@ namespace {
 
 constexpr double seconds_max = 86'400;
 
-// What a value is stored in: the settings, the site that the option is given for, and the value
-// with the place that it was read from.
+// The target of a value: the settings, the site of the option, and the value with the position that
+// it was read from.
 struct assignment {
     settings& all;
     site_settings& site;

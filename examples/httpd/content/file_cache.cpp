@@ -33,8 +33,8 @@ void file_cache::insert(std::string_view raw_path, cached_file file) {
     link_entry(one);
 }
 
-// Each look through the paths of a file is short, then, and a client that thinks of ever more of
-// them for one file does not push out the others.
+// So each search through the paths of a file is short, and a client that invents ever more of them
+// for one file does not evict the others.
 void file_cache::limit_paths(std::string_view name) noexcept {
     const std::size_t count = by_name_.count(name);
     if (count < paths_per_file) return;
@@ -45,7 +45,7 @@ void file_cache::limit_paths(std::string_view name) noexcept {
 void file_cache::evict_one() noexcept {
     while (open_.size() >= open_count_max_) {
         entry& one = random_entry(open_);
-        // A response may be sending from it; and of what nobody watches nothing is remembered.
+        // A response may be sending from it; and the state of an unwatched file is not kept.
         if (one.cached.file.use_count() > 1 || !one.cached.file->watched) {
             erase(one);
             continue;

@@ -18,30 +18,29 @@ namespace httpd {
 
 /// A file that is known, and when its name was looked up last.
 struct cached_file {
-    // A file that is watched is looked up again when this is over: Linux tells of no bytes that are
-    // written through a map of it or by io_submit(2), of no mount, of no change that another
-    // machine makes, and of none by a name that was given to the file elsewhere. One look in two
-    // seconds costs nothing beside the requests that a file is worth caching for.
+    // A watched file is looked up again after this time: Linux does not report bytes that are
+    // written through a map of it or by io_submit(2), a mount, a change by another machine, or a
+    // change by a name that was given to the file elsewhere. One lookup in two seconds costs little
+    // compared with the requests for a file that is worth caching.
     static constexpr std::time_t fresh_seconds = 2;
 
     std::shared_ptr<served_file> file;
     std::time_t checked_at = 0;
     std::time_t used_at = 0;
-    // What a small file holds, where there is memory for it.
+    // The content of a small file, where there is memory for it.
     std::unique_ptr<char[]> content = nullptr;
-    bool content_valid = false;     // it was read after the last look
+    bool content_valid = false;     // it was read after the last lookup
     std::size_t content_index = 0;  // the cache's
     // The worker's: when it made a response of it last, and which one that was.
     std::uint64_t shared_generation = 0;
     std::size_t shared_index = 0;
 
-    /// Whether it is known to be as it was, unless a change was heard of.
+    /// True if it is known to be unchanged, as long as no change is reported.
     bool is_fresh(std::time_t now) const noexcept {
         return file->watched && is_recent(checked_at, now);
     }
     bool recently_used(std::time_t now) const noexcept { return is_recent(used_at, now); }
-    /// It has been looked at. Bytes that were read before may be others by now, and nobody has said
-    /// so.
+    /// It was looked up. Bytes that were read before may have changed without a report.
     void mark_checked(std::time_t now) noexcept {
         checked_at = now;
         content_valid = false;
@@ -57,10 +56,9 @@ private:
 /// Files that were asked for. Descriptors are scarce and memory is not: many times as many files
 /// are known as are open, and to open one that is known again is a single call (site::reopen()).
 ///
-/// Which one makes room for another is left to chance: to push out what was used longest ago means,
-/// where more files than there is room for are read in turn, each of them just before it comes
-/// again. The key is the path as it stands in the request, so a hit costs neither decoding nor a
-/// system call.
+/// Eviction is random: to evict the least recently used file means, where more files than there is
+/// room for are read in sequence, to evict each just before it is requested again. The key is the
+/// path as written in the request, so a hit costs neither decoding nor a system call.
 ///
 /// Thread     That of its loop.
 class file_cache {
@@ -91,7 +89,7 @@ public:
     void mark_open(std::string_view raw_path) noexcept;
 
     /// Memory for the content of a small file of this cache, for as many bytes as it has. Where all
-    /// is used, files that nobody has asked for in two seconds make room; null if none is found.
+    /// is used, files that were not requested for two seconds are evicted; null if none is found.
     ///
     /// Lifetime   The file's, in the cache.
     char* allocate_content(cached_file& known, std::time_t now) noexcept;

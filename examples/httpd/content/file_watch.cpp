@@ -83,7 +83,7 @@ void file_watch::apply_changes(file_cache& cache) {
     try {
         apply_all_changes(cache);
     } catch (...) {
-        cache.clear();  // what has been taken and not been dropped is heard of once only
+        cache.clear();  // changes that were taken are not reported again
         unwatch_all();
         throw;
     }
@@ -91,8 +91,8 @@ void file_watch::apply_changes(file_cache& cache) {
 
 void file_watch::apply_all_changes(file_cache& cache) {
     constexpr unsigned batch_max = 16;
-    // A folder is ready once at most with what was there when this began. Who makes changes without
-    // end is heard, but holds nobody up.
+    // A directory is ready at most once for the changes before this call. A process that makes
+    // changes without end is noticed, but delays no request.
     const std::size_t folder_count = directories_.size();
     for (std::size_t taken = 0; taken <= folder_count; taken += batch_max) {
         const auto ready = queue_->poll(batch_max);
@@ -113,7 +113,7 @@ void file_watch::take_changes_of(const kevring::event& what, file_cache& cache) 
     }
     for (const kevring::change& each : *changes) {
         if (any_of(each.kinds, kevring::change_kind::lost)) {
-            // Something has changed, and nobody knows what: the folders below may be others.
+            // The changes are unknown: the directories below may be others.
             cache.clear();
             unwatch_below(directory);
             return;

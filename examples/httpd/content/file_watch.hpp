@@ -1,8 +1,8 @@
-// file_watch.hpp: hears of changes in the folders that cached files stand in.
+// file_watch.hpp: watches of the directories that contain cached files.
 //
 // The kernel queues an event before the call that made the change returns. So a client that asks
-// after a change has been made is answered after the event was queued, and it is enough to take the
-// events once in each turn of the loop, before the first request of the turn is looked at.
+// after a change has been made is answered after the event was queued, and it is enough to poll the
+// events once in each loop iteration, before its first request is answered.
 #pragma once
 
 #include "document_root.hpp"
@@ -27,9 +27,9 @@ public:
     /// Without a kevent queue, as when descriptors have run out, nothing is covered.
     explicit file_watch(kevring::fd_ref root);
 
-    /// Watches every folder on the way to `file`. False: changes of it would not be heard of,
-    /// because the way leads over links, the file has other names, or watches have run out. A
-    /// change that was made before this call is not heard of either.
+    /// Watches every folder on the way to `file`. False: changes of it would not be
+    /// reported, because the path has links, the file has other names, or watches are exhausted. A
+    /// change that was made before this call is not reported either.
     bool watch(const open_file& file);
     /// The same for a file and all of its compressed siblings.
     bool watch(const served_file& files);
@@ -37,7 +37,7 @@ public:
     /// Drops from `cache` what has changed since the last call; all of it where that fails.
     void apply_changes(file_cache& cache);
 
-    /// Watches nothing any more: a folder's name may lead elsewhere, and nobody has said so.
+    /// Removes all watches: a directory's name may refer elsewhere without a report.
     void unwatch_all() { unwatch_below(""); }
 
     std::size_t watch_count() const noexcept { return directories_.size(); }
@@ -52,7 +52,7 @@ private:
     void apply_all_changes(file_cache& cache);
     void take_changes_of(const kevring::event& what, file_cache& cache);
 
-    std::string root_path_;  // by way of /proc, for calls that take no descriptor
+    std::string root_path_;  // through /proc, for calls that take no descriptor
     std::string real_root_;
     std::optional<kevring::event_queue> queue_;
     std::unordered_map<std::uint64_t, std::string>

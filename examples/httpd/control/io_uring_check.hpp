@@ -1,4 +1,4 @@
-// io_uring_check.hpp: whether the system lets this process use io_uring.
+// io_uring_check.hpp: a test if the system permits this process to use io_uring.
 #pragma once
 
 namespace httpd {

@@ -1,5 +1,4 @@
-// accept_encoding.hpp: which of a file's precompressed siblings a client would have
-// (RFC 9110 12.5.3).
+// accept_encoding.hpp: selection of a file's precompressed sibling (RFC 9110 12.5.3).
 #pragma once
 
 #include <array>
@@ -20,13 +19,13 @@ std::string_view name_of(content_coding coding) noexcept;
 std::string_view suffix_of(content_coding coding) noexcept;
 
 /// The codings that a client takes, the best first. Identity is always among them, last where it
-/// was excluded: a file as it is beats a 406 that nobody expects.
+/// was excluded: an uncompressed file is better than a 406 that no client expects.
 class accepted_codings {
 public:
     /// Without the field: identity only, for the client may know no other.
     accepted_codings() noexcept = default;
-    /// `value` is that of the field, its lines joined. A member with a malformed weight is passed
-    /// over.
+    /// `value` is that of the field, its lines joined. A member with a malformed weight is
+    /// skipped.
     explicit accepted_codings(std::string_view value) noexcept;
 
     std::span<const content_coding> in_order() const noexcept { return {order_.data(), count_}; }

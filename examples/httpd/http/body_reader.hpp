@@ -1,4 +1,4 @@
-// body_reader.hpp: where the body of a request ends, by its length or by its chunks (RFC 9112 6,
+// body_reader.hpp: the end of the body of a request, by its length or by its chunks (RFC 9112 6,
 // 7).
 //
 // A server of files reads bodies only to find the next request. Nothing is kept of them.
@@ -12,7 +12,7 @@ namespace httpd {
 
 class request_head;
 
-/// The line before a chunk, with its extensions, and all of the trailer, may have so many bytes.
+/// Limit of the line before a chunk, with its extensions, and of the whole trailer, in bytes.
 inline constexpr std::size_t chunk_line_bytes_max = 256;
 inline constexpr std::size_t trailer_bytes_max = 4 * 1024;
 
@@ -40,7 +40,7 @@ public:
     /// Result     The bytes taken. Once complete, those that are left are the next request's.
     std::size_t read(std::string_view received) noexcept;
 
-    /// What came of the body itself, without its chunk lines.
+    /// Bytes of the body itself, without its chunk lines.
     std::uint64_t data_bytes() const noexcept { return data_bytes_; }
 
 private:
@@ -68,7 +68,7 @@ private:
         last_line_feed
     };
 
-    // Takes one byte of what is not data. False when it may not stand there.
+    // Consumes one byte that is not data. False when it is not allowed there.
     bool step(char byte) noexcept;
     bool step_extension(char byte) noexcept;
     bool end_of_extension(char byte) noexcept;

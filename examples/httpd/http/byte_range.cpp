@@ -57,7 +57,7 @@ std::size_t digit_count(std::uint64_t number) noexcept {
     return count;
 }
 
-// What a part's head is made of beside boundary, type and numbers.
+// Constant text of a part's head, in addition to boundary, type and numbers.
 constexpr std::string_view before_boundary = "\r\n--";
 constexpr std::string_view before_type = "\r\nContent-Type: ";
 constexpr std::string_view before_range = "\r\nContent-Range: bytes ";

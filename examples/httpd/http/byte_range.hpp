@@ -1,5 +1,5 @@
-// byte_range.hpp: which parts of a file a Range field asks for, and how several are sent at once
-// (RFC 9110 14).
+// byte_range.hpp: the parts of a file that a Range field requests, and the form of several parts in
+// one response (RFC 9110 14).
 #pragma once
 
 #include <array>
@@ -30,7 +30,7 @@ enum class range_outcome : std::uint8_t {
     unsatisfiable  ///< 416, with "Content-Range: bytes */SIZE"
 };
 
-/// What a Range field comes to.
+/// Result of a Range field.
 class byte_ranges {
 public:
     /// `value` is that of the one Range line; with several lines there is nothing to heed. A field
@@ -69,7 +69,7 @@ public:
     /// Room for any part_head(), and for closing().
     std::size_t head_bytes_max() const noexcept;
 
-    /// What stands before the bytes of a range; empty when `out` is too small.
+    /// The head before the bytes of a range; empty when `out` is too small.
     std::string_view part_head(std::size_t index, std::span<char> out) const noexcept;
     std::string_view closing(std::span<char> out) const noexcept;
 

@@ -25,8 +25,8 @@ std::optional<std::string_view> take_tag(std::string_view& text) noexcept {
     return tag;
 }
 
-// Whether a list has a tag that equals the file's, or is "*", which any file does. What is behind
-// a malformed member is not looked at.
+// Whether a list has a tag that equals the file's, or is "*", which any file does. Members after
+// a malformed one are ignored.
 bool lists(std::string_view list, std::string_view file_tag, compare equal) noexcept {
     if (trimmed(list) == "*") return true;
     while (true) {

@@ -1,4 +1,4 @@
-// conditions.hpp: what a client already has, and what follows from it (RFC 9110 8.8 and 13).
+// conditions.hpp: validators and conditional requests (RFC 9110 8.8 and 13).
 #pragma once
 
 #include <array>

@@ -26,7 +26,7 @@ inline bool is_name(std::string_view token, std::string_view lower) noexcept {
     const std::size_t size = lower.size();
     if (token.size() != size) return false;
     if (size >= 8) {
-        // The last word overlaps the one before it.
+        // The final word overlaps the one before it.
         std::uint64_t difference = 0;
         for (std::size_t at = 0; at + 8 < size; at += 8) {
             difference |= (load(token.data() + at) | case_bits) ^ load(lower.data() + at);

@@ -115,7 +115,7 @@ void write_http_date(std::int64_t unix_seconds, std::span<char, http_date_bytes>
 
 std::optional<std::int64_t> parse_http_date(std::string_view text,
                                             std::int64_t now_unix_seconds) noexcept {
-    // The names that begin like one another are told apart by what follows them.
+    // Names with a common beginning are distinguished by the text after them.
     const auto weekday_name = std::find_if(day_names.begin(), day_names.end(), [&](auto name) {
         return text.starts_with(name.substr(0, 3));
     });

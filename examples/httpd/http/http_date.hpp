@@ -26,7 +26,7 @@ void write_http_date(std::int64_t unix_seconds, std::span<char, http_date_bytes>
 std::optional<std::int64_t> parse_http_date(std::string_view text,
                                             std::int64_t now_unix_seconds) noexcept;
 
-/// The text of a date, written anew only when the second has changed.
+/// The text of a date, written again only when the second has changed.
 class http_date_cache {
 public:
     /// Lifetime   Until the next call.

@@ -8,14 +8,14 @@
 
 namespace httpd {
 
-/// What a file without a known extension is.
+/// The type of a file without a known extension.
 inline constexpr std::string_view unknown_media_type = "application/octet-stream";
 
 /// The part behind the last dot of the name's last segment; empty where there is none, and where
 /// the dot is the first byte, as in ".profile".
 std::string_view extension_of(std::string_view name) noexcept;
 
-/// The type of a file in the built-in table. Text is said to be UTF-8.
+/// The type of a file in the built-in table. Text is declared as UTF-8.
 std::string_view built_in_media_type(std::string_view name) noexcept;
 
 /// The built-in table, and over it what a mime.types file says.
@@ -24,8 +24,8 @@ std::string_view built_in_media_type(std::string_view name) noexcept;
 class media_types {
 public:
     /// Takes in the text of a mime.types file: a type and its extensions on each line, '#' before a
-    /// comment. Lines that are no such thing are passed over; of two that name one extension the
-    /// later counts. Text is said to be UTF-8.
+    /// comment. Other lines are skipped; of two that name one extension the
+    /// later counts. Text is declared as UTF-8.
     ///
     /// Result     The extensions taken.
     std::size_t load(std::string_view mime_types);

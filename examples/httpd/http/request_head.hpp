@@ -1,4 +1,4 @@
-// request_head.hpp: what a request's head says, as views into the bytes that were received.
+// request_head.hpp: the head of a request, as views into the received bytes.
 //
 // Filled by request_parser. It holds offsets of 16 bits, not pointers: 128 bytes for a head of up
 // to 40 KiB, and a buffer that moves takes its head along by rebase().
@@ -41,7 +41,7 @@ enum class expectation : std::uint8_t {
     unsupported    ///< anything else: to be answered by 417
 };
 
-/// The fields that the server reads. Others are checked for their form and passed over.
+/// The fields that the server reads. Others are checked for their form and ignored.
 enum class known_field : std::uint8_t {
     host,
     connection,
@@ -83,7 +83,7 @@ public:
     std::string_view path() const noexcept {
         return path_.size == 0 && form_ != target_form::authority ? "/" : view(path_);
     }
-    /// What follows the '?', without it.
+    /// The text after the '?'.
     std::string_view query() const noexcept { return view(query_); }
     bool has_query() const noexcept { return has_query_; }
 

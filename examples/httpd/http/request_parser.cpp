@@ -58,8 +58,8 @@ const parse_error_row& row_of(parse_error error) noexcept {
     return parse_error_table[static_cast<std::size_t>(error)];
 }
 
-// Lines end with CR, which is in no class of characters: a look for the first byte that is not in a
-// class stops there, and needs no bound.
+// Lines end with CR, which is in no class of characters: a search for the first byte that is not in
+// a class stops there, and needs no bound.
 std::size_t skip(const char* base, std::size_t at, character_class classes) noexcept {
     while (is(base[at], classes)) ++at;
     return at;
@@ -90,7 +90,8 @@ bool is_port(std::string_view digits) noexcept {
 }
 
 // uri-host [ ":" port ] of RFC 9110 7.2; the host is not empty. Stricter than the RFC: no percent
-// encoding, no comma and a port of 16 bits, for nobody sends else but to confuse two readers.
+// encoding, no comma and a port of 16 bits, because other forms are sent only to confuse two
+// readers.
 bool is_authority(std::string_view text) noexcept {
     std::size_t host_end = 0;
     if (text.starts_with('[')) {
@@ -185,7 +186,7 @@ parse_error request_parser::read_line(std::size_t first, std::size_t last) noexc
     if (phase_ == phase::before) {
         phase_ = phase::request_line;
         if (first == last) {
-            // RFC 9112 2.2: one empty line before the request is passed over.
+            // RFC 9112 2.2: one empty line before the request is skipped.
             bound_ = static_cast<std::uint16_t>(bound_ + 2);
             return parse_error::none;
         }
@@ -195,7 +196,7 @@ parse_error request_parser::read_line(std::size_t first, std::size_t last) noexc
     phase_ = phase::fields;
     head_.line_ = head_.slice_of(first, last);
     head_.fields_first_ = static_cast<std::uint16_t>(last + 2);
-    // The closing line's CR may stand behind the last byte that a field may have.
+    // The closing line's CR may follow the last byte that a field may have.
     bound_ = static_cast<std::uint16_t>(head_.fields_first_ + field_bytes_limit_ + 1);
     return parse_error::none;
 }
@@ -329,8 +330,8 @@ parse_error request_parser::read_framing_field(known_field field, std::string_vi
     }
 }
 
-// RFC 9112 6.3 would let equal lengths pass as one. Nobody sends them but to find a reader that
-// takes the other.
+// RFC 9112 6.3 would accept equal lengths as one. They are sent only to find a reader that takes
+// the other.
 parse_error request_parser::read_content_length(std::string_view value) noexcept {
     if (head_.repeated(known_field::content_length)) return parse_error::length_repeated;
     if (value.empty()) return parse_error::length_invalid;
@@ -347,8 +348,8 @@ parse_error request_parser::read_content_length(std::string_view value) noexcept
     return parse_error::none;
 }
 
-// No coding but chunked is undone here. What follows chunked, or has parameters, or is no token, is
-// malformed; an empty member is, too, for it is a known way past other readers.
+// No coding but chunked is undone here. A coding that follows chunked, or has parameters, or is no
+// token, is malformed; an empty member is, too, for it is a known way past other readers.
 parse_error request_parser::read_transfer_encoding(std::string_view value) noexcept {
     if (head_.minor_version_ == 0) return parse_error::coding_in_version_1_0;
     do {
@@ -378,7 +379,7 @@ void request_parser::read_connection(std::string_view value) noexcept {
     }
 }
 
-// What only the whole head can tell.
+// Checks that need the whole head.
 parse_error request_parser::finish() noexcept {
     if (!head_.has(known_field::host) && head_.minor_version_ != 0)
         return parse_error::host_missing;

@@ -26,7 +26,7 @@ inline constexpr std::size_t field_count_max = 200;
 /// The largest head: an empty line before it, the request line, the fields, the empty line.
 inline constexpr std::size_t head_bytes_max = 2 + request_line_bytes_max + 2 + field_bytes_max + 2;
 
-/// What one server allows. A limit above its maximum counts as the maximum.
+/// Limits of one server. A limit above its maximum counts as the maximum.
 struct head_limits {
     std::size_t request_line_bytes = request_line_bytes_max;
     std::size_t field_bytes = field_bytes_max;

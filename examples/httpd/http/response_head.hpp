@@ -18,9 +18,9 @@ bool is_field(std::string_view name, std::string_view value) noexcept;
 /// Writes a head line by line.
 ///
 /// Use        response_head(buffer, 200).lines(date_line).lines(lines_of_the_file).finish()
-/// Errors     What does not fit, and a value that would end its line, spoil the head: finish() then
-///            gives nothing.
-/// Lifetime   What finish() gives points into the buffer.
+/// Errors     A value that does not fit, or that would end its line, marks the head as failed:
+///            finish() then returns nothing.
+/// Lifetime   The result of finish() points into the buffer.
 class response_head {
 public:
     /// Begins with the status line.
@@ -97,7 +97,7 @@ inline constexpr std::size_t short_response_bytes = 1024;
 
 /// Writes head and body.
 ///
-/// Result     What is to be sent, in `out`; nothing when it does not fit.
+/// Result     The bytes to send, in `out`; nothing when they do not fit.
 std::string_view write_short_response(std::span<char> out, const short_response& what) noexcept;
 
 }  // namespace httpd

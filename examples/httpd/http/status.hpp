@@ -11,8 +11,8 @@ std::string_view status_line(unsigned status) noexcept;
 /// "Not Found"
 std::string_view reason_of(unsigned status) noexcept;
 
-/// Whether a response with this status has no body, and no Content-Length that says so
-/// (RFC 9110 6.4.1 and 8.6).
+/// Whether a response with this status has neither a body nor a Content-Length (RFC 9110 6.4.1 and
+/// 8.6).
 constexpr bool is_bodiless(unsigned status) noexcept {
     return status < 200 || status == 204 || status == 304;
 }

@@ -31,7 +31,7 @@ struct target_name {
     /// Whether a segment begins with a dot, but for a first one that is ".well-known" (RFC 8615).
     bool hidden = false;
     /// Never empty, "." for the root; no empty segment, no dot segment, no slash at either end; a
-    /// NUL stands behind it, none in it.
+    /// NUL follows it, none is in it.
     std::string_view name;
 
     explicit operator bool() const noexcept { return error == target_error::none; }
@@ -39,9 +39,9 @@ struct target_name {
 
 /// Decodes a path, once, and removes its dot segments and doubled slashes.
 ///
-/// `path` is what request_head::path() holds: it begins with '/' and has no byte that the request
-/// line may not have. Dot segments count whether or not they were encoded (RFC 3986 6.2.2). What
-/// comes out is safe for openat2(2) with RESOLVE_BENEATH, which then has links left to look at.
+/// `path` is the result of request_head::path(): it begins with '/' and has no byte that the
+/// request line may not have. Dot segments count whether or not they were encoded (RFC 3986 6.2.2).
+/// The result is safe for openat2(2) with RESOLVE_BENEATH, which then has links left to look at.
 ///
 /// Lifetime   The name points into `buffer`; path.size() + 1 bytes are always enough.
 target_name parse_target(std::string_view path, std::span<char> buffer) noexcept;

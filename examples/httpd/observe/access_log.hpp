@@ -26,9 +26,9 @@ public:
     bool enabled() const noexcept { return target_ != nullptr; }
     void add(const access_record& record);
 
-    /// Goes over to another file, or to the same one opened anew. Lines that wait go to the new one
-    /// where it differs by neither name nor form, as after the file has been renamed, else to the
-    /// one that they were meant for.
+    /// Switches to another file, or to the same one opened again. Pending lines are written to the
+    /// new one where name and format are the same, as after the file was renamed, else to the
+    /// previous one.
     void set_target(std::shared_ptr<const log_target> target);
 
     /// Writes every second until stopped, then what is left. Ends by itself when nothing is logged

@@ -8,7 +8,7 @@
 namespace httpd {
 namespace {
 
-// What one text may take of a line, after escaping: the three of them and the rest fit.
+// Limit of one text in a line, after escaping: the three of them and the rest fit.
 constexpr std::size_t client_bytes_max = 128;
 constexpr std::size_t user_bytes_max = 64;
 constexpr std::size_t text_bytes_max = 1200;

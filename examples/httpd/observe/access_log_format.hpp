@@ -24,7 +24,7 @@ std::optional<access_log_format> access_log_format_named(std::string_view name) 
 /// The longest line, with its end: a file or pipe that is appended to gets it whole.
 inline constexpr std::size_t access_line_bytes_max = 4096;
 
-/// What is known of a request when it is over. Texts are as they came from the client.
+/// The record of a completed request. Texts are as the client sent them.
 struct access_record {
     std::string_view client = {};  ///< its address
     std::string_view user = {};    ///< whose password was verified; empty: none

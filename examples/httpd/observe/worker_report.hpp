@@ -1,4 +1,4 @@
-// worker_report.hpp: what a loop has done, and the place where another thread can read it.
+// worker_report.hpp: the counters of a loop, and a slot where another thread can read them.
 #pragma once
 
 #include "metrics_text.hpp"

@@ -83,7 +83,7 @@ private:
     /// in transit that a close would answer by a reset.
     enum class outcome : std::uint8_t { keep, close, close_without_lingering };
 
-    /// What a request gets, as far as it is known without waiting.
+    /// The response to a request, as far as it is known without waiting.
     struct decision {
         enum class kind : std::uint8_t {
             status,  ///< a response without a file

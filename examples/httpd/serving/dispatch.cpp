@@ -1,4 +1,4 @@
-// dispatch.cpp: which response a request gets.
+// dispatch.cpp: selection of the response to a request.
 #include "connection.hpp"
 
 #include "examples/httpd/http/media_type.hpp"
@@ -25,8 +25,8 @@ std::string location_line(std::string_view location, const request_head& head) {
 
 }  // namespace
 
-// Both ways of answering decide here: try_fast_path() without a coroutine frame, respond() with one.
-// A file whose content is in memory may be closed, if `may_be_closed`.
+// Both ways of answering decide here: try_fast_path() without a coroutine frame, respond() with
+// one. A file whose content is in memory may be closed, if `may_be_closed`.
 connection::decision connection::decide(const request_head& head, bool may_be_closed) {
     decision made;
     switch (head.method()) {
