@@ -29,7 +29,7 @@ enum { field_count_max = 64, ordinary_user = 1000 };
 
 static FILE* report;
 
-// What no repetition mends ends the machine; the host sees that the last line is missing.
+// A permanent failure ends the machine; the host sees that the last line is missing.
 static _Noreturn void give_up(const char* call) {
     fprintf(report ? report : stderr, "BROKEN\t%s: %s\n", call, strerror(errno));
     fflush(NULL);

@@ -101,7 +101,7 @@ TEST_CASE("datagrams in pooled buffers keep their order and their sizes", "[net]
     run_on(loop, body);
 }
 
-TEST_CASE("a message that is too long is cut and says so", "[net][datagram]") {
+TEST_CASE("a message that is too long is cut and reports it", "[net][datagram]") {
     ring loop;
     auto body = [&]() -> task<void> {
         auto first = bind_loopback();
@@ -130,7 +130,8 @@ TEST_CASE("a message that is too long is cut and says so", "[net][datagram]") {
     run_on(loop, body);
 }
 
-TEST_CASE("a connected socket has one peer, and reports that nobody listens", "[net][datagram]") {
+TEST_CASE("a connected socket has one peer, and reports that no socket listens",
+          "[net][datagram]") {
     ring loop;
     auto body = [&]() -> task<void> {
         auto socket = bind_loopback();
@@ -165,7 +166,7 @@ TEST_CASE("a connected socket has one peer, and reports that nobody listens", "[
     run_on(loop, body);
 }
 
-TEST_CASE("a pooled receive goes on after connection_refused", "[net][datagram]") {
+TEST_CASE("a pooled receive continues after connection_refused", "[net][datagram]") {
     ring loop;
     auto body = [&]() -> task<void> {
         auto socket = bind_loopback();

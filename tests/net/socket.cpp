@@ -159,9 +159,9 @@ TEST_CASE("a file that is no socket is not taken for an abandoned one", "[net][l
     CHECK(std::filesystem::exists(path.string()));
 }
 
-TEST_CASE("nobody listening is connection_refused", "[net][connect]") {
+TEST_CASE("a port without a listener is connection_refused", "[net][connect]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        // Bound, so that the port is nobody else's meanwhile, and not listening.
+        // Bound, so that no other process gets the port, and not listening.
         endpoint where = endpoint::loopback(0);
         const kevring::fd silent(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
         REQUIRE(::bind(silent.number(), where.address(), where.address_bytes()) == 0);
@@ -191,7 +191,7 @@ TEST_CASE("a connection attempt ends at its deadline", "[net][connect]") {
     });
 }
 
-TEST_CASE("a connection comes from the address it is told to", "[net][connect]") {
+TEST_CASE("a connection comes from its configured address", "[net][connect]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
         auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         const kevring::connect_options options{.local_endpoint =
@@ -236,7 +236,7 @@ TEST_CASE("an algorithm that the kernel lacks is an error of the option", "[net]
 }
 
 // With every descriptor in use the kernel ends the accept request at once, each time it is made.
-TEST_CASE("accept waits while descriptors have run out, then goes on", "[net][listener]") {
+TEST_CASE("accept waits while descriptors have run out, then continues", "[net][listener]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
         auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         const auto where = doors.local().value();
@@ -291,7 +291,7 @@ TEST_CASE("close_without_lingering gives the peer all that was sent, and does no
             const auto heard = co_await ends.peer.receive();
             REQUIRE(heard.has_value());
         }
-        // What goes while nobody reads: the machine may be short of memory.
+        // The bytes that fit while no task reads: the machine may be short of memory.
         const ssize_t sent = ::send(ends.peer.native().number(), text.data(), text.size(),
                                     MSG_DONTWAIT | MSG_NOSIGNAL);
         REQUIRE(sent > 0);
@@ -311,10 +311,10 @@ TEST_CASE("close_without_lingering does not wait for long where others have all 
         auto others = co_await connected(loop, doors);
         auto ends = co_await connected(loop, doors);
         std::vector<kevring::borrowed_buffer> taken;
-        const auto take_one = [&](both_ends& of) -> task<void> {
-            const auto sent = co_await of.local.send("x");
+        const auto take_one = [&](both_ends& pair) -> task<void> {
+            const auto sent = co_await pair.local.send("x");
             REQUIRE(sent.has_value());
-            auto got = co_await of.peer.receive();
+            auto got = co_await pair.peer.receive();
             REQUIRE(got.has_value());
             taken.push_back(std::move(*got));
         };
@@ -398,7 +398,7 @@ TEST_CASE("a line that is too long is refused before it fills memory", "[net][by
     });
 }
 
-TEST_CASE("a second accept on a listener ends with an error, and the first goes on",
+TEST_CASE("a second accept on a listener ends with an error, and the first continues",
           "[net][listener]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
         auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
@@ -417,7 +417,7 @@ TEST_CASE("a second accept on a listener ends with an error, and the first goes 
     });
 }
 
-TEST_CASE("a second receive on a socket ends with an error, and the first goes on",
+TEST_CASE("a second receive on a socket ends with an error, and the first continues",
           "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
         auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
@@ -548,7 +548,7 @@ TEST_CASE("a socket may move while a receive is pending on it", "[net][socket]")
     });
 }
 
-// A request that was armed takes bytes until the kernel has been told to end it.
+// A request that was armed takes bytes until the kernel has received its cancel.
 TEST_CASE("a released socket leaves its bytes to the next reader", "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
         auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();

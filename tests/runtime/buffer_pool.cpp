@@ -28,7 +28,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// What a receive by each of some sockets has borrowed, and the streams that go on.
+// The buffers that a receive of each socket has borrowed, and the streams, which continue.
 struct borrowed_by_each {
     std::vector<borrowed_buffer> buffers;
     std::vector<std::unique_ptr<receive_stream>> streams;
@@ -63,7 +63,7 @@ TEST_CASE("the pool grows when the kernel finds no buffer", "[runtime][buffer_po
     run_on(loop, body);
 }
 
-// Each of them is told that there was no buffer, and all of them in one turn of the loop.
+// The kernel reports to each of them that there was no buffer, all in one loop iteration.
 TEST_CASE("a pool grows by what a burst needs, not by how many it had to refuse",
           "[runtime][buffer_pool]") {
     ring loop;
@@ -122,18 +122,19 @@ TEST_CASE("an answer that there was no buffer is dealt with, not reported",
     CHECK(pool.buffer_count() == 32);
 }
 
-TEST_CASE("where all buffers are out, a receiver waits for one to come home",
+TEST_CASE("while all buffers are in use, a receiver waits until one is returned",
           "[runtime][buffer_pool]") {
     ring loop;
     buffer_pool pool(loop, {.buffer_bytes = 64, .buffer_count = 2, .buffer_count_max = 2});
     std::vector<socket_pair> pairs(5);
     unsigned done_count = 0;
-    auto receive_one = [&](socket_pair& from, std::optional<borrowed_buffer>& into) -> task<void> {
+    auto receive_one = [&](socket_pair& from,
+                           std::optional<borrowed_buffer>& target) -> task<void> {
         receive_stream stream(loop, from.local(), pool);
         auto got = co_await stream.next();
         REQUIRE(got.has_value());
         CHECK(text_of(*got) == "x");
-        into = std::move(*got);
+        target = std::move(*got);
         ++done_count;
     };
     auto body = [&]() -> task<void> {
@@ -156,8 +157,8 @@ TEST_CASE("where all buffers are out, a receiver waits for one to come home",
     CHECK(pool.borrowed_count() == 0);
 }
 
-// Peers that send ahead while nobody listens may hold all the pool; none of their bytes is lost.
-TEST_CASE("streams that nobody reads starve no other", "[runtime][buffer_pool]") {
+// Peers that send ahead while no task reads may hold all the pool; none of their bytes is lost.
+TEST_CASE("streams that no task reads starve no other", "[runtime][buffer_pool]") {
     ring loop;
     buffer_pool pool(loop, {.buffer_bytes = 64, .buffer_count = 4, .buffer_count_max = 4});
     constexpr std::size_t deaf_count = 6;
@@ -193,7 +194,7 @@ TEST_CASE("streams that nobody reads starve no other", "[runtime][buffer_pool]")
     CHECK(pool.borrowed_count() == 0);
 }
 
-TEST_CASE("bytes that had to make room are taken piece by piece, also when the pool has gone",
+TEST_CASE("bytes that had to make room are taken piece by piece, also when the pool was destroyed",
           "[runtime][buffer_pool]") {
     ring loop;
     auto pool = std::make_unique<buffer_pool>(
@@ -224,8 +225,8 @@ TEST_CASE("bytes that had to make room are taken piece by piece, also when the p
     run_on(loop, body);
 }
 
-// Which of those that wait has bytes, only the kernel knows: none may stand in another's way.
-TEST_CASE("a buffer that comes home reaches a receiver that has bytes", "[runtime][buffer_pool]") {
+// Only the kernel knows which waiting receiver has bytes: none may block another.
+TEST_CASE("a returned buffer reaches a receiver that has bytes", "[runtime][buffer_pool]") {
     ring loop;
     buffer_pool pool(loop, {.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 1});
     std::vector<socket_pair> pairs(20);
@@ -293,7 +294,7 @@ TEST_CASE("many pools come and go", "[runtime][buffer_pool]") {
 }
 
 // The number of its group would name the buffers of another pool otherwise.
-TEST_CASE("the number of a pool that has gone is not reused while a request names it",
+TEST_CASE("the number of a destroyed pool is not reused while a request names it",
           "[runtime][buffer_pool]") {
     const bool submitted = GENERATE(true, false);
     CAPTURE(submitted);
@@ -319,7 +320,7 @@ TEST_CASE("the number of a pool that has gone is not reused while a request name
         pool.reset();
         buffer_pool other(loop, {.buffer_bytes = 4096, .buffer_count = 64});
         CHECK(other.state().group() != group);
-        sockets.send_from_peer("for the stream whose pool has gone");
+        sockets.send_from_peer("for the stream whose pool was destroyed");
         co_await side.join();
         for (int i = 0; i < 3; ++i) {
             const auto got = co_await stream.next();

@@ -56,7 +56,7 @@ both_ends pair() {
     return {fd(made[0]), fd(made[1])};
 }
 
-// One thread's part. What goes wrong is counted: the macros of the test belong to its own thread.
+// The part of one thread. Failures are counted: the macros of the test belong to its own thread.
 class worker {
 public:
     worker(unsigned seed, unsigned end_count, std::atomic<unsigned>& lost)
@@ -171,7 +171,7 @@ private:
         if (chance(2)) co_await kevring::yield();
         side.request_stop();
         co_await side.join();
-        if (accepted) ++lost_;  // nobody has connected
+        if (accepted) ++lost_;  // no client has connected
         const fd dialled = doors.dial();
         const std::string text = next_text();
         send(dialled, text);
@@ -187,7 +187,7 @@ private:
             static_cast<ssize_t>(text.size()))
             ++lost_;
     }
-    // What comes without the ring, as it would to a thread that was given the descriptor.
+    // A receive without the ring, as by a thread that was given the descriptor.
     static std::string read_all(const fd& socket, std::size_t byte_count) {
         std::string text;
         while (text.size() < byte_count) {

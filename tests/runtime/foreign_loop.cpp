@@ -117,7 +117,8 @@ TEST_CASE("a post from another thread makes the descriptor of an idle ring reada
     }
 }
 
-TEST_CASE("a post to a claimed ring before its first turn is seen", "[runtime][foreign_loop]") {
+TEST_CASE("a post to a claimed ring before its first iteration is seen",
+          "[runtime][foreign_loop]") {
     ring loop;
     loop.claim();
     counting_work item;
@@ -221,7 +222,7 @@ TEST_CASE("the foreign loop knows when the next timer is due", "[runtime][foreig
     CHECK(slept);
 }
 
-TEST_CASE("a request made after the last turn is work", "[runtime][foreign_loop]") {
+TEST_CASE("a request made after the last iteration is work", "[runtime][foreign_loop]") {
     ring loop;
     drive_until_idle(loop);
     counting_work item;

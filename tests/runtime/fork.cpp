@@ -90,8 +90,8 @@ struct fixture {
     std::unique_ptr<kevring::receive_stream> stream;
 };
 
-task<int> await_operation(fixture& with) {
-    kevring::nop_operation nop(*with.loop);
+task<int> await_operation(fixture& setup) {
+    kevring::nop_operation nop(*setup.loop);
     const auto done = co_await nop;
     co_return !done && is_refused(done.error()) ? exit_good : exit_bad;
 }
@@ -101,63 +101,63 @@ task<int> await_sleep(fixture&) {
     co_return !slept && is_refused(slept.error()) ? exit_good : exit_bad;
 }
 
-task<int> await_with_timeout(fixture& with) {
+task<int> await_with_timeout(fixture& setup) {
     std::array<std::byte, 1> byte{};
     const auto got = co_await kevring::with_timeout(
-        kevring::receive_operation(*with.loop, with.receive_pair.local(), byte), 1ms);
+        kevring::receive_operation(*setup.loop, setup.receive_pair.local(), byte), 1ms);
     co_return !got && is_refused(got.error()) ? exit_good : exit_bad;
 }
 
-task<int> await_stream(fixture& with) {
-    kevring::receive_stream other(*with.loop, with.receive_pair.local());
+task<int> await_stream(fixture& setup) {
+    kevring::receive_stream other(*setup.loop, setup.receive_pair.local());
     const auto got = co_await other.next();
     co_return !got && is_refused(got.error()) ? exit_good : exit_bad;
 }
 
-task<int> post_work(fixture& with) {
+task<int> post_work(fixture& setup) {
     struct fatal_work : kevring::work {
         fatal_work() : work([](work&) noexcept { ::_exit(exit_bad); }) {}
     };
     static fatal_work item;
-    with.loop->post(item);
+    setup.loop->post(item);
     auto never = []() -> task<void> {
         ::_exit(exit_bad);
         co_return;
     };
-    kevring::spawn(*with.loop, never());
+    kevring::spawn(*setup.loop, never());
     co_return exit_good;
 }
 
-task<int> drive_ring(fixture& with) {
+task<int> drive_ring(fixture& setup) {
     int refused_count = 0;
     try {
-        with.loop->run_once(false);
+        setup.loop->run_once(false);
     } catch (const std::system_error& failure) {
         refused_count += is_refused(failure.code()) ? 1 : 0;
     }
     try {
-        kevring::run(*with.loop, [](fixture& in) -> task<void> {
+        kevring::run(*setup.loop, [](fixture& in) -> task<void> {
             static_cast<void>(co_await await_operation(in));
-        }(with));
+        }(setup));
     } catch (const std::system_error& failure) {
         refused_count += is_refused(failure.code()) ? 1 : 0;
     }
     co_return refused_count == 2 ? exit_good : exit_bad;
 }
 
-task<int> make_pools(fixture& with) {
+task<int> make_pools(fixture& setup) {
     int refused_count = 0;
     try {
-        const kevring::buffer_pool pool(*with.loop);
+        const kevring::buffer_pool pool(*setup.loop);
     } catch (const std::system_error& failure) {
         refused_count += is_refused(failure.code()) ? 1 : 0;
     }
-    kevring::fixed_buffer_pool fixed(*with.loop);
+    kevring::fixed_buffer_pool fixed(*setup.loop);
     refused_count += fixed.try_acquire() ? 0 : 1;
     co_return refused_count == 2 ? exit_good : exit_bad;
 }
 
-task<int> run_a_new_ring(fixture& with) {
+task<int> run_a_new_ring(fixture& setup) {
     ring fresh;
     bool done = false;
     auto body = [&]() -> task<void> {
@@ -167,23 +167,23 @@ task<int> run_a_new_ring(fixture& with) {
         done = ended.has_value() && slept.has_value();
     };
     kevring::run(fresh, body());
-    co_return done&& ring::current() == with.loop.get() ? exit_good : exit_bad;
+    co_return done&& ring::current() == setup.loop.get() ? exit_good : exit_bad;
 }
 
-task<int> destroy_everything(fixture& with) {
-    const unsigned before = with.kernel.call_count;
-    with.stream.reset();
-    with.loop.reset();
-    co_return with.kernel.call_count == before ? exit_good : exit_bad;
+task<int> destroy_everything(fixture& setup) {
+    const unsigned before = setup.kernel.call_count;
+    setup.stream.reset();
+    setup.loop.reset();
+    co_return setup.kernel.call_count == before ? exit_good : exit_bad;
 }
 
 // Runs `use` in a child of a coroutine, while the parent has a receive, a stream and a timer
 // pending and ready coroutines beside it. The child never returns from here.
 void fork_in_a_loop(fork_function make_child, task<int> (*use)(fixture&)) {
-    fixture with;
+    fixture setup;
     const pid_t parent = ::getpid();
-    ring& loop = *with.loop;
-    with.stream = std::make_unique<kevring::receive_stream>(loop, with.stream_pair.local());
+    ring& loop = *setup.loop;
+    setup.stream = std::make_unique<kevring::receive_stream>(loop, setup.stream_pair.local());
     child_outcome outcome;
     unsigned ended_count = 0;
     auto end_in_parent = [&] {
@@ -193,12 +193,12 @@ void fork_in_a_loop(fork_function make_child, task<int> (*use)(fixture&)) {
     auto receive = [&]() -> task<void> {
         std::array<std::byte, 4> bytes{};
         const auto got =
-            co_await kevring::receive_operation(loop, with.receive_pair.local(), bytes);
+            co_await kevring::receive_operation(loop, setup.receive_pair.local(), bytes);
         end_in_parent();
         CHECK(got);
     };
     auto receive_from_stream = [&]() -> task<void> {
-        const auto got = co_await with.stream->next();
+        const auto got = co_await setup.stream->next();
         end_in_parent();
         CHECK(got);
     };
@@ -217,12 +217,12 @@ void fork_in_a_loop(fork_function make_child, task<int> (*use)(fixture&)) {
     auto fork_and_use = [&]() -> task<void> {
         const started_child child = start_child(make_child);
         if (child.pid == 0) {
-            const int code = co_await use(with);
+            const int code = co_await use(setup);
             ::_exit(code);
         }
         outcome = await_child(child.pid, child.read_end);
-        with.receive_pair.send_from_peer("one");
-        with.stream_pair.send_from_peer("two");
+        setup.receive_pair.send_from_peer("one");
+        setup.stream_pair.send_from_peer("two");
     };
     auto body = [&]() -> task<void> {
         task_scope all(loop);
@@ -329,7 +329,7 @@ TEST_CASE("a fork from a timer or from posted work leaves the other ones to the 
     CHECK(resumed_count == 9);
 }
 
-TEST_CASE("a child that destroys a ring of another thread wakes nobody and writes nothing",
+TEST_CASE("a child that destroys a ring of another thread wakes no thread and writes nothing",
           "[runtime][fork][threads]") {
     scripted_kernel script;  // wakes by an eventfd, which a write would disturb
     auto loop = std::make_unique<ring>(kevring::ring_options{}, script);

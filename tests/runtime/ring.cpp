@@ -41,9 +41,9 @@ task<void> go_through(ring& loop, unsigned& done_count) {
 }
 
 struct counted_work : kevring::work {
-    explicit counted_work(std::atomic<int>& into) : work(run_it), into(into) {}
-    static void run_it(work& self) noexcept { ++static_cast<counted_work&>(self).into; }
-    std::atomic<int>& into;
+    explicit counted_work(std::atomic<int>& counter) : work(run_it), counter(counter) {}
+    static void run_it(work& self) noexcept { ++static_cast<counted_work&>(self).counter; }
+    std::atomic<int>& counter;
 };
 
 }  // namespace
@@ -84,7 +84,7 @@ TEST_CASE("no stop is lost while the submission queue is full", "[runtime][ring]
     CHECK(ended_count == 500);
 }
 
-TEST_CASE("a stop in the turn of the request itself ends it", "[runtime][ring]") {
+TEST_CASE("a stop in the iteration of the request itself ends it", "[runtime][ring]") {
     ring loop(small);
     socket_pair sockets;
     std::array<std::byte, 16> buffer{};
@@ -179,12 +179,12 @@ TEST_CASE("a post wakes a loop that sleeps, by message and by eventfd",
         scripted_kernel script;  // a kernel that is not the real one is woken by an eventfd
         ring loop({}, by_eventfd ? script : kevring::kernel::real());
         struct stopping_work : kevring::work {
-            explicit stopping_work(kevring::cancel_scope& of)
+            explicit stopping_work(kevring::cancel_scope& scope)
                 : work([](work& self) noexcept {
-                      static_cast<stopping_work&>(self).of.request_stop();
+                      static_cast<stopping_work&>(self).scope.request_stop();
                   }),
-                  of(of) {}
-            kevring::cancel_scope& of;
+                  scope(scope) {}
+            kevring::cancel_scope& scope;
         };
         auto body = [&]() -> task<void> {
             auto limit = co_await kevring::within(1h);
@@ -234,7 +234,7 @@ TEST_CASE("a ring that goes stops what is in flight and waits for it", "[runtime
     unsigned ended_count = 0;
     {
         ring loop;
-        // In the ring's root scope and in no other: nobody joins these.
+        // In the ring's root scope and in no other: no task joins these.
         task_scope all(loop);
         auto wait = [&]() -> task<void> {
             kevring::receive_operation receive(loop, sockets.local(), buffer);
@@ -301,7 +301,7 @@ TEST_CASE("a ring that goes with sleepers and requests ends them", "[runtime][ri
     CHECK(ended_count == 2);
 }
 
-TEST_CASE("a child process is told that the ring is its parent's", "[runtime][ring][fork]") {
+TEST_CASE("a child process gets an error for a ring of its parent", "[runtime][ring][fork]") {
     ring loop;
     unsigned done_count = 0;
     kevring::run(loop, go_through(loop, done_count));
@@ -376,7 +376,7 @@ TEST_CASE("requests that a worker of the kernel carries out are counted as punts
     kevring::run(loop, body());
 }
 
-TEST_CASE("sleeping costs no enter but one, and time that stands still passes at once",
+TEST_CASE("sleeping costs no enter but one, and time that does not advance passes immediately",
           "[runtime][sleep]") {
     scripted_kernel script;
     script.clock_ns = 1'000'000'000'000;
@@ -390,7 +390,7 @@ TEST_CASE("sleeping costs no enter but one, and time that stands still passes at
     CHECK(loop.counters().enters <= 4);
 }
 
-TEST_CASE("the recent time is that of the first look since the loop heard of anything",
+TEST_CASE("the cached time is that of the first read since the loop observed an event",
           "[runtime][ring]") {
     scripted_kernel script;
     script.clock_ns = 1'000;

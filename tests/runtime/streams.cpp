@@ -68,7 +68,7 @@ const std::vector<stream_kind>& stream_kinds() {
 
 }  // namespace
 
-TEST_CASE("a stream that the kernel ends goes on", "[runtime][receive][multishot]") {
+TEST_CASE("a stream that the kernel ends continues", "[runtime][receive][multishot]") {
     const bool kernel_ends_it = GENERATE(true, false);
     scripted_kernel script;
     if (kernel_ends_it) script.end_after_first(IORING_OP_RECV);
@@ -110,7 +110,8 @@ TEST_CASE("a stop ends a wait and loses no byte", "[runtime][receive][multishot]
     run_on(loop, body);
 }
 
-TEST_CASE("an error is told after the bytes that came before it", "[runtime][receive][multishot]") {
+TEST_CASE("an error is reported after the bytes that came before it",
+          "[runtime][receive][multishot]") {
     scripted_kernel script;
     ring loop({}, script);
     socket_pair sockets;
@@ -193,7 +194,7 @@ TEST_CASE("an accept stream gives every connection", "[runtime][accept][multisho
     }
 }
 
-TEST_CASE("connections that nobody took are closed with the stream",
+TEST_CASE("connections that no task took are closed with the stream",
           "[runtime][accept][multishot]") {
     ring loop;
     const loopback_listener doors;
@@ -226,7 +227,7 @@ TEST_CASE("connections that nobody took are closed with the stream",
     run_on(loop, body);
 }
 
-// Another process may go on with the listening socket: what it does not take must be given here.
+// Another process may continue with the listening socket: the remaining ones must be returned here.
 TEST_CASE("a finished accept stream gives every connection that the kernel took for it",
           "[runtime][accept][multishot]") {
     for (const bool armed : {false, true}) {
@@ -311,7 +312,7 @@ TEST_CASE("a poll stream gives edges, merged", "[runtime][poll][multishot]") {
     run_on(loop, body);
 }
 
-TEST_CASE("a descriptor that cannot be polled says so", "[runtime][poll]") {
+TEST_CASE("a descriptor that cannot be polled is an error", "[runtime][poll]") {
     ring loop;
     auto body = [&]() -> task<void> {
         kevring::poll_stream stream(loop, kevring::fd_ref(1'000'000), POLLIN);
@@ -321,15 +322,15 @@ TEST_CASE("a descriptor that cannot be polled says so", "[runtime][poll]") {
     run_on(loop, body);
 }
 
-// A stop in the turn that queued the request ends the wait before the kernel knows of the request:
-// the descriptor may be closed then, and its number be given to another file.
+// A stop in the iteration that queued the request ends the wait before the kernel knows of the
+// request: the descriptor may be closed then, and its number be given to another file.
 TEST_CASE("no request of a wait that has ended is left in the submission queue",
           "[runtime][multishot][descriptor]") {
     enum class ending { stop, deadline, winner, exception };
     for (const stream_kind& each : stream_kinds()) {
-        for (const ending by :
+        for (const ending way :
              {ending::stop, ending::deadline, ending::winner, ending::exception}) {
-            CAPTURE(each.name, static_cast<int>(by));
+            CAPTURE(each.name, static_cast<int>(way));
             scripted_kernel script;
             ring loop({}, script);
             socket_pair sockets;
@@ -346,15 +347,15 @@ TEST_CASE("no request of a wait that has ended is left in the submission queue",
             auto body = [&]() -> task<void> {
                 static_cast<void>(co_await kevring::nop_operation(
                     loop));  // from here on this runs while the ring reaps
-                if (by == ending::stop) {
+                if (way == ending::stop) {
                     task_scope side(loop);
                     side.spawn(await());
                     side.request_stop();
                     co_await side.join();
-                } else if (by == ending::deadline) {
+                } else if (way == ending::deadline) {
                     const auto limit = co_await kevring::within(0ns);
                     co_await await();
-                } else if (by == ending::winner) {
+                } else if (way == ending::winner) {
                     co_await kevring::when_any(await(), win());
                 } else {
                     try {
@@ -365,7 +366,7 @@ TEST_CASE("no request of a wait that has ended is left in the submission queue",
                 co_await kevring::yield();
             };
             run_on(loop, body);
-            const bool in_time = by == ending::deadline || by == ending::exception;
+            const bool in_time = way == ending::deadline || way == ending::exception;
             // Those that another turn ends have been submitted by then, and are cancelled.
             CHECK(script.submitted(each.opcode) <= (in_time ? 1U : 0U));
             CHECK(loop.requests_in_flight() == 0);
@@ -436,7 +437,7 @@ TEST_CASE("a stream may go after its wait was stopped and before the waiter runs
     }
 }
 
-TEST_CASE("a second wait for a stream ends with an error, and the first goes on",
+TEST_CASE("a second wait for a stream ends with an error, and the first continues",
           "[runtime][multishot]") {
     ring loop;
     socket_pair sockets;

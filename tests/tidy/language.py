@@ -13,7 +13,9 @@ CONVERTED = (
     'kevent/event.hpp', 'kevent/event_queue.cpp', 'kevent/event_queue.hpp',
     'kevent/event_ring.hpp', 'kevent/event_type.hpp', 'kevent/event_views.hpp',
     'kevent/kevent.cpp', 'kevent/signal_stream.cpp', 'kevent/signal_stream.hpp',
-    'kevent/source_table.cpp', 'sendfile', 'tests/sendfile', 'bench', 'examples',
+    'kevent/source_table.cpp', 'sendfile', 'tests/compile', 'tests/docs', 'tests/examples',
+    'tests/fuzz', 'tests/install', 'tests/kernels', 'tests/net', 'tests/runtime', 'tests/scripts',
+    'tests/sendfile', 'tests/support', 'bench', 'examples',
     'docs/design', 'docs/man', 'docs/figures.md', 'docs/awaitables.md',
     'docs/assertions.md', 'docs/gcc-12.md', 'scripts', 'README.md', 'ARCHITECTURE.md',
     'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md')

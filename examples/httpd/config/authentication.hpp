@@ -1,4 +1,4 @@
-// authentication.hpp: which paths need a user and a password.
+// authentication.hpp: the paths that need a user and a password.
 #pragma once
 
 #include "option_text.hpp"
@@ -15,7 +15,7 @@ namespace httpd {
 /// Paths and the users who may read them.
 struct authentication_rule {
     path_pattern pattern;
-    std::shared_ptr<password_file> users;  // null: everybody
+    std::shared_ptr<password_file> users;  // null: any client
     std::string challenge;                 // the line of a 401
 };
 
@@ -29,7 +29,7 @@ public:
     explicit authentication(const std::vector<option_text>& rules);
 
     bool empty() const noexcept { return rules_.empty(); }
-    /// The rule for a name below the root, of a file or of a directory; null if everybody may read
+    /// The rule for a name below the root, of a file or of a directory; null if any client may read
     /// it.
     const authentication_rule* find(std::string_view name) const;
 

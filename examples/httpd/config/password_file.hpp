@@ -29,7 +29,7 @@ public:
     ///            hash is of an unsafe or unknown kind.
     password_file(const option_text& rule, const std::string& path);
 
-    /// Whether these credentials have been verified lately. Does not take long.
+    /// Whether these credentials have been verified recently. Does not take long.
     bool is_verified(std::string_view user, std::string_view password) const noexcept;
     /// Computes the hash of the password, which takes as long as the file's hashes demand: some 50
     /// ms. It takes as long for a user that does not exist.

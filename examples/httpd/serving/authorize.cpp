@@ -17,9 +17,9 @@ namespace {
 
 // Of a request, until its background job has ended.
 struct verification {
-    verification(std::shared_ptr<const configuration> keep, password_file& by,
+    verification(std::shared_ptr<const configuration> keep, password_file& passwords,
                  basic_credentials from, std::atomic<unsigned>& counter)
-        : owner(std::move(keep)), users(by), credentials(std::move(from)), count(counter) {}
+        : owner(std::move(keep)), users(passwords), credentials(std::move(from)), count(counter) {}
     verification(const verification&) = delete;
     verification& operator=(const verification&) = delete;
     ~verification() {
@@ -36,7 +36,7 @@ struct verification {
 
 }  // namespace
 
-// What is known without waiting.
+// The result that is known without waiting.
 connection::access connection::check_access(const request_head& head, std::string_view name) {
     login_->rule = site_->protection.find(name);
     if (login_->rule == nullptr) return access::granted;
@@ -58,7 +58,7 @@ connection::access connection::check_access(const request_head& head) {
 }
 
 // Verifies a password on a background thread. Their number and that of the requests that wait for
-// them are bounded: whoever tries many passwords delays other logins, and no file.
+// them are bounded: a client that tries many passwords delays other logins, and no file.
 //
 // Result     0, or the status of the response: 401, or 503 if too many wait.
 kevring::task<unsigned> connection::authorize(const request_head& head, access known) {

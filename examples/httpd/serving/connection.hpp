@@ -225,7 +225,7 @@ private:
         const authentication_rule* rule = nullptr;  // of the path that was checked last
         std::string user;                           // that the request names
     };
-    std::unique_ptr<login> login_;  // null for a site that everybody may read
+    std::unique_ptr<login> login_;  // null for a site that any client may read
 };
 
 }  // namespace httpd

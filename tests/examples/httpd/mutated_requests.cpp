@@ -2,7 +2,7 @@
 //
 // Each connection has a number, and all that it does follows from that and the seed: requests made
 // from seeds by changes at random, sent in pieces that are cut at random, and ended by a half-close
-// that waits for all answers, by a close, or by a reset. What comes back begins with HTTP/1.1, the
+// that waits for all answers, by a close, or by a reset. Each response begins with HTTP/1.1, the
 // server ends what it should end, and between all that it answers a good request rightly.
 //
 //   mutated_requests --port PORT --seeds FOLDER --dictionary FILE
@@ -189,8 +189,8 @@ public:
     client& operator=(const client&) = delete;
     ~client() { ::close(fd_); }
 
-    /// Reads what comes meanwhile, or both sides could wait for the other. False: the server has
-    /// ended the connection.
+    /// Reads the bytes that have arrived, or both sides could wait for the other. False: the server
+    /// has ended the connection.
     bool send(std::string_view bytes, std::string& heard) {
         while (!bytes.empty()) {
             const ssize_t count =

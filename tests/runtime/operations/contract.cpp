@@ -89,70 +89,71 @@ const std::vector<kind>& kinds() {
              return error_of(nop_operation(loop, stop));
          }},
         {"read", IORING_OP_READ,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(read_operation(loop, with.pipe_out, with.bytes, file_position, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(
+                 read_operation(loop, setup.pipe_out, setup.bytes, file_position, stop));
          }},
         {"readv", IORING_OP_READV,
-         [](ring& loop, fixture& with, std::stop_token stop) {
+         [](ring& loop, fixture& setup, std::stop_token stop) {
              return error_of(
-                 readv_operation(loop, with.pipe_out, {&with.part, 1}, file_position, stop));
+                 readv_operation(loop, setup.pipe_out, {&setup.part, 1}, file_position, stop));
          }},
         {"write", IORING_OP_WRITE,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(write_operation(loop, with.file, with.bytes, 0, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(write_operation(loop, setup.file, setup.bytes, 0, stop));
          }},
         {"writev", IORING_OP_WRITEV,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(writev_operation(loop, with.file, {&with.part, 1}, 0, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(writev_operation(loop, setup.file, {&setup.part, 1}, 0, stop));
          }},
         {"open", IORING_OP_OPENAT2,
          [](ring& loop, fixture&, std::stop_token stop) {
              return error_of(open_operation(loop, fd_ref(AT_FDCWD), "/", O_PATH, 0, 0, stop));
          }},
         {"statx", IORING_OP_STATX,
-         [](ring& loop, fixture& with, std::stop_token stop) {
+         [](ring& loop, fixture& setup, std::stop_token stop) {
              return error_of(statx_operation(loop, fd_ref(AT_FDCWD), "/", 0, STATX_BASIC_STATS,
-                                             with.status, stop));
+                                             setup.status, stop));
          }},
         {"accept", IORING_OP_ACCEPT,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(accept_operation(loop, with.listener, nullptr, nullptr, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(accept_operation(loop, setup.listener, nullptr, nullptr, stop));
          }},
         {"connect", IORING_OP_CONNECT,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(connect_operation(loop, with.sockets.local(),
-                                               reinterpret_cast<const sockaddr*>(&with.address),
-                                               sizeof with.address, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(connect_operation(loop, setup.sockets.local(),
+                                               reinterpret_cast<const sockaddr*>(&setup.address),
+                                               sizeof setup.address, stop));
          }},
         {"receive", IORING_OP_RECV,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(receive_operation(loop, with.sockets.local(), with.bytes, 0, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(receive_operation(loop, setup.sockets.local(), setup.bytes, 0, stop));
          }},
         {"send", IORING_OP_SEND,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(send_operation(loop, with.sockets.local(), with.bytes, 0, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(send_operation(loop, setup.sockets.local(), setup.bytes, 0, stop));
          }},
         {"send_message", IORING_OP_SENDMSG,
-         [](ring& loop, fixture& with, std::stop_token stop) {
+         [](ring& loop, fixture& setup, std::stop_token stop) {
              return error_of(
-                 send_message_operation(loop, with.sockets.local(), with.message, 0, stop));
+                 send_message_operation(loop, setup.sockets.local(), setup.message, 0, stop));
          }},
         {"shutdown", IORING_OP_SHUTDOWN,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(shutdown_operation(loop, with.sockets.local(), SHUT_WR, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(shutdown_operation(loop, setup.sockets.local(), SHUT_WR, stop));
          }},
         {"poll", IORING_OP_POLL_ADD,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(poll_operation(loop, with.sockets.local(), POLLIN, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(poll_operation(loop, setup.sockets.local(), POLLIN, stop));
          }},
         {"splice", IORING_OP_SPLICE,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(
-                 splice_operation(loop, with.pipe_out, -1, with.sockets.local(), -1, 64, 0, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(splice_operation(loop, setup.pipe_out, -1, setup.sockets.local(), -1,
+                                              64, 0, stop));
          }},
         {"fsync", IORING_OP_FSYNC,
-         [](ring& loop, fixture& with, std::stop_token stop) {
-             return error_of(fsync_operation(loop, with.file, sync_scope::data, stop));
+         [](ring& loop, fixture& setup, std::stop_token stop) {
+             return error_of(fsync_operation(loop, setup.file, sync_scope::data, stop));
          }},
     };
     return all;
@@ -167,10 +168,10 @@ TEST_CASE("an errno that the kernel answers reaches the caller unchanged",
             CAPTURE(each.name, number);
             scripted_kernel script;
             ring loop(small, script);
-            fixture with;
+            fixture setup;
             script.fail(each.opcode, number);
 
-            const auto error = run_on(loop, [&] { return each.await(loop, with, {}); });
+            const auto error = run_on(loop, [&] { return each.await(loop, setup, {}); });
 
             CHECK(error == std::error_code(number, std::system_category()));
         }
@@ -182,11 +183,11 @@ TEST_CASE("a request that was stopped before it began is never made", "[runtime]
         CAPTURE(each.name);
         scripted_kernel script;
         ring loop(small, script);
-        fixture with;
+        fixture setup;
         std::stop_source stop;
         stop.request_stop();
 
-        const auto error = run_on(loop, [&] { return each.await(loop, with, stop.get_token()); });
+        const auto error = run_on(loop, [&] { return each.await(loop, setup, stop.get_token()); });
 
         CHECK(error == std::errc::operation_canceled);
         CHECK(script.submitted(each.opcode) == 0);
@@ -198,11 +199,11 @@ TEST_CASE("in a scope that was stopped before, no request is made", "[runtime][o
         CAPTURE(each.name);
         scripted_kernel script;
         ring loop(small, script);
-        fixture with;
+        fixture setup;
         auto body = [&]() -> task<std::error_code> {
             auto limit = co_await kevring::within(1h);
             limit.scope().request_stop();
-            auto awaited = each.await(loop, with, {});
+            auto awaited = each.await(loop, setup, {});
             co_return co_await std::move(awaited);
         };
 
@@ -223,7 +224,7 @@ TEST_CASE("a stop ends a request that waits, from this thread and from another",
         for (const bool other_thread : {false, true}) {
             CAPTURE(each.name, other_thread);
             ring loop(small);
-            fixture with;
+            fixture setup;
             std::stop_source stop;
             std::jthread stopper;
             auto body = [&]() -> task<std::error_code> {
@@ -237,7 +238,7 @@ TEST_CASE("a stop ends a request that waits, from this thread and from another",
                 };
                 kevring::task_scope side(loop);
                 side.spawn(act());
-                auto awaited = each.await(loop, with, stop.get_token());
+                auto awaited = each.await(loop, setup, stop.get_token());
                 const auto error = co_await std::move(awaited);
                 co_await side.join();
                 co_return error;
@@ -256,10 +257,10 @@ TEST_CASE("a deadline around a request that waits reads timed_out", "[runtime][o
             continue;
         CAPTURE(each.name);
         ring loop(small);
-        fixture with;
+        fixture setup;
         auto body = [&]() -> task<std::error_code> {
             const auto limit = co_await kevring::within(1ms);
-            auto awaited = each.await(loop, with, {});
+            auto awaited = each.await(loop, setup, {});
             co_return co_await std::move(awaited);
         };
 
@@ -276,9 +277,9 @@ TEST_CASE("a stop after the completion changes nothing", "[runtime][operations]"
         CAPTURE(each.name);
         scripted_kernel script;
         ring loop(small, script);
-        fixture with;
-        with.sockets.send_from_peer("x");
-        REQUIRE(::write(with.pipe_in.number(), "x", 1) == 1);
+        fixture setup;
+        setup.sockets.send_from_peer("x");
+        REQUIRE(::write(setup.pipe_in.number(), "x", 1) == 1);
         if (name == "accept") continue;  // tried with its stream
         std::stop_source stop;
         script.hold(each.opcode);
@@ -290,7 +291,7 @@ TEST_CASE("a stop after the completion changes nothing", "[runtime][operations]"
             };
             kevring::task_scope side(loop);
             side.spawn(act());
-            auto awaited = each.await(loop, with, stop.get_token());
+            auto awaited = each.await(loop, setup, stop.get_token());
             const auto error = co_await std::move(awaited);
             co_await side.join();
             co_return error;
@@ -302,22 +303,22 @@ TEST_CASE("a stop after the completion changes nothing", "[runtime][operations]"
 
 TEST_CASE("cancelling a descriptor ends what waits on it, and counts", "[runtime][cancel]") {
     ring loop;
-    fixture with;
+    fixture setup;
     auto body = [&]() -> task<std::size_t> {
         kevring::task_scope side(loop);
         std::vector<std::error_code> errors(3);
         auto wait = [&](std::size_t index) -> task<void> {
-            kevring::receive_operation receive(loop, with.sockets.local(), with.bytes);
+            kevring::receive_operation receive(loop, setup.sockets.local(), setup.bytes);
             const auto got = co_await receive;
             errors[index] = got ? std::error_code() : got.error();
         };
         for (std::size_t i = 0; i < errors.size(); ++i) side.spawn(wait(i));
         co_await kevring::yield();
-        kevring::cancel_operation cancel(loop, with.sockets.local());
+        kevring::cancel_operation cancel(loop, setup.sockets.local());
         const auto ended = co_await cancel;
         co_await side.join();
         for (const auto& error : errors) CHECK(error == std::errc::operation_canceled);
-        kevring::cancel_operation again(loop, with.sockets.local());
+        kevring::cancel_operation again(loop, setup.sockets.local());
         const auto none = co_await again;
         CHECK(none.value() == 0);
         co_return ended.value();
@@ -330,17 +331,17 @@ TEST_CASE("cancelling a descriptor ends what waits on it, and counts", "[runtime
 // number that was closed may be another file by then.
 TEST_CASE("a request reaches the kernel before its descriptor is closed or given away",
           "[runtime][operations][descriptor]") {
-    const auto close_all = [](fixture& with) {
-        with.sockets.close_local();
-        with.pipe_out.reset();
-        with.file = kevring::fd();
-        with.listener.reset();
+    const auto close_all = [](fixture& setup) {
+        setup.sockets.close_local();
+        setup.pipe_out.reset();
+        setup.file = kevring::fd();
+        setup.listener.reset();
     };
-    const auto give_all_away = [](fixture& with) {
-        with.sockets.close_local();
-        with.pipe_out.reset(with.pipe_out.release());
-        with.file = kevring::fd(with.file.release());
-        with.listener.reset(with.listener.release());
+    const auto give_all_away = [](fixture& setup) {
+        setup.sockets.close_local();
+        setup.pipe_out.reset(setup.pipe_out.release());
+        setup.file = kevring::fd(setup.file.release());
+        setup.listener.reset(setup.listener.release());
     };
     for (const kind& each : kinds()) {
         const std::string_view name = each.name;
@@ -349,13 +350,13 @@ TEST_CASE("a request reaches the kernel before its descriptor is closed or given
             CAPTURE(each.name, closes);
             scripted_kernel script;
             ring loop(small, script);
-            fixture with;
+            fixture setup;
             auto body = [&]() -> task<void> {
                 static_cast<void>(co_await kevring::nop_operation(
                     loop));  // from here on this runs while the ring reaps
                 kevring::task_scope side(loop);
                 auto await = [&]() -> task<void> {
-                    auto request = each.await(loop, with, std::stop_token());
+                    auto request = each.await(loop, setup, std::stop_token());
                     const std::error_code error = co_await std::move(request);
                     // A worker of the kernel looks the number up itself.
                     if (!kevring::detail::always_punted(each.opcode))
@@ -364,9 +365,9 @@ TEST_CASE("a request reaches the kernel before its descriptor is closed or given
                 side.spawn(await());
                 CHECK(script.submitted(each.opcode) == 0);
                 if (closes)
-                    close_all(with);
+                    close_all(setup);
                 else
-                    give_all_away(with);
+                    give_all_away(setup);
                 CHECK(script.submitted(each.opcode) == 1);
                 side.request_stop();
                 co_await side.join();

@@ -36,7 +36,7 @@ public:
     }
     bool reopen() { return site_.reopen(loop_, *known); }
     // Only what the kernel has at hand is opened, and it may refuse that once: another process
-    // mounts something, or memory is short. Then a request looks the file up anew, as this does.
+    // mounts something, or memory is short. Then a request looks the file up again, as this does.
     bool reopen_in_the_end() {
         for (int i = 0; i < 1000; ++i) {
             if (reopen()) return true;

@@ -1,4 +1,4 @@
-// file_cache.cpp: which files the cache keeps when there are more than it has room for.
+// file_cache.cpp: eviction of cached files, and reuse of their content.
 #include "examples/httpd/content/file_cache.hpp"
 #include "tests/support/catch.hpp"
 
@@ -46,7 +46,7 @@ TEST_CASE("files that are read in turn do not all push each other out", "[httpd]
     CHECK(hits > 12'000);  // of 19 000; by age there would be none
 }
 
-TEST_CASE("what was asked for last is there, however small the cache", "[httpd][file_cache]") {
+TEST_CASE("the last requested file is cached, however small the cache", "[httpd][file_cache]") {
     file_cache cache(1);
     for (int i = 0; i < 10; ++i) {
         CHECK_FALSE(ask(cache, std::to_string(i)));
@@ -97,7 +97,7 @@ TEST_CASE("content is kept of as many files as there is memory for", "[httpd][fi
     CHECK(cache.allocate_content(two, now + 1) == nullptr);
     CHECK(one.content != nullptr);
 
-    SECTION("what nobody has asked for of late makes room") {
+    SECTION("a file that was not requested recently is evicted") {
         one.mark_checked(now + 1);
         CHECK(cache.allocate_content(two, now + 2) != nullptr);
         CHECK(one.content == nullptr);
@@ -130,7 +130,7 @@ TEST_CASE("content is kept of as many files as there is memory for", "[httpd][fi
         CHECK(known[1]->content == nullptr);
         CHECK(known[2]->content == nullptr);
     }
-    SECTION("what was read before a look is good no more") {
+    SECTION("content that was read before a lookup is invalid") {
         one.content_valid = true;
         one.mark_checked(now + 2);
         CHECK_FALSE(one.content_valid);
@@ -182,7 +182,7 @@ TEST_CASE("a file that is asked for by paths without end pushes out itself alone
     CHECK(cache.size() == 1);
 }
 
-TEST_CASE("what is served from a name goes with it, whatever it was asked for as",
+TEST_CASE("content is discarded with the name of its file, for every path of it",
           "[httpd][file_cache]") {
     file_cache cache(2);
     const auto fill = [&] {

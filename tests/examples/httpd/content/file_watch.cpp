@@ -1,4 +1,4 @@
-// What a loop hears of files that change: where names lead, what is lost, and what cannot be had.
+// Reports of changed files to a loop: names that refer elsewhere, lost events, unavailable watches.
 #include "examples/httpd/content/file_watch.hpp"
 
 #include "examples/httpd/content/file_cache.hpp"
@@ -36,7 +36,7 @@ public:
 
     kevring::fd_ref root() const { return root_; }
 
-    /// As many changes that matter to nobody.
+    /// As many changes that concern no cached file.
     void make_noise(int count) const {
         for (int i = 0; i < count / 2; ++i) {
             write("noise", "");
@@ -44,7 +44,7 @@ public:
         }
     }
 
-    /// Caches the file as a request does. False: its changes are not heard of.
+    /// Caches the file as a request does. False: its changes are not reported.
     bool serve(const std::string& name) {
         auto file = std::make_shared<served_file>();
         open_file& plain = file->plain;
@@ -58,7 +58,7 @@ public:
         cache.insert('/' + name, {.file = std::move(file)});
         return watched;
     }
-    /// What the next request finds.
+    /// The content that the next request finds.
     bool is_cached(const std::string& name) {
         watch.apply_changes(cache);
         return cache.find('/' + name) != nullptr;
@@ -132,7 +132,7 @@ TEST_CASE("a change that finds no memory is not forgotten", "[httpd][file_watch]
         INFO("after " << good_ones << " allocations");
         CHECK_FALSE(document_root.is_cached("changed"));
         document_root.write("changed", "newer");
-        CHECK(document_root.serve("changed"));  // heard of as before
+        CHECK(document_root.serve("changed"));  // reported as before
         document_root.write("changed", "newest");
         CHECK_FALSE(document_root.is_cached("changed"));
     }
@@ -154,7 +154,7 @@ TEST_CASE("after the kernel has lost changes, every directory's name is looked u
     check_that_a_replaced_directory_is_found("a/sub", queued_max + 2);
 }
 
-TEST_CASE("who may enter the root is asked again when that changes", "[httpd][file_watch]") {
+TEST_CASE("a change of the permissions of the root is checked again", "[httpd][file_watch]") {
     watched_root document_root;
     document_root.write("page", "one");
     REQUIRE(document_root.serve("page"));
@@ -193,7 +193,7 @@ TEST_CASE("a directory that is another one now is watched as that", "[httpd][fil
                             (document_root / "b").c_str(), RENAME_EXCHANGE) == 0);
         CHECK_FALSE(document_root.is_cached("a/sub/page"));
         REQUIRE(document_root.serve("a/sub/page"));
-        document_root.write("b/sub/page", "nobody's");
+        document_root.write("b/sub/page", "unwatched");
         CHECK(document_root.is_cached("a/sub/page"));
         document_root.write("a/sub/page", "else");
         CHECK_FALSE(document_root.is_cached("a/sub/page"));
@@ -201,7 +201,8 @@ TEST_CASE("a directory that is another one now is watched as that", "[httpd][fil
     }
 }
 
-TEST_CASE("what is reached by a link, or has another name, is not trusted", "[httpd][file_watch]") {
+TEST_CASE("a file that has a link in its path, or another name, is not fresh",
+          "[httpd][file_watch]") {
     watched_root document_root;
     document_root.directory("sub");
     document_root.write("sub/page", "one");

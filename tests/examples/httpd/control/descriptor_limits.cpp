@@ -5,7 +5,8 @@
 using httpd::divide_descriptors;
 using httpd::settings;
 
-TEST_CASE("what is wanted is given where there are descriptors enough", "[httpd][descriptors]") {
+TEST_CASE("the wanted limits are granted where there are descriptors enough",
+          "[httpd][descriptors]") {
     settings wanted;
     wanted.connection_count_max = 5'000;
     wanted.open_file_count_max = 100;
@@ -39,7 +40,7 @@ TEST_CASE("shares never come to more than the limit, and are never nothing",
     }
 }
 
-TEST_CASE("what files do not need is for clients", "[httpd][descriptors]") {
+TEST_CASE("descriptors that files do not need are for clients", "[httpd][descriptors]") {
     settings wanted;
     const auto before = divide_descriptors(1'024, 1, wanted);
     wanted.open_file_count_max = 10;

@@ -1,4 +1,4 @@
-// What a restricted thread can open, by itself and by its ring.
+// Files that a restricted thread can open, by itself and by its ring.
 #include "examples/httpd/control/sandbox.hpp"
 
 #include "tests/examples/httpd/scratch_directory.hpp"

@@ -71,7 +71,7 @@ TEST_CASE("a range behind the end is unsatisfiable", "[httpd][byte_range]") {
     CHECK(ranges_of("bytes=20000-, 0-0", 10'000) == ranges{{0, 1}});
 }
 
-TEST_CASE("what is malformed, or of another unit, is ignored", "[httpd][byte_range]") {
+TEST_CASE("a malformed range, or one of another unit, is ignored", "[httpd][byte_range]") {
     for (const char* value :
          {"",           "bytes",         "bytes=",      "bytes=,",       "bytes=, ,",
           "bytes=-",    "bytes=--1",     "bytes=1",     "bytes=a-b",     "bytes=1-b",
@@ -116,7 +116,7 @@ TEST_CASE("too many ranges are ignored", "[httpd][byte_range]") {
     CHECK(outcome_of(same) == range_outcome::whole);
 }
 
-TEST_CASE("whatever is asked for, no byte is sent twice and none that was asked for is missing",
+TEST_CASE("for all ranges, no byte is sent twice and no requested byte is missing",
           "[httpd][byte_range]") {
     std::mt19937 random(20);  // NOLINT: the same numbers each time
     for (int round = 0; round < 2000; ++round) {

@@ -66,7 +66,7 @@ TEST_CASE("two digits of a year are no more than 50 years ahead", "[httpd][http_
     CHECK(parse_http_date("Saturday, 01-Jan-00 00:00:00 GMT", now) == 946'684'800);
 }
 
-TEST_CASE("what is no date is not read", "[httpd][http_date]") {
+TEST_CASE("other text is not read as a date", "[httpd][http_date]") {
     for (const char* text : {"",
                              "0",
                              "Sun",

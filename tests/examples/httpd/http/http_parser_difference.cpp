@@ -1,4 +1,4 @@
-// http_parser_difference.cpp: where our parser and Debian's http-parser read a head differently.
+// http_parser_difference.cpp: the differences between httpd's parser and Debian's http-parser.
 //
 // Both read the same heads: those of a table, and many that are made of them by chance, the same
 // each time. Where both take a head they must see the same in it. Where one refuses, the reason
@@ -25,7 +25,7 @@ namespace {
 
 using namespace httpd;
 
-// What both can say of a head.
+// The properties of a head that both report.
 struct reading {
     std::string method;
     std::string target;
@@ -205,8 +205,8 @@ std::string visible(std::string_view text) {
     return shown;
 }
 
-// What we refuse and http-parser takes, or waits on: all that we refuse but a head that is too
-// large, which is not among these heads.
+// Heads that httpd refuses and http-parser accepts, or waits on: all errors but that of a head that
+// is too large, which is not among these heads.
 constexpr parse_error ours_is_stricter[] = {
     parse_error::control_character,    parse_error::bare_line_feed,
     parse_error::bare_carriage_return, parse_error::bad_request_line,
@@ -221,14 +221,14 @@ constexpr parse_error ours_is_stricter[] = {
     parse_error::coding_unknown,
 };
 
-// What http-parser refuses and we take.
+// Heads that http-parser refuses and httpd accepts.
 constexpr http_errno theirs_is_stricter[] = {
     HPE_INVALID_METHOD,             // a token that is no method it knows: for us, 501 by the server
     HPE_UNEXPECTED_CONTENT_LENGTH,  // it takes "Transfer-Encoding*" for Transfer-Encoding
     HPE_INVALID_CONTENT_LENGTH,     // it does not skip a tab behind the number
 };
 
-// Whether a field's name goes on behind one that http-parser knows, as in "Connection*": it takes
+// Whether a field's name continues after one that http-parser knows, as in "Connection*": it takes
 // such a field for the one that it knows.
 bool has_longer_name(std::string text) {
     std::ranges::transform(text, text.begin(), lower_case);
@@ -241,7 +241,7 @@ bool has_longer_name(std::string text) {
     return false;
 }
 
-// What both take and see differently.
+// Heads that both accept and read differently.
 bool is_known_difference(const reading& ours, const reading& theirs, const std::string& text) {
     reading same = theirs;
     // It does not skip a tab behind a value, nor an empty member before one.

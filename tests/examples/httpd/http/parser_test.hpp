@@ -1,4 +1,4 @@
-// parser_test.hpp: what the tests of the request parser share.
+// parser_test.hpp: helpers of the tests of the request parser.
 #pragma once
 
 #include "examples/httpd/http/request_parser.hpp"
@@ -71,7 +71,7 @@ inline outcome outcome_of(const request_parser& parser) {
     return seen;
 }
 
-// Each piece stands in memory of its own that ends with it, and is gone when the next one comes.
+// Each piece has memory of its own that ends with it, and is freed before the next one.
 inline outcome parse_in_pieces(std::string_view text, const std::vector<std::size_t>& ends) {
     request_parser parser;
     std::unique_ptr<char[]> buffer;

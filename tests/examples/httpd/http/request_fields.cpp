@@ -169,7 +169,7 @@ TEST_CASE("Expect is 100-continue or cannot be met", "[httpd][request_parser]") 
     CHECK(parse("POST / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").expects == expectation::none);
 }
 
-TEST_CASE("known fields are found in any case, others are passed over", "[httpd][request_parser]") {
+TEST_CASE("known fields are found in any case, others are ignored", "[httpd][request_parser]") {
     struct {
         const char* name;
         known_field field;

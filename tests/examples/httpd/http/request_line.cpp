@@ -3,7 +3,7 @@
 using namespace httpd;
 using namespace httpd::testing;
 
-TEST_CASE("methods are tokens, case-sensitive, and those not known are told apart",
+TEST_CASE("methods are tokens, case-sensitive, and unknown ones are distinguished",
           "[httpd][request_parser]") {
     struct {
         const char* name;

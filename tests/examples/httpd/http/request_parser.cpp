@@ -23,7 +23,7 @@ TEST_CASE("a request as curl sends it is read whole", "[httpd][request_parser]")
     CHECK(seen.size == text.size());
 }
 
-TEST_CASE("what follows a head is not looked at", "[httpd][request_parser]") {
+TEST_CASE("bytes after a head are not read", "[httpd][request_parser]") {
     const std::string first = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n";
     const std::string second = "HEAD /2 HTTP/1.1\r\nHost: a\r\n\r\n";
     const std::string both = first + second + std::string("\0\n\x7f", 3);

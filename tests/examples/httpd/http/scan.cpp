@@ -15,7 +15,7 @@ bool is_no_token(char byte) { return !is(byte, token_character); }
 
 }  // namespace
 
-TEST_CASE("each byte is found, or passed over, wherever it stands", "[httpd][scan]") {
+TEST_CASE("each byte is found, or skipped, at every position", "[httpd][scan]") {
     for (std::size_t size = 0; size < 40; ++size) {
         for (std::size_t place = 0; place < size; ++place) {
             for (unsigned value = 0; value < 256; ++value) {

@@ -38,7 +38,7 @@ TEST_CASE("a request is one line in each format", "[httpd][access_log_format]") 
           "\"referer\":\"http://example.com/\",\"user_agent\":\"curl/8\"}\n");
 }
 
-TEST_CASE("what is not known is a hyphen, or empty", "[httpd][access_log_format]") {
+TEST_CASE("an unknown value is a hyphen, or empty", "[httpd][access_log_format]") {
     const access_record nothing{.unix_second = 0, .status = 400};
     CHECK(line_of(access_log_format::combined, nothing) ==
           "- - - [01/Jan/1970:00:00:00 +0000] \"-\" 400 - \"-\" \"-\"\n");
