@@ -33,7 +33,7 @@ HTTPD_MAY_INCLUDE = {
 # A foreign library: how its includes begin, and the files or folders that may write them.
 FOREIGN = [
     ('liburing', r'liburing\b|linux/io_uring\.h', ['runtime/detail/uring.hpp', 'bench/']),
-    ('Asio', r'asio(\.hpp|/)', ['net/asio_bridge.hpp', 'tests/', 'bench/']),
+    ('Asio', r'asio(\.hpp|/)', ['net/asio_bridge.hpp', 'net/asio/', 'examples/', 'tests/', 'bench/']),
     ('range-v3', r'range/v3/', ['kevent/event_views.hpp', 'examples/', 'tests/', 'bench/']),
     ('Catch2', r'catch2/', ['tests/support/catch.hpp', 'tests/support/main.cpp']),
     ('Google Benchmark', r'benchmark/', ['bench/']),

@@ -7,12 +7,14 @@ import os
 from tree import LIBRARY
 
 HEADER = 'include/kevring/kevring.hpp'
+# Asio takes seconds to compile: a program includes the headers that need all of it by name.
+BY_NAME = 'net/asio/'
 
 
 def lines_of(tree):
     """The includes that kevring.hpp has to contain, in their order."""
     return [f'#include <kevring/{name}>' for name in sorted(tree.public_headers())
-            if name.endswith('.hpp')]
+            if name.endswith('.hpp') and not name.startswith(BY_NAME)]
 
 
 def umbrella(tree):
