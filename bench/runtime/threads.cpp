@@ -1,4 +1,4 @@
-// bench/runtime/threads.cpp: how much does it cost to give work to another thread and await its end?
+// bench/runtime/threads.cpp: the cost of giving work to another thread and awaiting its end.
 //
 // Each row is one round trip by the wall clock: submit() and join() between two loops, blocking() and
 // resume_on() on a pool of one thread, spawn() on the own loop. The baselines, in the same process, are

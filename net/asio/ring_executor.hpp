@@ -168,7 +168,7 @@ private:
             return copy;
         }
 
-        // Both waits may end at about the same time: a turn too many does no harm.
+        // Both waits may end at about the same time: an iteration too many does no harm.
         static void wait(const std::shared_ptr<state>& self) {
             self->wait_for_events(self);
             self->wait_for_timer(self);
