@@ -111,11 +111,11 @@ struct resource {
 
 /// How a root is served.
 struct root_options {
-    bool precompressed = false;               // look for FILE.zst, FILE.br and FILE.gz
-    bool directory_listing = false;           // a directory without index file has a page
-    bool hidden_files = false;                // serve names that begin with a dot
-    unsigned compressor_codings = 0;          // that may be made, as bits; 0: none
-    std::vector<std::string> compress_types;  // with *
+    bool precompressed = false;                    // look for FILE.zst, FILE.br and FILE.gz
+    bool directory_listing = false;                // a directory without index file has a page
+    bool hidden_files = false;                     // serve names that begin with a dot
+    unsigned compressor_codings = 0;               // that may be made, as bits; 0: none
+    std::vector<std::string> compress_types = {};  // with *
     std::uint64_t compress_bytes_min = 0;
     std::uint64_t compress_bytes_max = 0;
     std::vector<std::string> index_names{"index.html"};
