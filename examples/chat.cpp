@@ -1,5 +1,5 @@
 // chat.cpp: lines from each client to all others; a client that reads too slowly loses lines, and
-// delays nobody. Try: build/examples/chat & nc 127.0.0.1 7000
+// delays no other client. Try: build/examples/chat & nc 127.0.0.1 7000
 #include <kevring/kevring.hpp>
 
 #include <CLI/CLI.hpp>

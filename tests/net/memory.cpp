@@ -1,4 +1,4 @@
-// memory.cpp: how much of a ring's memory connections hold that are fast, large or stopped.
+// memory.cpp: memory that a ring holds for connections that are fast, large or stopped.
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/socket_pair.hpp"
@@ -112,7 +112,7 @@ TEST_CASE("connections whose consumers have stopped hold at most the bound of th
         co_await kevring::in_scope(body);
     });
 
-    // Whatever is not in the sockets any more is in the memory of this process.
+    // Bytes that have left the sockets are in the memory of this process.
     std::size_t taken_bytes = 0;
     for (const socket_pair& each : sockets)
         taken_bytes += message.size() - unread_bytes(each.local());
