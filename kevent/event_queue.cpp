@@ -258,7 +258,7 @@ result<std::vector<change>> event_queue::take_changes(event_key which) {
 
 bool event_queue::remove(event_key which) {
     if (inherited()) return false;
-    if (fetched_ && fetched_->key() == which) fetched_.reset();
+    if (fetched_by_.is_this() && fetched_ && fetched_->key() == which) fetched_.reset();
     ukevent record = record_of(which.type, which.id, 0);
     return core_->remove(&record, 1) == 0 && (record.ret_flags & KEVENT_RET_BROKEN) == 0;
 }
@@ -316,6 +316,7 @@ task<result<void>> event_queue::fetch() {
     ukevent record{};
     const auto count = co_await collect(1, std::span(&record, 1));
     if (!count) co_return tl::unexpected<std::error_code>(count.error());
+    fetched_by_.set();  // first: until then remove() on this thread may not read fetched_
     if (*count != 0) fetched_.emplace(record);  // 0: another await has left one
     // Should this await leave it, another one takes it.
     if (detail::readiness_watch* const waits = this->waits(*ring::current())) waits->wake();

@@ -11,12 +11,14 @@
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/task.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -28,6 +30,22 @@ class ring;
 
 namespace detail {
 class loop_port;
+
+/// The thread that wrote a member last; for other threads, which must not read that member.
+class writing_thread {
+public:
+    writing_thread() noexcept = default;
+    writing_thread(writing_thread&& other) noexcept : thread_(other.thread_.load()) {}
+    writing_thread& operator=(writing_thread&&) = delete;
+
+    void set() noexcept { thread_.store(std::this_thread::get_id(), std::memory_order_relaxed); }
+    bool is_this() const noexcept {
+        return thread_.load(std::memory_order_relaxed) == std::this_thread::get_id();
+    }
+
+private:
+    std::atomic<std::thread::id> thread_;
+};
 class queue_core;
 class readiness_watch;
 }  // namespace detail
@@ -187,6 +205,8 @@ public:
     ///            keeps no names.
     result<std::vector<change>> take_changes(event_key which);
     /// Ends a registration; an event of it that was not taken is dropped. False: there was none.
+    /// An event that an abandoned next() has left for the following one is dropped only by a call on
+    /// the loop's thread.
     bool remove(event_key which);
     /// Fires a note. False: there is none registered by that number.
     bool notify(user_event which);
@@ -246,6 +266,7 @@ private:
     std::vector<event> batch_;
     std::vector<ukevent> unpublished_;  // taken by publish_to(), for which there was no space
     std::optional<event> fetched_;      // by a next() that was left before it took it
+    detail::writing_thread fetched_by_;
 };
 
 }  // namespace kevring

@@ -195,11 +195,11 @@ TEST_CASE("other threads add, change and remove requests of a queue on a loop",
     REQUIRE(queue.add(user_event(0)));
     const auto body = [&]() -> task<void> {
         while (running != 0) {
-            const auto got = co_await queue.wait(1, 1);
+            const auto got = co_await queue.next();
             if (!got) co_return;
-            if (got->front().type() != kevring::event_type::poll) continue;
+            if (got->type() != kevring::event_type::poll) continue;
             ++received;
-            got->front().user_data<std::atomic<bool>*>()->store(true);
+            got->user_data<std::atomic<bool>*>()->store(true);
         }
     };
     std::vector<std::thread> threads;
