@@ -33,6 +33,8 @@ loop_group::loop_group(std::size_t loop_count_max)
     : loop_count_max_(loop_count_max), state_(std::make_unique<shared_state>(loop_count_max)) {}
 
 loop_group::~loop_group() {
+    // After a fork the loops are the parent's, and a thread that is not here may hold the mutex.
+    if (detail::fork_generation() != fork_generation_) return;
     const thread_lock lock(state_->mutex);
     for (const ring* const loop : state_->loops)
         KEVRING_ASSERT(
@@ -54,6 +56,7 @@ loop_group::membership loop_group::join(ring& loop) {
 }
 
 void loop_group::leave(std::size_t index) noexcept {
+    if (detail::fork_generation() != fork_generation_) return;
     const thread_lock lock(state_->mutex);
     state_->loops[index] = nullptr;
     state_->places[index].is_member.store(false, std::memory_order_relaxed);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
@@ -99,6 +100,7 @@ private:
 
     const std::size_t loop_count_max_;
     const std::unique_ptr<shared_state> state_;
+    const unsigned fork_generation_ = detail::fork_generation();
 };
 
 /// Binds the calling thread to one of the processors that the process may use: the one at `index`,

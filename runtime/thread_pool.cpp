@@ -86,7 +86,9 @@ int thread_pool::start(detail::pool_job& job) noexcept {
             // The job waits for one of the threads that exist.
         }
     }
-    if (state_.threads.empty() || queued_count >= state_.free_count + options_.queue_count_max) {
+    // Subtracted: queue_count_max may be the largest number.
+    if (state_.threads.empty() || (queued_count >= state_.free_count &&
+                                   queued_count - state_.free_count >= options_.queue_count_max)) {
         ++refused_count_;
         return EAGAIN;
     }

@@ -202,6 +202,12 @@ bool queue_core::end_interrupt() noexcept {
     has_interrupt_.store(false, std::memory_order_relaxed);
     const bool interrupted = std::exchange(interrupt_requested_, false);
     set_control_of_ring();
+    if (port_is_readable_) {
+        // seq_cst: pairs with on_committed(). The commit that empties the ring reads this, or its
+        // effect is read here; else the control descriptor would stay readable.
+        wants_commit_.store(true, std::memory_order_seq_cst);
+        if (ring_->filled() == 0) set_control_of_ring();
+    }
     return interrupted;
 }
 

@@ -21,6 +21,8 @@ bool queue_wait::start(std::coroutine_handle<> waiter, cancel_scope* scope) {
         !queue_.fetched_ && scope->loop().spend_inline_budget() &&
         queue_.attach(scope->loop()) == 0) {
         if (readiness_watch* const watch = queue_.port_->waits(scope->loop())) {
+            // Here, where it may throw; it never shrinks.
+            if (queue_.collected_.size() < max_count_) queue_.collected_.resize(max_count_);
             collecting_.emplace(*this, *watch, scope->loop());
             return !collecting_->collect() && collecting_->start(waiter, scope);
         }
@@ -31,8 +33,6 @@ bool queue_wait::start(std::coroutine_handle<> waiter, cancel_scope* scope) {
 bool queue_wait::collecting::collect() noexcept {
     queue_wait& wait = owner_;
     event_queue& queue = wait.queue_;
-    // Here, not when the wait begins: another task may wait with less room.
-    if (queue.collected_.size() < wait.max_count_) queue.collected_.resize(wait.max_count_);
     hook_.min_count = std::min(wait.min_count_, wait.max_count_);
     const int count = queue.core_->collect_or_wait(hook_, wait.max_count_, queue.collected_.data());
     wait.count_ = static_cast<unsigned>(std::max(count, 0));

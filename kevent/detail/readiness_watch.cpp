@@ -95,6 +95,11 @@ bool readiness_watch::wait_operation::start(std::coroutine_handle<> waiter,
 }
 
 void readiness_watch::wait_operation::wait_again() noexcept {
+    // A stop that came after the edge found the operation finished, and is not repeated.
+    if (scope_->stop_requested()) {
+        cause_ = scope_->cause();
+        return finish();
+    }
     finished_ = false;
     entry_.insert_before(watch_.waits_);
     scope_->add(*this);

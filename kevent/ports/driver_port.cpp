@@ -290,6 +290,11 @@ void driver_port::set_alarm(std::int64_t deadline_ns) noexcept {
 // An alarm that is set for an earlier time stays: the queue sets it again when it has expired.
 int driver_port::arm_timer(std::int64_t deadline_ns) noexcept {
     if (on_driver_thread()) {
+        {
+            // An older deadline: both are set under the queue's lock.
+            const std::lock_guard held(mutex_);
+            mailed_deadline_ns_ = 0;
+        }
         set_alarm(deadline_ns);
     } else if (deadline_ns < alarm_ns_.load(std::memory_order_relaxed)) {
         const std::lock_guard held(mutex_);

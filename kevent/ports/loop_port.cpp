@@ -491,6 +491,9 @@ bool loop_port::attachment::destroy_if_over() noexcept {
 }
 
 loop_port::attachment::~attachment() {
+    // Armed still, if another thread has left the loop for the queue and the loop has not run since.
+    if (timer_.armed()) loop_.timers().disarm(timer_);
+    if (retry_.armed()) loop_.timers().disarm(retry_);
     while (requests_.linked()) {
         request& which = static_cast<request::owner_link*>(requests_.next)->self;
         destroy(which);

@@ -155,12 +155,12 @@ task<void> run_for_asio(Awaitable awaitable,
 ///             cancellation do. The handler is called when the await has ended.
 /// Executor    The handler is posted to its associated executor, by default to the ring.
 /// Lifetime    `loop` outlives the operation; its destructor stops the awaitable and calls the handler.
-/// Thread      Any, for a task. Operations of sockets and streams are created on the ring's thread.
+/// Thread      With an executor any, for a task; with `loop` the ring's thread, or any thread before
+///             the ring is driven. Operations of sockets and streams are created on the ring's thread.
 template <awaitable Awaitable, class Token>
     requires(!std::is_reference_v<Awaitable>)
-auto async_run(ring& loop, Awaitable awaitable, Token&& token) {
+auto async_run(const ring_executor& target_executor, Awaitable awaitable, Token&& token) {
     using completion = detail::asio_completion<detail::await_result<Awaitable>>;
-    // first: the service of the ring is created on its thread, where the first call should be.
     auto initiate = [](auto handler, ring_executor executor, Awaitable started) {
         using holder = detail::asio_handler_holder<decltype(handler), completion>;
         ring& target = executor.loop();
@@ -180,7 +180,12 @@ auto async_run(ring& loop, Awaitable awaitable, Token&& token) {
                                    std::move(started), std::move(kept))));
     };
     return asio::async_initiate<Token, typename completion::signature>(
-        std::move(initiate), token, executor_of(loop), std::move(awaitable));
+        std::move(initiate), token, target_executor, std::move(awaitable));
+}
+template <awaitable Awaitable, class Token>
+    requires(!std::is_reference_v<Awaitable>)
+auto async_run(ring& loop, Awaitable awaitable, Token&& token) {
+    return async_run(executor_of(loop), std::move(awaitable), std::forward<Token>(token));
 }
 
 }  // namespace kevring

@@ -183,7 +183,11 @@ class [[nodiscard]] asio_operation<void(Arguments...), Initiation, Inputs...> fi
         template <class... Values>
         void operator()(Values&&... values) {
             asio_operation& operation = *std::exchange(operation_, nullptr);
-            operation.arguments_.emplace(std::forward<Values>(values)...);
+            try {
+                operation.arguments_.emplace(std::forward<Values>(values)...);
+            } catch (...) {
+                operation.failure_ = std::current_exception();
+            }
             operation.finish();  // last: the awaiting frame may be destroyed
         }
         using cancellation_slot_type = asio::cancellation_slot;

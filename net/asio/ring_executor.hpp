@@ -158,7 +158,11 @@ public:
 private:
     struct state {
         state(asio::io_context& context, ring& driven)
-            : loop(driven), readable(context, copy_of(driven)), timer(context) {}
+            : loop(driven), readable(context), timer(context) {
+            fd copy(copy_of(driven));
+            readable.assign(copy.number());  // if it throws, the number is not its own
+            static_cast<void>(copy.release());
+        }
 
         static int copy_of(ring& driven) {
             const int copy = ::fcntl(driven.native_handle(), F_DUPFD_CLOEXEC, 3);

@@ -55,12 +55,12 @@ public:
     /// Reads at least one byte, unless `buffers` are empty. Signature: void(error_code, std::size_t).
     template <class Buffers, class Token>
     auto async_read_some(const Buffers& buffers, Token&& token) {
-        return async_run(executor_.loop(), read(*state_, buffers), std::forward<Token>(token));
+        return async_run(executor_, read(*state_, buffers), std::forward<Token>(token));
     }
     /// Writes all bytes of `buffers`. Signature: void(error_code, std::size_t).
     template <class Buffers, class Token>
     auto async_write_some(const Buffers& buffers, Token&& token) {
-        return async_run(executor_.loop(), write(*state_, buffers), std::forward<Token>(token));
+        return async_run(executor_, write(*state_, buffers), std::forward<Token>(token));
     }
 
 private:

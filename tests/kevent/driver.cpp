@@ -109,8 +109,8 @@ TEST_CASE("timers, signals and ends of processes are published without a call",
     driven_queue q(8);
     ukevent timer = record(KEVENT_TIMER, 0, KEVENT_TIMER_FIRED);
     timer.id.raw[1] = 5'000'000;
-    q.add(timer);
     const auto begin = now();
+    q.add(timer);
     for (int i = 0; i < 3; ++i) CHECK(q.take().type == KEVENT_TIMER);
     CHECK(now() - begin >= std::chrono::milliseconds(15));
     q.remove(timer);

@@ -69,13 +69,20 @@ bool drive(ring& loop, Condition done) {
     return done();
 }
 
+kevring::ring_executor executor_on_thread_of(ring& loop) {
+    std::promise<kevring::ring_executor> made;
+    kevring::post(loop, [&] { made.set_value(kevring::executor_of(loop)); });
+    return made.get_future().get();
+}
+
 }  // namespace
 
 TEST_CASE("an awaitable completes a callback, a future and an Asio coroutine", "[net][asio]") {
     loop_thread other;
-    std::future<int> value = async_run(other.loop(), seven(), asio::use_future);
+    const kevring::ring_executor executor = executor_on_thread_of(other.loop());
+    std::future<int> value = async_run(executor, seven(), asio::use_future);
     CHECK(value.get() == 7);
-    std::future<int> failure = async_run(other.loop(), throwing(), asio::use_future);
+    std::future<int> failure = async_run(executor, throwing(), asio::use_future);
     CHECK_THROWS_AS(failure.get(), std::runtime_error);
 
     asio::io_context context;
@@ -83,10 +90,10 @@ TEST_CASE("an awaitable completes a callback, a future and an Asio coroutine", "
     std::optional<int> from_coroutine;
     std::thread::id ran_on;
     auto session = [&]() -> asio::awaitable<void> {
-        from_coroutine = co_await async_run(other.loop(), seven(), asio::use_awaitable);
+        from_coroutine = co_await async_run(executor, seven(), asio::use_awaitable);
         ran_on = std::this_thread::get_id();
         try {
-            const int none = co_await async_run(other.loop(), failing(), asio::use_awaitable);
+            const int none = co_await async_run(executor, failing(), asio::use_awaitable);
             from_coroutine = none;
         } catch (const std::system_error& caught) {
             error = caught.code();

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,6 +37,12 @@ fd copy_of(kevring::fd_ref descriptor) { return fd(::dup(descriptor.number())); 
 
 std::string text_of(const kevring::borrowed_buffer& buffer) {
     return {reinterpret_cast<const char*>(buffer.data()), buffer.size()};
+}
+
+int unread_bytes(kevring::fd_ref socket) {
+    int byte_count = 0;
+    CHECK(::ioctl(socket.number(), FIONREAD, &byte_count) == 0);
+    return byte_count;
 }
 
 // Receives until `byte_count` bytes have come, or the end.
@@ -63,10 +70,14 @@ TEST_CASE("a connection reaches another loop with all bytes in order", "[net][ha
     socket_pair pair;
     auto body = [&]() -> task<std::string> {
         kevring::socket connection(here, copy_of(pair.local()));
-        pair.send_from_peer("first ");
-        const std::string first = co_await receive_bytes(connection, 6);
+        pair.send_from_peer("fir");
+        std::string first = co_await receive_bytes(connection, 3);
+        pair.send_from_peer("st ");
+        const std::string more = co_await receive_bytes(connection, 3);  // leaves a request armed
+        first += more;
         pair.send_from_peer("second ");
-        for (int i = 0; i < 3; ++i) co_await kevring::yield();  // the loop has received it
+        for (int i = 0; i < 10'000 && unread_bytes(pair.local()) != 0; ++i)
+            co_await kevring::yield();  // until the loop has received it
         pair.send_from_peer("third ");
         auto detached = co_await connection.detach();
         CHECK(detached.has_value());
@@ -202,7 +213,7 @@ TEST_CASE("a connection that changes its loop while its peer sends loses no byte
     loop_thread first;
     loop_thread second;
     socket_pair pair;
-    constexpr std::size_t byte_count = 400'000;
+    constexpr std::size_t byte_count = 2'000'000;  // more than a few receives take
     std::string sent(byte_count, '\0');
     for (std::size_t i = 0; i < byte_count; ++i) sent[i] = static_cast<char>(i * 7 / 3);
     std::jthread sender([&] {

@@ -34,7 +34,7 @@ def test_the_sample_configuration_has_every_option_with_its_default():
                 equal((name, of_list.group(1) if of_list else value), (name, default.group(1)))
             # Those that name what a machine may not have, or cannot have twice.
             if name in ("root", "listen", "user", "threads", "sandbox", "metrics", "access-log",
-                        "error-page"):
+                        "error-page", "auth"):
                 continue
             server.reload(without(name, ONE) + f"{name} = {value}\n")
     with tempfile.NamedTemporaryFile("w") as whole:
