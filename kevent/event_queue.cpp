@@ -300,7 +300,11 @@ task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukeven
         // An event that another await has left comes first, and counts.
         const unsigned held = fetched_ ? 1 : 0;
         if (max_count == held) co_return 0u;
-        wait.hook.min_count = std::max(std::min(min_count, max_count), held) - held;
+        const unsigned wanted = std::max(std::min(min_count, max_count), held) - held;
+        if (wait.hook.min_count != wanted) {
+            core_->cancel_wait(wait.hook);  // first: other threads read a hook that is listed
+            wait.hook.min_count = wanted;
+        }
         const int attached = attach(loop);
         const int count = core_->collect_or_wait(wait.hook, max_count - held, target.data());
         if (count > 0 || wait.hook.min_count == 0) co_return static_cast<unsigned>(count);

@@ -33,7 +33,9 @@ bool queue_wait::start(std::coroutine_handle<> waiter, cancel_scope* scope) {
 bool queue_wait::collecting::collect() noexcept {
     queue_wait& wait = owner_;
     event_queue& queue = wait.queue_;
-    hook_.min_count = std::min(wait.min_count_, wait.max_count_);
+    // Written once: other threads read a hook that is listed.
+    const unsigned wanted = std::min(wait.min_count_, wait.max_count_);
+    if (hook_.min_count != wanted) hook_.min_count = wanted;
     const int count = queue.core_->collect_or_wait(hook_, wait.max_count_, queue.collected_.data());
     wait.count_ = static_cast<unsigned>(std::max(count, 0));
     return wait.count_ != 0;

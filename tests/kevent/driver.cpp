@@ -379,6 +379,7 @@ TEST_CASE("a thread that is cancelled in a wait leaves its record to another",
           "[kevent][driver_port][K-127]") {
     driven_queue q(4);
     q.add(user_event(1));
+    q.add(user_event(2));
     for (int i = 0; i < 50; ++i) {
         std::atomic<int> woken{0};
         pthread_t cancelled;
@@ -399,13 +400,27 @@ TEST_CASE("a thread that is cancelled in a wait leaves its record to another",
         std::thread canceller([&] { ::pthread_cancel(cancelled); });
         q.ready(user_event(1));
 
-        other.join();
         canceller.join();
-        ::pthread_join(cancelled, nullptr);
-        CHECK(woken == 1);
-        q.take();
+        void* end = nullptr;
+        ::pthread_join(cancelled, &end);
+        // A thread that has returned before it was cancelled has had the record.
+        const bool was_cancelled = end == PTHREAD_CANCELED;
+        if (!was_cancelled) q.ready(user_event(2));
+        other.join();
+        CHECK(woken >= 1);
+        while (q.filled() != 0) q.take();
     }
 }
+
+namespace {
+
+bool becomes_unreadable(const driven_queue& q) {
+    const auto end = now() + std::chrono::seconds(60);
+    while (q.readable() && now() < end) std::this_thread::yield();
+    return !q.readable();
+}
+
+}  // namespace
 
 TEST_CASE("the control descriptor is readable while no thread takes what is published",
           "[kevent][driver_port][K-122][K-123]") {
@@ -421,7 +436,8 @@ TEST_CASE("the control descriptor is readable while no thread takes what is publ
         CHECK(outer.get_one().type == KEVENT_POLL);
         CHECK(inner.readable());
         inner.take();
-        CHECK_FALSE(inner.readable());
+        CHECK(
+            becomes_unreadable(inner));  // the driver may be between the record and the descriptor
         peers.drain_local();
     }
 }

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <initializer_list>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -177,15 +178,21 @@ TEST_CASE("other threads add, change and remove requests of a queue on a loop",
     std::atomic<int> running{thread_count};
     std::atomic<int> failures{0};
     int received = 0;
+    std::mutex assertions;
     const auto add_and_remove = [&] {
         for (int round = 0; round < round_count; ++round) {
+            // Catch's assertions are for one thread at a time.
+            std::unique_lock checked(assertions);
             auto peers = kevent_test::connected_pair::sockets();
+            checked.unlock();
             const fd_ref local(peers.local());
             std::atomic<bool> is_reported{false};
             const auto added = queue.add(kevring::writable(local), &is_reported);
             if (!added || !queue.modify(*added, POLLIN)) ++failures;
             peers.close_local();  // the queue watches the file, not the number
+            checked.lock();
             peers.send_from_peer();
+            checked.unlock();
             while (!is_reported) std::this_thread::yield();
             if (!queue.remove(*added)) ++failures;
             if (!peers.peer_sees_end()) ++failures;
