@@ -87,6 +87,7 @@ result<fd> open_listening_socket(const endpoint& local, const listener_options& 
     const std::int64_t deadline_ns =
         add_ns(system.steady_ns(), std::min(options.address_wait, address_wait_max));
     while (!made && made.error() == std::errc::address_in_use && system.steady_ns() < deadline_ns) {
+        // No event reports that the kernel has released an address.
         std::this_thread::sleep_for(address_retry_interval);
         made = open_once(local, options);
     }

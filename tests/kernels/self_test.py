@@ -121,7 +121,8 @@ class Packages(unittest.TestCase):
     def test_the_mirror_is_the_one_of_the_system(self):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
-            self.assertEqual(kernels.mirror_of_system(folder), 'http://deb.debian.org/debian')
+            with self.assertRaisesRegex(kernels.Failure, 'names no mirror of Debian; add one'):
+                kernels.mirror_of_system(folder)
             (folder / 'sources.list').write_text('deb [signed-by=/k] http://other.example/tool x main\n'
                                                  'deb http://a.example/debian bookworm main\n')
             self.assertEqual(kernels.mirror_of_system(folder), 'http://a.example/debian')
