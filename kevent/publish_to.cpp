@@ -53,6 +53,7 @@ task<result<void>> wait_for_space(event_ring& target) {
         co_return freed;
     }
     if (!target.is_full()) co_return result<void>();
+    // A ring has one listener, and another producer is it: this one tests again after a pause.
     const auto slept = co_await sleep_for(retry_interval);
     co_return slept;
 }
