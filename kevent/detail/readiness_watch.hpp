@@ -53,7 +53,7 @@ private:
     int start(ring& loop) noexcept;  // 0, or a negative error number
     void on_edge(int error_number) noexcept;
 
-    const fd_ref file_;
+    const fd_ref file_{};
     request* request_ = nullptr;
     list_link waits_;
 };

@@ -63,8 +63,9 @@ class Examples(unittest.TestCase):
             self.assertEqual(read_line(second), b'two\n')
 
     def test_chat_is_not_delayed_by_a_client_that_does_not_read(self):
-        with Program(CHAT, '--lines', '2') as chat, chat.connect() as slow, chat.connect() as quick, \
-                chat.connect() as talker:
+        # The talker connects first: it is a member before a line of the others is read.
+        with Program(CHAT, '--lines', '2') as chat, chat.connect() as talker, \
+                chat.connect() as slow, chat.connect() as quick:
             for peer in (slow, quick):  # both are members when their line has come
                 peer.sendall(b'hello\n')
                 self.assertEqual(read_line(talker), b'hello\n')

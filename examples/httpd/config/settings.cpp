@@ -137,7 +137,9 @@ const option_row option_table[] = {
          if (to.site.compress && compressor_codings() == 0)
              throw value_error("this httpd was built without zlib and zstd");
      }},
-    {"compress-type", "TYPE", "text/*, application/javascript, ...",
+    {"compress-type", "TYPE",
+     "text/*,application/javascript,application/json,application/xml,application/wasm,"
+     "image/svg+xml",
      "media type of files to compress, as in text/*; may be repeated", true,
      [](settings&, site_settings& site) { site.compress_types.clear(); },
      [](assignment& to) {
