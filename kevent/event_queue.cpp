@@ -327,7 +327,8 @@ task<result<void>> event_queue::fetch() {
     co_return result<void>();
 }
 
-detail::queue_wait event_queue::wait(unsigned min_count, unsigned max_count, steady_time deadline) {
+detail::queue_wait event_queue::wait(unsigned min_count, unsigned max_count,
+                                     clamped_time deadline) {
     KEVRING_ASSERT(max_count != 0, "wait for at most 0 events; pass a max_count of at least 1");
     return {*this, min_count, max_count, deadline};
 }

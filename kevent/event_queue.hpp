@@ -225,7 +225,7 @@ public:
     ///            wait at the same time copy what they keep, or use next().
     /// Errors     Those of next().
     detail::queue_wait wait(unsigned min_count, unsigned max_count,
-                            steady_time deadline = steady_time::max());
+                            clamped_time deadline = steady_time::max());
 
     /// Returns the events that are ready now, at most `max_count`. Never waits.
     ///

@@ -34,6 +34,7 @@
 #include <kevring/kevent/detail/wait_gate.hpp>
 #include <kevring/kevent/detail/word_copy.hpp>
 #include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/clock.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -129,7 +130,7 @@ public:
     /// Publishes all of `events` in order, and waits for space as often as it takes. Other threads'
     /// events may come between those of before and after a wait. Returns how many were published:
     /// fewer than asked after `deadline` or close().
-    std::size_t publish_until(std::span<const Record> events, time_point deadline) noexcept {
+    std::size_t publish_until(std::span<const Record> events, clamped_time deadline) noexcept {
         std::size_t count = publish(events);
         bool last_try = false;
         while (count < events.size() && !last_try) {
@@ -195,13 +196,13 @@ public:
 
     /// Claims at least one event, and sleeps until there is one. Returns none after `deadline` or
     /// close(), when there is nothing.
-    claimed_events claim_until(std::span<Record> target, time_point deadline) noexcept {
+    claimed_events claim_until(std::span<Record> target, clamped_time deadline) noexcept {
         return claim_while(target, deadline, [] { return true; });
     }
 
     /// As claim_until(), but does not sleep while committed() differs from `expected_committed`:
     /// someone has committed since the caller looked, and it had better look again.
-    claimed_events claim_until(std::span<Record> target, time_point deadline,
+    claimed_events claim_until(std::span<Record> target, clamped_time deadline,
                                std::uint64_t expected_committed) noexcept {
         return claim_while(target, deadline, [&] { return committed() == expected_committed; });
     }
@@ -244,7 +245,7 @@ public:
     }
 
     /// As take(), but sleeps as claim_until() does.
-    std::size_t take_until(std::span<Record> target, time_point deadline) noexcept {
+    std::size_t take_until(std::span<Record> target, clamped_time deadline) noexcept {
         const claimed_events got = claim_until(target, deadline);
         if (got.count != 0) commit(got.end());
         return got.count;

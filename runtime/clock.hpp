@@ -50,6 +50,21 @@ private:
     nanoseconds nanoseconds_;
 };
 
+/// A time of the steady clock in any unit, converted to nanoseconds. A value outside their range
+/// becomes the nearest limit, as with clamped_duration: time_point<steady_clock, hours>::max() is
+/// never, and not a time that has passed.
+class clamped_time {
+public:
+    template <class Duration>
+    constexpr clamped_time(
+        std::chrono::time_point<std::chrono::steady_clock, Duration> time) noexcept
+        : time_(nanoseconds(clamped_duration(time.time_since_epoch()))) {}
+    constexpr operator steady_time() const noexcept { return time_; }
+
+private:
+    steady_time time_;
+};
+
 /// Adds a duration to `now_ns`. A sum that overflows is `never_ns`; a negative duration counts as 0.
 inline std::int64_t add_ns(std::int64_t now_ns, nanoseconds duration) noexcept {
     const std::int64_t more_ns = duration.count() < 0 ? 0 : duration.count();

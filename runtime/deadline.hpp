@@ -136,7 +136,9 @@ inline deadline_awaiter within(clamped_duration from_now) noexcept {
     return deadline_awaiter(nanoseconds(from_now));
 }
 /// Limits the rest of the block to the time `deadline`.
-inline deadline_awaiter until(steady_time deadline) noexcept { return deadline_awaiter(deadline); }
+inline deadline_awaiter until(clamped_time deadline) noexcept {
+    return deadline_awaiter(steady_time(deadline));
+}
 
 namespace detail {
 
@@ -207,13 +209,13 @@ detail::limited_item<Awaitable> with_timeout(Awaitable awaitable, clamped_durati
 /// Awaits `awaitable` until `deadline` at most.
 template <awaitable Awaitable>
     requires(!std::is_reference_v<Awaitable> && !detail::leaves_items<Awaitable>)
-task<detail::await_result<Awaitable>> with_deadline(Awaitable awaitable, steady_time deadline) {
+task<detail::await_result<Awaitable>> with_deadline(Awaitable awaitable, clamped_time deadline) {
     const auto limit = co_await until(deadline);
     co_return co_await std::move(awaitable);
 }
 template <detail::leaves_items Awaitable>
     requires(!std::is_reference_v<Awaitable>)
-detail::limited_item<Awaitable> with_deadline(Awaitable awaitable, steady_time deadline) {
+detail::limited_item<Awaitable> with_deadline(Awaitable awaitable, clamped_time deadline) {
     return {std::move(awaitable), deadline};
 }
 

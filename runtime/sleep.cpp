@@ -53,7 +53,7 @@ sleep_operation sleep_for(clamped_duration duration) noexcept {
     return {loop, add_ns(loop.now_ns(), duration)};
 }
 
-sleep_operation sleep_until(steady_time deadline) noexcept {
+sleep_operation sleep_until(clamped_time deadline) noexcept {
     KEVRING_ASSERT(ring::current() != nullptr,
                    "sleep_until() called on a thread that drives no ring; call it in a task that "
                    "run() or spawn() started");

@@ -66,7 +66,7 @@ private:
 /// Waits for `duration` on this thread's ring; a negative one is over at once.
 sleep_operation sleep_for(clamped_duration duration) noexcept;
 /// Waits until `deadline`.
-sleep_operation sleep_until(steady_time deadline) noexcept;
+sleep_operation sleep_until(clamped_time deadline) noexcept;
 
 /// Lets everything else that is ready run first, and the kernel be asked for news.
 class [[nodiscard]] yield_operation : private work {

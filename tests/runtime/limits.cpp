@@ -118,6 +118,39 @@ TEST_CASE("a duration that is not positive ends at once", "[runtime][limits]") {
     }
 }
 
+TEST_CASE("a time of any unit becomes nanoseconds within their limits", "[runtime][limits]") {
+    using kevring::clamped_time;
+    using kevring::steady_time;
+    using std::chrono::steady_clock;
+    using hour = std::chrono::time_point<steady_clock, std::chrono::hours>;
+    using second_double = std::chrono::time_point<steady_clock, seconds_double>;
+    CHECK(steady_time(clamped_time(hour::max())) == steady_time::max());
+    CHECK(steady_time(clamped_time(hour::min())) == steady_time::min());
+    CHECK(steady_time(clamped_time(hour(3h))) == steady_time(3h));
+    CHECK(steady_time(clamped_time(second_double(seconds_double(0.5)))) == steady_time(500ms));
+    CHECK(steady_time(clamped_time(steady_time(1ns))) == steady_time(1ns));
+}
+
+TEST_CASE("a deadline in a coarse unit at its limit is never", "[runtime][limits]") {
+    using hour = std::chrono::time_point<std::chrono::steady_clock, std::chrono::hours>;
+    scripted_kernel system;
+    system.clock_ns = 1'000'000'000'000;
+    ring loop({}, system);
+    run_on(loop, [&]() -> task<void> {
+        const auto slept = co_await kevring::with_deadline(kevring::sleep_for(10s), hour::max());
+        CHECK(slept.has_value());
+        {
+            const auto limit = co_await kevring::until(hour::max());
+            const auto inside = co_await kevring::sleep_for(10s);
+            CHECK(inside.has_value());
+        }
+        const auto limited = co_await kevring::with_timeout(kevring::sleep_until(hour::max()), 10s);
+        CHECK(limited.error() == std::errc::timed_out);
+        const auto past = co_await kevring::sleep_until(hour::min());
+        CHECK(past.has_value());
+    });
+}
+
 TEST_CASE("a deadline at the limits of the clock is never or now", "[runtime][limits]") {
     scripted_kernel system;
     system.clock_ns = 1'000'000'000'000;
