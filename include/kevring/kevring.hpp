@@ -10,9 +10,11 @@
 #include <kevring/kevent/event_queue.hpp>
 #include <kevring/kevent/event_ring.hpp>
 #include <kevring/kevent/event_type.hpp>
+// The views need range-v3, the bridge below Asio: both are optional for programs that use the library.
+#if __has_include(<range/v3/view/filter.hpp>)
 #include <kevring/kevent/event_views.hpp>
+#endif
 #include <kevring/kevent/signal_stream.hpp>
-// The bridge needs Asio, which is optional for programs that use the library.
 #if __has_include(<asio/ip/tcp.hpp>)
 #include <kevring/net/asio_bridge.hpp>
 #endif

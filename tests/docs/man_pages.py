@@ -3,7 +3,8 @@
 
 Each function of kevent.h has a page with its prototype, each name that the header defines is explained, each option of
 httpd is there, what SEE ALSO names exists, groff has nothing to complain of, the rendered page shows each line of code
-as it was meant, and each example is a C11 program that ends well.
+as it was meant, and each example is a C11 program that ends well. The declarations in the pages for C++ are in the
+headers that they include; their examples are among the programs of the test `guide`.
 """
 import argparse
 import pathlib
@@ -40,8 +41,14 @@ class Page:
         text = self.text if section is None else self.sections.get(section, '')
         return [code.replace('\\\\', '\\') for code in BLOCK.findall(text)]
 
+    def is_cxx(self):
+        """Whether it is a page of the C++ interface."""
+        return self.name == 'kevring.3' or self.name.startswith('kevring_')
+
     def examples(self):
-        """The programs that it shows."""
+        """The programs in C that it shows."""
+        if self.is_cxx():
+            return []
         return [code for code in self.blocks('EXAMPLES') if 'int main' in code]
 
 
@@ -66,6 +73,18 @@ def calls(pages, header):
     for name in CONSTANT.findall(header):
         if not re.search(rf'\b{name}\b', everything):
             yield f'{name}: no page explains it'
+
+
+def declarations(page, include):
+    """Declarations in the synopsis of a page for C++ that its headers do not have."""
+    synopsis = page.blocks('SYNOPSIS')[0]
+    headers = ''
+    for name in re.findall(r'^#include <(.*)>', synopsis, re.M):
+        headers += squeezed((pathlib.Path(include) / name).read_text())
+    for declaration in re.split(r'\n\s*\n|;\n', re.sub(r'^#include .*', '', synopsis, flags=re.M)):
+        wanted = squeezed(declaration).rstrip(';')
+        if wanted and wanted not in headers:
+            yield f'{page.name}: its headers do not declare: {declaration.strip()}'
 
 
 def references(pages):
@@ -160,6 +179,8 @@ def main():
     faults = [*calls(pages, given.header.read_text()), *references(pages), *examples(pages, given)]
     for page in pages.values():
         faults += lone_backslashes(page)
+        if page.is_cxx():
+            faults += declarations(page, given.include)
     if given.httpd:
         faults += options(pages['kevring-httpd.1'], given.httpd)
     if shutil.which('groff'):
