@@ -6,6 +6,7 @@
 #include <kevring/runtime/detail/uring.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <system_error>
@@ -30,7 +31,11 @@ int ring::native_handle() {
     if (error > 0)
         throw std::system_error(error, std::system_category(),
                                 "kevring: a descriptor for ring::native_handle()");
-    event_fd_.store(made, std::memory_order_relaxed);
+    // release: pairs with the acquire in wake(), which writes to the descriptor.
+    event_fd_.store(made, std::memory_order_release);
+    // seq_cst: pairs with the fence in wake(). Work that is posted meanwhile is seen by
+    // reset_event_fd(), or the thread that posts it sees the descriptor.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     reset_event_fd();
     return made;
 }
@@ -82,9 +87,11 @@ int ring::poll_timeout_ms() const noexcept {
     wakes_sent_.fetch_add(1, std::memory_order_relaxed);
     const std::uint64_t one = 1;
     const int saved_errno = errno;
+    // seq_cst: pairs with the fence in native_handle(); the work is posted before it.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     // A foreign loop that polls it is woken by this alone; the ring may as well sleep in
     // run_once().
-    if (const int event_fd = event_fd_.load(std::memory_order_relaxed); event_fd >= 0)
+    if (const int event_fd = event_fd_.load(std::memory_order_acquire); event_fd >= 0)
         static_cast<void>(!::write(event_fd, &one, sizeof one));
     errno = saved_errno;
     if (wake_by_message_) {
