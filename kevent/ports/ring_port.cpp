@@ -1,6 +1,7 @@
 // ring_port.cpp: see ring_port.hpp.
 #include <kevring/kevent/ports/ring_port.hpp>
 
+#include <kevring/kevent/ports/cancellable_enter.hpp>
 #include <kevring/runtime/features.hpp>
 #include <kevring/runtime/kernel.hpp>
 
@@ -28,6 +29,11 @@ constexpr unsigned submission_entries = 256;
 constexpr unsigned completion_entries = 1024;
 // Descriptors that one poll(2) tests.
 constexpr std::size_t tests_max = 64;
+// After so many polls in a row that found completions, the kernel is no longer asked to signal the
+// eventfd for each: it is signalled once, until a poll finds nothing.
+constexpr unsigned busy_polls_max = 4;
+// In the user data of a request, the index of the first own_poll.
+constexpr std::uint32_t own_first = 1U << 31;
 
 hidden_fd create_eventfd() {
     hidden_fd made =
@@ -158,6 +164,45 @@ public:
         return kernel::real().ring_enter(ring_, unsubmitted_count(), 0, IORING_ENTER_GETEVENTS,
                                          nullptr);
     }
+    /// Submits, sleeps until there is a completion, and delivers it. A cancellation point.
+    ///
+    /// Result     As io_uring_enter(2). -EINTR: not after a signal handler; see handler_watch.
+    int sleep(const timespec* timeout) {
+        // release: the entries are written.
+        __atomic_store_n(ring_.sq.ktail, tail_, __ATOMIC_RELEASE);
+        const std::uint64_t blocked = handler_watch::blocked_signals();
+        __kernel_timespec time{};
+        io_uring_getevents_arg argument{};
+        argument.sigmask = reinterpret_cast<std::uintptr_t>(&blocked);
+        argument.sigmask_sz = sizeof blocked;
+        if (timeout != nullptr) {
+            time.tv_sec = timeout->tv_sec;
+            time.tv_nsec = timeout->tv_nsec;
+            argument.ts = reinterpret_cast<std::uintptr_t>(&time);
+        }
+        return cancellable_enter(ring_.ring_fd, unsubmitted_count(), argument);
+    }
+    /// True if completions can be taken.
+    bool has_completions() const noexcept { return *ring_.cq.khead != load(ring_.cq.ktail); }
+    /// True if the kernel signals the eventfd for a completion.
+    bool signals_event() const noexcept {
+        return (*ring_.cq.kflags & IORING_CQ_EVENTFD_DISABLED) == 0;
+    }
+    void set_signals_event(bool enabled) noexcept {
+        __atomic_store_n(ring_.cq.kflags, enabled ? 0U : IORING_CQ_EVENTFD_DISABLED,
+                         __ATOMIC_RELAXED);
+        // seq_cst: before a following has_work(). The kernel sets its flag first and reads this one
+        // afterwards, so that a completion is seen here, or signalled there.
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    }
+    /// True if `is_wanted` holds for the user data of a completion that was not taken.
+    template <class Predicate>
+    bool has_completion(Predicate is_wanted) const noexcept {
+        const unsigned tail = load(ring_.cq.ktail);
+        for (unsigned head = *ring_.cq.khead; head != tail; ++head)
+            if (is_wanted(ring_.cq.cqes[head & completion_mask_].user_data)) return true;
+        return false;
+    }
     template <class Complete>
     void take(Complete complete) noexcept {
         unsigned head = *ring_.cq.khead;
@@ -192,13 +237,63 @@ private:
     unsigned lost_count_ = 0;
 };
 
+// One collection by the owner, under the queue's lock. The kernel signals no eventfd meanwhile.
+class ring_port::collection {
+public:
+    explicit collection(ring_port& port) noexcept : port_(port) {
+        if (!port_.ring_->signals_event()) return;
+        port_.ring_->set_signals_event(false);
+        port_.was_signalled_ = port_.ring_->has_work() || port_.ring_->has_completions();
+        port_.may_be_signalled_ = port_.may_be_signalled_ || port_.was_signalled_;
+    }
+    collection(const collection&) = delete;
+    collection& operator=(const collection&) = delete;
+    // The control descriptor is readable while there is a report, or a completion to collect.
+    ~collection() {
+        port_.was_signalled_ = false;
+        if (port_.is_certain_) return;  // until it is reset, a signal would change nothing
+        port_.ring_->set_signals_event(true);
+        if (port_.busy_polls_ < busy_polls_max && port_.reports_.empty() &&
+            port_.changes_.empty() && !port_.ring_->has_work() && !port_.ring_->has_completions())
+            return;
+        port_.ring_->set_signals_event(false);
+        port_.is_certain_ = true;
+        port_.signal_event();
+    }
+
+private:
+    ring_port& port_;
+};
+
+// The time of a sleep. An event ends it, and the queue makes the control descriptor readable if it
+// then waits for more. Afterwards poll() asks for signals again, or, if the thread is cancelled, the
+// destructor.
+class ring_port::quiet_sleep {
+public:
+    explicit quiet_sleep(ring_port& port) noexcept : port_(port) {
+        port_.ring_->set_signals_event(false);
+    }
+    quiet_sleep(const quiet_sleep&) = delete;
+    quiet_sleep& operator=(const quiet_sleep&) = delete;
+    ~quiet_sleep() {
+        if (finished) return;
+        port_.ring_->set_signals_event(true);
+        if (port_.ring_->has_work() || port_.ring_->has_completions()) port_.signal_event();
+    }
+    bool finished = false;
+
+private:
+    ring_port& port_;
+};
+
 ring_port::ring_port()
     : set_(create_set()),
       event_fd_(create_eventfd()),
       readable_fd_(create_eventfd()),
       wake_fd_(create_eventfd()),
       ring_(std::make_unique<own_ring>(event_fd_.number())),
-      slots_(first_free) {
+      slots_(first_free),
+      own_changes_(1U << wake_poll | 1U << handled_poll | 1U << other_poll) {
     for (const int number : {event_fd_.number(), readable_fd_.number()})
         if (const int failure = change_set(set_.number(), EPOLL_CTL_ADD, number, EPOLLIN);
             failure != 0)
@@ -250,6 +345,7 @@ void ring_port::arm_all() noexcept {
         slots_[index].is_in_kernel = false;
         if (slots_[index].tag != 0) changes_.push(slots_, index);
     }
+    own_changes_ = (1U << own_poll_count) - 1;
 }
 
 // Watched descriptors.
@@ -338,12 +434,13 @@ void ring_port::report_again(int number, std::uint32_t poll_bits, std::uint64_t 
         // release: pairs with the acquire in take_repeated().
         has_repeated_.store(true, std::memory_order_release);
     }
-    signal_event();
+    alert_owner();
 }
 
 void ring_port::take_repeated() noexcept {
     if (!has_repeated_.load(std::memory_order_acquire)) return;
     const std::lock_guard held(repeated_mutex_);
+    may_be_signalled_ = true;
     has_repeated_.store(false, std::memory_order_relaxed);
     for (const repeated_report& each : repeated_)
         if (find_slot(each.tag) != nullptr)
@@ -357,12 +454,13 @@ void ring_port::take_repeated() noexcept {
 // Submitting and collecting.
 
 int ring_port::flush() noexcept {
-    if (changes_.empty() && tests_.empty()) return 0;
     if (is_owner()) {
+        if (changes_.empty() && tests_.empty() && own_changes_ == 0) return 0;
+        const collection collecting(*this);
         collect();
-        announce_reports();
-    } else {
-        signal_event();  // the owner submits the changes
+    } else if (!changes_.empty() || !tests_.empty()) {
+        may_be_signalled_ = true;
+        alert_owner();  // the owner submits the changes
     }
     return 0;
 }
@@ -374,11 +472,18 @@ void ring_port::note_report(std::uint32_t index, std::uint32_t poll_bits) noexce
 
 void ring_port::complete(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept {
     const auto index = static_cast<std::uint32_t>(user_data);
+    if (index >= own_first) {
+        const std::uint32_t which = index - own_first;
+        if (own_serials_[which] != user_data >> 32) return;
+        if (which == wake_poll) is_awake_ = true;
+        if ((flags & IORING_CQE_F_MORE) == 0) own_changes_ |= 1U << which;
+        return;
+    }
     if (index < first_free || index >= slots_.size()) return;
     slot& entry = slots_[index];
     // The last completion of a request that was cancelled may come after the slot's next request.
     if (!entry.is_in_kernel || entry.serial != user_data >> 32) return;
-    was_deferred_ = was_deferred_ || entry.is_anonymous;
+    was_deferred_ = was_deferred_ || (was_signalled_ && entry.is_anonymous);
     if (res > 0 && entry.tag != 0) {
         const auto bits = static_cast<std::uint32_t>(res);
         // The kernel may name the direction that has changed only, and a report tells of both. Of
@@ -404,8 +509,33 @@ void ring_port::take_completions() noexcept {
     });
 }
 
+int ring_port::number_of(own_poll which) const noexcept {
+    switch (which) {
+        case wake_poll: return wake_fd_.number();
+        case timer_poll: return timer_fd_.number();
+        case handled_poll: return handlers_.handled_fd();
+        case other_poll: return handlers_.other_fd();
+        case own_poll_count: break;
+    }
+    return -1;
+}
+
+void ring_port::prepare_own_polls() noexcept {
+    for (std::uint32_t which = 0; which < own_poll_count; ++which) {
+        if ((own_changes_ >> which & 1) == 0) continue;
+        const int number = number_of(static_cast<own_poll>(which));
+        io_uring_sqe* const request = number < 0 ? nullptr : ring_->next_entry();
+        if (number >= 0 && request == nullptr) return;
+        own_changes_ &= ~(1U << which);
+        if (request == nullptr) continue;
+        io_uring_prep_poll_multishot(request, number, POLLIN);
+        request->user_data = user_data_of(own_first + which, ++own_serials_[which]);
+    }
+}
+
 // Writes requests for the changes, as far as the queue of submissions has room.
 void ring_port::prepare_changes() noexcept {
+    if (own_changes_ != 0) prepare_own_polls();
     while (!changes_.empty() && ring_->room() >= 2) {
         const std::uint32_t index = changes_.pop(slots_);
         slot& entry = slots_[index];
@@ -439,6 +569,7 @@ void ring_port::collect() noexcept {
         const int entered = ring_->enter();
         // EBUSY: the queue of completions was full. Other failures are a lack of memory.
         if (entered < 0 && entered != -EINTR && entered != -EBUSY) {
+            may_be_signalled_ = true;
             signal_event();  // another call tries again
             break;
         }
@@ -487,49 +618,65 @@ unsigned ring_port::take_reports(std::span<edge> edges) noexcept {
 }
 
 int ring_port::poll(std::span<edge> edges) noexcept {
+    const collection collecting(*this);
     collect();
     unsigned count = take_reports(edges);
-    if (count == 0) {
-        reset_event();  // first: a completion after it is signalled again
+    busy_polls_ = count != 0 && was_signalled_ ? busy_polls_ + 1 : 0;
+    if (count == 0 && (is_certain_ || may_be_signalled_ || comes_late_)) {
+        reset_event();  // first: another thread may have signalled it since
         collect();
         count = take_reports(edges);
     }
-    announce_reports();
     return static_cast<int>(count);
 }
 
 // Waiting.
 
 int ring_port::wait(const timespec* timeout) {
-    std::array<pollfd, 3> entries{pollfd{event_fd_.number(), POLLIN, 0},
-                                  pollfd{wake_fd_.number(), POLLIN, 0},
-                                  pollfd{timer_fd_.number(), POLLIN, 0}};
-    const int count = ::ppoll(entries.data(), entries.size(), timeout, nullptr);
-    if (count < 0) return -errno;
-    if (entries[1].revents != 0) reset_counter(wake_fd_.number());
-    return count > 0 ? 1 : 0;
+    // acquire: pairs with the release in report_again().
+    if (std::exchange(is_awake_, false) || !reports_.empty() ||
+        has_repeated_.load(std::memory_order_acquire))
+        return 1;
+    quiet_sleep sleeping(*this);
+    const int result = ring_->sleep(timeout);
+    sleeping.finished = true;
+    if (result == -ETIME) return 0;
+    if (result < 0 && result != -EINTR && result != -EBUSY) {
+        // No memory. The next poll() submits and collects what it can.
+        constexpr timespec pause{0, 1'000'000};
+        static_cast<void>(::ppoll(nullptr, 0, &pause, nullptr));
+        return 1;
+    }
+    const auto is_reported = [this](own_poll which) {
+        return ring_->has_completion([&](std::uint64_t user_data) {
+            return user_data == user_data_of(own_first + which, own_serials_[which]);
+        });
+    };
+    const bool handled = is_reported(handled_poll);
+    if (!handled && !is_reported(other_poll)) return 1;
+    return handlers_.has_run(handled) ? -EINTR : 1;
 }
 
 void ring_port::wake_one() noexcept { signal_counter(wake_fd_.number()); }
 
 void ring_port::signal_event() const noexcept { signal_counter(event_fd_.number()); }
 
+// Any thread: the owner, whether it sleeps or polls the control descriptor.
+void ring_port::alert_owner() noexcept {
+    signal_event();
+    wake_one();
+}
+
 // Linux 6.18 defers the signal of a registered eventfd once and no more, until the eventfd is
-// registered again (measured).
+// registered again (measured). It may come after the reset.
 void ring_port::reset_event() noexcept {
     if (was_deferred_ && is_owner()) {
         ring_->unregister_event();
         was_deferred_ = ring_->register_event(event_fd_.number()) < 0;
+        comes_late_ = true;
     }
     reset_counter(event_fd_.number());
-    may_be_reset_ = true;
-}
-
-// The control descriptor is readable while there is a report, or a completion to collect.
-void ring_port::announce_reports() noexcept {
-    if (!may_be_reset_ || (reports_.empty() && changes_.empty() && !ring_->has_work())) return;
-    may_be_reset_ = false;
-    signal_event();
+    is_certain_ = may_be_signalled_ = false;
 }
 
 // The control descriptor and the timer.
@@ -556,7 +703,10 @@ int ring_port::create_timer() noexcept {
         []() noexcept { return ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK); });
     if (!timer_fd_) return -errno;
     const int failure = change_set(set_.number(), EPOLL_CTL_ADD, timer_fd_.number(), EPOLLIN);
-    if (failure != 0) timer_fd_.reset();
+    if (failure != 0)
+        timer_fd_.reset();
+    else
+        own_changes_ |= 1U << timer_poll;
     return failure;
 }
 

@@ -10,23 +10,26 @@
 //             completions. So memory is bounded by the number of descriptors, and a report is
 //             delivered once, as by an epoll set.
 // Control     An epoll set in which nothing is armed by the watched descriptors. It holds an eventfd
-//             that the kernel signals for each completion, one for `readable`, and a timerfd for
-//             `timer`, all level-triggered. Only a poll() that finds nothing resets the first one:
-//             the control descriptor is never unreadable while there is a report. The kernel does
-//             not signal an eventfd within a write to another one, but later: an event of an eventfd,
-//             or of another queue, makes the control descriptor readable after some milliseconds.
-// Sleeping    ppoll(2) of the eventfd. io_uring_enter(2) fails with EINTR after a stop and SIGCONT
-//             as it does after a signal handler, ppoll(2) only after a handler. ppoll(2) is also a
-//             cancellation point, and consumes nothing.
+//             that the kernel signals for a completion while the owner makes no call, one for
+//             `readable`, and a timerfd for `timer`, all level-triggered. Only a poll() that finds
+//             nothing resets the first one: the control descriptor is never unreadable while there
+//             is a report. The kernel does not signal an eventfd within a write to another one, but
+//             later: an event of an eventfd, or of another queue, makes the control descriptor
+//             readable after some milliseconds. The owner's sleep does not depend on it.
+// Sleeping    io_uring_enter(2), which submits, sleeps and delivers in one call. The ring itself
+//             polls what ends a sleep: an eventfd for other threads, the timerfd, and the signalfds
+//             of handler_watch. A cancelled thread leaves all completions in the ring.
 // Thread      The first thread that claims the port owns it. disarm(), and arm() and change() with
 //             effect at the owner's next call, work on any thread; so do the calls documented so in
 //             port.hpp.
 #pragma once
 
+#include <kevring/kevent/ports/handler_watch.hpp>
 #include <kevring/kevent/ports/port.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -65,6 +68,17 @@ private:
     struct thread_mark;
     struct thread_marks;
     class own_ring;
+    class collection;
+    class quiet_sleep;
+
+    // Descriptors of the port that its ring polls.
+    enum own_poll : std::uint32_t {
+        wake_poll,
+        timer_poll,
+        handled_poll,
+        other_poll,
+        own_poll_count
+    };
 
     // One watched descriptor; the low half of its tag is its index.
     struct slot {
@@ -114,6 +128,7 @@ private:
     slot* find_slot(std::uint64_t tag) noexcept;
     void note_report(std::uint32_t index, std::uint32_t poll_bits) noexcept;
     void collect() noexcept;
+    void prepare_own_polls() noexcept;
     void prepare_changes() noexcept;
     void test_watched() noexcept;
     void take_completions() noexcept;
@@ -123,15 +138,17 @@ private:
     void arm_all() noexcept;
     int insert_set(slot& entry) noexcept;
     void remove_set(slot& entry) noexcept;
+    int number_of(own_poll which) const noexcept;
     void signal_event() const noexcept;
     void reset_event() noexcept;
-    void announce_reports() noexcept;
+    void alert_owner() noexcept;
 
     // Constant after construction.
     hidden_fd set_;
-    hidden_fd event_fd_;  // the kernel signals it for each completion
+    hidden_fd event_fd_;  // the kernel signals it for completions
     hidden_fd readable_fd_;
     hidden_fd wake_fd_;
+    handler_watch handlers_;  // used by the owner
 
     // Under the queue's lock.
     hidden_fd timer_fd_;
@@ -141,9 +158,20 @@ private:
     slot_list<&slot::next_change, &slot::is_changed> changes_;  // requests to submit
     slot_list<&slot::next_test, &slot::is_tested> tests_;       // to be tested by poll(2)
     slot_list<&slot::next_report, &slot::is_reported> reports_;
+    std::array<std::uint32_t, own_poll_count> own_serials_{};  // of their last requests
+    std::uint32_t own_changes_;                                // by own_poll: requests to submit
     bool is_readable_ = false;
-    bool may_be_reset_ = true;   // event_fd_: it was reset, and not signalled here since
-    bool was_deferred_ = false;  // its signal was, maybe, since it was registered
+
+    // event_fd_. Under the queue's lock.
+    bool is_certain_ = false;        // it was signalled here, and not reset since
+    bool may_be_signalled_ = false;  // the kernel may have signalled it since it was reset
+    bool was_signalled_ = false;     // by a completion that the present collection takes
+    bool was_deferred_ = false;      // a signal of the kernel was, maybe, since it was registered
+    bool comes_late_ = false;        // such a signal may come at any time
+    unsigned busy_polls_ = 0;        // that found completions at once, one after another
+
+    // Written by the owner.
+    bool is_awake_ = false;  // wake_one() was called since the last sleep
 
     // Guarded by repeated_mutex_.
     struct repeated_report {

@@ -1,6 +1,7 @@
 // ring_port.cpp: queues of one thread (KEVENT_INIT_ONE_THREAD), which watch descriptors by an
 // io_uring of their own; kevent_describe(); and the environment variable that chooses a port.
 #include "tests/kevent/kevent_fixture.hpp"
+#include "tests/kevent/observed_owner.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -278,13 +279,13 @@ TEST_CASE("an owner that is cancelled while it waits loses no event",
         queue q(0, one_thread);
         const connected_pair peers = connected_pair::sockets();
         std::atomic<int> collected{0};
-        observed_thread owner([&] {
+        observed_owner owner([&] {
             ukevent one = receiving(peers);
             if (q.ctl(KEVENT_CTL_ADD, one) != 0) return;
             ukevent got{};
             collected = kevent_get_events(q.number(), 1, 1, test_timeout, &got, 0);
         });
-        REQUIRE(owner.sleeps_in_call());
+        REQUIRE(owner.sleeps_in_enter());
         if (round % 2 == 0) peers.send_from_peer();
         ::pthread_cancel(owner.native_handle());
         owner.join();
