@@ -7,7 +7,8 @@
 // descriptor with its file in each call, and polls a batch with last checks once more. Both baselines
 // are therefore also run with these calls. `calls` counts system calls for each event, with write
 // and read, under ptrace(2). Latency is from the write of one event to its collection by a thread
-// that sleeps.
+// that sleeps. `modify` is a loop that arms each descriptor again after its event: a one-shot in an
+// epoll set by EPOLL_CTL_MOD, and MODIFY of each batch.
 //
 // New ports add a candidate to `candidates`.
 #include <kevring/kevent/kevent.h>
@@ -125,16 +126,11 @@ private:
     int number_ = ::fcntl(own_, F_DUPFD_CLOEXEC, 3);
 };
 
-template <bool checks>
+template <bool checks, bool modifies>
 class epoll_loop final : public candidate {
 public:
     explicit epoll_loop(const descriptors& source) : source_(source) {
-        for (std::size_t i = 0; i < source.size(); ++i) {
-            epoll_event event{};
-            event.events = EPOLLIN | EPOLLET;
-            event.data.u32 = static_cast<std::uint32_t>(i);
-            must(::epoll_ctl(set_, EPOLL_CTL_ADD, source[i], &event) == 0, "epoll_ctl");
-        }
+        for (std::size_t i = 0; i < source.size(); ++i) control(EPOLL_CTL_ADD, i);
     }
     ~epoll_loop() override { ::close(set_); }
     void collect(std::size_t count) override {
@@ -143,13 +139,23 @@ public:
             std::array<epoll_event, batch> events;
             const int found = ::epoll_wait(set_, events.data(), batch, -1);
             must(found > 0, "epoll_wait");
-            for (int k = 0; k < found; ++k)
-                source_.take(events[static_cast<std::size_t>(k)].data.u32);
+            for (int k = 0; k < found; ++k) {
+                const std::size_t i = events[static_cast<std::size_t>(k)].data.u32;
+                source_.take(i);
+                if (modifies) control(EPOLL_CTL_MOD, i);
+            }
             count -= static_cast<std::size_t>(found);
         }
     }
 
 private:
+    void control(int operation, std::size_t i) const {
+        epoll_event event{};
+        event.events = EPOLLIN | (modifies ? std::uint32_t{EPOLLONESHOT} : std::uint32_t{EPOLLET});
+        event.data.u32 = static_cast<std::uint32_t>(i);
+        must(::epoll_ctl(set_, operation, source_[i], &event) == 0, "epoll_ctl");
+    }
+
     const descriptors& source_;
     const int set_ = ::epoll_create1(EPOLL_CLOEXEC);
     identity identity_;
@@ -201,8 +207,10 @@ private:
     identity identity_;
 };
 
-/// A queue of the C interface. `uses_ring`: by kevent_wait() and kevent_commit().
-template <bool uses_ring>
+enum class collection : std::uint8_t { by_call, by_ring, with_modify };
+
+/// A queue of the C interface. by_ring: by kevent_wait() and kevent_commit().
+template <collection how>
 class queue_loop final : public candidate {
 public:
     queue_loop(const descriptors& source, kind type, unsigned flags)
@@ -229,6 +237,7 @@ public:
 
 private:
     static constexpr unsigned slots = 256;
+    static constexpr bool uses_ring = how == collection::by_ring;
 
     kevent_ring* ring() { return reinterpret_cast<kevent_ring*>(memory_.data()); }
     std::size_t collect_by_call() {
@@ -236,6 +245,10 @@ private:
         const int found = kevent_get_events(queue_, 1, batch, {-1, 0}, events.data(), 0);
         must(found > 0, "kevent_get_events");
         for (int k = 0; k < found; ++k) source_.take(events[static_cast<std::size_t>(k)].user[0]);
+        if (how == collection::with_modify)
+            must(kevent_ctl(queue_, KEVENT_CTL_MODIFY, static_cast<unsigned>(found),
+                            events.data()) == 0,
+                 "kevent_ctl");
         return static_cast<std::size_t>(found);
     }
     std::size_t collect_from_ring() {
@@ -270,21 +283,27 @@ template <class Loop>
 std::unique_ptr<candidate> make_baseline(const descriptors& source, kind) {
     return std::make_unique<Loop>(source);
 }
-template <bool uses_ring, unsigned flags>
+template <collection how, unsigned flags>
 std::unique_ptr<candidate> make_queue(const descriptors& source, kind type) {
-    return std::make_unique<queue_loop<uses_ring>>(source, type, flags);
+    return std::make_unique<queue_loop<how>>(source, type, flags | KEVENT_INIT_NO_THREAD);
 }
 
 const std::vector<named_candidate> candidates{
-    {"epoll", false, make_baseline<epoll_loop<false>>},
-    {"epoll, identity", false, make_baseline<epoll_loop<true>>},
+    {"epoll", false, make_baseline<epoll_loop<false, false>>},
+    {"epoll, identity", false, make_baseline<epoll_loop<true, false>>},
     {"ring", false, make_baseline<ring_loop<false, false>>},
     {"ring, identity", false, make_baseline<ring_loop<true, false>>},
     {"ring, identity, poll", false, make_baseline<ring_loop<true, true>>},
-    {"epoll_port, get_events", false, make_queue<false, KEVENT_INIT_NO_THREAD>},
-    {"epoll_port, wait", false, make_queue<true, KEVENT_INIT_NO_THREAD>},
-    {"driver_port, wait", true, make_queue<true, KEVENT_INIT_NO_THREAD | KEVENT_INIT_ASYNC>},
+    {"epoll_port, get_events", false, make_queue<collection::by_call, 0>},
+    {"epoll_port, wait", false, make_queue<collection::by_ring, 0>},
+    {"ring_port, get_events", false, make_queue<collection::by_call, KEVENT_INIT_ONE_THREAD>},
+    {"ring_port, wait", false, make_queue<collection::by_ring, KEVENT_INIT_ONE_THREAD>},
+    {"driver_port, wait", true, make_queue<collection::by_ring, KEVENT_INIT_ASYNC>},
+    {"modify: epoll", false, make_baseline<epoll_loop<false, true>>},
+    {"modify: epoll_port", false, make_queue<collection::with_modify, 0>},
+    {"modify: ring_port", false, make_queue<collection::with_modify, KEVENT_INIT_ONE_THREAD>},
 };
+constexpr std::size_t modify_baseline = 10;
 
 struct load {
     std::size_t descriptor_count;
@@ -373,6 +392,13 @@ void compare(kind type, const char* type_name, const std::vector<load>& loads, u
                     "/ ring,id.", "calls");
         for (std::size_t c = 0; c < candidates.size(); ++c) {
             const double cpu_ns = median(times[c]);
+            if (c == modify_baseline) std::printf("%-26s %8s %8s\n", "", "ns", "/ modify");
+            if (c >= modify_baseline) {
+                std::printf("%-26s %8.0f %8.2f %34.2f\n", candidates[c].name, cpu_ns,
+                            cpu_ns / median(times[modify_baseline]),
+                            calls_per_event(candidates[c], type, one.burst));
+                continue;
+            }
             std::printf("%-26s %8.0f %8.2f %12.2f %12.2f %8.2f\n", candidates[c].name, cpu_ns,
                         cpu_ns / epoll_ns, cpu_ns / checked_ns, cpu_ns / ring_ns,
                         calls_per_event(candidates[c], type, one.burst));
