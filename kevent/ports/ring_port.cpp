@@ -76,23 +76,41 @@ constexpr std::uint64_t user_data_of(std::uint32_t index, std::uint32_t serial) 
 
 // A thread that owns ports; the ports learn here that it is over.
 struct ring_port::thread_mark {
+    explicit thread_mark(std::uint64_t thread) noexcept : thread(thread) {}
+
+    const std::uint64_t thread;
     std::atomic<bool> is_over{false};
 };
 struct ring_port::thread_marks {
-    static inline thread_local thread_mark* present = nullptr;
+    // Of this thread; 0: none yet. Both outlive the objects that the thread destroys at its end.
+    static inline thread_local std::uint64_t present = 0;
+    static inline thread_local bool has_ended = false;
 
     static std::shared_ptr<thread_mark> get() {
         struct holder {
             ~holder() {
+                has_ended = true;
                 // release: pairs with the acquire in claim().
                 mark->is_over.store(true, std::memory_order_release);
-                present = nullptr;
             }
-            const std::shared_ptr<thread_mark> mark = std::make_shared<thread_mark>();
+            const std::shared_ptr<thread_mark> mark = make();
         };
+        if (has_ended) {
+            // A call by a destructor at the end of the thread, or of the program: another thread may
+            // claim the port at any time.
+            std::shared_ptr<thread_mark> mark = make();
+            mark->is_over.store(true, std::memory_order_relaxed);
+            return mark;
+        }
         static thread_local const holder own;
-        present = own.mark.get();
         return own.mark;
+    }
+
+private:
+    static std::shared_ptr<thread_mark> make() {
+        static std::atomic<std::uint64_t> last{0};
+        if (present == 0) present = last.fetch_add(1, std::memory_order_relaxed) + 1;
+        return std::make_shared<thread_mark>(present);
     }
 };
 
@@ -305,7 +323,7 @@ ring_port::~ring_port() = default;
 // The owner.
 
 bool ring_port::is_owner() const noexcept {
-    return owner_ != nullptr && owner_.get() == thread_marks::present;
+    return owner_ != nullptr && owner_->thread == thread_marks::present;
 }
 
 int ring_port::claim() noexcept {

@@ -294,6 +294,33 @@ TEST_CASE("an owner that is cancelled while it waits loses no event",
     }
 }
 
+// The library's own object at the end of the thread is destroyed first.
+TEST_CASE("a destructor at the end of a thread uses a queue that the thread owns",
+          "[kevent][ring_port][threads]") {
+    struct last_call {
+        ~last_call() {
+            ukevent got{};
+            *count = kevent_get_events(number, 1, 1, no_wait, &got, 0);
+        }
+        int number = -1;
+        int* count = nullptr;
+    };
+    queue q(0, one_thread);
+    int collected = -1;
+    std::thread([&] {
+        static thread_local last_call at_end;
+        at_end.number = q.number();
+        at_end.count = &collected;
+        ukevent one = user_event(3);
+        static_cast<void>(q.ctl(KEVENT_CTL_ADD, one));
+        q.ready(user_event(3));
+    }).join();
+    CHECK(collected == 1);
+
+    q.ready(user_event(3));
+    CHECK(q.get_one().id.raw_u64 == 3);
+}
+
 TEST_CASE("the child of a fork gets an error, and its parent loses no event",
           "[kevent][ring_port][fork]") {
     queue q(0, one_thread);
