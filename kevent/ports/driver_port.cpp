@@ -251,7 +251,7 @@ void driver_port::read_mail() noexcept {
         request* const next = std::exchange(at->next_mail, first);
         first = std::exchange(at, next);
     }
-    if (!edges_again_.empty()) has_edges_ = true;
+    if (!edges_again_.empty() || tests_all_) has_edges_ = true;
     while (first != nullptr) {
         request& changed = *std::exchange(first, first->next_mail);
         changed.is_mailed = false;
@@ -318,6 +318,17 @@ std::uint32_t driver_port::missing_bits(const request& reported) const noexcept 
     return missing;
 }
 
+// Under the queue's lock, on the driver's thread: each watched descriptor reports its present bits.
+void driver_port::test_all() noexcept {
+    for (request* const each : requests_) {
+        if (each == nullptr || each->is_disarmed.load(std::memory_order_relaxed)) continue;
+        pollfd now{each->number, static_cast<short>(each->poll_bits), 0};
+        if (kernel::real().poll_nowait(&now, 1) <= 0) continue;
+        each->reported_bits |= static_cast<std::uint16_t>(now.revents);
+        if (!each->linked()) each->insert_before(reported_);
+    }
+}
+
 int driver_port::poll(std::span<edge> edges) noexcept {
     if (!on_driver_thread()) return 0;
     std::size_t count = 0;
@@ -325,13 +336,18 @@ int driver_port::poll(std::span<edge> edges) noexcept {
         timer_expired_ = false;
         edges[count++] = {timer, 0};
     }
-    if (count < edges.size()) {
+    bool tests_all = false;
+    {
         const std::lock_guard held(mutex_);
         while (count < edges.size() && !edges_again_.empty()) {
             edges[count++] = edges_again_.back();
             edges_again_.pop_back();
         }
+        // A program may ask for more of them than there are registrations: the rest is fetched next.
+        if (!edges_again_.empty()) has_edges_ = true;
+        tests_all = std::exchange(tests_all_, false);
     }
+    if (tests_all) test_all();
     std::array<pollfd, batch_max> incomplete;
     std::array<std::size_t, batch_max> places;
     unsigned incomplete_count = 0;
@@ -373,7 +389,7 @@ void driver_port::report_again(int number, std::uint32_t poll_bits, std::uint64_
     try {
         edges_again_.push_back({tag, static_cast<std::uint16_t>(now.revents)});
     } catch (const std::bad_alloc&) {
-        return;  // TODO(port): memory for it with the watch, if a program ever meets this
+        tests_all_ = true;
     }
     post_mail();
 }

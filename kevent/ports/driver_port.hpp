@@ -75,6 +75,7 @@ private:
     void carry_out(request& changed, bool disarms) noexcept;
     void set_alarm(std::int64_t deadline_ns) noexcept;
     std::uint32_t missing_bits(const request& reported) const noexcept;
+    void test_all() noexcept;
     void run() noexcept;
     static void* run_thread(void* self);
 
@@ -96,6 +97,7 @@ private:
     request* mail_ = nullptr;
     std::int64_t mailed_deadline_ns_ = 0;  // 0: none
     std::vector<edge> edges_again_;        // of report_again()
+    bool tests_all_ = false;               // memory for such an edge was exhausted
 
     // Written on the driver's thread.
     std::atomic<std::int64_t> alarm_ns_{never_ns};  // read on any
