@@ -25,6 +25,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -88,12 +89,12 @@ auto control_queue(int fd, Body&& body) -> decltype(body(std::declval<const queu
 }
 
 // A queue whose driver publishes. Errors: throws std::bad_alloc and std::system_error.
-std::shared_ptr<queue_core> make_driven_queue(kevent_ring* ring, unsigned ring_size) {
+std::shared_ptr<queue_core> make_driven_queue(kevent_ring* ring, unsigned ring_size,
+                                              std::string_view reason) {
     auto carrier = std::make_unique<kevring::detail::driver_port>();
     kevring::detail::driver_port& driver = *carrier;
-    auto queue =
-        std::make_unique<queue_core>(std::move(carrier), ring, ring_size, "KEVENT_INIT_ASYNC",
-                                     kevring::detail::publication::by_driver);
+    auto queue = std::make_unique<queue_core>(std::move(carrier), ring, ring_size, reason,
+                                              kevring::detail::publication::by_driver);
     const auto publish = [](void* context) noexcept {
         static_cast<queue_core*>(context)->publish_events();
     };
@@ -152,7 +153,11 @@ int kevent_init(kevent_ring* ring, unsigned ring_size, unsigned flags) {
         const auto detection = (flags & KEVENT_INIT_NO_THREAD) != 0 ? close_detection::by_call
                                                                     : close_detection::by_thread;
         if ((flags & KEVENT_INIT_ASYNC) != 0)
-            return kevring::detail::insert_queue(make_driven_queue(ring, ring_size), detection);
+            return kevring::detail::insert_queue(
+                make_driven_queue(ring, ring_size, "KEVENT_INIT_ASYNC"), detection);
+        if (ring != nullptr && kevring::detail::is_driver_forced())
+            return kevring::detail::insert_queue(
+                make_driven_queue(ring, ring_size, "KEVRING_KEVENT_PORT"), detection);
         kevring::detail::chosen_port chosen = kevring::detail::choose_port(flags);
         return kevring::detail::insert_queue(
             std::make_shared<queue_core>(std::move(chosen.carrier), ring, ring_size, chosen.reason),

@@ -12,17 +12,28 @@
 
 namespace kevring::detail {
 
-chosen_port choose_port(unsigned init_flags) {
+namespace {
+
+std::string_view forced_port() noexcept {
     const char* const value = std::getenv("KEVRING_KEVENT_PORT");
-    const std::string_view forced = value == nullptr ? "" : value;
+    return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
+bool is_driver_forced() noexcept { return forced_port() == "driver"; }
+
+chosen_port choose_port(unsigned init_flags) {
+    const std::string_view forced = forced_port();
     constexpr std::string_view by_variable = "KEVRING_KEVENT_PORT";
     if (forced == "ring") return {std::make_unique<ring_port>(), by_variable};
     if (forced == "epoll") return {std::make_unique<epoll_port>(), by_variable};
-    if (!forced.empty()) {
-        std::fprintf(stderr,
-                     "kevring: KEVRING_KEVENT_PORT=%s names no port of kevent_init; use ring or "
-                     "epoll, or unset it\n",
-                     value);
+    if (!forced.empty() && forced != "driver") {
+        std::fprintf(
+            stderr,
+            "kevring: KEVRING_KEVENT_PORT=%s names no port of kevent_init; use ring, epoll "
+            "or driver, or unset it\n",
+            forced.data());
         throw std::system_error(EINVAL, std::system_category(), "KEVRING_KEVENT_PORT");
     }
     if ((init_flags & KEVENT_INIT_ONE_THREAD) != 0)

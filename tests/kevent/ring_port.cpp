@@ -469,6 +469,13 @@ TEST_CASE("KEVRING_KEVENT_PORT chooses the port of a queue, and an unknown name 
         queue q(0, one_thread);
         CHECK(described(q.number()).find("port: epoll\nreason: KEVRING_KEVENT_PORT\n") == 0);
     }
+    {
+        const environment_value driver("KEVRING_KEVENT_PORT", "driver");
+        queue q(8, 0);
+        CHECK(described(q.number()).find("port: driver\nreason: KEVRING_KEVENT_PORT\n") == 0);
+        queue without_ring(0, 0);
+        CHECK(described(without_ring.number()).find("port: epoll\n") == 0);
+    }
     // The message goes to a pipe in place of the standard error output.
     const environment_value unknown("KEVRING_KEVENT_PORT", "rings");
     int pipes[2];
