@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <utility>
 
+#include <poll.h>
 #include <time.h>
 
 namespace kevring::detail {
@@ -272,10 +273,17 @@ void queue_core::rearm(registration& entry) noexcept {
     if (!entry.armed) arm_or_break(entry);
 }
 
+bool queue_core::needs_last_check(const registration& entry) const noexcept {
+    return entry.has(KEVENT_REQ_LAST_CHECK) && entry.tested_in_fetch != fetch_number_;
+}
+
 // The last check of a registration that is not in the ready list. False: it is armed again.
 bool queue_core::passes_last_check(registration& entry) noexcept {
-    if (!entry.has(KEVENT_REQ_LAST_CHECK) || entry.tested_in_fetch == fetch_number_) return true;
-    const readiness state = entry.broken ? readiness::broken : entry.event_source->test();
+    if (!needs_last_check(entry)) return true;
+    return end_last_check(entry, entry.broken ? readiness::broken : entry.event_source->test());
+}
+
+bool queue_core::end_last_check(registration& entry, readiness state) noexcept {
     if (state == readiness::not_ready) {
         rearm(entry);
         return false;
@@ -289,16 +297,39 @@ bool queue_core::passes_last_check(registration& entry) noexcept {
 }
 
 // Removes records that fail their last check from the first `capacity` that are ready, so that they
-// do not count as ready for a call that waits for several.
+// do not count as ready for a call that waits for several. One poll(2) asks for all descriptors of a
+// batch.
 void queue_core::drop_stale(unsigned capacity) noexcept {
-    std::size_t count = std::min<std::size_t>(ready_.size(), capacity);
-    for (registration* entry = count != 0 ? &ready_.front() : nullptr; count != 0; --count) {
+    std::array<pollfd, batch_max> questions;
+    std::array<registration*, batch_max> asked;
+    unsigned question_count = 0;
+    std::size_t left = std::min<std::size_t>({ready_.size(), capacity, batch_max});
+    for (registration* entry = left != 0 ? &ready_.front() : nullptr; left != 0; --left) {
         registration* const next = ready_.after(*entry);
-        if (entry->has(KEVENT_REQ_LAST_CHECK) && entry->tested_in_fetch != fetch_number_) {
-            ready_.remove(*entry);
-            if (passes_last_check(*entry)) ready_.insert_before(*entry, next);
+        if (needs_last_check(*entry)) {
+            const pollfd question =
+                entry->broken ? pollfd{-1, 0, 0} : entry->event_source->poll_question();
+            if (question.fd >= 0) {
+                asked[question_count] = entry;
+                questions[question_count++] = question;
+            } else {
+                ready_.remove(*entry);
+                if (passes_last_check(*entry)) ready_.insert_before(*entry, next);
+            }
         }
         entry = next;
+    }
+    if (question_count == 0) return;
+    const bool polled = kernel::real().poll_nowait(questions.data(), question_count) >= 0;
+    for (unsigned i = 0; i < question_count; ++i) {
+        registration& entry = *asked[i];
+        registration* const next = ready_.after(entry);
+        source& origin = *entry.event_source;
+        ready_.remove(entry);
+        const readiness state =
+            polled ? origin.test_by_answer(static_cast<std::uint16_t>(questions[i].revents))
+                   : origin.test();
+        if (end_last_check(entry, state)) ready_.insert_before(entry, next);
     }
 }
 
@@ -327,6 +358,8 @@ bool queue_core::collect_one(ukevent& target) noexcept {
 unsigned queue_core::collect_into_buffer(unsigned max_count, ukevent* buffer) noexcept {
     unsigned count = 0;
     while (count < max_count && !ready_.empty()) {
+        while (!ready_.empty() && needs_last_check(ready_.front())) drop_stale(max_count - count);
+        if (ready_.empty()) break;
         ukevent& record = buffer[count];
         if (!collect_one(record)) continue;
         if (ring_ && !ring_->place(record)) record.ret_flags |= KEVENT_RET_COPY_FAILED;
@@ -338,6 +371,8 @@ unsigned queue_core::collect_into_buffer(unsigned max_count, ukevent* buffer) no
 unsigned queue_core::collect_into_ring(unsigned max_count) noexcept {
     unsigned count = 0;
     while (count < max_count && !ready_.empty() && !ring_->is_full()) {
+        while (!ready_.empty() && needs_last_check(ready_.front())) drop_stale(max_count - count);
+        if (ready_.empty()) break;
         ukevent record;
         if (!collect_one(record)) continue;
         ring_->place(record);

@@ -171,6 +171,8 @@ private:
 
     bool passes_last_check(registration& entry) noexcept;
     void drop_stale(unsigned capacity) noexcept;
+    bool needs_last_check(const registration& entry) const noexcept;
+    bool end_last_check(registration& entry, readiness state) noexcept;
     bool collect_one(ukevent& target) noexcept;
     void rearm(registration& entry) noexcept;
     unsigned collect_into_buffer(unsigned max_count, ukevent* buffer) noexcept;

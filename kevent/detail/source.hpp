@@ -16,6 +16,8 @@
 #include <memory>
 #include <string_view>
 
+#include <poll.h>
+
 namespace kevring::detail {
 
 class source;
@@ -113,6 +115,11 @@ public:
     virtual int arm() = 0;
     /// Says how the origin is now, and sets ret_data by it. Never waits.
     virtual readiness test() = 0;
+    /// The question of test() to poll(2), for a call that asks it of many registrations at once. -1 as
+    /// its descriptor: test() has none.
+    virtual pollfd poll_question() const noexcept { return {-1, 0, 0}; }
+    /// test() with `poll_bits` as the answer of poll(2) to that question.
+    virtual readiness test_by_answer(std::uint32_t /*poll_bits*/) { return test(); }
     /// The same while the registration is being added, before it is armed.
     virtual readiness test_on_add() { return test(); }
     /// It is in the queue, armed and not ready: what there is to do at once, and how it is then.

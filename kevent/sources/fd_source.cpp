@@ -40,8 +40,12 @@ int fd_source::arm() {
     return answer == -EPERM ? -EINVAL : answer;  // it cannot be polled
 }
 
+pollfd fd_source::poll_question() const noexcept {
+    return {number(), static_cast<short>(wanted_bits()), 0};
+}
+
 std::uint32_t fd_source::bits_now() const noexcept {
-    pollfd now{number(), static_cast<short>(wanted_bits()), 0};
+    pollfd now = poll_question();
     if (kernel::real().poll_nowait(&now, 1) < 0) return 0;
     return static_cast<std::uint16_t>(now.revents);
 }

@@ -26,6 +26,8 @@ public:
 
     int arm() override;
     readiness test() override;
+    pollfd poll_question() const noexcept override;
+    readiness test_by_answer(std::uint32_t poll_bits) override { return evaluate(poll_bits); }
     void disarm() noexcept override;
     void on_removed() noexcept override;
     bool arm_reports_readiness() const noexcept override { return true; }
