@@ -82,8 +82,8 @@ TEST_CASE("a call asks for the last checks of all its records at once",
     checked_queue_of checked(count);
     std::array<ukevent, count> got{};
 
-    const int collected = checked.queue.get_events(
-        1, count, kevring::detail::wait_limit::no_wait(), got.data());
+    const int collected =
+        checked.queue.get_events(1, count, kevring::detail::wait_limit::no_wait(), got.data());
 
     REQUIRE(collected == count / 2);
     for (std::size_t i = 0; i < count / 2; ++i) CHECK(got[i].id.raw_u64 == 2 * i + 1);
@@ -100,8 +100,8 @@ TEST_CASE("a call whose records have failed their last check collects the next o
     checked_queue_of checked(count);
     std::array<ukevent, wanted> got{};
 
-    const int collected = checked.queue.get_events(
-        1, wanted, kevring::detail::wait_limit::no_wait(), got.data());
+    const int collected =
+        checked.queue.get_events(1, wanted, kevring::detail::wait_limit::no_wait(), got.data());
 
     REQUIRE(collected == wanted);
     for (unsigned i = 0; i < wanted; ++i) CHECK(got[i].id.raw_u64 == 2 * i + 1);
