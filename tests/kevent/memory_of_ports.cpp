@@ -42,10 +42,12 @@ int try_all(const std::function<int()>& act, const std::function<void(int)>& und
 
 }  // namespace
 
-TEST_CASE("kevent_init of each port reports each allocation that fails, and opens no descriptor then",
-          "[kevent][memory]") {
+TEST_CASE(
+    "kevent_init of each port reports each allocation that fails, and opens no descriptor then",
+    "[kevent][memory]") {
     if (!allocations_are_counted()) return;
-    const unsigned flags = GENERATE(0u, unsigned{KEVENT_INIT_ONE_THREAD}, unsigned{KEVENT_INIT_ASYNC});
+    const unsigned flags =
+        GENERATE(0u, unsigned{KEVENT_INIT_ONE_THREAD}, unsigned{KEVENT_INIT_ASYNC});
     std::vector<std::uint64_t> memory(1 + slot_count * 5);
     auto* const ring = reinterpret_cast<kevent_ring*>(memory.data());
     const auto make = [&] { return kevent_init(ring, slot_count, flags | KEVENT_INIT_NO_THREAD); };
