@@ -1,7 +1,7 @@
 // publish_to_workers.cpp: a loop publishes the events of one queue, and two worker threads without a
 // loop take them from the lock-free ring.
 //
-//   publish_to_workers PATH     binds a UNIX datagram socket; SIGTERM connected_pair it
+//   publish_to_workers PATH     binds a UNIX datagram socket; SIGTERM ends it
 #include <kevring/kevent/event_queue.hpp>
 #include <kevring/kevent/event_ring.hpp>
 #include <kevring/kevent/signal_stream.hpp>

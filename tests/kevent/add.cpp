@@ -44,7 +44,7 @@ TEST_CASE("a new ring begins at 0, whatever its memory held", "[kevent][queue][K
     ::close(number);
 }
 
-TEST_CASE("flags that nobody has defined are refused", "[kevent][queue][K-012][K-068]") {
+TEST_CASE("undefined flags are refused", "[kevent][queue][K-012][K-068]") {
     queue q(4);
     ukevent got{};
 
@@ -53,9 +53,9 @@ TEST_CASE("flags that nobody has defined are refused", "[kevent][queue][K-012][K
     CHECK(kevent_wait(q.number(), 1, 0, no_wait, 0x80000000u) == -EINVAL);
 }
 
-TEST_CASE("where no descriptor is left, there is no queue", "[kevent][queue][K-013]") {
+TEST_CASE("kevent_init fails when no descriptor is left", "[kevent][queue][K-013]") {
     const auto is_so = [] {
-        ::close_range(STDERR_FILENO + 1, ~0u, 0);  // no numbers in use behind a free one
+        ::close_range(STDERR_FILENO + 1, ~0u, 0);  // no number in use above a free one
         const int lowest_free = ::eventfd(0, 0);
         ::close(lowest_free);
         const auto limit = [&](unsigned more) {
@@ -73,7 +73,7 @@ TEST_CASE("where no descriptor is left, there is no queue", "[kevent][queue][K-0
         };
 
         if (!limit(0) || init() != -EMFILE) return 1;
-        // Also where only a part of what a queue needs can be had.
+        // The same while only some of the descriptors of a queue are available.
         int answer = -EMFILE;
         for (unsigned more = 1; more < 12; ++more) {
             if (!limit(more)) return 2;
@@ -81,12 +81,12 @@ TEST_CASE("where no descriptor is left, there is no queue", "[kevent][queue][K-0
             if (answer != 0 && (answer != -EMFILE || before == 0)) return 3;
         }
         if (answer != 0) return 4;
-        return ::eventfd(0, 0) == lowest_free ? 0 : 5;  // and nothing is left open
+        return ::eventfd(0, 0) == lowest_free ? 0 : 5;  // no descriptor stayed open
     };
     CHECK(in_child(is_so) == 0);
 }
 
-TEST_CASE("a descriptor that is closed is none, and one of another kind is no queue",
+TEST_CASE("closed descriptors and descriptors of other kinds are no queues",
           "[kevent][queue][K-014][K-015]") {
     queue q(4);
     ukevent one = user_event(1);
@@ -102,7 +102,7 @@ TEST_CASE("a descriptor that is closed is none, and one of another kind is no qu
     q.close();
     all_calls(-EBADF);
 
-    // The number means something else now.
+    // The number refers to another file now.
     const int stranger = ::eventfd(0, EFD_CLOEXEC);
     if (stranger != number) {
         REQUIRE(::dup2(stranger, number) == number);
@@ -117,9 +117,10 @@ TEST_CASE("a descriptor that is closed is none, and one of another kind is no qu
     CHECK(kevent_commit(0, 0, 0) == -EINVAL);
 }
 
-TEST_CASE("a number that comes to mean another queue means that one", "[kevent][queue]") {
-    // The kernel gives away the lowest number that is free. That is the one which has just been
-    // closed, unless queues of tests before are released at this moment.
+TEST_CASE("a descriptor number that a new queue reuses refers to the new queue",
+          "[kevent][queue]") {
+    // The kernel returns the lowest free number: the one that was just closed, unless queues of
+    // earlier tests are released at the same time.
     for (int attempt = 1;; ++attempt) {
         REQUIRE(attempt <= 1000);
         queue first;
@@ -136,7 +137,7 @@ TEST_CASE("a number that comes to mean another queue means that one", "[kevent][
     }
 }
 
-TEST_CASE("a queue is still found after a program has set all its flags anew", "[kevent][queue]") {
+TEST_CASE("a queue is found after a program has replaced its descriptor flags", "[kevent][queue]") {
     queue q;
     REQUIRE(::fcntl(q.number(), F_SETFL, O_NONBLOCK) == 0);
     ukevent got{};
@@ -155,7 +156,7 @@ TEST_CASE("a command that does not exist is refused", "[kevent][queue][K-016]") 
     CHECK(kevent_ctl(q.number(), std::numeric_limits<unsigned>::max(), 0, nullptr) == -EINVAL);
 }
 
-TEST_CASE("adding nothing adds nothing", "[kevent][add][K-017]") {
+TEST_CASE("ADD of no records returns 0", "[kevent][add][K-017]") {
     queue q;
 
     CHECK(kevent_ctl(q.number(), KEVENT_CTL_ADD, 0, nullptr) == 0);
@@ -174,7 +175,7 @@ TEST_CASE("a socket that is idle when added is reported when a byte comes",
     CHECK(is_done(q.get_one()));
 }
 
-TEST_CASE("what is ready when added is answered, and is not registered",
+TEST_CASE("a request that is ready when added is answered, and is not registered",
           "[kevent][add][socket][K-019][K-020]") {
     queue q;
     const auto peers = connected_pair::sockets();
@@ -194,7 +195,7 @@ TEST_CASE("what is ready when added is answered, and is not registered",
     CHECK(is_broken(removed));
 }
 
-TEST_CASE("with ALWAYS_QUEUE what is ready when added is queued and stays",
+TEST_CASE("with ALWAYS_QUEUE a request that is ready when added is queued and stays",
           "[kevent][add][socket][K-021]") {
     queue q;
     const auto peers = connected_pair::sockets();
@@ -240,7 +241,8 @@ TEST_CASE("answers are packed to the front of the array, in order", "[kevent][ad
     }
 }
 
-TEST_CASE("a key is taken once; the type belongs to it", "[kevent][add][K-024][K-025][K-026]") {
+TEST_CASE("a key is registered once, and its type is part of it",
+          "[kevent][add][K-024][K-025][K-026]") {
     queue q;
     const auto peers = connected_pair::sockets();
     const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
@@ -261,7 +263,7 @@ TEST_CASE("a key is taken once; the type belongs to it", "[kevent][add][K-024][K
     CHECK(is_done(q.get().at(0)));
 }
 
-TEST_CASE("that a key is taken counts before its descriptor", "[kevent][add][K-027]") {
+TEST_CASE("a registered key is reported before a closed descriptor", "[kevent][add][K-027]") {
     queue q;
     auto peers = connected_pair::sockets();
     const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
@@ -296,7 +298,7 @@ TEST_CASE("each type refuses descriptors that it cannot watch", "[kevent][add][K
     CHECK(failure(KEVENT_POLL, directory.number()) == -EINVAL);
 }
 
-TEST_CASE("a type that cannot be added is refused as such", "[kevent][add][K-030]") {
+TEST_CASE("ADD refuses types that it cannot register", "[kevent][add][K-030]") {
     queue q;
 
     for (const std::uint32_t type : {200u, 0xffffffffu, 11u, unsigned{KEVENT_POSIX_TIMER},
@@ -324,7 +326,7 @@ TEST_CASE("the user field comes back as it was given", "[kevent][add][K-031]") {
     }
 }
 
-TEST_CASE("rubbish in the result fields of a request never shows", "[kevent][add][K-032]") {
+TEST_CASE("the result fields of a request are ignored", "[kevent][add][K-032]") {
     queue q;
     const auto peers = connected_pair::sockets();
     ukevent one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
@@ -372,7 +374,7 @@ TEST_CASE("a null array is refused, and nothing is registered", "[kevent][add][K
     CHECK(q.ctl(KEVENT_CTL_REMOVE, one) == -EINVAL);
 }
 
-TEST_CASE("there is room for 100 000 registrations", "[kevent][add][K-035]") {
+TEST_CASE("a queue accepts 100 000 registrations", "[kevent][add][K-035]") {
     queue q;
     std::vector<ukevent> records;
     for (std::uint64_t id = 0; id < 100'000; ++id) records.push_back(user_event(id << 16));
@@ -385,7 +387,7 @@ TEST_CASE("there is room for 100 000 registrations", "[kevent][add][K-035]") {
     CHECK(q.ctl(KEVENT_CTL_REMOVE, none) == -EINVAL);
 }
 
-TEST_CASE("a socket that is broken when added says so", "[kevent][add][socket]") {
+TEST_CASE("ADD reports a socket that is broken", "[kevent][add][socket]") {
     queue q;
     auto peers = connected_pair::sockets();
     peers.close_peer();

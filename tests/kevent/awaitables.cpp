@@ -1,4 +1,4 @@
-// Events that are awaited by themselves: timers, descriptors, signals, changes, the end of
+// awaitables.cpp: events awaited without a queue: timers, descriptors, signals, changes, ends of
 // processes.
 #include "tests/kevent/kevent_fixture.hpp"
 #include "tests/support/catch.hpp"
@@ -37,7 +37,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Blocks signals for the length of a test, and takes what is left of them.
+// Blocks signals for the length of a test, and takes those still pending at the end.
 class blocked_signals {
 public:
     explicit blocked_signals(std::initializer_list<int> numbers) {
@@ -103,10 +103,10 @@ public:
     child(const child&) = delete;
     ~child() {
         let_end();
-        if (process_ > 0) ::waitpid(process_, nullptr, 0);  // fails where it has been reaped
+        if (process_ > 0) ::waitpid(process_, nullptr, 0);  // fails if the child was reaped
     }
     pid_t process() const { return process_; }
-    // By a byte and not by the end: children that are started later hold the pipe, too.
+    // A byte and not the end of the pipe: children that start later hold the pipe open too.
     void let_end() {
         if (start_) static_cast<void>(!::write(start_.number(), "x", 1));
         start_.reset();
@@ -148,7 +148,7 @@ TEST_CASE("a timer that is awaited ends when its time has come", "[kevent][await
     run_on(loop, body);
 }
 
-TEST_CASE("readiness is awaited, and says what is there", "[kevent][awaitables]") {
+TEST_CASE("readiness is awaited, and reports the ready bits", "[kevent][awaitables]") {
     ring loop;
     auto ends = kevent_test::connected_pair::sockets();
     auto body = [&]() -> task<void> {
@@ -212,7 +212,7 @@ TEST_CASE("a signal is taken in place of a handler", "[kevent][awaitables][signa
     run_on(loop, body);
 }
 
-TEST_CASE("signals that come between two waits are there", "[kevent][awaitables][signal]") {
+TEST_CASE("signals that arrive between two waits are kept", "[kevent][awaitables][signal]") {
     const blocked_signals keep{SIGUSR1, SIGUSR2, SIGRTMIN};
     ring loop;
     auto body = []() -> task<void> {
@@ -237,7 +237,7 @@ TEST_CASE("signals that come between two waits are there", "[kevent][awaitables]
     run_on(loop, body);
 }
 
-TEST_CASE("what is no signal to wait for is refused", "[kevent][awaitables][signal]") {
+TEST_CASE("signal numbers that cannot be waited for are refused", "[kevent][awaitables][signal]") {
     sigset_t before;
     ::pthread_sigmask(SIG_BLOCK, nullptr, &before);
     for (const signal_set wrong :
@@ -289,7 +289,7 @@ TEST_CASE("changes come in their order, with names", "[kevent][awaitables][chang
     run_on(loop, body);
 }
 
-TEST_CASE("a watch says when what it watches is gone", "[kevent][awaitables][changes]") {
+TEST_CASE("a watch reports the removal of its file", "[kevent][awaitables][changes]") {
     ring loop;
     const folder there;
     there.write("file");
@@ -311,7 +311,7 @@ TEST_CASE("a watch says when what it watches is gone", "[kevent][awaitables][cha
     run_on(loop, body);
 }
 
-TEST_CASE("nothing comes of a watch that was removed", "[kevent][awaitables][changes]") {
+TEST_CASE("a removed watch reports nothing", "[kevent][awaitables][changes]") {
     ring loop;
     const folder left;
     const folder kept;
@@ -324,7 +324,7 @@ TEST_CASE("nothing comes of a watch that was removed", "[kevent][awaitables][cha
         kept.write("file");
 
         stream->remove(first.value());
-        stream->remove(first.value());  // a second time is fine
+        stream->remove(first.value());  // a repeated call has no effect
 
         const auto got = co_await stream->next();
         CHECK(got.value().path == kept.path());
@@ -430,9 +430,9 @@ TEST_CASE("the end of a process is awaited, and reaps it", "[kevent][awaitables]
     run_on(loop, body);
 }
 
-TEST_CASE("of a process that is no child only the end is known", "[kevent][awaitables][process]") {
+TEST_CASE("a process that is no child reports only its end", "[kevent][awaitables][process]") {
     ring loop;
-    // The child starts a process of its own, says its number, and waits for it.
+    // The child starts a process, reports its number, and waits for it.
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
     const kevring::fd heard(ends[0]);

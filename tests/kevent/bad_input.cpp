@@ -1,6 +1,6 @@
-// bad_input.cpp: what no sensible program asks for is refused by its error, or means what little it
-// can, and costs others nothing: wrong and vanished descriptors, absurd numbers, removing and
-// closing at the worst moment. Null pointers and closed control descriptors are in add.cpp.
+// bad_input.cpp: requests that no correct program makes: wrong and closed descriptors, extreme
+// numbers, REMOVE and close() during other calls. Each is refused with an error or has a defined
+// effect, and affects no other registration. add.cpp tests null pointers and closed queues.
 #include "tests/kevent/kevent_fixture.hpp"
 
 #include <atomic>
@@ -31,7 +31,7 @@ void wait_until_readable(const queue& q) {
 
 }  // namespace
 
-TEST_CASE("what is no origin is refused by its type, and what is ready stays so",
+TEST_CASE("each type refuses invalid origins, and ready registrations stay ready",
           "[kevent][bad_input]") {
     queue q;
     const auto peers = connected_pair::sockets();
@@ -181,7 +181,7 @@ TEST_CASE("a file without a poll operation is refused as POLL", "[kevent][bad_in
             }
         }
     }
-    // All four bits are set of these, too, and they have a poll operation.
+    // These have all four bits set, too, and have a poll operation.
     const auto peers = connected_pair::sockets();
     peers.send_from_peer();
     const kevring::fd counter(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -192,14 +192,14 @@ TEST_CASE("a file without a poll operation is refused as POLL", "[kevent][bad_in
     }
 }
 
-TEST_CASE("a descriptor that is closed behind a registration does not mislead it",
+TEST_CASE("a reused descriptor number does not mislead an older registration",
           "[kevent][bad_input][K-102]") {
     queue q;
     auto first = connected_pair::sockets();
     const ukevent request = record(KEVENT_SOCKET, first.local(), KEVENT_SOCKET_RECV);
     q.add(request);
 
-    // The number means another socket now, which has something to receive.
+    // The number refers to another socket now, which has bytes to receive.
     const auto second = connected_pair::sockets();
     const int number = first.local();
     REQUIRE(::dup2(second.local(), number) == number);
@@ -214,7 +214,7 @@ TEST_CASE("a descriptor that is closed behind a registration does not mislead it
     CHECK(first.peer_sees_end());
 }
 
-TEST_CASE("more records than there can be are refused before one is read",
+TEST_CASE("more records than registrations are refused before a record is read",
           "[kevent][bad_input][K-037][K-050]") {
     queue q;
     q.add(user_event(1));
@@ -230,7 +230,7 @@ TEST_CASE("more records than there can be are refused before one is read",
     q.remove(user_event(1));
 }
 
-TEST_CASE("asking for more than there can be gives what there is",
+TEST_CASE("a call for more records than can be ready returns the ready ones",
           "[kevent][bad_input][K-060][K-071][K-078]") {
     queue q(2);
     q.add(user_event(1));
@@ -246,11 +246,12 @@ TEST_CASE("asking for more than there can be gives what there is",
     CHECK(q.commit(UINT_MAX, 0) == -EINVAL);
     CHECK(q.commit(0, UINT_MAX) <= 0);
     CHECK(q.commit(0, 1u << 31) == -EOVERFLOW);
-    CHECK(q.wait(2, UINT_MAX, test_timeout) == 0);  // an index that is none is an old one
+    CHECK(q.wait(2, UINT_MAX, test_timeout) == 0);  // an invalid index counts as stale
     CHECK(q.commit(0, 1) == 2);
 }
 
-TEST_CASE("a time that never comes is waited for like any other", "[kevent][bad_input][K-062]") {
+TEST_CASE("a deadline in the far future is waited for like any other",
+          "[kevent][bad_input][K-062]") {
     queue q;
     q.add(user_event(1));
     const timespec never{std::numeric_limits<time_t>::max(), 999'999'999};
@@ -288,7 +289,7 @@ TEST_CASE("a request with every bit set is still one event", "[kevent][bad_input
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("what is removed while ready takes nothing else along, and its key is free",
+TEST_CASE("removing a ready registration affects no other, and its key is free",
           "[kevent][bad_input][K-038]") {
     queue q;
     const auto sockets = connected_pair::sockets();
@@ -320,7 +321,7 @@ TEST_CASE("what is removed while ready takes nothing else along, and its key is 
     }
 }
 
-TEST_CASE("after REMOVE has returned no call collects it any more",
+TEST_CASE("no call collects a registration after its REMOVE has returned",
           "[kevent][many-threads][bad_input][K-038]") {
     constexpr std::uint64_t round_count = 300;
     queue q;
@@ -383,7 +384,7 @@ TEST_CASE("waits of a closed queue end at their time, and then its files are rel
     CHECK(peers.peer_sees_end());
 }
 
-TEST_CASE("a queue that wants no thread makes none, and the next one finds it closed",
+TEST_CASE("a queue without a thread starts none, and the next queue finds it closed",
           "[kevent][bad_input][close]") {
     const auto thread_count = [] {
         const std::filesystem::directory_iterator threads("/proc/self/task");
@@ -404,7 +405,7 @@ TEST_CASE("a queue that wants no thread makes none, and the next one finds it cl
     CHECK(in_child(is_so) == 0);
 }
 
-TEST_CASE("a new queue under the number of a closed one is no business of its waiters",
+TEST_CASE("waiters of a closed queue do not use a new queue that has its number",
           "[kevent][many-threads][bad_input][close]") {
     auto old = std::make_unique<queue>();
     const int number = old->number();
@@ -427,8 +428,8 @@ TEST_CASE("a new queue under the number of a closed one is no business of its wa
     peers.send_from_peer();
     waiter.join();
 
-    // Or it began its call after the close: then the number was closed, or the new queue's, or for
-    // a moment that of another file which the new queue opens.
+    // If the call began after the close, the number was closed, or belonged to the new queue, or to
+    // another file that the new queue opened and closed.
     if (result == 1 && got.type == KEVENT_SOCKET) CHECK(next.get_one().type == KEVENT_UNOTIFY);
     if (result == 1 && got.type == KEVENT_UNOTIFY) CHECK(same_number);
     if (result != 1) CHECK((result == -EBADF || result == -EINVAL));

@@ -17,7 +17,7 @@ using kevring::detail::caller_ring;
 
 namespace {
 
-// A ring as a program makes it, with bytes before and behind it that nobody may write.
+// A ring as a program makes it, with guard bytes before and after it that must not change.
 class ring_memory {
 public:
     explicit ring_memory(unsigned slot_count, unsigned char fill = 0xa5)
@@ -28,7 +28,7 @@ public:
 
     kevent_ring* get() { return reinterpret_cast<kevent_ring*>(bytes_.data() + guard_bytes); }
 
-    // What a hostile or broken program can do to its own ring at any time.
+    // Overwrites the ring, as a hostile or broken program can at any time.
     void scribble(unsigned char byte) {
         std::memset(bytes_.data() + guard_bytes, byte, bytes_.size() - 2 * guard_bytes);
     }
@@ -57,7 +57,7 @@ ukevent numbered(std::uint64_t number) {
     return record;
 }
 
-// Places `count` records, the first of which is number `first`, and returns how many had room.
+// Places `count` records, the first of which is number `first`, and returns how many fitted.
 std::size_t place(caller_ring& ring, std::uint64_t first, std::size_t count) {
     std::vector<ukevent> records;
     for (std::size_t i = 0; i < count; ++i) records.push_back(numbered(first + i));
@@ -109,7 +109,7 @@ TEST_CASE("a full ring takes no record, and takes the next one where it stopped"
 
     CHECK(place(ring, 0, 6) == 4);
     CHECK(ring.is_full());
-    CHECK(memory.get()->ring_kidx == 0);  // as when it is empty
+    CHECK(memory.get()->ring_kidx == 0);  // equal to that of an empty ring
     CHECK(place(ring, 4, 2) == 0);
     CHECK(memory.get()->event[0].id.raw_u64 == 0);
 
@@ -119,7 +119,7 @@ TEST_CASE("a full ring takes no record, and takes the next one where it stopped"
     CHECK(memory.get()->ring_kidx == 1);
 }
 
-TEST_CASE("the examples of the specification",
+TEST_CASE("commits match the examples of the specification",
           "[kevent][caller_ring][K-078][K-082][K-083][K-084]") {
     ring_memory memory(4);
     caller_ring ring(memory.get(), 4);
@@ -178,10 +178,10 @@ TEST_CASE("an index is stale once someone has committed", "[kevent][caller_ring]
     CHECK_FALSE(ring.is_stale(5));
 }
 
-TEST_CASE("the lap counter goes round after 2^32 laps", "[kevent][caller_ring][K-087]") {
+TEST_CASE("the lap counter wraps after 2^32 laps", "[kevent][caller_ring][K-087]") {
     constexpr unsigned slot_count = 3;
     ring_memory memory(slot_count);
-    // The last slot but one of the last lap that 32 bits can tell from the first.
+    // The last slot but one of the last lap that a 32-bit counter distinguishes from the first.
     const std::uint64_t first = (std::uint64_t{1} << 32) * slot_count - 2;
     caller_ring ring(memory.get(), slot_count, first);
     CHECK(memory.get()->ring_kidx == 1);
@@ -191,7 +191,7 @@ TEST_CASE("the lap counter goes round after 2^32 laps", "[kevent][caller_ring][K
     CHECK(ring.commit(1, 0xffffffffu) == 0);
     CHECK(ring.commit(2, 0xffffffffu) == 1);
     CHECK(ring.commit(2, 0xfffffffdu) == -EOVERFLOW);
-    CHECK(ring.commit(2, 0) == -EINVAL);  // beyond what is placed
+    CHECK(ring.commit(2, 0) == -EINVAL);  // beyond the placed records
     CHECK(ring.commit(1, 0) == 2);
     CHECK(memory.get()->ring_over == 0);
     CHECK(place(ring, 3, 3) == 3);
@@ -199,8 +199,7 @@ TEST_CASE("the lap counter goes round after 2^32 laps", "[kevent][caller_ring][K
     CHECK(memory.get()->ring_over == 1);
 }
 
-TEST_CASE("what a program writes into its ring changes nothing for the queue",
-          "[kevent][caller_ring]") {
+TEST_CASE("writes of a program into its ring do not change the queue", "[kevent][caller_ring]") {
     constexpr unsigned slot_count = 5;
     ring_memory memory(slot_count);
     caller_ring ring(memory.get(), slot_count);
@@ -215,7 +214,7 @@ TEST_CASE("what a program writes into its ring changes nothing for the queue",
         REQUIRE(place(ring, placed, wanted) == std::min(wanted, room));
         placed += std::min(wanted, room);
         memory.scribble(static_cast<unsigned char>(random()));
-        // Any numbers at all; what counts as a position is decided by the queue's own.
+        // Arbitrary numbers; the queue uses its own positions only.
         const bool wild = random() % 4 == 0;
         const std::uint64_t position = committed + random() % (slot_count + 1);
         const auto slot = wild ? static_cast<std::uint32_t>(random())

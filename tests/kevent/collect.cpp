@@ -11,10 +11,10 @@ using namespace kevent_test;
 
 namespace {
 
-void add_notes(queue& q, std::uint64_t count) {
+void add_user_events(queue& q, std::uint64_t count) {
     for (std::uint64_t id = 0; id < count; ++id) q.add(user_event(id));
 }
-void fire_notes(queue& q, std::uint64_t first, std::uint64_t count) {
+void fire_user_events(queue& q, std::uint64_t first, std::uint64_t count) {
     for (std::uint64_t id = first; id < first + count; ++id) REQUIRE(q.ready(user_event(id)) == 1);
 }
 int get(queue& q, unsigned min_count, unsigned max_count, timespec timeout, unsigned flags = 0) {
@@ -39,7 +39,7 @@ TEST_CASE("records come in the order in which they became ready", "[kevent][coll
         peers.push_back(connected_pair::sockets());
         q.add(record(KEVENT_SOCKET, peers.back().local(), KEVENT_SOCKET_RECV));
     }
-    add_notes(q, 4);
+    add_user_events(q, 4);
 
     for (const std::size_t i : {2u, 0u, 3u, 1u}) peers[i].send_from_peer();
     auto got = q.get(4);
@@ -57,8 +57,8 @@ TEST_CASE("records come in the order in which they became ready", "[kevent][coll
 
 TEST_CASE("a call takes at most what it asks for", "[kevent][collect][K-057]") {
     queue q;
-    add_notes(q, 10);
-    fire_notes(q, 0, 10);
+    add_user_events(q, 10);
+    fire_user_events(q, 0, 10);
 
     CHECK(get(q, 1, 4, test_timeout) == 4);
     CHECK(get(q, 1, 4, test_timeout) == 4);
@@ -67,21 +67,22 @@ TEST_CASE("a call takes at most what it asks for", "[kevent][collect][K-057]") {
     CHECK(get(q, 1, 0, test_timeout) == 0);
 }
 
-TEST_CASE("fewer than asked for are taken at the deadline", "[kevent][collect][K-058]") {
+TEST_CASE("a wait returns fewer records than requested at its deadline",
+          "[kevent][collect][K-058]") {
     queue q;
-    add_notes(q, 3);
-    fire_notes(q, 0, 2);
+    add_user_events(q, 3);
+    fire_user_events(q, 0, 2);
 
     const auto begin = now();
     CHECK(get(q, 3, 8, milliseconds(50)) == 2);
     CHECK(now() - begin >= std::chrono::milliseconds(50));
 }
 
-TEST_CASE("the last one that is asked for ends the wait", "[kevent][collect][K-059]") {
+TEST_CASE("the last requested record ends the wait", "[kevent][collect][K-059]") {
     queue q;
     const auto peers = connected_pair::sockets();
-    add_notes(q, 2);
-    fire_notes(q, 0, 2);
+    add_user_events(q, 2);
+    fire_user_events(q, 0, 2);
     q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
     std::thread sender([&] { peers.send_from_peer(); });
 
@@ -90,18 +91,17 @@ TEST_CASE("the last one that is asked for ends the wait", "[kevent][collect][K-0
     sender.join();
 }
 
-TEST_CASE("a minimum of 0 never waits, and one beyond the maximum counts as that",
+TEST_CASE("a minimum of 0 never waits, and one above the maximum counts as the maximum",
           "[kevent][collect][K-060]") {
     queue q;
-    add_notes(q, 3);
+    add_user_events(q, 3);
 
     CHECK(get(q, 0, 8, test_timeout) == 0);
-    fire_notes(q, 0, 2);
+    fire_user_events(q, 0, 2);
     CHECK(get(q, 8, 2, test_timeout) == 2);
 }
 
-TEST_CASE("a non-blocking queue neither waits nor looks at the timeout",
-          "[kevent][collect][K-061]") {
+TEST_CASE("a non-blocking queue neither waits nor checks the timeout", "[kevent][collect][K-061]") {
     queue q(4);
     REQUIRE(::fcntl(q.number(), F_SETFL, ::fcntl(q.number(), F_GETFL) | O_NONBLOCK) == 0);
 
@@ -118,7 +118,7 @@ TEST_CASE("a blocking queue checks the timeout", "[kevent][collect][K-062]") {
     CHECK(q.wait(1, 0, {-2, 0}) == -EINVAL);
     CHECK(get(q, 0, 1, {-2, 0}) == -EINVAL);
 
-    add_notes(q, 1);
+    add_user_events(q, 1);
     std::thread other([&] { q.ready(user_event(0)); });
     CHECK(get(q, 1, 1, forever) == 1);
     other.join();
@@ -169,8 +169,8 @@ TEST_CASE("each waiter has its own absolute deadline", "[kevent][many-threads][c
 
 TEST_CASE("an absolute wait that an event ends leaves nothing behind", "[kevent][collect][K-066]") {
     queue q;
-    add_notes(q, 1);
-    fire_notes(q, 0, 1);
+    add_user_events(q, 1);
+    fire_user_events(q, 0, 1);
     CHECK(get(q, 1, 1, wall_clock_plus(20), KEVENT_FLAGS_ABSTIME) == 1);
 
     const auto begin = now();
@@ -185,10 +185,11 @@ TEST_CASE("a signal handler ends a wait, without an error", "[kevent][collect][K
     CHECK(result == 0);
 }
 
-TEST_CASE("a record that finds no room in the ring says so", "[kevent][collect][K-069][K-070]") {
+TEST_CASE("a record that does not fit into the ring is marked COPY_FAILED",
+          "[kevent][collect][K-069][K-070]") {
     queue q(2);
-    add_notes(q, 3);
-    fire_notes(q, 0, 3);
+    add_user_events(q, 3);
+    fire_user_events(q, 0, 3);
     std::vector<ukevent> got(3);
 
     REQUIRE(kevent_get_events(q.number(), 3, 3, test_timeout, got.data(), 0) == 3);
@@ -199,11 +200,11 @@ TEST_CASE("a record that finds no room in the ring says so", "[kevent][collect][
     CHECK(q.ring_kidx() == 0);
     CHECK(q.ring().event[1].id.raw_u64 == 1);
 
-    fire_notes(q, 0, 1);  // a full ring does not hold it up
+    fire_user_events(q, 0, 1);  // a full ring does not delay it
     REQUIRE(kevent_get_events(q.number(), 1, 1, test_timeout, got.data(), 0) == 1);
     CHECK(got[0].ret_flags == (KEVENT_RET_DONE | KEVENT_RET_COPY_FAILED));
     CHECK(q.commit(0, 1) == 2);
-    fire_notes(q, 0, 1);  // the mark belonged to that one record
+    fire_user_events(q, 0, 1);  // the flag belonged to that one record
     REQUIRE(kevent_get_events(q.number(), 1, 1, test_timeout, got.data(), 0) == 1);
     CHECK(got[0].ret_flags == KEVENT_RET_DONE);
 }
@@ -217,8 +218,8 @@ TEST_CASE("a ring takes no more at a time than it has slots", "[kevent][wait][K-
 
 TEST_CASE("ready records go into the ring in order", "[kevent][wait][K-072]") {
     queue q(4);
-    add_notes(q, 3);
-    fire_notes(q, 0, 3);
+    add_user_events(q, 3);
+    fire_user_events(q, 0, 3);
 
     CHECK(q.wait(4, 0, test_timeout) == 3);
 
@@ -229,10 +230,10 @@ TEST_CASE("ready records go into the ring in order", "[kevent][wait][K-072]") {
     }
 }
 
-TEST_CASE("what finds no room in the ring stays ready, in order", "[kevent][wait][K-073]") {
+TEST_CASE("records that do not fit into the ring stay ready, in order", "[kevent][wait][K-073]") {
     queue q(4);
-    add_notes(q, 6);
-    fire_notes(q, 0, 6);
+    add_user_events(q, 6);
+    fire_user_events(q, 0, 6);
 
     CHECK(q.wait(4, 0) == 4);
     CHECK(q.wait(4, 0) == 0);
@@ -244,8 +245,8 @@ TEST_CASE("what finds no room in the ring stays ready, in order", "[kevent][wait
 
 TEST_CASE("a wait for no records takes none", "[kevent][wait][K-074]") {
     queue q(4);
-    add_notes(q, 1);
-    fire_notes(q, 0, 1);
+    add_user_events(q, 1);
+    fire_user_events(q, 0, 1);
 
     CHECK(q.wait(0, 0, test_timeout) == 0);
     CHECK(q.ring_kidx() == 0);
@@ -255,10 +256,10 @@ TEST_CASE("a wait for no records takes none", "[kevent][wait][K-074]") {
 TEST_CASE("a stale index ends a wait at once, a true one does not",
           "[kevent][wait][K-075][K-076]") {
     queue q(4);
-    add_notes(q, 2);
+    add_user_events(q, 2);
     const auto begin = now();
     CHECK(q.wait(4, 3, test_timeout) == 0);
-    fire_notes(q, 0, 2);
+    fire_user_events(q, 0, 2);
     CHECK(q.wait(4, 3, test_timeout) == 2);
     CHECK(now() - begin < half_of_test_timeout);
     CHECK(q.commit(2, 0) == 2);
@@ -268,10 +269,11 @@ TEST_CASE("a stale index ends a wait at once, a true one does not",
     CHECK(now() - waiting >= std::chrono::milliseconds(30));
 }
 
-TEST_CASE("a commit releases who waits for room", "[kevent][many-threads][wait][K-077]") {
+TEST_CASE("a commit releases a waiter for space in the ring",
+          "[kevent][many-threads][wait][K-077]") {
     queue q(2);
-    add_notes(q, 3);
-    fire_notes(q, 0, 3);
+    add_user_events(q, 3);
+    fire_user_events(q, 0, 3);
     REQUIRE(q.wait(2, 0) == 2);
     std::atomic<int> placed{-1};
     std::thread waiter([&] { placed = q.wait(2, 0, test_timeout); });
@@ -286,9 +288,9 @@ TEST_CASE("a commit releases who waits for room", "[kevent][many-threads][wait][
 TEST_CASE("a commit is a position in the ring", "[kevent][commit][K-078][K-079][K-080][K-081]") {
     queue q(8);
     CHECK(q.commit(8, 0) == -EINVAL);
-    CHECK(q.commit(5, 0) == -EINVAL);  // beyond what is placed
-    add_notes(q, 6);
-    fire_notes(q, 0, 6);
+    CHECK(q.commit(5, 0) == -EINVAL);  // beyond the placed records
+    add_user_events(q, 6);
+    fire_user_events(q, 0, 6);
     REQUIRE(q.wait(8, 0) == 6);
     CHECK(q.commit(7, 0) == -EINVAL);
 
@@ -307,17 +309,17 @@ TEST_CASE("a commit is a position in the ring", "[kevent][commit][K-078][K-079][
 TEST_CASE("a commit across the end of the ring names the new lap",
           "[kevent][commit][K-082][K-083][K-084]") {
     queue q(4);
-    add_notes(q, 4);
-    fire_notes(q, 0, 3);
+    add_user_events(q, 4);
+    fire_user_events(q, 0, 3);
     REQUIRE(q.wait(4, 0) == 3);
     REQUIRE(q.commit(3, 0) == 3);
-    fire_notes(q, 0, 3);
+    fire_user_events(q, 0, 3);
     REQUIRE(q.wait(4, 3) == 3);
 
     CHECK(q.commit(2, 1) == 3);
     CHECK(q.ring_over() == 1);
 
-    fire_notes(q, 0, 4);
+    fire_user_events(q, 0, 4);
     REQUIRE(q.wait(4, 2) == 4);
     CHECK(q.ring_kidx() == 2);
     CHECK(q.commit(2, 1) == 0);
@@ -327,7 +329,7 @@ TEST_CASE("a commit across the end of the ring names the new lap",
     CHECK(q.commit(3, 4) == -EOVERFLOW);
 }
 
-TEST_CASE("activity that is nothing does not hide what is ready",
+TEST_CASE("a spurious wake-up does not mask a ready registration",
           "[kevent][present-state][collect][K-063]") {
     queue q;
     const auto quiet = connected_pair::sockets();

@@ -20,7 +20,7 @@ TEST_CASE("REMOVE answers each record in its place", "[kevent][remove][K-036][K-
     CHECK(q.ready(user_event(1)) == 1);
 }
 
-TEST_CASE("REMOVE, MODIFY and READY of more than there are do nothing",
+TEST_CASE("REMOVE, MODIFY and READY of more records than registrations do nothing",
           "[kevent][remove][K-037][K-050]") {
     queue q;
     q.add(user_event(1));
@@ -33,7 +33,8 @@ TEST_CASE("REMOVE, MODIFY and READY of more than there are do nothing",
     q.remove(user_event(1));
 }
 
-TEST_CASE("what is removed while ready is never delivered", "[kevent][remove][K-038]") {
+TEST_CASE("a registration that is removed while ready is never delivered",
+          "[kevent][remove][K-038]") {
     queue q(4);
     const auto peers = connected_pair::sockets();
     const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
@@ -86,7 +87,7 @@ TEST_CASE("MODIFY tests by the new mask at once", "[kevent][modify][K-042]") {
     CHECK(q.get_one().ret_data[0] == KEVENT_SOCKET_SEND);
 }
 
-TEST_CASE("MODIFY is the way to hear again of what was not read", "[kevent][modify][K-043]") {
+TEST_CASE("MODIFY reports unread data again", "[kevent][modify][K-043]") {
     queue q;
     const auto peers = connected_pair::sockets();
     const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
@@ -105,7 +106,7 @@ TEST_CASE("MODIFY is the way to hear again of what was not read", "[kevent][modi
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("MODIFY of many tells of those that are ready, and once of each",
+TEST_CASE("MODIFY of many records reports each ready registration once",
           "[kevent][modify][K-042][K-043]") {
     constexpr std::size_t count = 6;
     queue q;
@@ -120,7 +121,7 @@ TEST_CASE("MODIFY of many tells of those that are ready, and once of each",
     peers[1].send_from_peer();
     peers[4].send_from_peer();
     CHECK(q.get(2).size() == 2);
-    peers[4].send_from_peer();  // an edge that nobody has seen yet
+    peers[4].send_from_peer();  // an edge that the queue has not yet collected
 
     auto answers = requests;
     CHECK(q.ctl(KEVENT_CTL_MODIFY, answers) == 0);
@@ -142,7 +143,7 @@ TEST_CASE("MODIFY of many tells of those that are ready, and once of each",
     CHECK(q.ctl(KEVENT_CTL_MODIFY, requests) == -EINVAL);  // six records, five registrations
     requests.erase(requests.begin() + 3);
     CHECK(q.ctl(KEVENT_CTL_MODIFY, requests) == 0);
-    // The first of the two found bytes, and what is ready stays so.
+    // The first of the two found bytes; a ready registration stays ready.
     const auto both = q.get(2);
     REQUIRE(both.size() == 2);
     CHECK(both[0].id.raw[0] + both[1].id.raw[0] ==
@@ -164,14 +165,14 @@ TEST_CASE("MODIFY leaves the user field as it was", "[kevent][modify][K-044]") {
     CHECK(q.get_one().user[0] == 11);
 }
 
-TEST_CASE("what is ready stays ready under a mask that is not satisfied",
+TEST_CASE("a ready registration stays ready under a mask that is not satisfied",
           "[kevent][modify][K-045]") {
     queue q;
     const auto peers = connected_pair::sockets();
     ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_SEND | KEVENT_SOCKET_RECV,
                              KEVENT_REQ_ALWAYS_QUEUE);
 
-    SECTION("the queue has not looked at it yet") { q.add(request); }
+    SECTION("the queue has not tested it yet") { q.add(request); }
     SECTION("it waits in the ready list") {
         q.add(request);
         q.add(user_event(1));
@@ -198,7 +199,7 @@ TEST_CASE("MODIFY of a timer fires it at once", "[kevent][modify][timer]") {
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("READY fires a note", "[kevent][ready][K-047]") {
+TEST_CASE("READY fires a user event", "[kevent][ready][K-047]") {
     queue q;
     ukevent request = user_event(1);
     request.user[1] = 33;
@@ -223,7 +224,7 @@ TEST_CASE("READY twice before collection is one event", "[kevent][ready][K-048]"
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("READY hands back what it does not know", "[kevent][ready][K-049]") {
+TEST_CASE("READY returns the records that it does not find", "[kevent][ready][K-049]") {
     queue q;
     q.add(user_event(1));
     q.add(user_event(2));
@@ -249,7 +250,7 @@ TEST_CASE("READY works for any type", "[kevent][ready][K-051]") {
     CHECK(is_done(q.get_one()));
 }
 
-TEST_CASE("READY of nothing releases a waiter", "[kevent][ready][K-052]") {
+TEST_CASE("READY without records releases a waiter", "[kevent][ready][K-052]") {
     queue q;
     std::atomic<int> result{-1};
     std::thread waiter([&] {
@@ -263,7 +264,7 @@ TEST_CASE("READY of nothing releases a waiter", "[kevent][ready][K-052]") {
     CHECK(result == 0);
 }
 
-TEST_CASE("READY of nothing with nobody waiting releases the next wait, and one only",
+TEST_CASE("READY without records and without a waiter releases exactly the next wait",
           "[kevent][ready][K-053][K-054]") {
     queue q;
     ukevent got{};
@@ -333,7 +334,7 @@ TEST_CASE("with an empty mask, too, a registration holds its file", "[kevent][co
     CHECK(is_done(q.get_one()));
 }
 
-TEST_CASE("a record that fails its last check does not hide what is behind it",
+TEST_CASE("a record that fails its last check does not hide the records after it",
           "[kevent][control][K-093]") {
     queue q(2);
     const bool by_ring = GENERATE(false, true);
@@ -350,7 +351,7 @@ TEST_CASE("a record that fails its last check does not hide what is behind it",
     CHECK((by_ring ? q.wait(1, 0) : kevent_get_events(q.number(), 1, 1, no_wait, &got, 0)) == 1);
 }
 
-TEST_CASE("one that stands twice in a MODIFY is modified twice", "[kevent][control]") {
+TEST_CASE("a record that is listed twice in a MODIFY is modified twice", "[kevent][control]") {
     queue q;
     const auto first = connected_pair::sockets();
     const auto second = connected_pair::sockets();
@@ -363,14 +364,14 @@ TEST_CASE("one that stands twice in a MODIFY is modified twice", "[kevent][contr
     first.send_from_peer();
     CHECK(q.get_one().id.raw[0] == one.id.raw[0]);
 
-    SECTION("what is ready by the first mask stays so by the second") {
+    SECTION("a registration that the first mask made ready stays ready under the second") {
         ukevent silent = one;
         silent.event = KEVENT_MASK_EMPTY;
         std::vector<ukevent> records{one, one, one, silent};
         REQUIRE(q.ctl(KEVENT_CTL_MODIFY, records) == 0);
         CHECK(q.get_one().id.raw[0] == one.id.raw[0]);
     }
-    SECTION("and is not taken for one that is watched from then on") {
+    SECTION("the empty mask of the first record does not hide the second record") {
         ukevent silent = one;
         silent.event = KEVENT_MASK_EMPTY;
         other.event = KEVENT_SOCKET_RECV;

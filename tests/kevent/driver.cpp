@@ -25,7 +25,7 @@ class driven_queue : public queue {
 public:
     explicit driven_queue(unsigned slot_count)
         : queue(slot_count, KEVENT_INIT_ASYNC), slots_(slot_count) {}
-    ~driven_queue() { kevent_close(number()); }  // first: the memory is the queue's
+    ~driven_queue() { kevent_close(number()); }  // first: the queue uses the memory
 
     /// True once the ring has `count` records that are not committed; false at the deadline. Makes
     /// no call of the library.
@@ -403,7 +403,7 @@ TEST_CASE("a thread that is cancelled in a wait leaves its record to another",
         canceller.join();
         void* end = nullptr;
         ::pthread_join(cancelled, &end);
-        // A thread that has returned before it was cancelled has had the record.
+        // A thread that returned before its cancellation has taken the record.
         const bool was_cancelled = end == PTHREAD_CANCELED;
         if (!was_cancelled) q.ready(user_event(2));
         other.join();

@@ -1,4 +1,4 @@
-// driver_model.cpp: producers, consumers that come and go, forks and closes, on queues with a
+// driver_model.cpp: producers, consumers that start and end, forks and closes, on queues with a
 // driver. Every event is delivered once, and those of one registration in order.
 //
 // KEVRING_STRESS_EVENTS: how many events; 20 000 by default.
@@ -101,7 +101,7 @@ private:
         }
     }
 
-    // A thread connected_pair between two records, and another one takes its place.
+    // A thread ends between two records, and another one replaces it.
     void consume_in_generations(std::uint64_t seed) {
         random_numbers random(seed);
         while (!ended_) {
@@ -139,7 +139,7 @@ private:
         }
         if (event.type == KEVENT_TIMER && !by_calls_) {
             const std::lock_guard held(timer_mutex_);
-            // Consumers may come here in another order than that of the ring.
+            // Consumers may reach this line in another order than that of the ring.
             if ((position < timer_position_) != (event.ret_data[0] < timer_ms_) &&
                 event.ret_data[0] != timer_ms_ && timer_position_ != 0)
                 timer_went_back_ = true;
@@ -148,7 +148,7 @@ private:
         }
     }
 
-    // Registrations that come and go, changes, and children that use and leave the queue.
+    // Registrations that are added and removed, changes, and children that use and leave the queue.
     void change_registrations() {
         random_numbers random(seed_ + 99);
         const auto pipe = connected_pair::pipe();

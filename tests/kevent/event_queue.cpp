@@ -1,4 +1,5 @@
-// The queue on a loop: typed requests, events as values, batches, and several loops on one queue.
+// event_queue.cpp: the queue on a loop: typed requests, events as values, batches, and several
+// loops on one queue.
 #include "tests/kevent/kevent_fixture.hpp"
 #include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
@@ -189,7 +190,7 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
             CHECK(got->exit_code() == 3);
             CHECK(::waitpid(child, nullptr, 0) == child);
         }
-        SECTION("a note, when it is fired") {
+        SECTION("a user event, when it is fired") {
             REQUIRE(queue.add(user_event(42), job::read));
             co_await expect_nothing(queue);
             CHECK(queue.notify(user_event(42)));
@@ -205,7 +206,7 @@ TEST_CASE("requests of every type give events of it", "[kevent][event_queue]") {
     run_on(loop, body);
 }
 
-TEST_CASE("a look gives what is ready, and does not wait for more", "[kevent][event_queue]") {
+TEST_CASE("poll() returns the ready events, and does not wait for more", "[kevent][event_queue]") {
     event_queue queue;
     CHECK(queue.poll(4).empty());
     auto pipe = kevent_test::connected_pair::pipe();
@@ -224,7 +225,7 @@ TEST_CASE("a look gives what is ready, and does not wait for more", "[kevent][ev
     CHECK(queue.poll(2).empty());
 }
 
-TEST_CASE("a look may be made while a task waits at the same queue", "[kevent][event_queue]") {
+TEST_CASE("poll() works while a task waits at the same queue", "[kevent][event_queue]") {
     ring loop;
     event_queue queue;
     REQUIRE(queue.add(user_event(7), job::read));
@@ -240,7 +241,7 @@ TEST_CASE("a look may be made while a task waits at the same queue", "[kevent][e
         kevring::task_scope scope(loop);
         scope.spawn(waits());
         co_await kevring::yield();
-        CHECK(queue.poll(1000).empty());  // for which the wait had no room
+        CHECK(queue.poll(1000).empty());  // did not fit into the result of the wait
         CHECK(queue.notify(user_event(7)));
         co_await scope.join();
     };
@@ -369,7 +370,7 @@ TEST_CASE("tasks that wait at one queue each get one of its events", "[kevent][e
     CHECK(received == std::multiset<int>{0, 1, 2, 3, 4});
 }
 
-TEST_CASE("what cannot be watched is refused", "[kevent][event_queue]") {
+TEST_CASE("requests that cannot be watched are refused", "[kevent][event_queue]") {
     event_queue queue;
     CHECK(queue.add(timer(0s)).error() == std::errc::invalid_argument);
     CHECK(queue.add(timer(-1s)).error() == std::errc::invalid_argument);
@@ -416,7 +417,7 @@ TEST_CASE("a request that is changed is answered as often as it was to be",
     run_on(loop, body);
 }
 
-TEST_CASE("a change of a directory that finds no memory is told of as lost",
+TEST_CASE("a change of a directory is reported as lost when memory runs out",
           "[kevent][event_queue]") {
     if (!allocations_are_counted()) {
         WARN("not tried: a sanitizer brings its own operator new");
@@ -440,7 +441,7 @@ TEST_CASE("a change of a directory that finds no memory is told of as lost",
             failed = one.has_failed();
         }
         INFO("after " << good_ones << " allocations");
-        static_cast<void>(queue.poll(16));  // what was not read then
+        static_cast<void>(queue.poll(16));  // the events that were not read then
         const auto changes = queue.take_changes(*added);
         REQUIRE(changes);
         REQUIRE_FALSE(changes->empty());
@@ -451,7 +452,7 @@ TEST_CASE("a change of a directory that finds no memory is told of as lost",
     ::rmdir(name.c_str());
 }
 
-TEST_CASE("a wait gives what is there at its deadline, and nothing is lost by a stop",
+TEST_CASE("a wait returns the ready events at its deadline, and a stop loses none",
           "[kevent][event_queue]") {
     ring loop;
     auto body = []() -> task<void> {
@@ -509,7 +510,7 @@ TEST_CASE("each event goes to one of the loops that share a queue", "[kevent][ev
         auto body = [&]() -> task<void> {
             event_queue mine = queue.share();
             while (taken_in_all < count) {
-                // Awakes by itself at the end, when the other loop has had the last.
+                // Ends by its deadline after the other loop has taken the last event.
                 const auto got = co_await mine.wait(1, 8, std::chrono::steady_clock::now() + 5ms);
                 if (!got) co_return;
                 for (const event& one : *got)

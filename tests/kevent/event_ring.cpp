@@ -1,5 +1,5 @@
-// event_ring.cpp: the ring of events as one thread sees it, and waiting with few. What many threads
-// do to it is in event_ring_stress.cpp, and in which orders they can, in event_ring_model.cpp.
+// event_ring.cpp: the ring of events in one thread, and waiting in a few. event_ring_stress.cpp
+// tests many threads, event_ring_model.cpp the orders of their accesses.
 #include "tests/support/catch.hpp"
 
 #include <kevring/kevent/event_ring.hpp>
@@ -19,7 +19,7 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-// So far off that a test which needs it has failed.
+// A deadline that only a failing test reaches.
 clock::time_point in_time() { return clock::now() + std::chrono::seconds(60); }
 
 ukevent numbered(std::uint64_t number) {
@@ -76,7 +76,7 @@ TEST_CASE("events are claimed in the order in which they were published", "[keve
     CHECK(ring.is_empty());
 }
 
-TEST_CASE("a full ring takes what has room, and the rest in order once slots are committed",
+TEST_CASE("a full ring takes the events that fit, and the rest in order after a commit",
           "[kevent][event_ring][K-073]") {
     event_ring ring(4);
     std::vector<ukevent> target(8);
@@ -165,7 +165,7 @@ TEST_CASE("a position can be named by slot and lap, as kevent_commit() has it",
 }
 
 TEST_CASE("laps beyond 32 bits are laps like others", "[kevent][event_ring][K-087]") {
-    // Two slots before the lap number, as far as it is shown, goes round to 0.
+    // Two slots before the lap number, of which 32 bits are visible, wraps to 0.
     const std::uint64_t first = (std::uint64_t{1} << 32) * 4 - 2;
     event_ring ring(4, first);
     std::vector<ukevent> target(4);
@@ -186,7 +186,7 @@ TEST_CASE("laps beyond 32 bits are laps like others", "[kevent][event_ring][K-08
     }
 }
 
-TEST_CASE("a wait whose deadline has passed takes what is there", "[kevent][event_ring]") {
+TEST_CASE("a wait whose deadline has passed takes the available events", "[kevent][event_ring]") {
     event_ring ring(4);
     std::vector<ukevent> target(4);
     const clock::time_point past = clock::now() - std::chrono::seconds(1);
@@ -232,7 +232,7 @@ TEST_CASE("a consumer that sleeps gets the event that comes", "[kevent][event_ri
     CHECK(got == 7);
 }
 
-TEST_CASE("a producer that sleeps goes on when a slot is free", "[kevent][event_ring][K-077]") {
+TEST_CASE("a sleeping producer continues when a slot is free", "[kevent][event_ring][K-077]") {
     event_ring ring(2);
     std::atomic<std::size_t> published{0};
     std::vector<ukevent> target(2);
@@ -250,8 +250,7 @@ TEST_CASE("a producer that sleeps goes on when a slot is free", "[kevent][event_
     CHECK(found == list{0, 1, 2, 3, 4, 5, 6});
 }
 
-TEST_CASE("of many that sleep each takes one of as many events",
-          "[kevent][event_ring][K-124][K-125]") {
+TEST_CASE("many sleeping consumers take one event each", "[kevent][event_ring][K-124][K-125]") {
     constexpr std::size_t waiter_count = 8;
     event_ring ring(16);
     std::array<std::atomic<int>, waiter_count> seen{};
@@ -268,7 +267,7 @@ TEST_CASE("of many that sleep each takes one of as many events",
         });
     }
 
-    SECTION("in one batch, for which one is called") {
+    SECTION("in one batch, which wakes one consumer") {
         REQUIRE(ring.publish(numbered(0, waiter_count)) == waiter_count);
     }
     SECTION("one by one") {

@@ -1,9 +1,9 @@
 // event_ring_model.cpp: the ring of events in every order in which a few threads can use it.
 //
-// The code that is explored is basic_event_ring itself, over the atomics of
-// tests/support/interleavings.hpp. Each shape prints what it covered. That the explorer finds bugs
-// is shown by planting them: the second half weakens the ring's orders one by one, and takes
-// exchanges and wake-ups apart.
+// The explored code is basic_event_ring itself, over the atomics of
+// tests/support/interleavings.hpp. Each shape prints its coverage. The second half proves that the
+// explorer finds defects: it weakens the memory orders of the ring one by one, and splits exchanges
+// and wake-ups.
 #include "tests/support/catch.hpp"
 #include "tests/support/interleavings.hpp"
 
@@ -18,7 +18,7 @@
 
 namespace {
 
-// Two words, so that one of them can be of another event than the other.
+// Two words, so that a torn copy has words of two events.
 struct record {
     std::uint64_t id;
     std::uint64_t check;
@@ -26,7 +26,7 @@ struct record {
 
 using model_ring = kevring::basic_event_ring<record, model::model_threads>;
 
-constexpr model_ring::time_point some_time{};  // the explorer lets it pass at any moment
+constexpr model_ring::time_point some_time{};  // the explorer may let it pass at any step
 
 enum class wait : std::uint8_t { no, forever, some_time };
 
@@ -67,8 +67,8 @@ public:
         return model::mixed(hash, wrong_ == nullptr ? 0 : 1);
     }
 
-    // A slot is written again only by a thread that knows it was copied: then no copy that was kept
-    // can have bytes of the next lap, in whatever order a processor does these things.
+    // Only a thread that knows that a slot was copied writes it again. Then no kept copy can have
+    // bytes of the next lap, in any order in which a processor executes the accesses.
     const char* before_store(std::size_t location) override {
         const std::size_t capacity = shape_.capacity;
         if (location < capacity || location >= 3 * capacity) return nullptr;  // not of a slot
@@ -95,10 +95,10 @@ public:
             }
         }
         if (freed_ != ring_.committed() - shape_.first_position) return "slots were freed twice";
-        // What is left, in order.
+        // The remaining events, in order.
         std::array<record, 8> rest{};
         const kevring::claimed_events got = ring_.claim(rest);
-        user_event(got, rest.data());
+        log_events(got, rest.data());
         if (wrong_ != nullptr) return wrong_;
         if (!ring_.is_empty()) return "an event is stuck";
         // Everything once, without a gap, and each producer's in order.
@@ -106,7 +106,7 @@ public:
         std::size_t total = 0;
         for (const std::size_t count : published_) total += count;
         for (std::size_t i = 0; i < shape_.producers.size(); ++i) {
-            // What a sleeper has published it has not counted yet.
+            // A sleeping producer has not yet counted the events that it has published.
             if (asleep[i]) total = static_cast<std::size_t>(got.end() - shape_.first_position);
         }
         for (std::size_t at = 0; at < found_.size(); ++at) {
@@ -117,7 +117,7 @@ public:
             if (source >= shape_.producers.size() || number != next[source]++)
                 return "out of order";
         }
-        // A ring that is large enough for all takes all.
+        // A ring with space for all events takes all.
         std::size_t wanted = 0;
         for (const auto& batches : shape_.producers) {
             for (const std::size_t count : batches) wanted += count;
@@ -140,7 +140,7 @@ private:
             number += shape_.producers_wait == wait::no
                           ? ring_.publish(events)
                           : ring_.publish_until(events, deadline(shape_.producers_wait));
-            model::explorer::current().forget(op + 1);  // and how many, which is in state()
+            model::explorer::current().forget(op + 1);  // state() has the count too
         }
     }
 
@@ -152,7 +152,7 @@ private:
                 shape_.consumers_wait == wait::no
                     ? ring_.claim(part)
                     : ring_.claim_until(part, deadline(shape_.consumers_wait));
-            user_event(got, target.data());
+            log_events(got, target.data());
             if (got.count != 0) {
                 const std::int64_t result = ring_.commit(got.end());
                 if (result < 0)
@@ -164,7 +164,7 @@ private:
         }
     }
 
-    void user_event(kevring::claimed_events got, const record* records) {
+    void log_events(kevring::claimed_events got, const record* records) {
         for (std::size_t i = 0; i < got.count; ++i) {
             const std::uint64_t at = got.first - shape_.first_position + i;
             if (at >= found_.size())
@@ -208,7 +208,7 @@ void print(const shape& shape, const model::limits& limits, const model::coverag
     std::fflush(stdout);
 }
 
-// Small enough to be tried in every order, sleeping not among them.
+// Small enough for every order to be explored; no thread sleeps.
 std::vector<shape> shapes_without_sleep() {
     const model::limits all{.old_values_max = 2};
     return {
@@ -246,7 +246,7 @@ std::vector<shape> shapes_without_sleep() {
     };
 }
 
-// Where it counts what is known to have happened before.
+// Shapes in which the happens-before relation matters.
 std::vector<shape> shapes_with_knowledge() {
     const model::limits known{.old_values_max = 0, .knowledge = true};
     return {
@@ -309,10 +309,8 @@ TEST_CASE(
     check_all(shapes_with_knowledge());
 }
 
-TEST_CASE(
-    "in every order of a few threads, nobody sleeps while there is "
-    "something to do",
-    "[kevent][event_ring][model][K-077][K-124][K-125]") {
+TEST_CASE("in every order of a few threads, no thread sleeps while it has work",
+          "[kevent][event_ring][model][K-077][K-124][K-125]") {
     check_all(shapes_that_sleep());
 }
 
@@ -363,8 +361,7 @@ std::string name_of(const weakening& w) {
            parts[static_cast<int>(w.where)] + ": " + name_of(w.from) + " becomes " + name_of(w.to);
 }
 
-// The first shape in which the mutant does something that it must
-// not, and what.
+// The first shape in which the mutant misbehaves, and the misbehaviour.
 std::string found_in(const std::vector<std::vector<shape>>& where,
                      const std::function<model::mutation(const shape&)>& make) {
     for (const std::vector<shape>& shapes : where) {
@@ -404,7 +401,7 @@ TEST_CASE("the explorer finds the ring's orders weakened", "[kevent][event_ring]
     };
 
     for (const weakening& w : weakenings) {
-        // What is seq_cst is so for the sake of those who sleep.
+        // An order is seq_cst only because of threads that sleep.
         const bool for_sleep = w.from == seq_cst && w.to != relaxed;
         std::vector<std::vector<shape>> where{shapes_that_sleep()};
         if (!for_sleep) where = {shapes_with_knowledge(), shapes_without_sleep()};

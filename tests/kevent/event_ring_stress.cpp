@@ -1,8 +1,8 @@
-// event_ring_stress.cpp: many threads on one ring, and a checker that looks at every event.
+// event_ring_stress.cpp: many threads on one ring, and a checker that reads every event.
 //
-// Every event says who published it and as which of his. Consumers log by position, which nobody
-// shares, so the checker costs the threads no ordering of its own; after each round it reads the
-// log from end to end and finds whether each event is there once and in its publisher's order.
+// Every event contains its publisher and its number. Consumers log by position, and no two share
+// one, so the checker adds no ordering between threads. After each round it reads the whole log and
+// verifies that each event is present once and in the order of its publisher.
 //
 // KEVRING_STRESS_EVENTS sets the number of events of each test, 10^6 if it is not set.
 #include "tests/support/catch.hpp"
@@ -38,7 +38,7 @@ std::uint64_t stress_events() {
 // The most that one round logs, so that memory does not grow with the number of events.
 constexpr std::uint64_t round_events_max = 1'000'000;
 
-// Small, and different on each thread; what a test needs of chance, and no more.
+// A small random generator, with another seed on each thread.
 class rng {
 public:
     explicit rng(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
@@ -72,13 +72,13 @@ bool is_whole(const ukevent& event) {
     return std::memcmp(&event, &wanted, sizeof(event)) == 0;
 }
 
-// What was found at each position.
+// The event found at each position.
 class event_log {
 public:
     explicit event_log(std::uint64_t count) : entries_(count) {}
 
-    // No two threads have the same position: that is what is being tested, and TSan would say so.
-    void user_event(std::uint64_t position, const ukevent& event) {
+    // No two threads have the same position: the test verifies it, and TSan reports a race.
+    void add(std::uint64_t position, const ukevent& event) {
         if (position >= entries_.size()) {
             ++out_of_range_;
             return;
@@ -90,7 +90,7 @@ public:
         ++at.times;
     }
 
-    // Empty if every event of every source is there once and in order, else what is wrong first.
+    // Empty if every event of every source is present once and in order, else the first error.
     std::string verdict(std::size_t source_count) const {
         if (out_of_range_ != 0) return "a position that nothing was published at";
         std::vector<std::uint64_t> next(source_count, 0);
@@ -122,11 +122,11 @@ struct shape {
     std::size_t consumers;
     std::size_t capacity;
     std::size_t batch_max;
-    bool waits;           // in the kernel; else it tries again after a yield
-    std::uint64_t share;  // of 100, of all events: what sleeps at each event is slow
+    bool waits;           // in the kernel; otherwise it yields and tries again
+    std::uint64_t share;  // percent of all events: threads that sleep at each event are slow
 };
 
-// One round. Returns what was wrong.
+// Runs one round. Returns the error, or an empty string.
 std::string run_round(const shape& shape, std::uint64_t event_count, std::uint64_t seed) {
     event_ring ring(shape.capacity);
     event_log log(event_count);
@@ -174,7 +174,7 @@ std::string run_round(const shape& shape, std::uint64_t event_count, std::uint64
                 const bool closed = ring.is_closed();
                 const claimed_events got =
                     shape.waits ? ring.claim_until(part, deadline) : ring.claim(part);
-                for (std::size_t k = 0; k < got.count; ++k) log.user_event(got.first + k, part[k]);
+                for (std::size_t k = 0; k < got.count; ++k) log.add(got.first + k, part[k]);
                 if (got.count != 0) {
                     const std::int64_t result = ring.commit(got.end());
                     if (result >= 0)
@@ -267,11 +267,11 @@ private:
 
 struct commit_counts {
     std::uint64_t freed = 0;
-    std::uint64_t late = 0;    // -EOVERFLOW: the ring went round twice before this thread went on
+    std::uint64_t late = 0;    // -EOVERFLOW: the ring wrapped twice before this thread continued
     std::uint64_t errors = 0;  // anything else
 };
 
-// One thread places, `reader_count` take and commit batches of any size.
+// One thread places records; `reader_count` threads take and commit batches of any size.
 std::string run_caller_ring(std::uint32_t slot_count, std::size_t reader_count,
                             std::uint64_t event_count, commit_counts& sum) {
     std::vector<std::uint64_t> memory(1 + std::size_t{5} * slot_count);
@@ -295,8 +295,7 @@ std::string run_caller_ring(std::uint32_t slot_count, std::size_t reader_count,
                     std::this_thread::yield();
                     continue;
                 }
-                for (std::size_t k = 0; k < got.count; ++k)
-                    log.user_event(got.first + k, target[k]);
+                for (std::size_t k = 0; k < got.count; ++k) log.add(got.first + k, target[k]);
                 taken += got.count;
                 const int result = ring.commit(static_cast<std::uint32_t>(got.end() % slot_count),
                                                static_cast<std::uint32_t>(got.end() / slot_count));
@@ -323,7 +322,7 @@ std::string run_caller_ring(std::uint32_t slot_count, std::size_t reader_count,
     sum = {freed, late, errors};
     if (placed != event_count) return "the queue did not get on";
     if (shared->ring_kidx != event_count % slot_count) return "ring_kidx is wrong";
-    // All that came late had been committed by others; the last commit is never late.
+    // Other threads had committed all late ones; the last commit is never late.
     if (ring.positions().consumer != event_count) return "not all is committed";
     if (shared->ring_over != static_cast<std::uint32_t>(event_count / slot_count)) {
         return "ring_over is wrong";
@@ -337,14 +336,14 @@ TEST_CASE("four threads take and commit what the queue places, each record once"
           "[kevent][caller_ring][threads][K-085][K-086]") {
     commit_counts sum;
 
-    SECTION("in a ring that is not gone round twice, where no commit is refused") {
+    SECTION("in a ring that does not wrap twice, where no commit is refused") {
         const std::uint64_t count = std::min(stress_events(), round_events_max);
         REQUIRE(run_caller_ring(static_cast<std::uint32_t>(count / 2 + 1), 4, count, sum) == "");
         CHECK(sum.late == 0);
         CHECK(sum.errors == 0);
         CHECK(sum.freed == count);
     }
-    SECTION("in small rings, where one that comes a lap late is told so") {
+    SECTION("in small rings, where a commit that is one lap late is refused") {
         for (std::uint64_t left = stress_events(); left != 0;) {
             const std::uint64_t count = std::min(left, round_events_max);
             for (const std::uint32_t slot_count : {3u, 64u}) {

@@ -1,4 +1,4 @@
-// flags.cpp: the request flags, and what one registration delivers.
+// flags.cpp: the request flags, and the events of one registration.
 #include "tests/kevent/kevent_fixture.hpp"
 
 using namespace kevent_test;
@@ -35,7 +35,7 @@ TEST_CASE("a one-shot keeps its key until it is collected", "[kevent][flags][K-0
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("what is not read is not reported again", "[kevent][flags][K-090][K-091]") {
+TEST_CASE("unread data is not reported again", "[kevent][flags][K-090][K-091]") {
     const std::uint32_t flags = GENERATE(0u, unsigned{KEVENT_REQ_ET});
     queue q;
     const auto peers = connected_pair::sockets();
@@ -65,7 +65,7 @@ TEST_CASE("activity that leaves the test negative is silent",
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("a last check drops what was read meanwhile", "[kevent][flags][K-093][K-094]") {
+TEST_CASE("a last check drops a record whose data has been read", "[kevent][flags][K-093][K-094]") {
     queue q;
     const auto peers = connected_pair::sockets();
     q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_LAST_CHECK));
@@ -82,7 +82,7 @@ TEST_CASE("a last check drops what was read meanwhile", "[kevent][flags][K-093][
     }
 }
 
-TEST_CASE("a last check looks again at what waits in the ready list", "[kevent][flags][K-093]") {
+TEST_CASE("a last check tests the records of the ready list again", "[kevent][flags][K-093]") {
     queue q;
     const auto peers = connected_pair::sockets();
     const ukevent request =
@@ -95,8 +95,7 @@ TEST_CASE("a last check looks again at what waits in the ready list", "[kevent][
     CHECK(is_done(q.get_one()));
 }
 
-TEST_CASE("a one-shot that fails its last check goes back to its origin",
-          "[kevent][flags][K-095]") {
+TEST_CASE("a one-shot that fails its last check stays armed", "[kevent][flags][K-095]") {
     queue q;
     const auto peers = connected_pair::sockets();
     const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV,
@@ -132,7 +131,7 @@ TEST_CASE("many activities before collection are one record", "[kevent][flags][K
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("an empty mask hears of nothing but READY", "[kevent][flags]") {
+TEST_CASE("a registration with an empty mask reports READY only", "[kevent][flags]") {
     queue q;
     auto peers = connected_pair::sockets();
     const ukevent request = record(KEVENT_SOCKET, peers.local(), KEVENT_MASK_EMPTY);

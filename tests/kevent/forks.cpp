@@ -53,7 +53,7 @@ way any_way() {
 #endif
 }
 
-// A queue with a registration of each type, and what makes all of them ready.
+// A queue with a registration of each type, and the means to make all of them ready.
 class full_queue {
 public:
     full_queue() {
@@ -120,7 +120,7 @@ TEST_CASE("a child that leaves by exit() leaves the registrations of its parent 
     static std::optional<full_queue> all;
     all.emplace();
     std::cout.flush();
-    std::fflush(nullptr);  // the child's exit() would write it once more
+    std::fflush(nullptr);  // otherwise the child's exit() writes the buffers again
     const pid_t child = ::fork();
     if (child == 0) {
         std::atexit([] { all->queue.reset(); });  // as for a static object
@@ -135,7 +135,7 @@ TEST_CASE("a child that leaves by exit() leaves the registrations of its parent 
     all.reset();
 }
 
-TEST_CASE("a queue of the parent reports errors in the child, and the parent hears nothing of it",
+TEST_CASE("a queue of the parent reports errors in the child, and the parent is not affected",
           "[kevent][fork]") {
     const way how = any_way();
     full_queue all;
@@ -176,7 +176,7 @@ TEST_CASE("calls on a control descriptor of the parent fail in the child", "[kev
         if (kevent_wait(q.number(), 1, 0, no_wait, 0) >= 0) return 3;
         if (kevent_commit(q.number(), 0, 0) >= 0) return 4;
         ::close(q.number());
-        // It can have queues of its own, also under the number of the parent's.
+        // The child can open queues, also with the number of the parent's queue.
         const int own = kevent_init(nullptr, 0, 0);
         if (own < 0 || kevent_ctl(own, KEVENT_CTL_ADD, 1, &one) != 0) return 5;
         if (kevent_ctl(own, KEVENT_CTL_READY, 1, &one) != 1) return 6;
@@ -199,7 +199,7 @@ TEST_CASE("descriptors that the child opens are not closed or changed by the par
     const auto act = [&] {
         if (kevent_ctl(-1, KEVENT_CTL_ADD, 0, nullptr) != -EBADF)
             return 1;  // first call: it closes
-        // They get the numbers that the queue of the parent had.
+        // They get the numbers of the descriptors of the parent's queue.
         const int set = ::epoll_create1(0);
         std::array<int, 64> own{};
         for (int& number : own) {

@@ -1,4 +1,4 @@
-// header.cpp: the C header says the same to C (header_c11.c, checked at compile time) and to C++.
+// header.cpp: the C header means the same in C (header_c11.c, checked at compile time) and in C++.
 #include "tests/support/catch.hpp"
 
 #include <kevring/kevent/kevent.h>
@@ -33,7 +33,7 @@ TEST_CASE("a record is 40 bytes and its key 8, without padding", "[kevent][heade
     CHECK(id.raw_u64 == whole);
 }
 
-TEST_CASE("slot i of a ring stands 8 + 40 * i bytes behind its start", "[kevent][header][K-003]") {
+TEST_CASE("slot i of a ring is 8 + 40 * i bytes after its start", "[kevent][header][K-003]") {
     std::vector<std::uint64_t> memory(1 + 5 * 8);
     const auto* ring = reinterpret_cast<const kevent_ring*>(memory.data());
     const auto* start = reinterpret_cast<const std::byte*>(ring);
@@ -49,8 +49,8 @@ TEST_CASE("slot i of a ring stands 8 + 40 * i bytes behind its start", "[kevent]
 
 TEST_CASE("commands, types, flags and bits have the values of 2006",
           "[kevent][header][K-004][K-005][K-006][K-007][K-008]") {
-    // The other values are checked in header_c11.c; these are what only _GNU_SOURCE shows in
-    // poll.h.
+    // The other values are checked in header_c11.c; poll.h defines these with
+    // _GNU_SOURCE only.
     CHECK(KEVENT_POLL_POLLRDNORM == POLLRDNORM);
     CHECK(KEVENT_POLL_POLLRDBAND == POLLRDBAND);
     CHECK(KEVENT_POLL_POLLWRNORM == POLLWRNORM);

@@ -84,7 +84,7 @@ SAME(KEVENT_POLL_POLLREMOVE, POLLREMOVE);
 SAME(KEVENT_POLL_POLLRDHUP, POLLRDHUP);
 #endif
 
-/* What the C++ side compares with its own view of the same header. */
+/* A value that the C++ side compares with its own view of the same header. */
 unsigned long kevent_header_in_c(unsigned slot);
 unsigned long kevent_header_in_c(unsigned slot) {
     static union {

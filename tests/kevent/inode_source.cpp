@@ -73,7 +73,8 @@ TEST_CASE("a directory reports names that are made and removed", "[kevent][inode
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("a directory keeps names and cookies for who asks for them", "[kevent][inode]") {
+TEST_CASE("a directory keeps names and cookies for registrations that request them",
+          "[kevent][inode]") {
     queue q;
     const temporary_directory directory;
     const std::uint32_t mask = KEVENT_INODE_CREATE | KEVENT_INODE_REMOVE | KEVENT_INODE_MOVED_FROM |
@@ -122,7 +123,7 @@ TEST_CASE("a directory keeps names and cookies for who asks for them", "[kevent]
     CHECK(take() == -ENOENT);
 }
 
-TEST_CASE("names that nobody takes are lost from some point on, and that is said",
+TEST_CASE("names that are not taken are lost beyond a limit, and the loss is reported",
           "[kevent][inode]") {
     queue q;
     const temporary_directory directory;
@@ -171,7 +172,7 @@ TEST_CASE("names that have been taken need no memory", "[kevent][inode]") {
     REQUIRE(burst(10) == 10);
 }
 
-TEST_CASE("when the kernel loses changes, every directory fires for all that it asked for",
+TEST_CASE("when the kernel loses changes, each directory reports every requested change",
           "[kevent][inode]") {
     int queued_max = 0;
     std::ifstream("/proc/sys/fs/inotify/max_queued_events") >> queued_max;
@@ -202,7 +203,7 @@ TEST_CASE("when the kernel loses changes, every directory fires for all that it 
     CHECK(change.event == KEVENT_INODE_LOST);
 }
 
-TEST_CASE("files that change are told of where the request wants it", "[kevent][inode]") {
+TEST_CASE("changes of files are reported to registrations that request them", "[kevent][inode]") {
     queue q;
     const temporary_directory directory;
     directory.make("a");
@@ -233,7 +234,7 @@ TEST_CASE("files that change are told of where the request wants it", "[kevent][
     CHECK(got[2].event == KEVENT_INODE_MODIFIED);
 }
 
-TEST_CASE("changes of files are asked for by ADD, or not at all", "[kevent][inode]") {
+TEST_CASE("changes of files can be requested by ADD only", "[kevent][inode]") {
     queue q;
     const temporary_directory directory;
     ukevent request =
@@ -251,7 +252,7 @@ TEST_CASE("changes of files are asked for by ADD, or not at all", "[kevent][inod
     CHECK(error_of(refused) == -EINVAL);
 }
 
-TEST_CASE("a file by itself reports what happens to it", "[kevent][inode]") {
+TEST_CASE("a watched file reports its own changes", "[kevent][inode]") {
     queue q;
     const temporary_directory directory;
     directory.make("a");
@@ -280,7 +281,7 @@ TEST_CASE("registrations of one directory do not disturb each other", "[kevent][
     CHECK(q.get_one().id.raw[1] == 1);
 }
 
-TEST_CASE("a one-shot that MODIFY brings back hears of its directory, whoever has left it",
+TEST_CASE("a one-shot that MODIFY arms again reports changes after others were removed",
           "[kevent][inode]") {
     queue q;
     const temporary_directory directory;
@@ -301,7 +302,8 @@ TEST_CASE("a one-shot that MODIFY brings back hears of its directory, whoever ha
     CHECK(q.get_one().ret_data[0] == KEVENT_INODE_CREATE);
 }
 
-TEST_CASE("a change is told to who asked for it when it was made", "[kevent][inode]") {
+TEST_CASE("a change is reported to the registrations that requested it at that time",
+          "[kevent][inode]") {
     queue q;
     const temporary_directory directory;
     ukevent early = record(KEVENT_INODE, directory.number(), KEVENT_INODE_CREATE);
@@ -320,7 +322,7 @@ TEST_CASE("a change is told to who asked for it when it was made", "[kevent][ino
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("a directory that goes is broken, and cannot be had again by MODIFY",
+TEST_CASE("a removed directory is broken, and MODIFY does not restore it",
           "[kevent][inode][K-100][K-114]") {
     queue q;
     temporary_directory directory;

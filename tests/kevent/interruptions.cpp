@@ -1,5 +1,5 @@
-// interruptions.cpp: what ends a wait early, and what looks like it and does not: a signal handler,
-// and the work that io_uring does on a thread.
+// interruptions.cpp: early ends of a wait: a signal handler ends it, task work of io_uring does
+// not.
 #include "tests/kevent/kevent_fixture.hpp"
 
 #include <kevring/runtime/detail/uring.hpp>
@@ -18,8 +18,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// A ring of the program's own, with a request that completes by work on its thread each time
-// another thread pokes it.
+// A ring of the application, with a request that completes through task work on its thread each
+// time another thread calls trigger().
 class application_ring {
 public:
     explicit application_ring(unsigned flags) {
@@ -65,12 +65,12 @@ TEST_CASE("work that io_uring does on a thread does not end its wait",
         took = now() - begin;
         ring = nullptr;
         done = true;
-        // Its end waits for who may still be poking.
+        // The ring is destroyed only after the other thread has stopped calling trigger().
         while (done) std::this_thread::yield();
     });
 
     while (!done) {
-        if (const application_ring* const to_poke = ring.load()) to_poke->trigger();
+        if (const application_ring* const application = ring.load()) application->trigger();
         std::this_thread::sleep_for(1ms);
     }
     done = false;
@@ -93,11 +93,11 @@ TEST_CASE("a signal handler ends the wait of a thread that has a ring",
     CHECK(result == 0);
 }
 
-// The end of a ring goes on after its destructor, as work on its thread.
+// The teardown of a ring continues after its destructor, as task work on its thread.
 TEST_CASE("the end of a ring does not end a wait that comes after it",
           "[kevent][interruptions][K-058]") {
     queue q;
-    CHECK(get_none(q, milliseconds(1)) == 0);  // it has waited without one before
+    CHECK(get_none(q, milliseconds(1)) == 0);  // the thread has waited without a ring before
     for (int i = 0; i < 20; ++i) {
         {
             const kevring::ring loop;

@@ -1,5 +1,5 @@
-// kevent_fixture.hpp: the C interface as tests use it: a queue that closes itself, records made in one
-// line, and the ends of sockets and pipes.
+// kevent_fixture.hpp: the C interface for tests: a queue that closes itself, records made in one
+// line, connected sockets and pipes, and threads under observation.
 #pragma once
 
 #include "tests/support/catch.hpp"
@@ -36,8 +36,8 @@ namespace kevent_test {
 
 inline constexpr timespec no_wait{0, 0};
 inline constexpr timespec forever{-1, 0};
-// A wait that must end by an event ends by this failure instead of hanging. No machine is so slow
-// that it is reached otherwise; what has to end without an event takes less than half of it.
+// A wait that must end by an event fails after this time instead of blocking forever; no machine
+// is slow enough to reach it otherwise. A wait that must end without an event takes less than half.
 inline constexpr timespec test_timeout{60, 0};
 inline constexpr std::chrono::seconds half_of_test_timeout{30};
 
@@ -92,7 +92,7 @@ public:
         return kevent_ctl(number_, command, static_cast<unsigned>(records.size()), records.data());
     }
     int ctl(unsigned command, ukevent& one) { return kevent_ctl(number_, command, 1, &one); }
-    /// Adds a copy; fails the test if it is answered at once.
+    /// Adds a copy; fails the test if ADD answers it immediately.
     void add(ukevent one) { REQUIRE(kevent_ctl(number_, KEVENT_CTL_ADD, 1, &one) == 0); }
     int ready(ukevent one) { return kevent_ctl(number_, KEVENT_CTL_READY, 1, &one); }
     void remove(ukevent one) {
@@ -128,7 +128,7 @@ public:
     }
     int commit(unsigned new_uidx, unsigned over) { return kevent_commit(number_, new_uidx, over); }
 
-    /// What poll(2) says of the control descriptor.
+    /// True if poll(2) reports that the control descriptor is readable.
     bool readable() const {
         pollfd now{number_, POLLIN | POLLOUT, 0};
         ::poll(&now, 1, 0);
@@ -146,7 +146,7 @@ private:
     int number_;
 };
 
-/// Two ends that are connected; what one sends the other receives.
+/// Two connected descriptors; one receives the bytes that the other sends.
 class connected_pair {
 public:
     static connected_pair sockets() {
@@ -154,7 +154,7 @@ public:
         REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, made) == 0);
         return connected_pair(made);
     }
-    /// near() is the end to read, far() the end to write.
+    /// local() is the read end, peer() the write end.
     static connected_pair pipe() {
         int made[2];
         REQUIRE(::pipe2(made, O_CLOEXEC | O_NONBLOCK) == 0);
@@ -171,7 +171,7 @@ public:
         KEVRING_ASSERT(::write(peer(), bytes.data(), count) == static_cast<ssize_t>(count),
                        "test setup: a short write; use a peer with room");
     }
-    /// Reads all there is, and returns how many bytes that was.
+    /// Reads all available bytes, and returns their number.
     std::size_t drain_local() const {
         std::array<char, 4096> bytes;
         std::size_t total = 0;
@@ -181,7 +181,7 @@ public:
             total += static_cast<std::size_t>(count);
         }
     }
-    /// Whether the far end sees the end of the connection, at once or within the deadline.
+    /// True if the peer sees the end of the connection before the deadline.
     bool peer_sees_end(int timeout_ms = 60'000) const {
         pollfd now{peer(), POLLIN, 0};
         char byte = 0;
@@ -201,7 +201,7 @@ inline bool is_broken(const ukevent& record) {
 }
 inline int error_of(const ukevent& record) { return static_cast<int>(record.ret_data[1]); }
 
-/// Runs `wait` in a thread, and sends it SIGUSR1 until it has returned; what it returned.
+/// Runs `wait` in a thread, and sends it SIGUSR1 until it returns. Returns its result.
 template <class Wait>
 int interrupted(Wait wait, int handler_flags = 0) {
     struct sigaction handle{};
@@ -212,7 +212,7 @@ int interrupted(Wait wait, int handler_flags = 0) {
     int result = -1;
     std::atomic<bool> done{false};
     std::thread waiter([&] {
-        // A test before may have left it blocked: SIGNAL of a queue does that, for good.
+        // An earlier test may have left it blocked: SIGNAL of a queue does.
         sigset_t only;
         ::sigemptyset(&only);
         ::sigaddset(&only, SIGUSR1);
@@ -220,7 +220,7 @@ int interrupted(Wait wait, int handler_flags = 0) {
         result = wait();
         done = true;
     });
-    while (!done) {  // the first ones may come before it waits
+    while (!done) {  // the first ones may arrive before it waits
         ::pthread_kill(waiter.native_handle(), SIGUSR1);
         std::this_thread::yield();
     }
@@ -229,8 +229,8 @@ int interrupted(Wait wait, int handler_flags = 0) {
     return result;
 }
 
-/// What `act` returns in a child, 0 to 99. No thread of other queues runs there, which would
-/// release their descriptors at any moment.
+/// Runs `act` in a child and returns its result, 0 to 99. No thread of other queues runs in the
+/// child, so no descriptor is released concurrently.
 template <class Act>
 int in_child(Act act) {
     const pid_t child = ::fork();
@@ -263,7 +263,7 @@ public:
     pid_t id() const { return id_; }
 
     /// Returns once the thread sleeps in a waiting call: in ppoll(2) or on its semaphore. False: it
-    /// has ended, or does not within the deadline.
+    /// has ended, or did not sleep before the deadline.
     bool sleeps_in_call() const {
         const auto end = std::chrono::steady_clock::now() + half_of_test_timeout;
         int times_seen = 0;
@@ -279,7 +279,7 @@ public:
     }
 
 private:
-    // The system call in which the thread sleeps; -1: it runs.
+    // The number of the system call in which the thread sleeps; -1 while it runs.
     long system_call() const {
         std::ifstream file("/proc/self/task/" + std::to_string(id_) + "/syscall");
         long number = -1;

@@ -1,4 +1,5 @@
-// The queue as requests of a loop's ring: system calls, threads, loops that end, full queues.
+// loop_port.cpp: the queue as requests of a loop's ring: system calls, threads, loops that end,
+// full completion queues.
 #include "tests/kevent/kevent_fixture.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
@@ -36,7 +37,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// From here on each of `calls` ends the process by SIGSYS.
+// From now on each of `calls` ends the process by SIGSYS.
 bool forbid(std::initializer_list<long> calls) {
     std::vector<sock_filter> program;
     program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
@@ -66,7 +67,7 @@ void count_up(const fd& target) {
                    "test setup: a full eventfd; read it first");
 }
 
-// The users of all events that come until none is left.
+// The user fields of all events until none is left.
 task<std::multiset<int>> take_all(event_queue& queue) {
     std::multiset<int> users;
     while (true) {
@@ -220,7 +221,7 @@ TEST_CASE("other threads add, change and remove requests of a queue on a loop",
     CHECK(queue.registration_count() == 1);
 }
 
-TEST_CASE("a number that means another file reports that one only", "[kevent][loop_port]") {
+TEST_CASE("a reused descriptor number reports its new file only", "[kevent][loop_port]") {
     ring loop;
     const auto body = []() -> task<void> {
         event_queue queue;
@@ -277,7 +278,7 @@ TEST_CASE("nothing registered goes deaf when the completion queue overflows",
     CHECK(loop.counters().overflows != 0);
 }
 
-TEST_CASE("a look on a loop sees what has just become ready", "[kevent][loop_port]") {
+TEST_CASE("poll() on a loop returns an event that has just become ready", "[kevent][loop_port]") {
     ring loop;
     const auto body = []() -> task<void> {
         event_queue queue;
@@ -307,7 +308,7 @@ TEST_CASE("an event that came before a change of its mask is not lost",
         REQUIRE(added);
         co_await kevring::yield();
         pipe.send_from_peer();
-        REQUIRE(queue.modify(*added, KEVENT_SOCKET_SEND));  // which that end is never ready for
+        REQUIRE(queue.modify(*added, KEVENT_SOCKET_SEND));  // for which that end is never ready
         const auto users = co_await take_all(queue);
         CHECK(users == std::multiset<int>({1}));
     };
@@ -333,7 +334,7 @@ TEST_CASE("a queue outlives its ring, and the ring a queue with requests in flig
         };
         run_on(next, wait);
     }
-    SECTION("the ring ends first, and a look has the event") {
+    SECTION("the ring ends first, and poll() returns the event") {
         loop.reset();
         count_up(ready);
         CHECK(queue->poll(4).size() == 1);

@@ -1,5 +1,5 @@
 // memory.cpp: every allocation of every call of kevent.h fails once. The call reports it, leaves no
-// descriptor open, and what it was to do can be done again.
+// descriptor open, and succeeds when it is repeated.
 #include "tests/kevent/kevent_fixture.hpp"
 #include "tests/support/allocations.hpp"
 
@@ -20,7 +20,7 @@ std::size_t open_descriptors() {
     return static_cast<std::size_t>(std::distance(begin(numbers), end(numbers)));
 }
 
-// A queue that no thread looks after, so that descriptors can be counted.
+// A queue without a releasing thread, so that descriptors can be counted.
 class plain_queue {
 public:
     plain_queue() : number(kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD)) {
@@ -43,7 +43,7 @@ public:
 };
 
 // Calls `act` with each of its allocations failing in turn, on a queue with `count` registrations;
-// 0, or the number of what went wrong.
+// 0, or the number of the failed check.
 int try_all(std::uint64_t count, const std::function<long(int queue)>& act) {
     for (std::uint64_t good_ones = 0; good_ones < 1000; ++good_ones) {
         const plain_queue q;
@@ -173,7 +173,7 @@ TEST_CASE("MODIFY, READY, REMOVE and the waiting calls survive each allocation t
         requests.push_back(record(KEVENT_SOCKET, peers.back().local(), KEVENT_SOCKET_RECV));
         peers.back().send_from_peer();
     }
-    // Of its own: nobody else creates a file in it.
+    // A directory of this test: no other process creates a file in it.
     std::array<char, 32> name{"/tmp/kevring-memory-XXXXXX"};
     REQUIRE(::mkdtemp(name.data()) != nullptr);
     const kevring::fd folder(::open(name.data(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -15,7 +15,7 @@ void sends(const connected_pair& peers, const std::string& bytes) {
             static_cast<ssize_t>(bytes.size()));
 }
 
-// What the near end sends waits for the far end, whatever a machine gives a socket.
+// Limits the send buffer, so that a send waits for the peer on every machine.
 void make_small(const connected_pair& peers) {
     const int bytes = 65'536;
     REQUIRE(::setsockopt(peers.local(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) == 0);
@@ -59,7 +59,7 @@ TEST_CASE("a receive is one record, when all its bytes are there", "[kevent][nai
     CHECK(got.ret_data[0] == 6);
     CHECK(got.ret_data[1] == 6);
     CHECK(std::string(buffer.data(), 6) == "abcdef");
-    CHECK(peers.drain_local() == 2);  // what nobody asked for is left
+    CHECK(peers.drain_local() == 2);  // the bytes beyond the request are left
     CHECK(q.has_no_event());
     ukevent gone = got;
     CHECK(q.ctl(KEVENT_CTL_REMOVE, gone) == -EINVAL);
@@ -92,7 +92,7 @@ TEST_CASE("a send of more than the socket holds ends when the peer has read", "[
     CHECK(seen == bytes);
 }
 
-TEST_CASE("what a send can begin with is sent by the call", "[kevent][naio]") {
+TEST_CASE("aio_send sends the first bytes within the call", "[kevent][naio]") {
     queue q(4);
     const auto peers = connected_pair::sockets();
     REQUIRE(aio_send(q.number(), peers.local(), "abc", 3, 0) > 0);
@@ -104,7 +104,8 @@ TEST_CASE("what a send can begin with is sent by the call", "[kevent][naio]") {
     CHECK(is_done(q.ring().event[0]));
 }
 
-TEST_CASE("a receive that the peer cuts short is broken, with what came", "[kevent][naio][K-100]") {
+TEST_CASE("a receive that the peer ends early is broken, with the received bytes",
+          "[kevent][naio][K-100]") {
     queue q;
     auto peers = connected_pair::sockets();
     std::array<char, 6> buffer{};
@@ -119,7 +120,7 @@ TEST_CASE("a receive that the peer cuts short is broken, with what came", "[keve
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("a send that nobody receives is broken, without a signal", "[kevent][naio]") {
+TEST_CASE("a send to a closed peer is broken, without a signal", "[kevent][naio]") {
     queue q;
     auto peers = connected_pair::sockets();
     peers.close_peer();
@@ -132,7 +133,7 @@ TEST_CASE("a send that nobody receives is broken, without a signal", "[kevent][n
     CHECK(got.ret_data[0] == 0);
 }
 
-TEST_CASE("a buffer that is none makes the request fail, not the program", "[kevent][naio]") {
+TEST_CASE("an invalid buffer fails the request, not the program", "[kevent][naio]") {
     queue q;
     const auto peers = connected_pair::sockets();
     peers.send_from_peer(10);
@@ -183,7 +184,8 @@ TEST_CASE("requests of one socket follow one another", "[kevent][naio]") {
     CHECK(std::equal(others.rbegin(), others.rend(), seen.rbegin()));
 }
 
-TEST_CASE("after REMOVE the buffer is the program's, and the next has its turn", "[kevent][naio]") {
+TEST_CASE("after REMOVE the buffer belongs to the program, and the next request runs",
+          "[kevent][naio]") {
     queue q;
     const auto peers = connected_pair::sockets();
     std::array<char, 4> first{};
@@ -202,7 +204,7 @@ TEST_CASE("after REMOVE the buffer is the program's, and the next has its turn",
     CHECK(std::string(second.data(), 4) == "cdef");
 }
 
-TEST_CASE("READY ends a request with what was moved", "[kevent][naio]") {
+TEST_CASE("READY ends a request with the bytes moved so far", "[kevent][naio]") {
     queue q;
     const auto peers = connected_pair::sockets();
     std::array<char, 4> buffer{};
@@ -256,14 +258,14 @@ TEST_CASE("the socket may be closed straight after the call", "[kevent][naio]") 
     CHECK(peers.peer_sees_end());
 }
 
-TEST_CASE("a transfer that cannot be is refused by the call", "[kevent][naio][K-114]") {
+TEST_CASE("an invalid transfer is refused by the call", "[kevent][naio][K-114]") {
     queue q;
     const auto peers = connected_pair::sockets();
     const auto pipe = connected_pair::pipe();
     const kevring::fd datagrams(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     std::array<char, 4> buffer{};
-    const auto receive = [&](int socket, void* into, std::size_t size, int flags = 0) {
-        return aio_recv(q.number(), socket, into, size, flags);
+    const auto receive = [&](int socket, void* target, std::size_t size, int flags = 0) {
+        return aio_recv(q.number(), socket, target, size, flags);
     };
 
     CHECK(receive(-1, buffer.data(), 4) == -EBADF);

@@ -166,7 +166,7 @@ TEST_CASE("two loops publish into one ring", "[kevent][event_queue][event_ring][
         event_queue queue;
         for (std::uint64_t id = first; id < first + count; ++id) {
             KEVRING_ASSERT(queue.add(user_event(id)) && queue.notify(user_event(id)),
-                           "test setup: a note was refused; see event_queue::add()");
+                           "test setup: a user event was refused; see event_queue::add()");
         }
         run_on(loop, [&]() -> task<void> {
             co_await publish_until(queue, events, [&] { return taken == 2 * count; });

@@ -1,18 +1,18 @@
-// The queue beside a model that says which events may be seen and which must be, in random runs:
-// requests of all types, activity of what they watch, origins that go, threads that exit, and both
-// doors. model/ has the model, a file for each kind of origin.
+// queue_model.cpp: the queue compared, in random runs, with a model that knows which events may and
+// which must be reported: requests of all types, activity of their origins, origins that close,
+// threads that exit, and both ways of collecting. model/ has the model, a file for each kind of
+// origin.
 //
-// A failure names its seed; KEVRING_TEST_SEED=<seed> repeats that run and no other: exactly, if the
-// seed is odd; with an even one some timers are due soon and files are sent by another thread, and
-// it depends on the time who is first.
-// KEVRING_TEST_RUNS=<count> says how many seeds there are from there on.
+// A failure prints its seed; KEVRING_TEST_SEED=<seed> repeats that run only. A run with an odd seed
+// repeats exactly; with an even seed some timers are due soon and another thread sends files, so
+// the order depends on time. KEVRING_TEST_RUNS=<count> sets the number of seeds.
 #include "tests/kevent/model/checked_queue.hpp"
 
 #include <cstdlib>
 
 using kevent_model::checked_queue;
 
-TEST_CASE("the queue does what a plain model of it does", "[kevent][model]") {
+TEST_CASE("the queue behaves like a plain model of it", "[kevent][model]") {
     const char* const chosen = std::getenv("KEVRING_TEST_SEED");
     const char* const runs = std::getenv("KEVRING_TEST_RUNS");
     const std::uint64_t first_seed = chosen != nullptr ? std::strtoull(chosen, nullptr, 0) : 1;

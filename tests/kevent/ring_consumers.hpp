@@ -27,7 +27,7 @@ class ring_consumers {
 public:
     ring_consumers(queue& source, unsigned slot_count) : queue_(source), slots_(slot_count) {}
 
-    /// Copies the oldest records that no thread has taken, and commits them. Makes no call where
+    /// Copies the oldest records that no thread has taken, and commits them. Makes no call if
     /// there are none.
     taken_records take(std::span<ukevent> target) {
         std::uint64_t first = claimed_.load();

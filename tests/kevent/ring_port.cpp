@@ -112,7 +112,7 @@ TEST_CASE("READY from another thread ends the owner's wait", "[kevent][ring_port
     CHECK(count == (with_record ? 1 : 0));
 }
 
-TEST_CASE("what a thread that ended has registered is reported to the next owner",
+TEST_CASE("registrations of a thread that has ended are reported to the next owner",
           "[kevent][ring_port][threads]") {
     queue q(0, one_thread);
     std::vector<connected_pair> all;
@@ -123,7 +123,7 @@ TEST_CASE("what a thread that ended has registered is reported to the next owner
             ukevent one = receiving(each);
             answered += q.ctl(KEVENT_CTL_ADD, one);
         }
-        all[0].send_from_peer();  // nobody collects it before the thread ends
+        all[0].send_from_peer();  // not collected before the thread ends
     }).join();
     REQUIRE(answered == 0);
     for (std::size_t i = 1; i < all.size(); i += 2) all[i].send_from_peer();
@@ -163,7 +163,7 @@ TEST_CASE("a burst that fills the queue of completions loses no event", "[kevent
     ::getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
-    // More than the ring has completions; a registration holds a descriptor of its own.
+    // More registrations than the ring has completions; each holds a descriptor.
     const std::size_t count = std::min<std::size_t>(2500, (limit.rlim_cur - 100) / 2);
     queue q(0, one_thread);
     std::vector<kevring::fd> counters;
@@ -358,7 +358,7 @@ TEST_CASE("a child that lives on keeps no file of its parent's queue open",
     }
     peers.close_local();
     q.close();
-    queue next(0, one_thread);  // takes the number, and the first queue goes
+    queue next(0, one_thread);  // reuses the number; the first queue is released
 
     // The child closes its own copy as it starts.
     CHECK(peers.peer_sees_end());
@@ -368,7 +368,7 @@ TEST_CASE("a child that lives on keeps no file of its parent's queue open",
     REQUIRE(::waitpid(child, &status, 0) == child);
 }
 
-TEST_CASE("a queue of one thread makes no call of epoll_wait and its kin",
+TEST_CASE("a queue of one thread calls no function of the epoll family",
           "[kevent][ring_port][seccomp]") {
     const int answer = in_child([] {
         filter_calls(

@@ -1,5 +1,5 @@
-// ring_positions.cpp: commit by position, against the examples of the specification and against a
-// model that knows no arithmetic.
+// ring_positions.cpp: commit by position, compared with the examples of the specification and with
+// a model that uses no arithmetic.
 #include "tests/support/catch.hpp"
 
 #include <kevring/kevent/detail/ring_positions.hpp>
@@ -19,8 +19,8 @@ using kevring::detail::slot_of;
 
 namespace {
 
-// A ring as a person with a pencil would keep it: for each filled slot a ticket that says slot and
-// lap, in a line, and the tickets of the last two laps that left the line.
+// A ring as a list: for each filled slot a ticket with slot and lap, in order, and the tickets of
+// the last two laps that were removed from the list.
 class reference_ring {
 public:
     struct ticket {
@@ -30,7 +30,7 @@ public:
     };
 
     reference_ring(std::uint32_t slot_count, ticket next) : slot_count_(slot_count), next_(next) {
-        // What left the line before the test began.
+        // The tickets that were removed before the test began.
         std::deque<ticket> before;
         ticket t = next;
         for (std::uint32_t i = 0; i < 2 * slot_count; ++i) {
@@ -41,7 +41,7 @@ public:
             }
             before.push_front(t);
         }
-        gone_ = before;
+        removed_ = before;
     }
 
     bool place() {
@@ -54,13 +54,13 @@ public:
     int commit(std::uint32_t slot, std::uint32_t over) {
         if (slot >= slot_count_) return -EINVAL;
         const ticket oldest = line_.empty() ? next_ : line_.front();
-        // "Lap" is the lap of the oldest ticket; one before and one after are of the present.
+        // "Lap" is the lap of the oldest ticket; the laps before and after it are current, too.
         if (over != oldest.over && over != oldest.over + 1 && over != oldest.over - 1) {
             return -EOVERFLOW;
         }
         const ticket upto{slot, over};
         if (upto == oldest) return 0;
-        for (const ticket& t : gone_) {
+        for (const ticket& t : removed_) {
             if (t == upto) return 0;
         }
         std::size_t count = 0;
@@ -69,9 +69,9 @@ public:
         }
         if (count == line_.size() && upto != next_) return -EINVAL;
         for (std::size_t i = 0; i < count; ++i) {
-            gone_.push_back(line_.front());
+            removed_.push_back(line_.front());
             line_.pop_front();
-            if (gone_.size() > 3 * slot_count_) gone_.pop_front();
+            if (removed_.size() > 3 * slot_count_) removed_.pop_front();
         }
         return static_cast<int>(count);
     }
@@ -88,7 +88,7 @@ private:
     std::uint32_t slot_count_;
     ticket next_;
     std::deque<ticket> line_;
-    std::deque<ticket> gone_;
+    std::deque<ticket> removed_;
 };
 
 // Drives positions the way a queue does: the calls of the worked examples.
@@ -208,7 +208,7 @@ TEST_CASE("the worked example of the specification, with its correct values",
     CHECK(ring.kidx() == 2);
     CHECK(ring.at.space() == 1);
 
-    CHECK(ring.commit(2, 0) == 0);  // the old habit, the lap before the wrap: no damage
+    CHECK(ring.commit(2, 0) == 0);  // the lap before the wrap: changes nothing
     CHECK(ring.commit(2, 1) == 3);
     CHECK(ring.uidx() == 2);
     CHECK(ring.over() == 1);

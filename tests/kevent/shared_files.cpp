@@ -1,5 +1,5 @@
-// shared_files.cpp: of several registrations of one socket or pipe one is notified, and if it goes
-// before it has delivered the event, the next is.
+// shared_files.cpp: one of several registrations of a socket or pipe is notified; if it is removed
+// before it delivers the event, the next one is notified.
 #include "tests/kevent/kevent_fixture.hpp"
 
 #include <sys/epoll.h>
@@ -15,7 +15,7 @@ ukevent receive(const connected_pair& peers, std::uint32_t second_key = 0,
     return made;
 }
 
-// A queue that no thread looks after, and that stays in the table after its close().
+// A queue without a releasing thread, which stays in the table after its close().
 int plain_queue() {
     const int number = kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD);
     REQUIRE(number >= 0);
@@ -123,7 +123,7 @@ TEST_CASE("a thread that waits is woken by an event that an older registration l
     CHECK(result == 1);
 }
 
-TEST_CASE("a closed queue that nothing has noticed yet consumes no event of another",
+TEST_CASE("a closed queue that is not yet released consumes no event of another",
           "[kevent][shared_file][close][K-097]") {
     const int closed = plain_queue();
     const int living = plain_queue();

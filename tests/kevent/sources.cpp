@@ -19,8 +19,8 @@ ukevent timer(std::uint32_t ms, std::uint32_t req_flags = 0) {
     return made;
 }
 
-// How many connections wait, once there are `wanted`: the last packet of a handshake may be handled
-// after connect(2) has returned, and each that is complete is an event, or a part of one.
+// The number of waiting connections once it reaches `wanted`. The kernel may handle the last packet
+// of a handshake after connect(2) has returned; each complete one is an event, or part of one.
 std::uint32_t waiting_connections(queue& q, std::uint32_t wanted) {
     std::uint32_t waiting = 0;
     while (waiting < wanted) waiting = q.get_one().ret_data[1];
@@ -29,7 +29,7 @@ std::uint32_t waiting_connections(queue& q, std::uint32_t wanted) {
 
 }  // namespace
 
-TEST_CASE("a peer that closes is something to receive", "[kevent][socket][K-099]") {
+TEST_CASE("a closed peer is reported as readable", "[kevent][socket][K-099]") {
     queue q;
     auto peers = connected_pair::sockets();
     q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
@@ -39,7 +39,8 @@ TEST_CASE("a peer that closes is something to receive", "[kevent][socket][K-099]
     CHECK(is_done(q.get_one()));
 }
 
-TEST_CASE("who only sends hears of a reset as broken, once", "[kevent][socket][K-099][K-100]") {
+TEST_CASE("a SEND-only registration reports a reset as broken, once",
+          "[kevent][socket][K-099][K-100]") {
     queue q;
     auto [peer, local] = loopback_listener().connect(SOCK_NONBLOCK);
     const ukevent request =
@@ -57,7 +58,7 @@ TEST_CASE("who only sends hears of a reset as broken, once", "[kevent][socket][K
     q.remove(request);
 }
 
-TEST_CASE("the record says which events of the mask are true", "[kevent][socket][K-101]") {
+TEST_CASE("the record reports the satisfied events of the mask", "[kevent][socket][K-101]") {
     queue q;
     const auto peers = connected_pair::sockets();
     const std::uint32_t both = KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND;
@@ -86,7 +87,7 @@ TEST_CASE("a listening socket reports a connection", "[kevent][socket]") {
     queue q;
     kevring::fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     REQUIRE(::bind(listener.number(), nullptr, 0) != 0);
-    const sa_family_t unnamed = AF_UNIX;  // the kernel finds a name
+    const sa_family_t unnamed = AF_UNIX;  // the kernel chooses a name
     REQUIRE(::bind(listener.number(), reinterpret_cast<const sockaddr*>(&unnamed),
                    sizeof unnamed) == 0);
     REQUIRE(::listen(listener.number(), 4) == 0);
@@ -101,7 +102,7 @@ TEST_CASE("a listening socket reports a connection", "[kevent][socket]") {
     CHECK(q.get_one().ret_data[0] == KEVENT_SOCKET_ACCEPT);
 }
 
-TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][socket]") {
+TEST_CASE("a listening TCP socket reports how many connections wait", "[kevent][socket]") {
     queue q;
     const loopback_listener listening;
     const int listener = listening.native().number();
@@ -120,7 +121,7 @@ TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][soc
     CHECK(again.ret_data[0] == KEVENT_SOCKET_ACCEPT);
     CHECK(again.ret_data[1] == 3);
 
-    // Of a connection the same field of the kernel means something else.
+    // In a connection this field of the kernel has another meaning.
     const kevring::fd local = listening.accept();
     for (const kevring::fd* each : {&first, &second, &third})  // one of them is its peer
         REQUIRE(::send(each->number(), "abc", 3, 0) == 3);
@@ -129,7 +130,7 @@ TEST_CASE("a listening TCP socket says how many connections wait", "[kevent][soc
     CHECK(q.get_one().ret_data[1] == 0);
 }
 
-TEST_CASE("POLL implies nothing: a hang-up is reported to who asks for it",
+TEST_CASE("POLL implies no bits: a hang-up is reported only on request",
           "[kevent][poll][K-107][K-108]") {
     queue q;
     auto pipe = connected_pair::pipe();
@@ -168,7 +169,7 @@ TEST_CASE("POLL watches anything that can be polled", "[kevent][poll][K-108]") {
     CHECK(answered.ret_data[0] == KEVENT_POLL_POLLOUT);
 }
 
-TEST_CASE("a pipe reports data, then that its writers are gone", "[kevent][pipe][K-109]") {
+TEST_CASE("a pipe reports data, then that its writers have closed", "[kevent][pipe][K-109]") {
     queue q;
     auto pipe = connected_pair::pipe();
     const ukevent request = record(KEVENT_PIPE, pipe.local(), KEVENT_SOCKET_RECV);
@@ -218,7 +219,7 @@ TEST_CASE("a one-shot timer fires once", "[kevent][timer][K-103]") {
     q.add(timer(5, KEVENT_REQ_ONESHOT));
 }
 
-TEST_CASE("expiries that nobody collects are one record with their number",
+TEST_CASE("expiries that are not collected are one record with their number",
           "[kevent][timer][K-104][K-106]") {
     queue q;
     const auto begin = now();
@@ -228,7 +229,7 @@ TEST_CASE("expiries that nobody collects are one record with their number",
 
     ukevent other = user_event(1);
     q.add(other);
-    // A wait that the timer does not end, because it asks for two.
+    // The timer does not end this wait, which requests two records.
     std::vector<ukevent> got(4);
     REQUIRE(kevent_get_events(q.number(), 2, 4, milliseconds(50), got.data(), 0) == 1);
     const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(now() - begin);
@@ -237,7 +238,7 @@ TEST_CASE("expiries that nobody collects are one record with their number",
     CHECK(first.ret_data[1] + got[0].ret_data[1] <= static_cast<std::uint64_t>(whole.count()) / 10);
     CHECK(got[0].ret_data[0] - first.ret_data[0] == 10 * got[0].ret_data[1]);
 
-    // It goes on, for who polls as well.
+    // It continues to fire, and a poll of the control descriptor shows it.
     pollfd control{q.number(), POLLIN, 0};
     CHECK(::poll(&control, 1, 60'000) == 1);
     CHECK_FALSE(q.has_no_event());
@@ -282,8 +283,8 @@ TEST_CASE("many timers fire in the order of their deadlines", "[kevent][timer]")
     queue q;
     for (const std::uint32_t ms : {30u, 10u, 20u}) q.add(timer(ms, KEVENT_REQ_ONESHOT));
 
-    // Who is due first depends on when each was added, too; its record tells by the time of its
-    // last expiry, and by how many there were.
+    // The order of the deadlines also depends on the time of each ADD. The record has the time of
+    // the last expiry and the number of expiries, which yield the first deadline.
     std::vector<std::uint32_t> periods_ms;
     std::vector<std::int32_t> deadlines_ms;  // from the first on
     std::uint32_t first_ms = 0;
@@ -314,10 +315,10 @@ TEST_CASE("a timer that is removed does not make its queue readable", "[kevent][
     CHECK(::poll(&control, 1, 10) == 0);
 }
 
-TEST_CASE("a wait that goes on after a last check hears of the next timer",
+TEST_CASE("a wait that continues after a last check returns the next timer",
           "[kevent][timer][K-103]") {
-    // Timers that are due in the same 2^24 ns are kept together, and wake the queue once for
-    // nothing when the first of them is removed. Here the call hears of that while it looks at a
+    // Timers that are due in the same 2^24 ns share a slot, and wake the queue once without an
+    // event when the first of them is removed. Here that wake-up comes while the call tests a
     // record that it drops.
     const std::int64_t together_ns = std::int64_t{1} << 24;
     const std::int64_t now_ns = now().time_since_epoch() / std::chrono::nanoseconds(1);
@@ -347,7 +348,7 @@ TEST_CASE("a wait that goes on after a last check hears of the next timer",
     CHECK(got == second.id.raw_u64);
 }
 
-TEST_CASE("a timer that there is no descriptor for is refused", "[kevent][timer]") {
+TEST_CASE("a timer is refused when no descriptor is left", "[kevent][timer]") {
     CHECK(in_child([] {
               const int q = kevent_init(nullptr, 0, KEVENT_INIT_NO_THREAD);
               const int lowest_free = ::dup(q);
@@ -371,7 +372,7 @@ TEST_CASE("a timer that there is no descriptor for is refused", "[kevent][timer]
 
 TEST_CASE("a call that does not wait finds a timer that is due among many",
           "[kevent][timer][K-063]") {
-    // So many of one moment are moved in several steps before the first of them fires.
+    // The queue moves this many timers of one deadline in several steps before the first fires.
     constexpr unsigned count = 3000;
     queue q;
     std::vector<ukevent> all(count,
@@ -384,7 +385,8 @@ TEST_CASE("a call that does not wait finds a timer that is due among many",
     CHECK_FALSE(q.has_no_event());
 }
 
-TEST_CASE("a note is silent when added, unless it is to be queued", "[kevent][unotify][K-112]") {
+TEST_CASE("a user event is silent when added, unless ALWAYS_QUEUE is set",
+          "[kevent][unotify][K-112]") {
     queue q;
     q.add(user_event(1));
     CHECK(q.has_no_event());
@@ -397,7 +399,7 @@ TEST_CASE("a note is silent when added, unless it is to be queued", "[kevent][un
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("a note says how often it was fired", "[kevent][unotify][K-048]") {
+TEST_CASE("a user event reports how often it was fired", "[kevent][unotify][K-048]") {
     queue q;
     q.add(user_event(1));
     for (int i = 0; i < 3; ++i) CHECK(q.ready(user_event(1)) == 1);

@@ -51,7 +51,7 @@ TEST_CASE("each queued signal is a record, with its value", "[kevent][signal]") 
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("a signal that another has taken is no record", "[kevent][signal]") {
+TEST_CASE("a signal that another queue has taken is no record", "[kevent][signal]") {
     queue first;
     queue second;
     first.add(signal_record(SIGUSR2));
@@ -73,7 +73,7 @@ TEST_CASE("a record that READY asked for comes although another takes the signal
     q.add(request);
     REQUIRE(::kill(::getpid(), SIGUSR2) == 0);
     request.event = KEVENT_MASK_EMPTY;
-    q.modify(request);  // what is ready by the old mask stays so
+    q.modify(request);  // a registration that the old mask made ready stays ready
     CHECK(q.ready(request) == 1);
 
     sigset_t only;
@@ -110,7 +110,7 @@ TEST_CASE("without a mask neither signals nor ends of processes are reported",
     CHECK(::waitpid(child, nullptr, 0) == child);
 }
 
-TEST_CASE("signals that cannot be had are refused", "[kevent][signal][K-111]") {
+TEST_CASE("signals that cannot be taken are refused", "[kevent][signal][K-111]") {
     queue q;
     const auto failure = [&](ukevent one) {
         REQUIRE(q.ctl(KEVENT_CTL_ADD, one) == 1);
@@ -146,7 +146,7 @@ TEST_CASE("a timer of a clock is delivered once, with the program's pointer",
     CHECK(q.ctl(KEVENT_CTL_REMOVE, gone) == -EINVAL);
 }
 
-TEST_CASE("a timer with an interval says how often it expired", "[kevent][posix_timer]") {
+TEST_CASE("a timer with an interval reports how often it expired", "[kevent][posix_timer]") {
     queue q;
     itimerspec when{};
     when.it_value.tv_nsec = 5'000'000;
@@ -191,7 +191,7 @@ TEST_CASE("MODIFY and READY fire a timer that has not expired", "[kevent][posix_
     CHECK(q.has_no_event());
 }
 
-TEST_CASE("a timer that cannot be made says why", "[kevent][posix_timer]") {
+TEST_CASE("kevent_timer_create returns the reason of its failure", "[kevent][posix_timer]") {
     queue q;
     itimerspec when{};
 
@@ -231,7 +231,7 @@ TEST_CASE("the end of a child comes with its status", "[kevent][process]") {
     CHECK(got.ret_data[0] == static_cast<std::uint32_t>(is_killed ? SIGKILL : 7));
     CHECK(got.ret_data[1] == static_cast<std::uint32_t>(is_killed ? CLD_KILLED : CLD_EXITED));
     int status = 0;
-    CHECK(::waitpid(child, &status, 0) == child);  // it is left to its parent
+    CHECK(::waitpid(child, &status, 0) == child);  // the parent can still reap it
 
     ukevent gone = record(KEVENT_PROCESS, child, KEVENT_PROCESS_EXIT);
     gone.id.raw[1] = 1;

@@ -61,7 +61,7 @@ TEST_CASE("epoll and another queue can watch a queue", "[kevent][control][K-123]
 
 TEST_CASE("one event ends one wait of eight; eight events end the others",
           "[kevent][many-threads][threads][K-124]") {
-    const bool by_note = GENERATE(true, false);
+    const bool by_user_event = GENERATE(true, false);
     queue q;
     const auto peers = connected_pair::sockets();
     for (std::uint64_t id = 0; id < 8; ++id) q.add(user_event(id));
@@ -76,7 +76,7 @@ TEST_CASE("one event ends one wait of eight; eight events end the others",
             ++returned;
         });
 
-    if (by_note) {
+    if (by_user_event) {
         q.ready(user_event(0));
     } else {
         peers.send_from_peer();
@@ -114,7 +114,7 @@ TEST_CASE("a waiter that cannot take all that is ready wakes the next",
     CHECK(records == 2);
 }
 
-TEST_CASE("a waiter for many leaves to another what it cannot use yet",
+TEST_CASE("a waiter for many records leaves the first record to a waiter for one",
           "[kevent][many-threads][threads]") {
     queue q;
     for (std::uint64_t id = 0; id < 6; ++id) q.add(user_event(id));
@@ -157,7 +157,7 @@ TEST_CASE("no event is delivered to two threads", "[kevent][many-threads][thread
             }
         });
 
-    // Each is fired again only after it was delivered: so none may coalesce.
+    // Each is fired again only after its delivery, so that none coalesces.
     const auto end = now() + std::chrono::seconds(200);
     for (int round = 1; round <= rounds; ++round) {
         for (std::uint64_t id = 0; id < note_count; ++id) {
@@ -178,7 +178,7 @@ TEST_CASE("no event is delivered to two threads", "[kevent][many-threads][thread
     for (std::uint64_t id = 0; id < note_count; ++id) CHECK(delivered[id] == rounds);
 }
 
-TEST_CASE("what a thread registered survives its end", "[kevent][threads]") {
+TEST_CASE("a registration survives the thread that added it", "[kevent][threads]") {
     queue q;
     const auto peers = connected_pair::sockets();
     std::thread([&] {
@@ -217,7 +217,7 @@ TEST_CASE("a thread that is cancelled while it waits loses nothing",
         }
         waiter.join();
 
-        // In the caller's hands, in the ring, or still ready.
+        // Returned to the caller, in the ring, or still ready.
         const int left = q.wait(4, 0, no_wait);
         CHECK(static_cast<int>(q.ring_kidx()) >= left);
         CHECK(static_cast<int>(q.ring_kidx()) == 1);
@@ -237,7 +237,7 @@ TEST_CASE("closing a queue releases what it watched", "[kevent][close][K-128]") 
     CHECK(peers.peer_sees_end());
 }
 
-TEST_CASE("a queue that is closed while others wait serves them to the end",
+TEST_CASE("a queue that is closed while threads wait serves them until they return",
           "[kevent][many-threads][close]") {
     queue q;
     const int number = q.number();
@@ -265,7 +265,7 @@ TEST_CASE("one connection is for the older of two queues, or for both if they as
     queue older;
     queue younger;
     const kevring::fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const sa_family_t unnamed = AF_UNIX;  // the kernel finds a name
+    const sa_family_t unnamed = AF_UNIX;  // the kernel chooses a name
     REQUIRE(::bind(listener.number(), reinterpret_cast<const sockaddr*>(&unnamed),
                    sizeof unnamed) == 0);
     REQUIRE(::listen(listener.number(), 8) == 0);
@@ -289,14 +289,15 @@ TEST_CASE("one connection is for the older of two queues, or for both if they as
         CHECK(younger.has_no_event());
     }
 
-    younger.modify(request);  // its own question is answered
+    younger.modify(request);  // MODIFY tests the registration itself
     CHECK(is_done(younger.get_one()));
     older.remove(request);
     connect();
     CHECK(is_done(younger.get_one()));
 }
 
-TEST_CASE("a one-shot that was passed over gets the next turn", "[kevent][flags]") {
+TEST_CASE("a one-shot that kept silent for an older one reports the next event",
+          "[kevent][flags]") {
     queue q;
     const auto peers = connected_pair::sockets();
     ukevent older = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV, KEVENT_REQ_ONESHOT);
@@ -330,7 +331,7 @@ TEST_CASE("an older registration takes only what it waits for itself", "[kevent]
     CHECK((younger.get_one().ret_data[0] & KEVENT_SOCKET_RECV) != 0);
 }
 
-TEST_CASE("each end of a pipe hears of its own half, whichever was there first",
+TEST_CASE("each end of a pipe reports its own half, whichever was added first",
           "[kevent][pipe][K-097]") {
     const auto peers = connected_pair::pipe();
     const std::uint32_t both = KEVENT_SOCKET_RECV | KEVENT_SOCKET_SEND;
@@ -342,12 +343,13 @@ TEST_CASE("each end of a pipe hears of its own half, whichever was there first",
 
     peers.send_from_peer();
 
-    std::uint32_t told = 0;
-    while (told != static_cast<std::uint32_t>(peers.local())) told = q.get_one().id.raw[0];
-    CHECK(told == static_cast<std::uint32_t>(peers.local()));
+    std::uint32_t reported = 0;
+    while (reported != static_cast<std::uint32_t>(peers.local())) reported = q.get_one().id.raw[0];
+    CHECK(reported == static_cast<std::uint32_t>(peers.local()));
 }
 
-TEST_CASE("a child is told of a socket that its parent watches too", "[kevent][fork][K-097]") {
+TEST_CASE("a child receives events of a socket that its parent watches too",
+          "[kevent][fork][K-097]") {
     const auto peers = connected_pair::sockets();
     queue q;
     q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
@@ -385,7 +387,7 @@ TEST_CASE("handlers of a fork may use queues", "[kevent][fork]") {
     CHECK(answer == 0);
 }
 
-TEST_CASE("a record that is ready keeps what it says when an older one takes what follows",
+TEST_CASE("a ready record keeps its bits when an older registration takes the next event",
           "[kevent][flags][K-101]") {
     const auto peers = connected_pair::sockets();
     queue other;
@@ -399,7 +401,7 @@ TEST_CASE("a record that is ready keeps what it says when an older one takes wha
     older.event = KEVENT_MASK_EMPTY;
     other.modify(older);
     peers.send_from_peer();
-    REQUIRE(q.wait(1, 0, milliseconds(1)) == 0);  // ready, and no room for it
+    REQUIRE(q.wait(1, 0, milliseconds(1)) == 0);  // ready, and the ring has no space
     older.event = KEVENT_SOCKET_RECV;
     other.modify(older);
     peers.send_from_peer();
@@ -410,7 +412,7 @@ TEST_CASE("a record that is ready keeps what it says when an older one takes wha
     CHECK(got.ret_data[0] == KEVENT_SOCKET_RECV);
 }
 
-TEST_CASE("a release is for who sleeps, not for a call that does not wait",
+TEST_CASE("a release ends a sleeping wait, not a call that does not wait",
           "[kevent][many-threads][ready][threads][K-052]") {
     for (int round = 0; round < 30; ++round) {
         queue q;
@@ -425,19 +427,19 @@ TEST_CASE("a release is for who sleeps, not for a call that does not wait",
         REQUIRE(waiter.sleeps_in_call());
 
         q.release();
-        q.has_no_event();  // may take the note; the release it may not
+        q.has_no_event();  // may take the user event, but not the release
         waiter.join();
         CHECK(now() - begin < half_of_test_timeout);
         CHECK(count <= 1);
     }
 }
 
-TEST_CASE("what the queue tells itself does not hide an event from a call that does not wait",
+TEST_CASE("a wake-up of the queue does not hide an event from a call that does not wait",
           "[kevent][many-threads][collect][K-063]") {
     queue q;
     const auto peers = connected_pair::sockets();
     q.add(record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV));
-    // A wake-up that has been made good already is left over, now and then.
+    // Sometimes a wake-up remains whose event was already collected.
     for (int round = 0; round < 300 && !q.readable(); ++round) {
         q.add(user_event(1, KEVENT_REQ_ALWAYS_QUEUE));
         observed_thread waiter([&] {
@@ -466,7 +468,7 @@ TEST_CASE("a cancelled thread ends where a call waits, and in no other place of 
     std::thread other([&] {
         ::pthread_cancel(::pthread_self());
         q.ready(watched);  // writes to a descriptor
-        q.has_no_event();  // its last check asks the kernel
+        q.has_no_event();  // the last check queries the kernel
         began_to_wait = true;
         ukevent got{};
         kevent_get_events(q.number(), 1, 1, test_timeout, &got, 0);

@@ -164,10 +164,11 @@ TEST_CASE("an event ends a wait for several that has begun to sleep beside ready
 
 TEST_CASE("user events that never end do not delay a timer", "[kevent][collect][K-056]") {
     queue q;
-    constexpr unsigned note_count = 64;
+    constexpr unsigned user_event_count = 64;
     const unsigned max_count = GENERATE(1u, 16u, 64u);
     const auto period = 1ms;
-    for (unsigned id = 0; id < note_count; ++id) q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
+    for (unsigned id = 0; id < user_event_count; ++id)
+        q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
     ukevent timer = record(KEVENT_TIMER, 0, 1);
     timer.id.raw[1] = 1'000'000;
     const auto begin = now();
@@ -182,13 +183,13 @@ TEST_CASE("user events that never end do not delay a timer", "[kevent][collect][
             if (is_due && !expired) ++records_after;
         }
     }
-    // It stands behind the user events that were ready when the queue polled the clock.
-    CHECK(records_after <= 4 * note_count);
+    // The timer follows the user events that were ready when the queue polled the clock.
+    CHECK(records_after <= 4 * user_event_count);
 }
 
 TEST_CASE("user events that never end do not delay descriptors", "[kevent][collect][K-056]") {
     constexpr unsigned pipe_count = 400;
-    constexpr unsigned note_count = 64;
+    constexpr unsigned user_event_count = 64;
     const unsigned max_count = GENERATE(1u, 63u, 64u, 65u);
     queue q;
     std::vector<connected_pair> pipes;
@@ -197,7 +198,8 @@ TEST_CASE("user events that never end do not delay descriptors", "[kevent][colle
         q.add(record(KEVENT_PIPE, pipes.back().local(), KEVENT_SOCKET_RECV));
     }
     for (const connected_pair& one : pipes) one.send_from_peer();  // first
-    for (unsigned id = 0; id < note_count; ++id) q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
+    for (unsigned id = 0; id < user_event_count; ++id)
+        q.add(user_event(id, KEVENT_REQ_ALWAYS_QUEUE));
 
     std::set<std::uint32_t> delivered;
     unsigned user_events = 0;
@@ -214,7 +216,7 @@ TEST_CASE("user events that never end do not delay descriptors", "[kevent][colle
     }
 
     CHECK(delivered.size() == pipe_count);
-    CHECK(user_events <= 8 * note_count);
+    CHECK(user_events <= 8 * user_event_count);
 }
 
 TEST_CASE("MODIFY keeps an event that has come, whatever number is pending",
@@ -284,7 +286,7 @@ TEST_CASE("a waiter that stops waiting leaves the kernel's events to another one
     handle.sa_handler = [](int) {};
     REQUIRE(::sigaction(SIGUSR2, &handle, &before) == 0);
     observed_thread first([&] {
-        // A test before may have blocked it: SIGNAL of a queue does.
+        // An earlier test may have blocked it: SIGNAL of a queue does.
         sigset_t only;
         ::sigemptyset(&only);
         ::sigaddset(&only, SIGUSR2);
@@ -308,7 +310,7 @@ TEST_CASE("a waiter that stops waiting leaves the kernel's events to another one
     ::sigaction(SIGUSR2, &before, nullptr);
 }
 
-TEST_CASE("a waiter behind another one ends for a handler, a timeout and a cancellation",
+TEST_CASE("a waiter after another one ends for a handler, a timeout and a cancellation",
           "[kevent][many-threads][threads][K-067][K-127]") {
     queue q;
     q.add(user_event(1));
@@ -358,7 +360,7 @@ TEST_CASE("a wake-up of a waiter that is cancelled passes to another one",
         q.ready(user_event(1));
         ::pthread_cancel((round % 3 == 0 ? first : second).native_handle());
         observed_thread& other = round % 3 == 0 ? second : first;
-        // The cancelled one may have taken the event: then this lets the other one go.
+        // The cancelled thread may have taken the event; this one ends the other wait.
         (round % 3 == 0 ? first : second).join();
         q.ready(user_event(1));
         other.join();

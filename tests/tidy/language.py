@@ -14,11 +14,11 @@ CONVERTED = (
     'kevent/event_ring.hpp', 'kevent/event_type.hpp', 'kevent/event_views.hpp',
     'kevent/kevent.cpp', 'kevent/signal_stream.cpp', 'kevent/signal_stream.hpp',
     'kevent/source_table.cpp', 'sendfile', 'tests/compile', 'tests/docs', 'tests/examples',
-    'tests/fuzz', 'tests/install', 'tests/kernels', 'tests/net', 'tests/runtime', 'tests/scripts',
-    'tests/sendfile', 'tests/support', 'bench', 'examples',
+    'tests/fuzz', 'tests/install', 'tests/kernels', 'tests/kevent', 'tests/net', 'tests/runtime',
+    'tests/scripts', 'tests/sendfile', 'tests/support', 'bench', 'examples',
     'docs/design', 'docs/man', 'docs/figures.md', 'docs/awaitables.md',
-    'docs/assertions.md', 'docs/gcc-12.md', 'scripts', 'README.md', 'ARCHITECTURE.md',
-    'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md')
+    'docs/assertions.md', 'docs/gcc-12.md', 'docs/kevent-assertions.md', 'scripts', 'README.md',
+    'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md')
 
 TOKEN = re.compile(
     r"""//[^\n]*|/\*.*?\*/|R"\(.*?\)"|"(?:\\.|[^"\\\n])*"|(?<!\w)'(?:\\.|[^'\\\n])+'""", re.S)

@@ -9,18 +9,18 @@ class checked_queue {
 public:
     explicit checked_queue(std::uint64_t seed);
 
-    /// Ends at the first thing that is not as the model says.
+    /// Ends at the first difference from the model.
     void go();
 
-    /// Where the claim stands that did not hold; empty: all is well.
-    const std::string& failed_at() const { return in_.failed_at; }
+    /// File and line of the assertion that failed; empty if none did.
+    const std::string& failed_at() const { return run_.failed_at; }
     std::size_t delivered_count() const { return delivered_count_; }
-    /// The last steps, and what is registered after them.
+    /// The last steps, and the registrations after them.
     std::string trace() const;
 
 private:
     void take_step();
-    origins& of_type(std::uint32_t type);
+    origin_model& model_of_type(std::uint32_t type);
     std::uint32_t random_flags();
     std::uint32_t random_event(std::uint32_t type);
     ukevent random_key();
@@ -38,13 +38,13 @@ private:
     void collect_some();
     void wait_for_due();
     void take_all();
-    void look_at_control();
+    void check_control();
 
     std::size_t due_count() const;
 
-    run in_;
+    model_run run_;
     unsigned slot_count_ = 0;
-    std::vector<std::unique_ptr<origins>> origins_;
+    std::vector<std::unique_ptr<origin_model>> origins_;
     std::uint64_t published_ = 0;
     std::uint64_t committed_ = 0;
     bool released_ = false;

@@ -6,15 +6,15 @@
 namespace kevent_model {
 namespace {
 
-/// A process that ends when it is told to. It is reaped at the end of the run, so its number means
-/// nobody else until then.
+/// A process that ends on request. It is reaped at the end of the run, so that no other process
+/// gets its number earlier.
 struct child {
     child() : gate(connected_pair::sockets()), number(::fork()) {
         if (number != 0) {
             wait_for_a_byte(gate.peer());
             return;
         }
-        // Nothing but system calls: other threads may have held a lock. And no descriptor is kept
+        // System calls only: other threads may have held a lock. The child keeps no descriptor
         // whose end the parent waits for.
         ::dup2(gate.local(), STDIN_FILENO);
         ::close_range(STDERR_FILENO + 1, ~0u, 0);
@@ -25,7 +25,7 @@ struct child {
         ::kill(number, SIGKILL);
         ::waitpid(number, nullptr, 0);
     }
-    /// Returns when it has ended.
+    /// Ends the process and waits for its end.
     void end(unsigned char wanted_code, bool is_killed) {
         if (is_killed)
             ::kill(number, SIGKILL);
@@ -55,31 +55,31 @@ struct child {
 
 class waiter_for_end final : public registration_model {
 public:
-    waiter_for_end(run& in, const ukevent& request, std::shared_ptr<child> of)
-        : registration_model(in, request), of(std::move(of)) {}
+    waiter_for_end(model_run& run, const ukevent& request, std::shared_ptr<child> process)
+        : registration_model(run, request), process(std::move(process)) {}
 
-    bool holds() const { return of->ended && request.event != 0; }
-    void look() {
+    bool holds() const { return process->ended && request.event != 0; }
+    void check_process() {
         if (!holds() || has_fired()) return;
         event = expected::must;
         allow_one_more();
     }
     void marked() override {
         list();
-        allow_one_more();  // its end may come after this, and before the event is collected
+        allow_one_more();  // the process may end between this and the collection
     }
     void allow_one_more() { edges_ = std::min(edges_ + 1, 2u); }
     bool is_due() const override {
         return event == expected::must && (!has(KEVENT_REQ_LAST_CHECK) || holds());
     }
-    void modified(const ukevent&) override { look(); }
+    void modified(const ukevent&) override { check_process(); }
     void check_record(const ukevent& got) override {
-        KEVRING_MODEL_CHECK(in_, event != expected::none);
-        KEVRING_MODEL_CHECK(in_, (got.ret_flags & KEVENT_RET_BROKEN) == 0);
-        const bool says_status =
-            of->ended && got.ret_data[0] == of->status && got.ret_data[1] == of->how;
-        const bool says_nothing = got.ret_data[0] == 0 && got.ret_data[1] == 0;
-        KEVRING_MODEL_CHECK(in_, says_status || (listed && says_nothing));
+        KEVRING_MODEL_CHECK(run_, event != expected::none);
+        KEVRING_MODEL_CHECK(run_, (got.ret_flags & KEVENT_RET_BROKEN) == 0);
+        const bool has_status =
+            process->ended && got.ret_data[0] == process->status && got.ret_data[1] == process->how;
+        const bool has_no_data = got.ret_data[0] == 0 && got.ret_data[1] == 0;
+        KEVRING_MODEL_CHECK(run_, has_status || (listed && has_no_data));
     }
     void delivered(const ukevent&) override {
         listed = false;
@@ -91,50 +91,50 @@ public:
         edges_ = 0;
     }
 
-    const std::shared_ptr<child> of;
+    const std::shared_ptr<child> process;
 
 private:
     unsigned edges_ = 0;  // one on the ready list, one in the kernel
 };
 
-class children final : public origins {
+class children final : public origin_model {
 public:
-    explicit children(run& in) : origins(in) {
+    explicit children(model_run& run) : origin_model(run) {
         for (auto& each : all_) each = std::make_shared<child>();
     }
 
     bool has_type(std::uint32_t type) const override { return type == KEVENT_PROCESS; }
     std::optional<ukevent> random_request() override {
-        ukevent made = record(KEVENT_PROCESS, all_[in_.below(all_.size())]->number, 0);
-        made.id.raw[1] = static_cast<std::uint32_t>(in_.below(2));
+        ukevent made = record(KEVENT_PROCESS, all_[run_.below(all_.size())]->number, 0);
+        made.id.raw[1] = static_cast<std::uint32_t>(run_.below(2));
         return made;
     }
     std::uint32_t random_event(std::uint32_t) override { return KEVENT_PROCESS_EXIT; }
     std::optional<ukevent> add(const ukevent& request) override {
-        const auto of = *std::find_if(all_.begin(), all_.end(), [&](const auto& each) {
+        const auto process = *std::find_if(all_.begin(), all_.end(), [&](const auto& each) {
             return each->number == static_cast<pid_t>(request.id.raw[0]);
         });
-        auto one = std::make_unique<waiter_for_end>(in_, request, of);
+        auto one = std::make_unique<waiter_for_end>(run_, request, process);
         const bool forced = one->has(KEVENT_REQ_READY);
         if (!forced && one->holds() && !one->has(KEVENT_REQ_ALWAYS_QUEUE)) {
             ukevent answer = request;
             answer.ret_flags = KEVENT_RET_DONE;
-            answer.ret_data[0] = of->status;
-            answer.ret_data[1] = of->how;
+            answer.ret_data[0] = process->status;
+            answer.ret_data[1] = process->how;
             return answer;
         }
         waiter_for_end& kept = keep(std::move(one));
-        kept.look();
+        kept.check_process();
         if (forced) kept.marked();
         return std::nullopt;
     }
     void act() override {
-        child& one = *all_[in_.below(all_.size())];
-        if (one.ended || in_.below(8) != 0) return;
-        one.end(static_cast<unsigned char>(1 + in_.below(255)), in_.below(2) == 0);
-        in_.log("process ", one.number, " ends: ", one.status);
-        in_.each<waiter_for_end>([&](waiter_for_end& each) {
-            if (each.of.get() == &one) each.look();
+        child& one = *all_[run_.below(all_.size())];
+        if (one.ended || run_.below(8) != 0) return;
+        one.end(static_cast<unsigned char>(1 + run_.below(255)), run_.below(2) == 0);
+        run_.log("process ", one.number, " ends: ", one.status);
+        run_.each<waiter_for_end>([&](waiter_for_end& each) {
+            if (each.process.get() == &one) each.check_process();
         });
     }
 
@@ -144,6 +144,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<origins> make_children(run& in) { return std::make_unique<children>(in); }
+std::unique_ptr<origin_model> make_children(model_run& run) {
+    return std::make_unique<children>(run);
+}
 
 }  // namespace kevent_model

@@ -1,7 +1,8 @@
-// file_transfers.cpp: files on their way to sockets, the type AIO.
+// file_transfers.cpp: transfers of files to sockets, the type AIO.
 //
-// The far end does not say where the bytes of one transfer end and those of the next begin. So the
-// model keeps every place where the stream may be, and drops those that the next byte contradicts.
+// The peer cannot tell where the bytes of one transfer end and those of the next begin. So the
+// model keeps every possible position in the stream, and drops those that the next byte
+// contradicts.
 #include "tests/kevent/model/model.hpp"
 
 #include <string_view>
@@ -12,9 +13,9 @@
 namespace kevent_model {
 namespace {
 
-constexpr std::size_t file_bytes_max = 64 * 1024;  // more than goes in one send
+constexpr std::size_t file_bytes_max = 64 * 1024;  // more than one send transfers
 
-/// What files, headers and trailers are made of; a transfer may read of it as long as it likes.
+/// The bytes of all files, headers and trailers; valid until the end of the process.
 const std::string& any_bytes() {
     static const std::string made = [] {
         std::mt19937_64 random(1);
@@ -33,25 +34,25 @@ struct file {
     std::size_t size;
 };
 
-/// What one transfer puts on the stream.
+/// The bytes that one transfer writes to the stream.
 struct expected_bytes {
     std::string_view header;
-    std::string_view body;  // of the file as it was when the transfer was asked for
+    std::string_view body;  // the contents of the file at the call
     std::string_view trailer;
-    std::shared_ptr<file> of;
-    std::size_t body_min;     // less than the body once the file has been cut
-    bool removed = false;     // may end anywhere
-    bool may_fail = false;    // its file was cut: whoever looked in the middle of that saw one
-                              // that was written over
-    bool may_cancel = false;  // after one that was removed or failed: may end before its first byte
-    bool over = false;        // for certain
-    std::optional<std::uint64_t> sent = {};  // as its event said
+    std::shared_ptr<file> source;
+    std::size_t body_min;   // less than the body after the file was truncated
+    bool removed = false;   // may end anywhere
+    bool may_fail = false;  // its file was truncated, perhaps during a read
+    bool may_cancel =
+        false;          // follows one that was removed or failed: may end before its first byte
+    bool over = false;  // for certain
+    std::optional<std::uint64_t> sent = {};  // as reported by its event
 
     std::size_t body_end() const { return header.size() + body.size(); }
     std::size_t size() const { return body_end() + trailer.size(); }
     bool is_cut() const { return body_min < body.size(); }
-    /// All that may come next is its next byte.
-    bool goes_on(std::size_t at) const {
+    /// True if only the next byte of this transfer may follow.
+    bool continues(std::size_t at) const {
         const bool can_end = removed || may_fail || (sent && *sent != size());
         return !can_end && at != 0 && at < size() && (at < header.size() + body_min || !is_cut());
     }
@@ -59,12 +60,12 @@ struct expected_bytes {
         if (at < header.size()) return header[at] == byte;
         if (at >= body_end()) return trailer[at - body_end()] == byte;
         at -= header.size();
-        // Pages that are on their way are those of the file: what is cut off may have become 0.
+        // Pages in transit belong to the file: truncated bytes may have become 0.
         return body[at] == byte || (at >= body_min && byte == 0);
     }
 };
 
-/// Where the stream may be: before byte `at` of a stretch, of which `skipped` were left out.
+/// A possible position: before byte `at` of a transfer, of which `skipped` bytes were omitted.
 struct position {
     std::size_t index = 0;
     std::size_t at = 0;
@@ -72,26 +73,26 @@ struct position {
     auto operator<=>(const position&) const = default;
 };
 
-/// Two sockets: files go to the near one.
+/// Two connected sockets; files are sent to the local one.
 class stream_of_files {
 public:
     explicit stream_of_files(bool is_blocking) {
-        const int small = 4096;  // so that a transfer can be held up
+        const int small = 4096;  // so that a transfer can block
         ::setsockopt(peers.local(), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
         if (is_blocking) ::fcntl(peers.local(), F_SETFL, 0);
     }
 
-    /// Whether the stream can have left a stretch behind, and whether it must have.
+    /// True if the stream may have passed a transfer, and true if it must have.
     bool may_be_past(std::size_t index) const { return last().index > index; }
     bool is_past(std::size_t index) const {
         return std::all_of(at_.begin(), at_.end(),
                            [&](const position& each) { return each.index > index; });
     }
 
-    /// The far end takes up to `count` bytes. False: they are not what was sent.
-    bool far_reads(std::size_t count) {
+    /// The peer reads up to `count` bytes. False if they differ from those sent.
+    bool read_at_peer(std::size_t count) {
         std::array<char, 4096> bytes;
-        while (far_open && count != 0) {
+        while (peer_open && count != 0) {
             const ssize_t got = ::read(peers.peer(), bytes.data(), std::min(count, bytes.size()));
             if (got <= 0) break;
             count -= static_cast<std::size_t>(got);
@@ -100,12 +101,12 @@ public:
         close_over();
         return true;
     }
-    /// What is behind this one may be given up.
+    /// Later transfers may be cancelled.
     void may_stop_at(std::size_t index) {
         was_stopped = true;
         for (std::size_t i = index + 1; i < line.size(); ++i) line[i]->may_cancel = true;
     }
-    /// What is known of the stretches has changed.
+    /// Recomputes the possible positions after the expectations have changed.
     void close_over() {
         begins_.assign(line.size() + 1, false);
         for (const position& each : at_)
@@ -113,19 +114,20 @@ public:
         for (std::size_t i = 0; i < at_.size(); ++i) {
             const position from = at_[i];
             if (from.index == line.size()) continue;
-            const expected_bytes& in = *line[from.index];
-            const std::size_t body_done = from.at - std::min(from.at, in.header.size());
-            if (in.is_cut() && from.at >= in.header.size() && from.at < in.body_end() &&
-                body_done >= in.body_min && (!in.sent || *in.sent == from.at + in.trailer.size()))
+            const expected_bytes& each = *line[from.index];
+            const std::size_t body_done = from.at - std::min(from.at, each.header.size());
+            if (each.is_cut() && from.at >= each.header.size() && from.at < each.body_end() &&
+                body_done >= each.body_min &&
+                (!each.sent || *each.sent == from.at + each.trailer.size()))
                 skip_to_trailer(from);
-            const bool can_end = in.sent ? *in.sent == from.at - from.skipped
-                                         : from.at == in.size() || in.removed || in.may_fail ||
-                                               (in.may_cancel && from.at == 0);
+            const bool can_end = each.sent ? *each.sent == from.at - from.skipped
+                                           : from.at == each.size() || each.removed ||
+                                                 each.may_fail || (each.may_cancel && from.at == 0);
             if (!can_end || begins_[from.index + 1]) continue;
             begins_[from.index + 1] = true;
             at_.push_back({from.index + 1, 0, 0});
         }
-        // Nobody stays at the end of a whole one.
+        // A position at the end of a complete transfer moves to the next one.
         at_.erase(std::remove_if(at_.begin(), at_.end(),
                                  [&](const position& each) {
                                      return each.index < line.size() &&
@@ -135,8 +137,8 @@ public:
     }
 
     connected_pair peers = connected_pair::sockets();
-    bool far_open = true;
-    bool was_stopped = false;  // maybe, and those behind would be given up
+    bool peer_open = true;
+    bool was_stopped = false;  // perhaps; later transfers would be cancelled
     std::vector<std::shared_ptr<expected_bytes>> line;
 
 private:
@@ -150,7 +152,7 @@ private:
         for (const char each : bytes) {
             position& first = at_.front();
             if (at_.size() == 1 && first.index < line.size() &&
-                line[first.index]->goes_on(first.at)) {
+                line[first.index]->continues(first.at)) {
                 if (!line[first.index]->has_at(first.at++, each)) return false;
                 continue;
             }
@@ -167,92 +169,94 @@ private:
     }
 
     std::vector<position> at_{position{}};
-    std::vector<bool> begins_;  // by index: it may be before the first byte
+    std::vector<bool> begins_;  // by index: the stream may be before the first byte
 };
 
 class file_transfer final : public registration_model {
 public:
-    file_transfer(run& in, const ukevent& request, std::shared_ptr<stream_of_files> to,
+    file_transfer(model_run& run, const ukevent& request, std::shared_ptr<stream_of_files> to,
                   std::size_t index)
-        : registration_model(in, request), to_(std::move(to)), index_(index) {}
+        : registration_model(run, request), to_(std::move(to)), index_(index) {}
 
     bool is_due() const override { return event == expected::must && !has(KEVENT_REQ_LAST_CHECK); }
-    bool rings_by_itself() const override { return request.event != 0; }
+    bool fires_by_itself() const override { return request.event != 0; }
     bool is_overdue() const override { return is_over() && request.event != 0 && !is_due(); }
     std::uint32_t forced_flags() const override { return KEVENT_REQ_ONESHOT; }
 
     void modified(const ukevent&) override {}
     void removed() override {
-        of().removed = true;
-        if (!of().over) to_->may_stop_at(index_);
+        bytes().removed = true;
+        if (!bytes().over) to_->may_stop_at(index_);
     }
 
     void check_record(const ukevent& got) override {
         const bool is_broken = (got.ret_flags & KEVENT_RET_BROKEN) != 0;
         const std::uint64_t sent =
             got.ret_data[0] | (is_broken ? 0 : std::uint64_t{got.ret_data[1]} << 32);
-        // The program has asked for it: it goes on, and nobody will hear of its end.
+        // READY fired it: the transfer continues, and its end is not reported.
         if (listed && !is_broken && sent == 0) return;
-        KEVRING_MODEL_CHECK(in_, sent <= of().size());
+        KEVRING_MODEL_CHECK(run_, sent <= bytes().size());
         if (is_broken) {
             const bool is_cancelled = error_of(got) == -ECANCELED || error_of(got) == -EIO;
-            const bool is_gone = error_of(got) == -EPIPE || error_of(got) == -ECONNRESET;
-            KEVRING_MODEL_CHECK(in_, is_gone ? !to_->far_open
-                                             : (is_cancelled && of().may_cancel && sent == 0) ||
-                                                   (error_of(got) == -EIO && of().may_fail));
+            const bool is_closed = error_of(got) == -EPIPE || error_of(got) == -ECONNRESET;
+            KEVRING_MODEL_CHECK(run_, is_closed
+                                          ? !to_->peer_open
+                                          : (is_cancelled && bytes().may_cancel && sent == 0) ||
+                                                (error_of(got) == -EIO && bytes().may_fail));
         } else {
-            KEVRING_MODEL_CHECK(in_, sent + of().body.size() >= of().size() + of().body_min);
+            KEVRING_MODEL_CHECK(run_,
+                                sent + bytes().body.size() >= bytes().size() + bytes().body_min);
         }
-        of().sent = sent;
-        of().over = true;
-        if (!to_->far_open) return;
-        // Every byte that was counted is there.
-        KEVRING_MODEL_CHECK(in_, to_->far_reads(~std::size_t{0}));
-        KEVRING_MODEL_CHECK(in_, to_->may_be_past(index_));
+        bytes().sent = sent;
+        bytes().over = true;
+        if (!to_->peer_open) return;
+        // The peer has received every counted byte.
+        KEVRING_MODEL_CHECK(run_, to_->read_at_peer(~std::size_t{0}));
+        KEVRING_MODEL_CHECK(run_, to_->may_be_past(index_));
     }
-    void delivered(const ukevent&) override { KEVRING_MODEL_CHECK(in_, false); }  // a one-shot
+    void delivered(const ukevent&) override { KEVRING_MODEL_CHECK(run_, false); }  // a one-shot
 
 private:
-    expected_bytes& of() const { return *to_->line[index_]; }
-    bool is_over() const { return !to_->far_open || of().over || to_->is_past(index_); }
+    expected_bytes& bytes() const { return *to_->line[index_]; }
+    bool is_over() const { return !to_->peer_open || bytes().over || to_->is_past(index_); }
 
     const std::shared_ptr<stream_of_files> to_;
     const std::size_t index_;
 };
 
-class file_transfers final : public origins {
+class file_transfers final : public origin_model {
 public:
-    explicit file_transfers(run& in) : origins(in), file_(std::make_shared<file>()) {
-        for (auto& each : all_) each = std::make_shared<stream_of_files>(in_.below(2) == 0);
+    explicit file_transfers(model_run& run) : origin_model(run), file_(std::make_shared<file>()) {
+        for (auto& each : all_) each = std::make_shared<stream_of_files>(run_.below(2) == 0);
     }
 
     bool has_type(std::uint32_t type) const override { return type == KEVENT_AIO; }
     std::uint32_t random_event(std::uint32_t) override {
-        return in_.below(2) == 0 ? 1 : KEVENT_MASK_ALL;
+        return run_.below(2) == 0 ? 1 : KEVENT_MASK_ALL;
     }
 
     void act() override {
-        auto& to = all_[in_.below(all_.size())];
-        switch (in_.below(12)) {
+        auto& to = all_[run_.below(all_.size())];
+        switch (run_.below(12)) {
             case 0:
             case 1:
             case 2:
             case 3: start_random(to); break;
             case 4: cut(); break;
             case 5:
-                if (in_.below(4) == 0) close_peer(to);
+                if (run_.below(4) == 0) close_peer(to);
                 break;
-            default: KEVRING_MODEL_CHECK(in_, to->far_reads(in_.below(12'000))); break;
+            default: KEVRING_MODEL_CHECK(run_, to->read_at_peer(run_.below(12'000))); break;
         }
     }
 
-    // What is held up goes on as the far end reads.
+    // Blocked transfers continue as the peer reads.
     bool finish() override {
         if (std::exchange(settled_, true)) return false;
         for (auto& each : all_) settle(*each);
         return true;
     }
-    // Those that nobody will hear of arrive as well.
+    // Transfers whose events are not collected arrive as well.
     void before_close() override {
         for (auto& each : all_) start_random(each);
     }
@@ -262,33 +266,33 @@ public:
 
 private:
     std::string_view random_bytes(std::uint64_t count) {
-        return std::string_view(any_bytes()).substr(in_.below(1000), count);
+        return std::string_view(any_bytes()).substr(run_.below(1000), count);
     }
 
     void start_random(const std::shared_ptr<stream_of_files>& to) {
-        // A few are too long for one send, and some begin behind the end of the file.
-        const std::uint64_t count = in_.below(in_.below(6) == 0 ? file_bytes_max : 6000);
-        const std::uint64_t offset = in_.below(file_->size + 1000);
+        // A few are too long for one send, and some begin after the end of the file.
+        const std::uint64_t count = run_.below(run_.below(6) == 0 ? file_bytes_max : 6000);
+        const std::uint64_t offset = run_.below(file_->size + 1000);
         expected_bytes one{{}, {}, {}, file_, 0};
         if (offset < file_->size)
             one.body = std::string_view(any_bytes()).substr(0, file_->size).substr(offset, count);
         one.body_min = one.body.size();
-        if (in_.below(3) == 0) one.header = random_bytes(1 + in_.below(20));
-        if (in_.below(4) == 0) one.trailer = random_bytes(1 + in_.below(20));
-        const std::uint64_t word = in_.below(2) == 0 ? 0 : in_.random() | 1;
-        const long id = start(in_.door->number(), *to, one, offset, count, word);
-        in_.log("transfer of ", one.header.size(), "+", one.body.size(), "+", one.trailer.size(),
-                " bytes from ", offset, " to ", to->peers.local(), ": ", id);
-        if (!KEVRING_MODEL_CHECK(in_, id > 0)) return;
+        if (run_.below(3) == 0) one.header = random_bytes(1 + run_.below(20));
+        if (run_.below(4) == 0) one.trailer = random_bytes(1 + run_.below(20));
+        const std::uint64_t word = run_.below(2) == 0 ? 0 : run_.random() | 1;
+        const long id = start(run_.tested_queue->number(), *to, one, offset, count, word);
+        run_.log("transfer of ", one.header.size(), "+", one.body.size(), "+", one.trailer.size(),
+                 " bytes from ", offset, " to ", to->peers.local(), ": ", id);
+        if (!KEVRING_MODEL_CHECK(run_, id > 0)) return;
         ukevent request =
             record(KEVENT_AIO, 0, KEVENT_MASK_ALL, KEVENT_REQ_ONESHOT | KEVENT_REQ_ALWAYS_QUEUE);
         request.id.raw_u64 = static_cast<std::uint64_t>(id);
         request.user_u64 = word != 0 ? word : request.id.raw_u64;
-        KEVRING_MODEL_CHECK(in_, in_.all.count(run::key_of(request)) == 0);
-        keep(std::make_unique<file_transfer>(in_, request, to, to->line.size() - 1));
+        KEVRING_MODEL_CHECK(run_, run_.all.count(model_run::key_of(request)) == 0);
+        keep(std::make_unique<file_transfer>(run_, request, to, to->line.size() - 1));
     }
 
-    // By descriptors that are closed at once, and sometimes by a thread that ends at once.
+    // Uses descriptors that are closed after the call, and sometimes a thread that ends after it.
     long start(int queue, stream_of_files& to, expected_bytes one, std::uint64_t offset,
                std::uint64_t count, std::uint64_t word) {
         one.may_cancel = to.was_stopped;
@@ -296,7 +300,7 @@ private:
         long id = 0;
         const auto begin = [&] {
             const kevring::fd socket(::dup(to.peers.local()));
-            const kevring::fd from(::dup(one.of->number.number()));
+            const kevring::fd from(::dup(one.source->number.number()));
             const auto part = [](std::string_view bytes) {
                 return iovec{const_cast<char*>(bytes.data()), bytes.size()};
             };
@@ -310,7 +314,7 @@ private:
                                    static_cast<off_t>(offset), count, &trailer, 1,
                                    reinterpret_cast<void*>(word));
         };
-        if (in_.below(4) == 0 && !is_of_one_thread())
+        if (run_.below(4) == 0 && !is_of_one_thread())
             std::thread(begin).join();
         else
             begin();
@@ -323,12 +327,12 @@ private:
             file_ = std::make_shared<file>();
             return;
         }
-        file_->size = in_.below(file_bytes_max);
-        in_.log("the file ends at ", file_->size);
+        file_->size = run_.below(file_bytes_max);
+        run_.log("the file ends at ", file_->size);
         for (auto& to : all_) {
             for (std::size_t i = 0; i < to->line.size(); ++i) {
                 expected_bytes& each = *to->line[i];
-                if (each.of != file_ || each.over) continue;
+                if (each.source != file_ || each.over) continue;
                 const auto offset = static_cast<std::size_t>(each.body.data() - any_bytes().data());
                 const std::size_t left = file_->size - std::min(file_->size, offset);
                 each.body_min = std::min(each.body_min, left);
@@ -338,40 +342,40 @@ private:
             to->close_over();
         }
         KEVRING_MODEL_CHECK(
-            in_, ::ftruncate(file_->number.number(), static_cast<off_t>(file_->size)) == 0);
+            run_, ::ftruncate(file_->number.number(), static_cast<off_t>(file_->size)) == 0);
     }
 
-    void close_peer(std::shared_ptr<stream_of_files>& of) {
-        if (of->far_open) {
-            in_.log("the far end goes of ", of->peers.local());
-            of->far_open = false;
-            of->peers.close_peer();
+    void close_peer(std::shared_ptr<stream_of_files>& stream) {
+        if (stream->peer_open) {
+            run_.log("the peer closes, of ", stream->peers.local());
+            stream->peer_open = false;
+            stream->peers.close_peer();
         } else {
-            of = std::make_shared<stream_of_files>(in_.below(2) == 0);
+            stream = std::make_shared<stream_of_files>(run_.below(2) == 0);
         }
     }
 
-    // Everything that was asked for is over: one more, for another queue, goes behind it.
-    void settle(stream_of_files& of) {
+    // Waits for all transfers: one more, of another queue, follows them.
+    void settle(stream_of_files& stream) {
         queue other;
-        while (of.far_open && in_.failed_at.empty()) {
+        while (stream.peer_open && run_.failed_at.empty()) {
             const expected_bytes mark{random_bytes(16), {}, {}, file_, 0};
-            KEVRING_MODEL_CHECK(in_, start(other.number(), of, mark, 0, 0, 1) > 0);
+            KEVRING_MODEL_CHECK(run_, start(other.number(), stream, mark, 0, 0, 1) > 0);
             ukevent got{};
             do {
-                std::array<pollfd, 2> either{pollfd{of.peers.peer(), POLLIN, 0},
+                std::array<pollfd, 2> either{pollfd{stream.peers.peer(), POLLIN, 0},
                                              pollfd{other.number(), POLLIN, 0}};
-                KEVRING_MODEL_CHECK(in_, ::poll(either.data(), either.size(), 60'000) > 0);
-                KEVRING_MODEL_CHECK(in_, of.far_reads(~std::size_t{0}));
-            } while (in_.failed_at.empty() &&
+                KEVRING_MODEL_CHECK(run_, ::poll(either.data(), either.size(), 60'000) > 0);
+                KEVRING_MODEL_CHECK(run_, stream.read_at_peer(~std::size_t{0}));
+            } while (run_.failed_at.empty() &&
                      kevent_get_events(other.number(), 1, 1, no_wait, &got, 0) == 0);
-            expected_bytes& end = *of.line.back();
+            expected_bytes& end = *stream.line.back();
             end.sent = got.ret_data[0];
-            KEVRING_MODEL_CHECK(in_, of.far_reads(~std::size_t{0}));
+            KEVRING_MODEL_CHECK(run_, stream.read_at_peer(~std::size_t{0}));
             if (is_broken(got) && end.may_cancel) continue;
-            KEVRING_MODEL_CHECK(in_, is_done(got) && of.may_be_past(of.line.size() - 1));
-            for (auto& each : of.line) each->over = true;
-            of.was_stopped = false;
+            KEVRING_MODEL_CHECK(run_, is_done(got) && stream.may_be_past(stream.line.size() - 1));
+            for (auto& each : stream.line) each->over = true;
+            stream.was_stopped = false;
             return;
         }
     }
@@ -383,8 +387,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<origins> make_file_transfers(run& in) {
-    return std::make_unique<file_transfers>(in);
+std::unique_ptr<origin_model> make_file_transfers(model_run& run) {
+    return std::make_unique<file_transfers>(run);
 }
 
 }  // namespace kevent_model

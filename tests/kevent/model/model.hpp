@@ -1,5 +1,5 @@
-// model.hpp: a random run of the queue, as all types of events share it: the dice, the story, and
-// what the model expects of each registration.
+// model.hpp: a random run of the queue, shared by all types of events: the random generator, the
+// trace, and the expected state of each registration.
 #pragma once
 
 #include "tests/kevent/kevent_fixture.hpp"
@@ -19,17 +19,17 @@ namespace kevent_model {
 
 using namespace kevent_test;
 
-/// Whether an event has to come, can come, or would be wrong.
+/// Whether an event must, may or must not be reported.
 enum class expected { none, may, must };
 
 class registration_model;
 
-/// One run. Equal seeds make equal runs, as far as no clock has a say.
-struct run {
+/// One run. Equal seeds make equal runs, except where a clock decides.
+struct model_run {
     using key = std::pair<std::uint32_t, std::uint64_t>;
     static key key_of(const ukevent& one) { return {one.type, one.id.raw_u64}; }
 
-    explicit run(std::uint64_t seed) : seed(seed), random(seed) {}
+    explicit model_run(std::uint64_t seed) : seed(seed), random(seed) {}
 
     std::uint64_t below(std::uint64_t bound) { return random() % bound; }
     bool check(bool holds, const char* file, int line) {
@@ -42,24 +42,24 @@ struct run {
         (line << ... << parts);
         trace.push_back(line.str());
     }
-    /// Calls `what` for each registration of a class, oldest key first.
-    template <class Kind, class What>
-    void each(What what) {
+    /// Calls `act` for each registration of a class, lowest key first.
+    template <class Kind, class Act>
+    void each(Act act) {
         for (auto& [key, one] : all)
-            if (auto* const kind = dynamic_cast<Kind*>(one.get())) what(*kind);
+            if (auto* const kind = dynamic_cast<Kind*>(one.get())) act(*kind);
     }
 
     const std::uint64_t seed;
     std::mt19937_64 random;
-    std::optional<queue> door;
+    std::optional<queue> tested_queue;
     std::map<key, std::unique_ptr<registration_model>> all;
     std::uint64_t last_age = 0;
-    std::chrono::steady_clock::time_point asked_at;  // when the last collecting call began
+    std::chrono::steady_clock::time_point called_at;  // begin of the last collecting call
     std::string failed_at;
     std::vector<std::string> trace;
 };
 
-// Checks a claim of the model; the first that does not hold ends the run.
+// Checks an assertion of the model; the first that fails ends the run.
 #define KEVRING_MODEL_CHECK(run, ...) (run).check((__VA_ARGS__), __FILE__, __LINE__)
 
 inline std::string name_of(const ukevent& one) {
@@ -69,43 +69,43 @@ inline std::string name_of(const ukevent& one) {
     return name.str();
 }
 
-/// One registration as the model sees it. Its type's class says what makes it ready.
+/// The model of one registration. The class of its type determines when it is ready.
 class registration_model {
 public:
-    registration_model(run& in, const ukevent& request)
-        : request(request), age(++in.last_age), in_(in) {}
+    registration_model(model_run& run, const ukevent& request)
+        : request(request), age(++run.last_age), run_(run) {}
     registration_model(const registration_model&) = delete;
     virtual ~registration_model() = default;
 
     bool has(std::uint32_t flag) const { return (request.req_flags & flag) != 0; }
     bool has_fired() const { return event == expected::must && has(KEVENT_REQ_ONESHOT); }
     void raise(expected to) { event = std::max(event, to); }
-    /// A command has put it on the ready list, whatever its origin says.
+    /// A command has put it on the ready list, regardless of its origin.
     void list() {
         event = expected::must;
         listed = true;
     }
 
-    /// Whoever takes all there is at this moment gets its event.
+    /// A call that collects every ready event now returns its event.
     virtual bool is_due() const { return event == expected::must; }
-    /// An event may come without anything that the model does.
-    virtual bool rings_by_itself() const { return false; }
+    /// An event may occur without an action of the model.
+    virtual bool fires_by_itself() const { return false; }
     virtual bool is_overdue() const { return false; }
     virtual std::uint32_t forced_flags() const { return 0; }
 
-    /// Turns a MODIFY into one whose outcome the model can tell.
+    /// Changes a MODIFY into one whose result the model can predict.
     virtual void choose(ukevent&) {}
     /// MODIFY has replaced event and flags.
     virtual void modified(const ukevent& before) = 0;
     virtual void marked() { list(); }
     virtual void removed() {}
-    /// Checks what is the type's own in an event, and learns from it.
+    /// Checks the fields of an event that depend on its type, and updates the model by them.
     virtual void check_record(const ukevent& got) = 0;
-    /// The event has been handed out, and it is no one-shot: what is next?
+    /// Sets the next expectation after a delivery; not called for a one-shot.
     virtual void delivered(const ukevent& got) = 0;
-    /// It would fail its last check: it has been dropped, or nobody has looked at it yet.
+    /// It would fail its last check: the queue dropped it, or has not tested it yet.
     virtual void dropped_maybe() { event = expected::may; }
-    /// All that was ready has been collected.
+    /// Every ready event has been collected.
     virtual void nothing_left() {
         event = expected::none;
         listed = false;
@@ -118,30 +118,30 @@ public:
     bool dead = false;
 
 protected:
-    run& in_;
+    model_run& run_;
 };
 
-/// The origins of one or a few types: what may be asked of them, and what happens to them.
-class origins {
+/// The origins of one or a few types: requests for them, and their activity.
+class origin_model {
 public:
-    explicit origins(run& in) : in_(in) {}
-    origins(const origins&) = delete;
-    virtual ~origins() = default;
+    explicit origin_model(model_run& run) : run_(run) {}
+    origin_model(const origin_model&) = delete;
+    virtual ~origin_model() = default;
 
     virtual bool has_type(std::uint32_t type) const = 0;
-    /// Null where nothing can be asked for: some types are registered by calls of their own. Flags
-    /// and the user's word are the caller's.
+    /// Null if no request is possible: some types are registered by their own calls. The caller
+    /// sets the flags and the user field.
     virtual std::optional<ukevent> random_request() { return std::nullopt; }
     virtual std::uint32_t random_event(std::uint32_t type) = 0;
-    /// What ADD answers; null: it is registered from now on.
+    /// Returns the answer of ADD, or null if the request is registered.
     virtual std::optional<ukevent> add(const ukevent&) { return std::nullopt; }
-    /// Something happens to an origin.
+    /// Causes random activity of an origin.
     virtual void act() = 0;
-    /// A call has found nothing ready: so it has seen all that the kernel had to say.
-    virtual void all_was_heard() {}
-    /// At the end of a run, as long as it says that there is more to collect.
+    /// A call found nothing ready: the queue has read every event from the kernel.
+    virtual void all_changes_taken() {}
+    /// Called at the end of a run until it returns false: no further events follow.
     virtual bool finish() { return false; }
-    /// The last that happens with the queue, which is closed then.
+    /// Called immediately before and after the queue is closed.
     virtual void before_close() {}
     virtual void after_close() {}
 
@@ -156,20 +156,20 @@ protected:
     template <class Kind>
     Kind& keep(std::unique_ptr<Kind> one) {
         Kind& kept = *one;
-        in_.all.emplace(run::key_of(kept.request), std::move(one));
+        run_.all.emplace(model_run::key_of(kept.request), std::move(one));
         return kept;
     }
 
-    run& in_;
+    model_run& run_;
 };
 
-std::unique_ptr<origins> make_streams(run& in);         // SOCKET, PIPE, POLL
-std::unique_ptr<origins> make_notes(run& in);           // UNOTIFY, TIMER
-std::unique_ptr<origins> make_directories(run& in);     // INODE
-std::unique_ptr<origins> make_signals(run& in);         // SIGNAL
-std::unique_ptr<origins> make_children(run& in);        // PROCESS
-std::unique_ptr<origins> make_transfers(run& in);       // NAIO
-std::unique_ptr<origins> make_posix_timers(run& in);    // POSIX_TIMER
-std::unique_ptr<origins> make_file_transfers(run& in);  // AIO
+std::unique_ptr<origin_model> make_streams(model_run& run);         // SOCKET, PIPE, POLL
+std::unique_ptr<origin_model> make_user_events(model_run& run);     // UNOTIFY, TIMER
+std::unique_ptr<origin_model> make_directories(model_run& run);     // INODE
+std::unique_ptr<origin_model> make_signals(model_run& run);         // SIGNAL
+std::unique_ptr<origin_model> make_children(model_run& run);        // PROCESS
+std::unique_ptr<origin_model> make_transfers(model_run& run);       // NAIO
+std::unique_ptr<origin_model> make_posix_timers(model_run& run);    // POSIX_TIMER
+std::unique_ptr<origin_model> make_file_transfers(model_run& run);  // AIO
 
 }  // namespace kevent_model

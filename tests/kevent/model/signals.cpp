@@ -6,14 +6,14 @@
 namespace kevent_model {
 namespace {
 
-using values = std::deque<int>;  // of one signal, as they wait
+using values = std::deque<int>;  // of one signal, in the order in which they are queued
 
 class taker final : public registration_model {
 public:
-    taker(run& in, const ukevent& request, values& waiting)
-        : registration_model(in, request), waiting_(waiting) {}
+    taker(model_run& run, const ukevent& request, values& waiting)
+        : registration_model(run, request), waiting_(waiting) {}
 
-    void look() {
+    void check_pending() {
         if (!waiting_.empty() && request.event != 0) raise(expected::must);
     }
     bool is_due() const override {
@@ -27,23 +27,23 @@ public:
     }
     void dropped_maybe() override {
         registration_model::dropped_maybe();
-        may_be_unlisted_ = true;  // and a signal that comes and goes does not list it
+        may_be_unlisted_ = true;  // a signal that another queue takes does not list it
     }
-    void modified(const ukevent&) override { look(); }
+    void modified(const ukevent&) override { check_pending(); }
     void check_record(const ukevent& got) override {
-        KEVRING_MODEL_CHECK(in_, event != expected::none);
-        KEVRING_MODEL_CHECK(in_, (got.ret_flags & KEVENT_RET_BROKEN) == 0);
+        KEVRING_MODEL_CHECK(run_, event != expected::none);
+        KEVRING_MODEL_CHECK(run_, (got.ret_flags & KEVENT_RET_BROKEN) == 0);
         if (waiting_.empty()) {
-            KEVRING_MODEL_CHECK(in_, listed && got.ret_data[0] == 0 && got.ret_data[1] == 0);
+            KEVRING_MODEL_CHECK(run_, listed && got.ret_data[0] == 0 && got.ret_data[1] == 0);
             return;
         }
-        KEVRING_MODEL_CHECK(in_, got.ret_data[0] == static_cast<std::uint32_t>(::getpid()));
-        KEVRING_MODEL_CHECK(in_, error_of(got) == waiting_.front());
+        KEVRING_MODEL_CHECK(run_, got.ret_data[0] == static_cast<std::uint32_t>(::getpid()));
+        KEVRING_MODEL_CHECK(run_, error_of(got) == waiting_.front());
         waiting_.pop_front();
     }
     void delivered(const ukevent&) override {
         nothing_left();
-        look();
+        check_pending();
     }
 
 private:
@@ -51,9 +51,9 @@ private:
     bool may_be_unlisted_ = false;
 };
 
-class signals final : public origins {
+class signals final : public origin_model {
 public:
-    explicit signals(run& in) : origins(in) {
+    explicit signals(model_run& run) : origin_model(run) {
         ::sigemptyset(&set_);
         for (std::size_t i = 0; i < waiting_.size(); ++i) ::sigaddset(&set_, number(i));
         ::pthread_sigmask(SIG_BLOCK, &set_, &before_);
@@ -68,28 +68,28 @@ public:
     std::optional<ukevent> random_request() override {
         ukevent made = record(KEVENT_SIGNAL, 0, 0);
         made.id.raw_u64 =
-            static_cast<std::uint64_t>(number(in_.below(waiting_.size()))) | KEVENT_SIGNAL_NOMASK;
+            static_cast<std::uint64_t>(number(run_.below(waiting_.size()))) | KEVENT_SIGNAL_NOMASK;
         return made;
     }
     std::uint32_t random_event(std::uint32_t) override { return KEVENT_SIGNAL_DELIVERY; }
     std::optional<ukevent> add(const ukevent& request) override {
         const auto index =
             static_cast<std::size_t>(static_cast<int>(request.id.raw[0]) - number(0));
-        taker& kept = keep(std::make_unique<taker>(in_, request, waiting_[index]));
-        kept.look();
+        taker& kept = keep(std::make_unique<taker>(run_, request, waiting_[index]));
+        kept.check_pending();
         if (kept.has(KEVENT_REQ_READY)) kept.marked();
         return std::nullopt;
     }
     void act() override {
-        const std::size_t index = in_.below(waiting_.size());
-        if (in_.below(4) == 0) return take_elsewhere(index);
+        const std::size_t index = run_.below(waiting_.size());
+        if (run_.below(4) == 0) return take_elsewhere(index);
         if (waiting_[index].size() > 10) return;
-        in_.log("signal ", number(index), " value ", ++last_value_);
-        if (!KEVRING_MODEL_CHECK(in_,
+        run_.log("signal ", number(index), " value ", ++last_value_);
+        if (!KEVRING_MODEL_CHECK(run_,
                                  ::sigqueue(::getpid(), number(index), sigval{last_value_}) == 0))
             return;
         waiting_[index].push_back(last_value_);
-        in_.each<taker>([](taker& one) { one.look(); });
+        run_.each<taker>([](taker& one) { one.check_pending(); });
     }
 
 private:
@@ -102,9 +102,10 @@ private:
         const timespec at_once{};
         siginfo_t info{};
         const bool is_taken = ::sigtimedwait(&only, &info, &at_once) > 0;
-        in_.log("another takes ", number(index), " value ", is_taken ? info.si_value.sival_int : 0);
-        if (!KEVRING_MODEL_CHECK(in_, is_taken == !waiting_[index].empty()) || !is_taken) return;
-        KEVRING_MODEL_CHECK(in_, info.si_value.sival_int == waiting_[index].front());
+        run_.log("another takes ", number(index), " value ",
+                 is_taken ? info.si_value.sival_int : 0);
+        if (!KEVRING_MODEL_CHECK(run_, is_taken == !waiting_[index].empty()) || !is_taken) return;
+        KEVRING_MODEL_CHECK(run_, info.si_value.sival_int == waiting_[index].front());
         waiting_[index].pop_front();
     }
 
@@ -116,6 +117,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<origins> make_signals(run& in) { return std::make_unique<signals>(in); }
+std::unique_ptr<origin_model> make_signals(model_run& run) {
+    return std::make_unique<signals>(run);
+}
 
 }  // namespace kevent_model
