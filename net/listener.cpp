@@ -114,6 +114,7 @@ task<result<listener>> listener::bind_when_free(ring& loop, endpoint local,
         auto bound = bind(loop, local, options);
         if (bound || bound.error() != std::errc::address_in_use || loop.now_ns() >= deadline_ns)
             co_return bound;
+        // No event reports that the kernel has released an address.
         const auto slept = co_await sleep_for(address_retry_interval);
         if (!slept) co_return tl::unexpected(slept.error());
     }
@@ -147,7 +148,7 @@ task<result<void>> listener::fetch() {
         if (is_connection_error(accepted.error())) continue;
         if (!is_exhaustion(accepted.error())) co_return tl::unexpected(accepted.error());
         ++exhausted_count_;
-        // Nothing tells a process that a descriptor has become free; asking at once would spin.
+        // No event reports that a descriptor has become free; an immediate retry would spin.
         const auto slept = co_await sleep_for(wait);
         if (!slept) co_return tl::unexpected(slept.error());
         wait = std::min(wait * 2, retry_delay_max);

@@ -6,8 +6,8 @@ import subprocess
 import measure
 from measure import say
 
-# What the server's CPU time for each request must be, in ratio to the others, where servers and load
-# have CPUs of their own.
+# Bounds of the server's CPU time for each request, in ratio to the others, if servers and load run on
+# separate CPUs.
 CPU_TARGETS = {
     "load:1KiB": {"nginx": 0.45, "lighttpd": 0.57, "liburing": 1.08},
     "load:4KiB": {"nginx": 0.45, "lighttpd": 0.57},

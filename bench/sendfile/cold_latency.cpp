@@ -187,10 +187,11 @@ std::int64_t cpu_time_ns() {
 
 measurements measure(const cold_files& files, way how, const char* control) {
     files.make_cold();
-    const loopback_listener door(control);
+    const loopback_listener accepting(control);
     std::vector<loopback_connection> clients;
-    for (std::size_t i = 0; i < client_count; ++i) clients.push_back(door.connect(SOCK_NONBLOCK));
-    const loopback_connection probe = door.connect(SOCK_NONBLOCK);
+    for (std::size_t i = 0; i < client_count; ++i)
+        clients.push_back(accepting.connect(SOCK_NONBLOCK));
+    const loopback_connection probe = accepting.connect(SOCK_NONBLOCK);
     measurements out;
     std::atomic<bool> over{false};
     std::thread reader([&] {

@@ -1,4 +1,4 @@
-"""What the measuring scripts share: a private network, servers, CPU time, rounds, disturbance.
+"""Shared parts of the measuring scripts: a private network, servers, CPU time, rounds, disturbance.
 
 Only processes started here are ever ended, each by its own number, and all of them are: on return,
 on an exception, on a signal, and, by the kernel, when the script itself is killed.
@@ -326,7 +326,7 @@ def spread(values):
 
 
 def machine():
-    """What a reader needs to know of the machine to judge the figures."""
+    """The properties of the machine that a reader needs to judge the figures."""
     model = "unknown"
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         model = next((line.split(":", 1)[1].strip() for line in file

@@ -15,7 +15,8 @@ DEADLINE_SECONDS = 60
 
 
 def reserved_port():
-    """A socket, and its port: until it is closed nobody is given that, and our servers may bind it."""
+    """A socket and its port: until it is closed the kernel gives the port to no other process, and the
+    servers under test may bind it."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(('127.0.0.1', 0))
@@ -78,7 +79,7 @@ class Examples(unittest.TestCase):
                     self.assertEqual(peer.recv(1), b'')
                     peer.close()
 
-    def test_echo_goes_on_when_a_client_resets(self):
+    def test_echo_continues_when_a_client_resets(self):
         with Program(ECHO) as echo:
             for _ in range(3):
                 with echo.connect() as peer:

@@ -37,7 +37,7 @@ class Statsd(unittest.TestCase):
         lines = self.totals_of('127.0.0.1:0', b'a:1|c', b'', b'b:2|c\na:40|c\n', b'a:-1|c')
         self.assertEqual(lines, ['a 40', 'b 2'])
 
-    def test_what_is_no_counter_is_counted_as_bad(self):
+    def test_invalid_counters_are_counted_as_bad(self):
         lines = self.totals_of('127.0.0.1:0', b'x', b'x:1', b':1|c', b'x:1|ms', b'x:|c', b'a:1|c')
         self.assertEqual(lines, ['a 1', 'bad lines: 5'])
 

@@ -138,7 +138,7 @@ class Packages(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn('is no build folder', done.stderr)
 
-    def test_the_list_of_packages_has_what_the_script_starts(self):
+    def test_the_list_of_packages_has_the_programs_of_the_script(self):
         packages = (SCRIPT.parents[2] / 'scripts/packages').read_text()
         for command in ('qemu-system-x86_64', 'mke2fs'):
             self.assertRegex(packages, rf'\n\S+ +{re.escape(command)}\n')

@@ -353,7 +353,7 @@ TEST_CASE("an overflow of the kernel's queue is a change", "[kevent][awaitables]
             ::rename(other.c_str(), one.c_str());
         }
 
-        std::size_t told = 0;
+        std::size_t reported = 0;
         while (true) {
             const auto got = co_await stream->next();
             REQUIRE(got.has_value());
@@ -361,9 +361,9 @@ TEST_CASE("an overflow of the kernel's queue is a change", "[kevent][awaitables]
                 CHECK(got->watch == -1);
                 break;
             }
-            ++told;
+            ++reported;
         }
-        CHECK(told == queue_max);
+        CHECK(reported == queue_max);
 
         there.rename("a", "c");
         const auto later = co_await stream->next();
@@ -435,7 +435,7 @@ TEST_CASE("a process that is no child reports only its end", "[kevent][awaitable
     // The child starts a process, reports its number, and waits for it.
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-    const kevring::fd heard(ends[0]);
+    const kevring::fd number_source(ends[0]);
     kevring::fd said(ends[1]);
     child parent([&] {
         const pid_t grandchild = ::fork();
@@ -449,7 +449,7 @@ TEST_CASE("a process that is no child reports only its end", "[kevent][awaitable
     });
     parent.let_end();
     pid_t stranger = 0;
-    REQUIRE(::read(heard.number(), &stranger, sizeof stranger) == sizeof stranger);
+    REQUIRE(::read(number_source.number(), &stranger, sizeof stranger) == sizeof stranger);
     auto body = [&]() -> task<void> {
         co_await stopped_by_deadline(wait_for_exit(stranger));
         auto wait = [&]() -> task<exit_status> {

@@ -445,9 +445,9 @@ TEST_CASE("a change of a directory is reported as lost when memory runs out",
         const auto changes = queue.take_changes(*added);
         REQUIRE(changes);
         REQUIRE_FALSE(changes->empty());
-        const bool is_told = changes->back().kinds == kevring::change_kind::lost;
+        const bool is_reported = changes->back().kinds == kevring::change_kind::lost;
         const bool is_all = changes->size() == 2;
-        CHECK((is_told || is_all));
+        CHECK((is_reported || is_all));
     }
     ::rmdir(name.c_str());
 }

@@ -443,7 +443,7 @@ TEST_CASE(
     CHECK(found_in(sleeping, torn(part::event_gate)) != "");
     CHECK(found_in(sleeping, [](const shape&) {
               model::mutation mutation;
-              mutation.wakes_nobody = true;
+              mutation.wakes_no_thread = true;
               return mutation;
           }) != "");
     CHECK(found_in(sleeping, [](const shape&) {

@@ -53,9 +53,9 @@ TEST_CASE("copy_both passes all bytes of any size on, and the end of each side",
                                          std::size_t{100'003}, std::size_t{4} << 20}) {
         CAPTURE(byte_count);
         ring loop;
-        const loopback_listener doors;
-        loopback_connection client = doors.connect();
-        loopback_connection server = doors.connect();
+        const loopback_listener accepting;
+        loopback_connection client = accepting.connect();
+        loopback_connection server = accepting.connect();
         const std::string request = pattern(byte_count, 1);
         const std::string response = pattern(byte_count / 2 + 7, 2);
         std::string request_received;
@@ -92,9 +92,9 @@ TEST_CASE("copy_both passes all bytes of any size on, and the end of each side",
 
 TEST_CASE("an error of one direction of copy_both ends the other", "[net][copy]") {
     ring loop;
-    const loopback_listener doors;
-    loopback_connection client = doors.connect();
-    loopback_connection server = doors.connect();
+    const loopback_listener accepting;
+    loopback_connection client = accepting.connect();
+    loopback_connection server = accepting.connect();
     const linger reset{1, 0};
     REQUIRE(::setsockopt(client.dialled.number(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset) ==
             0);
@@ -111,8 +111,8 @@ TEST_CASE("an error of one direction of copy_both ends the other", "[net][copy]"
 
 TEST_CASE("receive_pieces gives all that has come, and 0 at the end", "[net][socket]") {
     ring loop;
-    const loopback_listener doors;
-    loopback_connection ends = doors.connect();
+    const loopback_listener accepting;
+    loopback_connection ends = accepting.connect();
     auto body = [&]() -> task<void> {
         kevring::socket local(loop, std::move(ends.accepted));
         const std::string text = pattern(300'000, 3);

@@ -137,12 +137,12 @@ TEST_CASE("a connected socket has one peer, and reports that no socket listens",
         auto socket = bind_loopback();
         const auto unconnected = co_await socket.send("a");
         CHECK(unconnected.error() == std::errc::destination_address_required);
-        endpoint nobody;
+        endpoint closed_address;
         {
             auto ended = bind_loopback();
-            nobody = ended.local().value();
+            closed_address = ended.local().value();
         }
-        REQUIRE(socket.connect(nobody).has_value());
+        REQUIRE(socket.connect(closed_address).has_value());
         const auto sent = co_await socket.send("a");
         CHECK(sent.has_value());
         std::array<std::byte, 16> buffer{};
@@ -170,17 +170,17 @@ TEST_CASE("a pooled receive continues after connection_refused", "[net][datagram
     ring loop;
     auto body = [&]() -> task<void> {
         auto socket = bind_loopback();
-        endpoint nobody;
+        endpoint closed_address;
         {
             auto ended = bind_loopback();
-            nobody = ended.local().value();
+            closed_address = ended.local().value();
         }
-        REQUIRE(socket.connect(nobody).has_value());
+        REQUIRE(socket.connect(closed_address).has_value());
         const auto sent = co_await socket.send("a");
         CHECK(sent.has_value());
         const auto refused = co_await socket.receive_from();
         CHECK(refused.error() == std::errc::connection_refused);
-        auto peer = datagram_socket::bind(nobody);
+        auto peer = datagram_socket::bind(closed_address);
         REQUIRE(peer.has_value());
         const endpoint to_socket = socket.local().value();
         static_cast<void>(co_await peer->send_to("b", to_socket));

@@ -92,7 +92,7 @@ TEST_CASE("a count beyond all bytes ends with the stream", "[net][limits]") {
     });
 }
 
-TEST_CASE("close() with the longest patience waits for the peer", "[net][limits]") {
+TEST_CASE("close() with the longest linger timeout waits for the peer", "[net][limits]") {
     ring loop;
     const socket_pair sockets;
     kevring::socket client(loop, duplicate(sockets.local()));

@@ -47,10 +47,10 @@ struct both_ends {
     kevring::socket peer;
 };
 
-task<both_ends> connected(kevring::ring& loop, kevring::listener& doors) {
-    const auto where = doors.local().value();
+task<both_ends> connected(kevring::ring& loop, kevring::listener& accepting) {
+    const auto where = accepting.local().value();
     auto dialled = co_await kevring::connect(loop, where);
-    auto accepted = co_await doors.accept();
+    auto accepted = co_await accepting.accept();
     co_return both_ends{std::move(dialled.value()), std::move(accepted.value())};
 }
 
@@ -87,15 +87,15 @@ private:
 
 TEST_CASE("a connection carries bytes both ways, and its half-close", "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, accepting);
 
         const auto sent = co_await ends.local.send("question");
         CHECK(sent.value() == 8);
         const auto shut = co_await ends.local.shutdown_send();
         CHECK(shut.has_value());
-        const std::string heard = co_await receive_all(ends.peer);
-        CHECK(heard == "question");
+        const std::string received = co_await receive_all(ends.peer);
+        CHECK(received == "question");
         const auto answered = co_await ends.peer.send("answer");
         CHECK(answered.has_value());
         co_await ends.peer.close(1s);
@@ -115,8 +115,8 @@ TEST_CASE("sockets of both families and of Unix paths connect", "[net][socket]")
             continue;
         }
         on_a_ring([&](kevring::ring& loop) -> task<void> {
-            auto doors = kevring::listener::bind(loop, endpoint::parse(text).value()).value();
-            auto ends = co_await connected(loop, doors);
+            auto accepting = kevring::listener::bind(loop, endpoint::parse(text).value()).value();
+            auto ends = co_await connected(loop, accepting);
             const auto sent = co_await ends.peer.send("x");
             CHECK(sent.has_value());
             const auto got = co_await ends.local.receive();
@@ -176,8 +176,9 @@ TEST_CASE("a port without a listener is connection_refused", "[net][connect]") {
 // A listener whose backlog is full neither answers nor refuses: only the deadline ends the wait.
 TEST_CASE("a connection attempt ends at its deadline", "[net][connect]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0), {.backlog = 0}).value();
-        const auto where = doors.local().value();
+        auto accepting =
+            kevring::listener::bind(loop, endpoint::loopback(0), {.backlog = 0}).value();
+        const auto where = accepting.local().value();
         std::vector<kevring::socket> waiting;
         bool timed_out = false;
         for (int i = 0; i < 8 && !timed_out; ++i) {
@@ -193,12 +194,12 @@ TEST_CASE("a connection attempt ends at its deadline", "[net][connect]") {
 
 TEST_CASE("a connection comes from its configured address", "[net][connect]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         const kevring::connect_options options{.local_endpoint =
                                                    endpoint::parse("127.0.0.9:0").value()};
-        const auto dialled = co_await kevring::connect(loop, doors.local().value(), options);
+        const auto dialled = co_await kevring::connect(loop, accepting.local().value(), options);
         REQUIRE(dialled.has_value());
-        auto accepted = co_await doors.accept();
+        auto accepted = co_await accepting.accept();
         CHECK(accepted.value().peer().value().host() == "127.0.0.9");
     });
 }
@@ -208,8 +209,8 @@ TEST_CASE("accepted connections inherit the listener's options", "[net][options]
         kevring::listener_options options;
         options.accepted.keep_alive = 30s;
         options.accepted.congestion_control = "reno";
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0), options).value();
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0), options).value();
+        auto ends = co_await connected(loop, accepting);
         const int number = ends.peer.native().number();
         int value = 0;
         socklen_t bytes = sizeof value;
@@ -238,8 +239,8 @@ TEST_CASE("an algorithm that the kernel lacks is an error of the option", "[net]
 // With every descriptor in use the kernel ends the accept request at once, each time it is made.
 TEST_CASE("accept waits while descriptors have run out, then continues", "[net][listener]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        const auto where = doors.local().value();
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        const auto where = accepting.local().value();
         auto dialled = co_await kevring::connect(loop, where);
         REQUIRE(dialled.has_value());
 
@@ -251,29 +252,29 @@ TEST_CASE("accept waits while descriptors have run out, then continues", "[net][
         REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
         std::error_code ended;
         // The time may be over before the kernel has been asked.
-        for (int i = 0; i < 100 && doors.exhausted_count() == 0; ++i) {
-            const auto unaccepted = co_await kevring::with_timeout(doors.accept(), 100ms);
+        for (int i = 0; i < 100 && accepting.exhausted_count() == 0; ++i) {
+            const auto unaccepted = co_await kevring::with_timeout(accepting.accept(), 100ms);
             ended = unaccepted ? std::error_code() : unaccepted.error();
         }
         REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
 
         CHECK(ended == std::errc::timed_out);
         // 10 + 20 + 40 ms fit, a loop that spins would make thousands.
-        CHECK(doors.exhausted_count() >= 1);
-        CHECK(doors.exhausted_count() <= 5);
-        const auto accepted = co_await doors.accept();
+        CHECK(accepting.exhausted_count() >= 1);
+        CHECK(accepting.exhausted_count() <= 5);
+        const auto accepted = co_await accepting.accept();
         CHECK(accepted.has_value());
     });
 }
 
 TEST_CASE("a stop of accept loses no connection", "[net][listener]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        const auto nobody = co_await kevring::with_timeout(doors.accept(), 1ms);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        const auto nobody = co_await kevring::with_timeout(accepting.accept(), 1ms);
         CHECK(nobody.error() == std::errc::timed_out);
-        auto dialled = co_await kevring::connect(loop, doors.local().value());
+        auto dialled = co_await kevring::connect(loop, accepting.local().value());
         REQUIRE(dialled.has_value());
-        const auto accepted = co_await doors.accept();
+        const auto accepted = co_await accepting.accept();
         CHECK(accepted.has_value());
     });
 }
@@ -282,14 +283,14 @@ TEST_CASE("close_without_lingering gives the peer all that was sent, and does no
           "[net][socket]") {
     const bool is_receiving = GENERATE(true, false);
     on_a_ring([&](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, accepting);
         const std::string text(100'000, 'x');
         if (is_receiving) {  // then a request is in flight
             const auto asked = co_await ends.local.send("bye");
             REQUIRE(asked.has_value());
-            const auto heard = co_await ends.peer.receive();
-            REQUIRE(heard.has_value());
+            const auto received = co_await ends.peer.receive();
+            REQUIRE(received.has_value());
         }
         // The bytes that fit while no task reads: the machine may be short of memory.
         const ssize_t sent = ::send(ends.peer.native().number(), text.data(), text.size(),
@@ -298,8 +299,8 @@ TEST_CASE("close_without_lingering gives the peer all that was sent, and does no
         co_await ends.peer.close_without_lingering();  // the near end stays open
 
         CHECK_FALSE(ends.peer.native().valid());
-        const std::string heard = co_await receive_all(ends.local);
-        CHECK(heard == text.substr(0, static_cast<std::size_t>(sent)));
+        const std::string received = co_await receive_all(ends.local);
+        CHECK(received == text.substr(0, static_cast<std::size_t>(sent)));
     });
 }
 
@@ -307,9 +308,9 @@ TEST_CASE("close_without_lingering does not wait for long where others have all 
           "[net][socket]") {
     const bool is_receiving = GENERATE(true, false);
     on_a_ring([&](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        auto others = co_await connected(loop, doors);
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto others = co_await connected(loop, accepting);
+        auto ends = co_await connected(loop, accepting);
         std::vector<kevring::borrowed_buffer> taken;
         const auto take_one = [&](both_ends& pair) -> task<void> {
             const auto sent = co_await pair.local.send("x");
@@ -328,25 +329,25 @@ TEST_CASE("close_without_lingering does not wait for long where others have all 
 
         CHECK_FALSE(ends.peer.native().valid());
         std::array<std::byte, 8> bytes{};
-        const auto heard = co_await ends.local.receive(bytes);
-        REQUIRE(heard.has_value());  // the time of this test is not over
-        CHECK(*heard == 3);
+        const auto received = co_await ends.local.receive(bytes);
+        REQUIRE(received.has_value());  // the time of this test is not over
+        CHECK(*received == 3);
     });
 }
 
 // An unread byte would turn a plain close() into a reset, and the answer would be lost.
 TEST_CASE("close lets the peer read what was sent, also with unread bytes", "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, accepting);
         const auto asked = co_await ends.local.send(std::string(10'000, 'q'));
         CHECK(asked.has_value());
         const auto answered = co_await ends.peer.send("go away");
         CHECK(answered.has_value());
         task_scope closing(loop);
         closing.spawn(ends.peer.close(5s));
-        const std::string heard = co_await receive_all(ends.local);
-        CHECK(heard == "go away");
+        const std::string received = co_await receive_all(ends.local);
+        CHECK(received == "go away");
         const auto shut = co_await ends.local.shutdown_send();
         CHECK(shut.has_value());
         co_await closing.join();
@@ -355,8 +356,8 @@ TEST_CASE("close lets the peer read what was sent, also with unread bytes", "[ne
 
 TEST_CASE("a reader finds lines, however they are cut", "[net][byte_reader]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, accepting);
         const std::string text = "one\r\ntwo\r\n\r\nFIVE!rest";
         auto send_all = [&]() -> task<void> {
             for (std::size_t i = 0; i < text.size(); i += 3) {
@@ -388,8 +389,8 @@ TEST_CASE("a reader finds lines, however they are cut", "[net][byte_reader]") {
 
 TEST_CASE("a line that is too long is refused before it fills memory", "[net][byte_reader]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, accepting);
         const auto sent = co_await ends.local.send(std::string(1000, 'x'));
         CHECK(sent.has_value());
         kevring::byte_reader reader(ends.peer);
@@ -401,15 +402,15 @@ TEST_CASE("a line that is too long is refused before it fills memory", "[net][by
 TEST_CASE("a second accept on a listener ends with an error, and the first continues",
           "[net][listener]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        const auto where = doors.local().value();
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        const auto where = accepting.local().value();
         auto first = [&]() -> task<void> {
-            const auto accepted = co_await doors.accept();
+            const auto accepted = co_await accepting.accept();
             CHECK(accepted.has_value());
         };
         task_scope side(loop);
         side.spawn(first());
-        const auto second = co_await doors.accept();
+        const auto second = co_await accepting.accept();
         CHECK(second.error() == std::errc::connection_already_in_progress);
         const auto dialled = co_await kevring::connect(loop, where);
         CHECK(dialled.has_value());
@@ -420,10 +421,10 @@ TEST_CASE("a second accept on a listener ends with an error, and the first conti
 TEST_CASE("a second receive on a socket ends with an error, and the first continues",
           "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         for (const bool own_memory : {true, false}) {
             CAPTURE(own_memory);
-            auto ends = co_await connected(loop, doors);
+            auto ends = co_await connected(loop, accepting);
             std::array<std::byte, 16> bytes{};
             auto receive = [&]() -> task<result<std::size_t>> {
                 if (own_memory) co_return co_await ends.local.receive(bytes);
@@ -450,11 +451,11 @@ TEST_CASE("a second receive on a socket ends with an error, and the first contin
 
 TEST_CASE("close() ends a receive that is pending", "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         for (const bool own_memory : {true, false}) {
             for (const int how : {0, 1, 2}) {
                 CAPTURE(own_memory, how);
-                auto ends = co_await connected(loop, doors);
+                auto ends = co_await connected(loop, accepting);
                 std::array<std::byte, 16> bytes{};
                 auto receive = [&]() -> task<void> {
                     std::error_code error;
@@ -496,8 +497,8 @@ TEST_CASE("close() ends a receive that is pending", "[net][socket]") {
 
 TEST_CASE("an empty span to receive into is an invalid argument", "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, accepting);
         const auto got = co_await ends.local.receive(std::span<std::byte>());
         CHECK(got.error() == std::errc::invalid_argument);
     });
@@ -505,10 +506,10 @@ TEST_CASE("an empty span to receive into is an invalid argument", "[net][socket]
 
 TEST_CASE("a socket that was moved from has no descriptor", "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         for (const bool received_before : {false, true}) {
             CAPTURE(received_before);
-            auto ends = co_await connected(loop, doors);
+            auto ends = co_await connected(loop, accepting);
             if (received_before) {
                 const auto sent = co_await ends.peer.send("x");
                 CHECK(sent.has_value());
@@ -530,8 +531,8 @@ TEST_CASE("a socket that was moved from has no descriptor", "[net][socket]") {
 
 TEST_CASE("a socket may move while a receive is pending on it", "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-        auto ends = co_await connected(loop, doors);
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, accepting);
         std::array<std::byte, 16> bytes{};
         auto receive = [&]() -> task<void> {
             const auto got = co_await ends.local.receive(bytes);
@@ -551,10 +552,10 @@ TEST_CASE("a socket may move while a receive is pending on it", "[net][socket]")
 // A request that was armed takes bytes until the kernel has received its cancel.
 TEST_CASE("a released socket leaves its bytes to the next reader", "[net][socket]") {
     on_a_ring([](kevring::ring& loop) -> task<void> {
-        auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
         for (const bool submitted : {true, false}) {
             CAPTURE(submitted);
-            auto ends = co_await connected(loop, doors);
+            auto ends = co_await connected(loop, accepting);
             auto receive = [&]() -> task<void> {
                 const auto got = co_await ends.local.receive();
                 CHECK(got.error() == std::errc::operation_canceled);
@@ -583,8 +584,8 @@ TEST_CASE("a socket that is destroyed under a receive ends the process with a me
         CAPTURE(own_memory);
         const auto outcome = run_in_child([&] {
             on_a_ring([&](kevring::ring& loop) -> task<void> {
-                auto doors = kevring::listener::bind(loop, endpoint::loopback(0)).value();
-                std::optional<both_ends> ends = co_await connected(loop, doors);
+                auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+                std::optional<both_ends> ends = co_await connected(loop, accepting);
                 std::array<std::byte, 16> bytes{};
                 auto receive = [&]() -> task<void> {
                     if (own_memory)

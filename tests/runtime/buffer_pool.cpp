@@ -168,7 +168,7 @@ TEST_CASE("streams that no task reads starve no other", "[runtime][buffer_pool]"
     for (int i = 0; i < 500; ++i) sent_ahead += std::to_string(i) + ' ';
     auto body = [&]() -> task<void> {
         std::vector<std::unique_ptr<receive_stream>> deaf;
-        std::vector<std::string> heard(deaf_count);
+        std::vector<std::string> received(deaf_count);
         for (std::size_t i = 0; i < deaf_count; ++i) {
             pairs[i].send_from_peer("x");
             deaf.push_back(std::make_unique<receive_stream>(loop, pairs[i].local(), pool));
@@ -186,8 +186,8 @@ TEST_CASE("streams that no task reads starve no other", "[runtime][buffer_pool]"
         CHECK(pool.buffer_count() == 4);
         for (socket_pair& each : pairs) REQUIRE(::shutdown(each.peer().number(), SHUT_WR) == 0);
         for (std::size_t i = 0; i < deaf_count - 1; ++i) {  // the last one goes with what it holds
-            heard[i] = co_await all_of(*deaf[i]);
-            CHECK(heard[i] == sent_ahead);
+            received[i] = co_await all_of(*deaf[i]);
+            CHECK(received[i] == sent_ahead);
         }
     };
     run_on(loop, body);
@@ -231,11 +231,11 @@ TEST_CASE("a returned buffer reaches a receiver that has bytes", "[runtime][buff
     buffer_pool pool(loop, {.buffer_bytes = 64, .buffer_count = 1, .buffer_count_max = 1});
     std::vector<socket_pair> pairs(20);
     socket_pair first_pair;
-    unsigned heard_count = 0;
+    unsigned received_count = 0;
     auto listen = [&](socket_pair& from) -> task<void> {
         receive_stream stream(loop, from.local(), pool);
         const auto got = co_await stream.next();
-        if (got) ++heard_count;
+        if (got) ++received_count;
     };
     auto body = [&]() -> task<void> {
         receive_stream first(loop, first_pair.local(), pool);
@@ -247,7 +247,7 @@ TEST_CASE("a returned buffer reaches a receiver that has bytes", "[runtime][buff
         co_await kevring::yield();
         held->reset();
         pairs.back().send_from_peer("y");
-        while (heard_count == 0) {
+        while (received_count == 0) {
             const auto limit = co_await kevring::within(5s);
             const auto slept = co_await kevring::sleep_for(1ms);
             if (!slept) break;
@@ -256,7 +256,7 @@ TEST_CASE("a returned buffer reaches a receiver that has bytes", "[runtime][buff
         co_await all.join();
     };
     run_on(loop, body);
-    CHECK(heard_count == 1);
+    CHECK(received_count == 1);
 }
 
 TEST_CASE("buffers and streams may outlive their pool", "[runtime][buffer_pool]") {

@@ -126,7 +126,7 @@ private:
     task<void> serve_one(bool over_tcp) {
         both_ends ends;
         if (over_tcp) {
-            loopback_connection made = doors_.connect();
+            loopback_connection made = accepting_.connect();
             ends = {std::move(made.accepted), std::move(made.dialled)};
         } else {
             ends = pair();
@@ -159,8 +159,8 @@ private:
 
     // A listener whose accept is stopped, and that accepts again.
     task<void> accept_one() {
-        const loopback_listener doors;
-        accept_stream connections(loop_, doors.native());
+        const loopback_listener accepting;
+        accept_stream connections(loop_, accepting.native());
         auto accept = [&](std::optional<fd>& accepted) -> task<void> {
             auto got = co_await connections.next();
             if (got) accepted.emplace(std::move(*got));
@@ -172,7 +172,7 @@ private:
         side.request_stop();
         co_await side.join();
         if (accepted) ++lost_;  // no client has connected
-        const fd dialled = doors.dial();
+        const fd dialled = accepting.dial();
         const std::string text = next_text();
         send(dialled, text);
         co_await accept(accepted);
@@ -202,7 +202,7 @@ private:
     }
 
     ring loop_;
-    loopback_listener doors_;
+    loopback_listener accepting_;
     std::mt19937 random_;
     const unsigned end_count_;
     std::size_t sent_bytes_ = 0;

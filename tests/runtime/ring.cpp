@@ -311,8 +311,8 @@ TEST_CASE("a child process gets an error for a ring of its parent", "[runtime][r
         int status = 1;
         try {
             kevring::run(loop, go_through(loop, done_count));
-        } catch (const std::system_error& told) {
-            status = std::string(told.what()).find("fork()") != std::string::npos ? 0 : 2;
+        } catch (const std::system_error& failure) {
+            status = std::string(failure.what()).find("fork()") != std::string::npos ? 0 : 2;
         }
         ::_exit(status);
     }
@@ -339,9 +339,9 @@ TEST_CASE("where io_uring cannot be had, the error names the cause and the remed
         try {
             const ring loop({}, script);
             FAIL("made");
-        } catch (const std::system_error& told) {
-            CHECK(told.code().value() == each.error);
-            std::string text = told.what();
+        } catch (const std::system_error& failure) {
+            CHECK(failure.code().value() == each.error);
+            std::string text = failure.what();
             for (char& c : text) c = static_cast<char>(std::tolower(c));
             std::string word = each.word;
             for (char& c : word) c = static_cast<char>(std::tolower(c));

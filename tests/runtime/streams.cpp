@@ -179,12 +179,12 @@ TEST_CASE("an accept stream gives every connection", "[runtime][accept][multisho
         scripted_kernel script;
         if (ends) script.end_after_first(IORING_OP_ACCEPT);
         ring loop({}, script);
-        const loopback_listener doors;
+        const loopback_listener accepting;
         auto body = [&]() -> task<void> {
-            kevring::accept_stream stream(loop, doors.native());
+            kevring::accept_stream stream(loop, accepting.native());
             std::vector<kevring::fd> both;
             for (int i = 0; i < 20; ++i) {
-                both.push_back(doors.dial());
+                both.push_back(accepting.dial());
                 auto accepted = co_await stream.next();
                 REQUIRE(accepted.has_value());
                 both.push_back(std::move(*accepted));
@@ -197,15 +197,15 @@ TEST_CASE("an accept stream gives every connection", "[runtime][accept][multisho
 TEST_CASE("connections that no task took are closed with the stream",
           "[runtime][accept][multishot]") {
     ring loop;
-    const loopback_listener doors;
+    const loopback_listener accepting;
     auto body = [&]() -> task<void> {
         std::vector<kevring::fd> clients;
         {
-            kevring::accept_stream stream(loop, doors.native());
-            clients.push_back(doors.dial());
+            kevring::accept_stream stream(loop, accepting.native());
+            clients.push_back(accepting.dial());
             const auto taken = co_await stream.next();
             CHECK(taken.has_value());
-            for (int i = 0; i < 3; ++i) clients.push_back(doors.dial());
+            for (int i = 0; i < 3; ++i) clients.push_back(accepting.dial());
             for (int i = 0; i < 5; ++i) co_await kevring::yield();
         }
         const auto is_closed = [](const kevring::fd& client) {
@@ -213,12 +213,12 @@ TEST_CASE("connections that no task took are closed with the stream",
             const ssize_t count = ::recv(client.number(), &byte, 1, MSG_DONTWAIT);
             return count == 0 || (count < 0 && errno == ECONNRESET);
         };
-        REQUIRE(::fcntl(doors.native().number(), F_SETFL, O_NONBLOCK) == 0);
+        REQUIRE(::fcntl(accepting.native().number(), F_SETFL, O_NONBLOCK) == 0);
         for (std::size_t i = 1; i < clients.size(); ++i) {
             while (!is_closed(clients[i])) {
                 // The last packet of its handshake may have been late for the stream.
                 const kevring::fd late(
-                    ::accept4(doors.native().number(), nullptr, nullptr, SOCK_CLOEXEC));
+                    ::accept4(accepting.native().number(), nullptr, nullptr, SOCK_CLOEXEC));
                 const auto slept = co_await kevring::sleep_for(1ms);
                 REQUIRE(slept.has_value());
             }
@@ -233,17 +233,17 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
     for (const bool armed : {false, true}) {
         CAPTURE(armed);
         ring loop;
-        const loopback_listener doors;
+        const loopback_listener accepting;
         auto body = [&]() -> task<void> {
-            kevring::accept_stream stream(loop, doors.native());
+            kevring::accept_stream stream(loop, accepting.native());
             std::vector<kevring::fd> clients;
             std::size_t given = 0;
             if (armed) {
-                clients.push_back(doors.dial());
+                clients.push_back(accepting.dial());
                 const auto first = co_await stream.next();
                 given += first ? 1 : 0;
             }
-            for (int i = 0; i < 5; ++i) clients.push_back(doors.dial());
+            for (int i = 0; i < 5; ++i) clients.push_back(accepting.dial());
 
             stream.stop_accepting();
             stream.stop_accepting();
@@ -258,7 +258,7 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
 
             // The rest waits in the kernel.
             while (given < clients.size()) {
-                kevring::accept_operation accept(loop, doors.native());
+                kevring::accept_operation accept(loop, accepting.native());
                 const auto limit = co_await kevring::within(10s);
                 const auto other = co_await accept;
                 REQUIRE(other.has_value());
@@ -274,9 +274,9 @@ TEST_CASE("a finished accept stream gives every connection that the kernel took 
 
 TEST_CASE("finishing an accept stream ends who waits for it", "[runtime][accept][multishot]") {
     ring loop;
-    const loopback_listener doors;
+    const loopback_listener accepting;
     auto body = [&]() -> task<void> {
-        kevring::accept_stream stream(loop, doors.native());
+        kevring::accept_stream stream(loop, accepting.native());
         auto wait = [&]() -> task<void> {
             const auto none = co_await stream.next();
             REQUIRE(!none.has_value());
@@ -599,15 +599,15 @@ TEST_CASE("a stop between large messages loses no byte", "[runtime][receive][mul
             sockets.send_from_peer(message);
             sent += message;
             // It grows: a slow machine may need longer than that to submit a request.
-            kevring::nanoseconds patience = 1us;
+            kevring::nanoseconds timeout = 1us;
             while (all.size() < sent.size()) {
-                const auto limit = co_await kevring::within(patience);
+                const auto limit = co_await kevring::within(timeout);
                 const auto got = co_await stream.next();
                 if (got)
                     all += text_of(*got);
                 else
                     CHECK(got.error() == std::errc::timed_out);
-                patience *= 2;
+                timeout *= 2;
             }
         }
         CHECK(all == sent);

@@ -369,7 +369,7 @@ TEMPLATE_TEST_CASE("the explorer finds what is planted in a primitive", "[runtim
                    mutex_scenario, shared_scenario, semaphore_scenario, event_scenario,
                    channel_scenario) {
     model::mutation silent;
-    silent.wakes_nobody = true;
+    silent.wakes_no_thread = true;
     CHECK(explore<TestType>(3, false, 2, silent).failure != "");
     model::mutation unseen;
     unseen.sleeps_unseen = true;

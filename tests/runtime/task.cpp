@@ -25,7 +25,7 @@ task<int> sum(int count) {
 
 task<void> fail() {
     co_await yield();
-    throw std::runtime_error("as told");
+    throw std::runtime_error("as requested");
 }
 
 }  // namespace
@@ -115,7 +115,7 @@ TEST_CASE("a stream receives what is sent, and the end", "[runtime][receive]") {
 TEST_CASE("run() on threads throws the first failure and stops the others", "[runtime][run]") {
     std::atomic<int> stopped{0};  // Catch2 checks on one thread only
     auto body = [&](unsigned index) -> task<void> {
-        if (index == 2) throw std::runtime_error("as told");
+        if (index == 2) throw std::runtime_error("as requested");
         const auto slept = co_await sleep_for(1h);
         if (!slept && slept.error() == std::errc::operation_canceled) ++stopped;
     };

@@ -24,8 +24,8 @@ namespace {
 
 // All that comes until the peer ends or `byte_count` are there.
 std::string read_bytes(const kevring::fd& from, std::size_t byte_count) {
-    const timeval patience{60, 0};
-    ::setsockopt(from.number(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    const timeval receive_timeout{60, 0};
+    ::setsockopt(from.number(), SOL_SOCKET, SO_RCVTIMEO, &receive_timeout, sizeof receive_timeout);
     std::string bytes(byte_count, '\0');
     std::size_t got = 0;
     while (got < byte_count) {

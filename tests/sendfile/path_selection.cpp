@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-bool nobody_can_tell(const recording_kernel& system, const test_file& file) {
+bool residency_is_unknown(const recording_kernel& system, const test_file& file) {
     if (system.knows_cachestat || file.can_read_without_waiting()) return false;
     WARN("not tried without cachestat(2): the file system knows no RWF_NOWAIT");
     return true;
@@ -52,7 +52,7 @@ TEST_CASE("sendfile sends a file in the page cache in bounded steps", "[sendfile
     const test_file file(bytes);
     recording_kernel system;
     system.knows_cachestat = GENERATE(true, false);
-    if (nobody_can_tell(system, file)) return;
+    if (residency_is_unknown(system, file)) return;
 
     on_ring(
         [&](ring& loop) -> task<void> {
@@ -142,7 +142,7 @@ TEST_CASE("bytes that are not in the page cache never reach sendfile", "[sendfil
     const test_file file(bytes);
     recording_kernel system;
     system.knows_cachestat = GENERATE(true, false);
-    if (nobody_can_tell(system, file)) return;
+    if (residency_is_unknown(system, file)) return;
     system.nonresident_begin = 1'000'000;
     system.nonresident_end = 1'900'000;
 

@@ -231,8 +231,8 @@ TEST_CASE("a disconnected peer is an error of the call, and no signal", "[sendfi
     medium_file sent;
     if (!sent.can_be_asked_about()) return;
     sent.ends.reset_far();
-    pollfd heard_of_it{sent.ends.local.number(), 0, 0};
-    REQUIRE(::poll(&heard_of_it, 1, 60'000) == 1);
+    pollfd reset_received{sent.ends.local.number(), 0, 0};
+    REQUIRE(::poll(&reset_received, 1, 60'000) == 1);
 
     on_ring([&](ring& loop) -> task<void> {
         send_report report = sent.try_to_send(loop);

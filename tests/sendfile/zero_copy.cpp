@@ -83,7 +83,7 @@ task<void> until_all_wait(const scripted_kernel& system, std::size_t transfer_co
     }
 }
 
-task<void> until_all_are_home(ring& loop) {
+task<void> until_all_are_returned(ring& loop) {
     while (loop.service<kevring::fixed_buffer_pool>().in_use_count() > 0 ||
            detail::window_buffer::in_use_count() > 0) {
         const auto slept = co_await sleep_for(1ms);
@@ -228,7 +228,7 @@ TEST_CASE("transfers beyond the registered buffers go from plain memory",
 
             system.release();
             co_await transfers.join();
-            co_await until_all_are_home(loop);
+            co_await until_all_are_returned(loop);
             CHECK(loop.service<kevring::fixed_buffer_pool>().buffer_count() == slot_count);
             CHECK(detail::window_buffer::in_use_count() == 0);
         },
@@ -309,7 +309,7 @@ TEST_CASE("a registered buffer goes to no other transfer before its notices have
 
             system.release();
             for (stream_pair& each : stopped.ends) each.close();
-            co_await until_all_are_home(loop);
+            co_await until_all_are_returned(loop);
             co_await others.send_one(loop, 1);
         },
         system);
@@ -364,7 +364,7 @@ TEST_CASE("a zero-copy send is charged for its own bytes, not for those before i
         charged_bytes = queue_bytes() - before;
         ends.close();
         windows.clear();
-        co_await until_all_are_home(loop);
+        co_await until_all_are_returned(loop);
     });
 
     CHECK(charged_bytes >= 2 * send_bytes);

@@ -56,7 +56,7 @@ struct mutation {
     std::function<std::memory_order(std::size_t location, access, std::memory_order)> order;
     /// Whether a compare-and-swap is a separate load and store, between which others can run.
     std::function<bool(std::size_t location)> torn;
-    bool wakes_nobody = false;
+    bool wakes_no_thread = false;
     bool sleeps_unseen = false;  ///< goes to sleep without comparing the word
 };
 
@@ -214,7 +214,7 @@ public:
 
     void wake(std::size_t at, std::uint32_t count) {
         point();
-        if (mutation_.wakes_nobody) return;
+        if (mutation_.wakes_no_thread) return;
         while (count != 0) {
             std::array<std::size_t, thread_count_max> sleepers{};
             std::size_t sleeper_count = 0;

@@ -1,10 +1,14 @@
-"""The language of comments, documents, messages and test names, and the names in code.
+"""The language of comments, documents, messages and test names, and the names in code. Of scripts and
+build files: comments, docstrings and messages.
 
 The limit of each rule is 0 findings in every folder of CONVERTED. A folder is added when its text has
 been rewritten; it is never removed. Other folders are not checked, and `words.py --count FOLDER...`
 prints what is left in them. The texts of assertions are checked everywhere, by assertions.py.
 """
+import ast
+import io
 import re
+import tokenize
 
 # Folders, or files, whose text follows the rules. This list only grows.
 CONVERTED = (
@@ -76,6 +80,9 @@ BANNED = tuple((re.compile(pattern, re.I), instead) for pattern, instead in (
 
 CPP = ('.cpp', '.hpp', '.c', '.h')
 DOCUMENTS = ('.md', '.scd')
+BUILD_FILES = ('meson.build', 'meson_options.txt', '.conf', '.service')
+SHELL = re.compile(r'^#!.*\b(?:sh|bash)\b')
+PYTHON = re.compile(r'^#!.*\bpython3?\b')
 TEST_MACRO = re.compile(r'\b(?:TEST_CASE|SECTION|TEMPLATE_TEST_CASE|SCENARIO)\s*\(\s*$')
 MARKER = re.compile(r'^\s*(?://[/!]?<?|/\*+!?|\*+/|\*(?!\*))\s?|\s*\*/\s*$')
 LIST_ITEM = re.compile(r'^(?:[-*+]|\d+[.)]|\(\d+\))\s')
@@ -158,6 +165,32 @@ def document_paragraphs(text):
         yield number, re.sub(r'`[^`]*`', '``', paragraph)
 
 
+def python_paragraphs(text):
+    """The (line, text) of each paragraph of the comments and docstrings of Python, and of each message:
+    a string of several words."""
+    comments, block, last = [], [], 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT and not token.string.startswith('#!'):
+            alone = not token.line[:token.start[1]].strip()
+            if not alone or token.start[0] != last + 1:
+                comments += joined(block)
+                block = []
+            block.append((token.start[0], token.string.lstrip('# ')))
+            last = token.start[0] if alone else 0
+    yield from comments
+    yield from joined(block)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and ' ' in node.value:
+            yield from joined(enumerate(node.value.split('\n'), node.lineno))
+
+
+def hash_paragraphs(text):
+    """The (line, text) of each paragraph of full-line comments that begin with #."""
+    lines = [(number, line.strip().lstrip('#')) if line.strip().startswith('#') else (number, '')
+             for number, line in enumerate(text.split('\n'), 1) if not line.startswith('#!')]
+    yield from joined(lines)
+
+
 def prose(number, paragraph, first):
     """The (rule, line, text) of everything wrong in one paragraph of a comment or document."""
     if first and HEAD.search(paragraph):
@@ -195,6 +228,12 @@ def findings_of(name, text):
     elif name.endswith(DOCUMENTS):
         for i, (number, paragraph) in enumerate(document_paragraphs(text)):
             yield from prose(number, paragraph, i == 0)
+    elif name.endswith('.py') or PYTHON.match(text):
+        for number, paragraph in python_paragraphs(text):
+            yield from prose(number, paragraph, False)
+    elif name.endswith(BUILD_FILES) or SHELL.match(text):
+        for number, paragraph in hash_paragraphs(text):
+            yield from prose(number, paragraph, False)
 
 
 def is_below(name, folder):

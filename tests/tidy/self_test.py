@@ -314,7 +314,7 @@ class Orphans(Rules):
     def test_a_public_header_that_is_not_installed(self):
         self.finds('orphans', {'runtime/more.hpp': 'int more;\n'}, times=2)
 
-    def test_a_private_header_that_nobody_includes(self):
+    def test_a_private_header_that_no_file_includes(self):
         self.finds('orphans', {'runtime/detail/more.hpp': 'int more;\n'})
 
     def test_an_installed_header_needs_one_that_is_not(self):
@@ -324,7 +324,7 @@ class Orphans(Rules):
         self.passes({**private, 'runtime/meson.build':
                      "files('ring.cpp')\ninstall_headers('ring.hpp', 'detail/more.hpp')\n"})
 
-    def test_a_private_header_that_is_installed_for_nobody(self):
+    def test_a_private_header_that_is_installed_without_a_user(self):
         self.finds('orphans', {
             'runtime/detail/more.hpp': 'int more;\n',
             'runtime/ring.cpp': '#include <kevring/runtime/detail/more.hpp>\n',
@@ -613,10 +613,10 @@ class Headers(unittest.TestCase):
     def test_a_header_without_a_guard(self):
         self.assertEqual(self.compile({'runtime/part.hpp': 'struct part {};\n'})[0], 1)
 
-    def test_what_has_passed_is_not_compiled_again(self):
+    def test_a_text_that_has_passed_is_not_compiled_again(self):
         self.assertEqual(self.compile({}, times=2), (0, 0))
 
-    def test_what_failed_is_compiled_again(self):
+    def test_a_text_that_failed_is_compiled_again(self):
         self.assertEqual(self.compile({'runtime/part.hpp': 'struct part {};\n'}, times=2), (1, 1))
 
     def test_a_header_that_warns_users(self):

@@ -65,13 +65,13 @@ void file_cache::mark_open(std::string_view raw_path) noexcept {
 }
 
 char* file_cache::allocate_content(cached_file& known, std::time_t now) noexcept {
-    // Where all are in use, a file that comes new is not worth a long search.
-    constexpr int looks_max = 2;
+    // If all are in use, a new file is not worth a long search.
+    constexpr int attempts_max = 2;
     if (known.content) return known.content.get();
     const std::size_t byte_count = content_bytes_of(known);
     if (byte_count == 0 || byte_count > content_bytes_max_) return nullptr;
-    for (int looks = 0; byte_count > content_bytes_max_ - content_bytes_; ++looks) {
-        if (looks == looks_max) return nullptr;
+    for (int attempts = 0; byte_count > content_bytes_max_ - content_bytes_; ++attempts) {
+        if (attempts == attempts_max) return nullptr;
         cached_file& other = *content_holders_[random() % content_holders_.size()];
         if (!other.recently_used(now)) discard_content(other);
     }

@@ -41,7 +41,7 @@ struct worker_report {
 /// Thread     Any.
 class report_slot {
 public:
-    /// `told` is called after each report, on the thread that made it.
+    /// `callback` is called after each report, on the thread that made it.
     void set_callback(std::function<void()> callback) { callback_ = std::move(callback); }
 
     void publish(const worker_report& report) noexcept {

@@ -33,7 +33,8 @@ ip_address counted_part(const ip_address& address) {
     return address.is_ipv4() ? address : address.prefix(ipv6_network_bits);
 }
 
-// Ends the connections that have not finished within the drain time.
+// Ends the connections that have not finished within the drain time. The sleep is that time; it ends
+// early when the last connection does, because the scope is stopped then.
 kevring::task<void> stop_later(kevring::task_scope& clients, std::chrono::milliseconds time) {
     const auto slept = co_await kevring::sleep_for(time);
     if (slept) clients.request_stop();

@@ -1,4 +1,4 @@
-"""Starts the server under test on a root of its own, and asks it over sockets.
+"""Starts the server under test on its own root, and sends requests over sockets.
 
 Each test_*.py takes the program, and after it the names of tests: test_files.py HTTPD [NAME...]
 """
@@ -15,8 +15,8 @@ import time
 
 ARGUMENTS = sys.argv[1:]
 HTTPD = ARGUMENTS[0]
-# What takes as long has failed, however busy the machine is; what is forgotten would be ended by the
-# idle time (60 s).
+# A wait of this length has failed, on a busy machine too. Below the idle time (60 s), which would end
+# connections that the server has lost.
 DEADLINE_SECONDS = 40
 
 
@@ -51,7 +51,7 @@ class Server:
             command = [*self.under, HTTPD, *self.plain]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
                                         env=self.environment)
-        self.said = []  # before it says where it serves, it may say what this machine lacks
+        self.said = []  # before its address it may report missing features of this machine
         for _ in self.listen:
             while " serving " not in (line := self.process.stderr.readline()):
                 assert line, self.said
@@ -86,7 +86,7 @@ class Server:
             connection.close()
 
     def raw(self, sent, pieces=None):
-        """All that comes back for some bytes, until the server ends the connection."""
+        """Sends bytes and returns every received byte until the server ends the connection."""
         with self.connect() as peer:
             for piece in pieces or [sent]:
                 peer.sendall(piece)
@@ -94,7 +94,7 @@ class Server:
             return receive_all(peer)
 
     def scrape(self, path="/-/metrics"):
-        """What --metrics unix:FOLDER/metrics has to say: the head, and the page."""
+        """The response of --metrics unix:FOLDER/metrics: its head and its body."""
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(DEADLINE_SECONDS)
             peer.connect(os.path.join(self.folder.name, "metrics"))
@@ -104,12 +104,12 @@ class Server:
             return receive_all(peer).split(b"\r\n\r\n", 1)
 
     def metrics(self):
-        """By name, and labels as they stand there."""
+        """The metrics by name, with their labels."""
         text = self.scrape()[1].decode()
         return {name: float(value) for name, value in re.findall(r"^([^# ]+) (\S+)$", text, re.M)}
 
     def open_files(self):
-        """What its descriptors are, as /proc says it."""
+        """The targets of its descriptors, from /proc."""
         folder = f"/proc/{self.process.pid}/fd"
         found = []
         for name in os.listdir(folder):
@@ -118,11 +118,11 @@ class Server:
         return found
 
     def descriptors(self):
-        """How many are open, but for pipes: those are kept, once a file was not in memory."""
+        """The number of open descriptors except pipes, which are kept after a file was not in memory."""
         return sum(not file.startswith("pipe:") for file in self.open_files())
 
     def connections(self):
-        """Its TCP sockets that do not listen, whatever became of the other end."""
+        """Its TCP sockets that do not listen, in any state of the peer."""
         listening = set()
         for table in ("tcp", "tcp6"):
             with contextlib.suppress(FileNotFoundError), \
@@ -140,8 +140,8 @@ class Server:
         return self.descriptors()
 
     def wait_for_idle(self, before, what):
-        """All connections have ended, and nothing of them is left. The caller knows that each has
-        been accepted: the server has answered it, or a later one."""
+        """Waits until all connections have ended and no descriptor of them is left. The caller knows
+        that each has been accepted: the server has answered it, or a later one."""
         wait_for(lambda: not self.connections(), lambda: f"{what}: {self.connections()} stay")
         wait_for(lambda: self.descriptors() <= before,
                  lambda: f"{what}: {before} descriptors before, now {sorted(self.open_files())}")
@@ -157,24 +157,24 @@ def write_settled(path, content, age=100):
 
 
 def receive_all(peer):
-    heard = []
+    received = []
     while more := peer.recv(1 << 20):
-        heard.append(more)
-    return b"".join(heard)
+        received.append(more)
+    return b"".join(received)
 
 
 def receive_some(peer, enough):
-    """Receives until `enough(heard)`; a peer that stays silent fails by the socket's deadline."""
-    heard = b""
-    while not enough(heard):
+    """Receives until `enough(received)`; a peer that stays silent fails by the socket's deadline."""
+    received = b""
+    while not enough(received):
         more = peer.recv(65536)
-        assert more, heard
-        heard += more
-    return heard
+        assert more, received
+        received += more
+    return received
 
 
 def wait_for(claim, what):
-    """Waits for what another process does on its own; nothing tells when."""
+    """Waits for an action of another process. Polls, because no event reports it."""
     end = time.monotonic() + DEADLINE_SECONDS
     while not claim():
         assert time.monotonic() < end, what() if callable(what) else what
@@ -182,7 +182,7 @@ def wait_for(claim, what):
 
 
 def end(process):
-    """Asks the server to end until it has: the first time, those who are being served may finish."""
+    """Sends SIGTERM until the server has ended; after the first one, current requests may finish."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while process.poll() is None:
         process.terminate()

@@ -1,4 +1,4 @@
-"""A server under hostile load, a client that probes it all the time, and a check of what is left.
+"""A server under hostile load, a client that probes it all the time, and a check for leaks.
 
 Small by default; --full has the sizes that are promised: test_slow_clients.py [--full] HTTPD [NAME...]
 """
@@ -18,8 +18,8 @@ ARGUMENTS = [each for each in sys.argv[1:] if each != "--full"]
 HTTPD = ARGUMENTS[0]
 FULL = "--full" in sys.argv
 with open(HTTPD, "rb") as program:
-    SANITIZED = re.search(rb"__[atm]san_init", program.read())  # keeps what is freed, and is slow
-DEADLINE_SECONDS = 40  # the idle time (60 s) would end what is forgotten
+    SANITIZED = re.search(rb"__[atm]san_init", program.read())  # keeps freed memory, and is slow
+DEADLINE_SECONDS = 40  # the idle time (60 s) would end lost connections
 # Beside hundreds of clients and the test's own threads, on a machine that has nothing else to do.
 PROBE_SECONDS_MAX = 10 if SANITIZED else 3
 MEMORY_GROWTH_MAX = 1.25
@@ -38,13 +38,13 @@ def request(path, *fields):
 
 def receive_answer(peer, body_max=1 << 30):
     """Status and body; the body is shorter than its length only where the server ended it."""
-    heard = b""
-    while b"\r\n\r\n" not in heard:
+    received = b""
+    while b"\r\n\r\n" not in received:
         more = peer.recv(1 << 16)
         if not more:
             raise ConnectionError("the connection ended within a head")
-        heard += more
-    head, body = heard.split(b"\r\n\r\n", 1)
+        received += more
+    head, body = received.split(b"\r\n\r\n", 1)
     length = int(re.search(rb"(?i)\r\nContent-Length: (\d+)", head).group(1))
     parts, count = [body], len(body)
     while count < min(length, body_max):
@@ -57,7 +57,7 @@ def receive_answer(peer, body_max=1 << 30):
 
 
 def wait_for(claim, what):
-    """Waits for what another process does on its own; nothing tells when."""
+    """Waits for an action of another process. Polls, because no event reports it."""
     end = time.monotonic() + DEADLINE_SECONDS
     while not claim():
         assert time.monotonic() < end, what() if callable(what) else what
@@ -87,7 +87,7 @@ class Server:
             [*limit, HTTPD, "--root", self.root, "--listen", "127.0.0.1:0", "--threads", "1",
              "--metrics", "unix:" + self.metrics_path, *self.options],
             stderr=subprocess.PIPE, text=True, env=self.environment)
-        said = []  # before that it may say what this machine lacks
+        said = []  # before that it may report missing features of this machine
         while not (found := re.search(r"http://[0-9.]+:(\d+)$", said[-1].strip() if said else "")):
             said.append(self.process.stderr.readline())
             assert said[-1], said
@@ -214,14 +214,14 @@ class Probe:
             if self.failure:
                 raise AssertionError(f"the probe, after {self.count} answers: {self.failure!r}")
             assert self.count > 0
-            # An answer takes the server and the test some turns of the processor each.
+            # An answer takes the server and the test some time slices each.
             allowed = PROBE_SECONDS_MAX + 20 * self.held_up
             assert self.slowest < allowed, (f"a probe waited for {self.slowest:.1f} s where threads "
                                             f"waited for {self.held_up:.2f} s")
 
 
 class NothingLeftBehind:
-    """What the server has after a round must not be more than after the first."""
+    """Checks that the resources of the server after a round do not exceed those after the first."""
 
     def __init__(self, server):
         self.server, self.first, self.memories = server, None, []
@@ -232,7 +232,7 @@ class NothingLeftBehind:
         wait_for(lambda: server.descriptor_kinds()[0]["socket"] <= self.sockets,
                  lambda: f"{server.descriptor_kinds()[0]} where {self.sockets} sockets were before")
         wait_for(lambda: server.metrics()["httpd_connections"] == 0, "connections are still open")
-        self.ask_for_all()  # all files are open then, and none that has gone
+        self.ask_for_all()  # all files are open then, and no removed one
         wait_for(lambda: server.metrics()["httpd_connections"] == 0, "a connection is still open")
         counts, lost = server.descriptor_kinds()
         assert not lost, lost
@@ -244,7 +244,7 @@ class NothingLeftBehind:
         assert counts["pipe"] <= 2 * 64, counts
         allowed = first_memory * MEMORY_GROWTH_MAX + MEMORY_SLACK_KIB
 
-        def is_small_again():  # buffers that a burst has made go as others come home
+        def is_small_again():  # buffers made by a burst are freed as others are returned
             self.ask_for_all()
             return server.memory_kib() <= allowed
 
@@ -257,18 +257,18 @@ class NothingLeftBehind:
         with self.server.connect() as peer:
             for name in os.listdir(self.server.root):
                 peer.sendall(request("/" + name).replace(b"GET", b"HEAD"))
-                heard = b""
-                while not heard.endswith(b"\r\n\r\n"):
+                received = b""
+                while not received.endswith(b"\r\n\r\n"):
                     more = peer.recv(4096)
-                    assert more, heard
-                    heard += more
+                    assert more, received
+                    received += more
 
     def words(self):
         return f"memory {' '.join(map(str, self.memories))} KiB"
 
 
 def in_threads(jobs):
-    """Runs all jobs at once, and raises what one of them raised."""
+    """Runs all jobs at once, and raises the exception of one of them."""
     failures = []
 
     def run(job):

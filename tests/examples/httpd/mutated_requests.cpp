@@ -191,14 +191,14 @@ public:
 
     /// Reads the bytes that have arrived, or both sides could wait for the other. False: the server
     /// has ended the connection.
-    bool send(std::string_view bytes, std::string& heard) {
+    bool send(std::string_view bytes, std::string& received) {
         while (!bytes.empty()) {
             const ssize_t count =
                 ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
             if (count >= 0) {
                 bytes.remove_prefix(static_cast<std::size_t>(count));
             } else if (errno == EAGAIN) {
-                if ((wait_for(POLLIN | POLLOUT) & POLLIN) != 0 && !receive(heard)) return false;
+                if ((wait_for(POLLIN | POLLOUT) & POLLIN) != 0 && !receive(received)) return false;
             } else if (errno != EINTR) {
                 return false;
             }
@@ -211,13 +211,13 @@ public:
         ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &fast_path_result, sizeof fast_path_result);
     }
     /// Adds what comes next; false at the end, however the server made it.
-    bool receive(std::string& heard) {
+    bool receive(std::string& received) {
         wait_for(POLLIN);
         std::array<char, 1 << 16> buffer;
         const ssize_t count = ::recv(fd_, buffer.data(), buffer.size(), 0);
         if (count <= 0) return false;
-        if (heard.size() > answer_bytes_max) throw finding("an answer without an end");
-        heard.append(buffer.data(), static_cast<std::size_t>(count));
+        if (received.size() > answer_bytes_max) throw finding("an answer without an end");
+        received.append(buffer.data(), static_cast<std::size_t>(count));
         return true;
     }
 
@@ -232,10 +232,10 @@ private:
     int fd_;
 };
 
-void check_beginning(std::string_view heard) {
+void check_beginning(std::string_view received) {
     constexpr std::string_view beginning = "HTTP/1.1 ";
-    if (heard.substr(0, beginning.size()) != beginning.substr(0, heard.size()))
-        throw finding("what came is no answer: " + printable(heard.substr(0, 300)));
+    if (received.substr(0, beginning.size()) != beginning.substr(0, received.size()))
+        throw finding("the received bytes are no answer: " + printable(received.substr(0, 300)));
 }
 
 void converse(const options& given, std::uint64_t number, std::string& message) {
@@ -247,42 +247,42 @@ void converse(const options& given, std::uint64_t number, std::string& message) 
     if (end != ending::wait && random.once_in(2)) left = left.substr(0, random.below(left.size()));
 
     client peer(given.port, number);
-    std::string heard;
+    std::string received;
     const std::size_t piece_count = random.once_in(2) ? 1 : 1 + random.below(6);
     bool open = true;
     for (std::size_t piece = 1; open && !left.empty(); ++piece) {
         const std::size_t count =
             piece >= piece_count ? left.size() : 1 + random.below(left.size());
-        open = peer.send(left.substr(0, count), heard);
+        open = peer.send(left.substr(0, count), received);
         left.remove_prefix(count);
         if (random.once_in(8)) std::this_thread::yield();
     }
     switch (end) {
         case ending::wait:
             peer.end_sending();
-            while (peer.receive(heard)) {}
+            while (peer.receive(received)) {}
             break;
         case ending::close: break;
         case ending::reset: peer.reset_on_close(); break;
         case ending::listen_then_reset:
             // Whether anything comes is not known: the message may be no request yet.
             peer.end_sending();
-            peer.receive(heard);
+            peer.receive(received);
             peer.reset_on_close();
             break;
     }
-    check_beginning(heard);
+    check_beginning(received);
 }
 
 void probe(const options& given, std::uint64_t number) {
     client peer(given.port, number);
-    std::string heard;
-    peer.send("GET /probe.txt HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n", heard);
-    while (peer.receive(heard)) {}
-    check_beginning(heard);
-    if (!std::string_view(heard).starts_with("HTTP/1.1 200 OK\r\n") ||
-        !std::string_view(heard).ends_with("\r\n\r\nstill here\n"))
-        throw finding("a good request was answered by " + printable(heard.substr(0, 600)));
+    std::string received;
+    peer.send("GET /probe.txt HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n", received);
+    while (peer.receive(received)) {}
+    check_beginning(received);
+    if (!std::string_view(received).starts_with("HTTP/1.1 200 OK\r\n") ||
+        !std::string_view(received).ends_with("\r\n\r\nstill here\n"))
+        throw finding("a good request was answered by " + printable(received.substr(0, 600)));
 }
 
 // --- What is given.

@@ -17,7 +17,7 @@ from fixture import (DEADLINE_SECONDS, end, equal, HTTPD, wait_for)
 
 
 class Server:
-    """The program, with all that it is told in a configuration file."""
+    """The program, with every option in a configuration file."""
 
     def __init__(self, configuration, program=HTTPD, arguments=(), files=(), link=None):
         self.folder = tempfile.TemporaryDirectory(prefix="httpd-test-")
@@ -30,7 +30,7 @@ class Server:
             os.symlink(link[1], self.path(link[0]))
         self.configure(configuration)
         self.lines = []
-        self.heard = threading.Condition()
+        self.line_read = threading.Condition()
 
     def path(self, name):
         return os.path.join(self.folder.name, name)
@@ -69,7 +69,7 @@ class Server:
             equal((self.process.returncode, self.lines), (0, self.lines))
 
     def end_successor(self):
-        """It is a child of a process that has gone, and cannot be waited for."""
+        """Ends a successor. Its parent has ended, so that this process cannot wait for it."""
         if self.pid == self.process.pid:
             return
         def ended():
@@ -89,24 +89,24 @@ class Server:
 
     def read(self):
         for line in self.process.stderr:
-            with self.heard:
+            with self.line_read:
                 self.lines.append(line.rstrip("\n"))
-                self.heard.notify_all()
+                self.line_read.notify_all()
 
     def says(self, pattern):
-        """Waits for a line with the pattern; it and those before it are not looked at again."""
+        """Waits for a line with the pattern; it and the lines before it are not searched again."""
         end = time.monotonic() + DEADLINE_SECONDS
-        with self.heard:
+        with self.line_read:
             while True:
                 for at, line in enumerate(self.lines):
                     if found := re.search(pattern, line):
                         del self.lines[:at + 1]
                         return found
-                assert self.heard.wait(end - time.monotonic()), (pattern, self.lines)
+                assert self.line_read.wait(end - time.monotonic()), (pattern, self.lines)
 
     def has_said(self, words):
-        """Whether there is such a line among those that nobody has waited for."""
-        with self.heard:
+        """True if such a line is among those that no call has searched."""
+        with self.line_read:
             return any(words in line for line in self.lines)
 
     def serves_at(self, host="127.0.0.1"):
@@ -133,7 +133,7 @@ class Server:
     def open_files(self):
         found = set()
         for name in os.listdir(f"/proc/{self.pid}/fd"):
-            with contextlib.suppress(OSError):  # it has been closed meanwhile
+            with contextlib.suppress(OSError):  # it was closed in the meantime
                 found.add(os.readlink(f"/proc/{self.pid}/fd/{name}"))
         return found
 
@@ -149,7 +149,7 @@ class Server:
         return found
 
     def has_sockets(self, wanted):
-        """The table that they are looked up in may leave one out, while others come and go."""
+        """Repeats the query: the table of sockets may omit one while others are opened and closed."""
         wait_for(lambda: self.sockets() == wanted, lambda: f"{self.sockets()} is not {wanted}")
 
     def sockets_at(self, *ports):
@@ -173,14 +173,14 @@ def has_ended(pid):
 
 
 def ask(client, path):
-    """Status, headers with lower-case names, and body, on a connection that may go on."""
+    """Status, headers with lower-case names, and body, on a connection that may persist."""
     client.request("GET", path)
     answer = client.getresponse()
     return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
 
 
 class Load:
-    """Clients that ask all the time, some on connections of their own, and note what fails."""
+    """Clients that send requests all the time, some on new connections, and record failures."""
 
     def __init__(self, server, path="/page", count=4):
         self.server, self.path = server, path
@@ -212,25 +212,25 @@ class Load:
                 if index % 2 == 0 or headers.get("connection") == "close":
                     client.close()
                     client = None
-        except Exception as failure:  # the test says what it means
+        except Exception as failure:  # the test reports it
             self.failures.append((index, type(failure).__name__, str(failure), self.answers[index]))
         finally:
             if client:
                 client.close()
 
     def goes_on(self, rounds=3):
-        """Waits until each client has been answered some times more."""
+        """Waits until each client has received some more responses."""
         wanted = [count + rounds for count in self.answers]
         wait_for(lambda: self.failures or
-                 all(now >= then for now, then in zip(self.answers, wanted)), "the load goes on")
+                 all(now >= then for now, then in zip(self.answers, wanted)), "the load continues")
         equal(self.failures, [])
 
 
-# Clients may take as long as they do on a busy machine: none of them is to be let go.
+# Timeouts that no client reaches on a busy machine: the server must close none.
 ONE = ("root = FOLDER/one\nlisten = 127.0.0.1:0\nthreads = 2\nsandbox = off\n"
        "idle-timeout = 600\ndrain-timeout = 600\n")
 TWO = ONE.replace("/one", "/two")
-# Further addresses: each has a port of its own, which nobody can take before the server does.
+# Further addresses: each has its own port, which no other process can bind before the server.
 SECOND, THIRD = "127.0.0.2", "127.0.0.3"
 
 
@@ -241,7 +241,7 @@ def listening(*where, base=None):
 
 
 def without(option, text):
-    """The configuration, where nothing is said of that option."""
+    """The configuration without that option."""
     return re.sub(rf"^{option} = .*\n", "", text, flags=re.M)
 
 

@@ -1,4 +1,4 @@
-"""A file system whose every answer takes its time, for tests of what a server does meanwhile.
+"""A file system with slow answers, for tests of a server that waits for them.
 
 It speaks FUSE's protocol itself (linux/fuse.h), so that nothing but the kernel is needed, and the
 right to mount: root's, or that of a user namespace. One folder; each name of digits and a dot and
@@ -21,7 +21,7 @@ LOOKUP, GETATTR, OPEN, READ, STATFS, RELEASE, INIT = 1, 3, 14, 15, 17, 18, 26
 FLUSH, OPENDIR, READDIR, RELEASEDIR = 25, 27, 28, 29
 FORGET, INTERRUPT, DESTROY, BATCH_FORGET = 2, 36, 38, 42
 UNANSWERED = (FORGET, INTERRUPT, DESTROY, BATCH_FORGET)
-SLOW = (LOOKUP, READ)  # what a disk is asked for; the rest the kernel has in memory
+SLOW = (LOOKUP, READ)  # requests to a disk; the kernel has the rest in memory
 ROOT = 1
 MAX_REQUEST_BYTES = 1 << 20
 VALID_SECONDS = 3600
@@ -29,7 +29,7 @@ MODIFIED = 1_600_000_000
 
 
 def content(offset, count):
-    """The bytes of every file: each says where it stands."""
+    """The bytes of every file: each depends on its offset."""
     first = offset // 8
     whole = b"".join(b"%07d\n" % number for number in range(first, (offset + count) // 8 + 1))
     return whole[offset - first * 8:offset - first * 8 + count]
@@ -91,7 +91,7 @@ class SlowDisk:
         try:
             os.write(self.device, struct.pack("=IiQ", 16 + len(body), error, request) + body)
         except FileNotFoundError:
-            pass  # nobody waits any more
+            pass  # the request was interrupted
 
     def serve(self):
         while True:

@@ -24,7 +24,7 @@ def abort_reset(peer):
 def abort_close(peer):
     peer.sendall(request("/body"))
     take_some(peer, 200_000)
-    peer.shutdown(socket.SHUT_WR)  # a FIN first, and then what is unread makes a RST
+    peer.shutdown(socket.SHUT_WR)  # a FIN first, and then the unread bytes cause a RST
     peer.close()
 
 
@@ -45,7 +45,7 @@ def abort_pipelined(peer):
 
 
 def half_close(peer):
-    """No abort: whoever has asked for all he wants still gets it."""
+    """No abort: a client that has sent its last request still receives the response."""
     peer.sendall(request("/body"))
     peer.shutdown(socket.SHUT_WR)
     status, length, body = receive_answer(peer)

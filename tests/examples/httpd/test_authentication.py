@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Users and passwords: which paths need them, and who has them."""
+"""Users and passwords, and the paths that require them."""
 import base64
 import ctypes
 import ctypes.util
@@ -13,7 +13,7 @@ from fixture import DEADLINE_SECONDS, equal, HTTPD, Server, wait_for, main
 
 FILES = {"public": b"public", "private/page": b"page", "private/index.html": b"index",
          "private/deep/page": b"deep", "private/open/page": b"open", "secret.html": b"secret"}
-COST = b"$2b$04$"  # the least that there is: 1 ms
+COST = b"$2b$04$"  # the minimum: 1 ms
 
 
 def hash_of(password, setting=None):
@@ -83,7 +83,7 @@ def test_others_do_not():
                       {"Authorization": ALICE["Authorization"].replace("Basic", "bAsIc")})[0], 200)
 
 
-def test_what_other_paths_lead_to_is_protected_too():
+def test_other_paths_of_a_protected_file_are_protected_too():
     with server("--auth", "/secret.html FOLDER/users", "--drop-html", "--fallback",
                 "secret.html") as one:
         for path in ("/secret", "/secret.html", "/no/such/path"):

@@ -44,17 +44,17 @@ def test_each_head_has_a_time_of_its_own():
         peer.sendall(request[:9])
         began = last = time.monotonic()
         while time.monotonic() - began < 2 * head_seconds:
-            time.sleep(head_seconds / 4)  # the client's time, of which each head has enough
+            time.sleep(head_seconds / 4)  # the client is slow, but within the time of each head
             peer.sendall(request[9:] + request[:9])
-            heard = receive_some(peer, lambda heard: heard.endswith(SMALL) or b" 408 " in heard)
+            received = receive_some(peer, lambda received: received.endswith(SMALL) or b" 408 " in received)
             pause, last = time.monotonic() - last, time.monotonic()
             if pause > head_seconds / 2:
-                return  # the machine has held this client up
-            assert b" 408 " not in heard, f"{last - began} s"
+                return  # the machine has delayed this client
+            assert b" 408 " not in received, f"{last - began} s"
 
 
-def test_a_client_may_be_slow_but_must_go_on():
-    """What it takes earns it more time, whatever the length of the file."""
+def test_a_client_may_be_slow_but_must_continue():
+    """Each received byte extends its time, regardless of the length of the file."""
     step_seconds = 0.5
     with Server("--send-timeout", str(2 * step_seconds), "--min-send-rate", "20000",
                 files={"huge.bin": HUGE}) as server:
@@ -74,13 +74,13 @@ def test_a_client_may_be_slow_but_must_go_on():
             with contextlib.suppress(ConnectionError), begin() as peer:
                 while more := peer.recv(16384 if last - began < 5 * step_seconds else 1 << 20):
                     taken += len(more)
-                    if last - began < 5 * step_seconds:  # the time is what is tried here
+                    if last - began < 5 * step_seconds:  # the test is about this time
                         time.sleep(0.01)
                     longest = max(longest, time.monotonic() - last)
                     last = time.monotonic()
             return taken, max(longest, time.monotonic() - last)
 
-        # A client that the machine holds up for as long as a step has been too slow, rightly.
+        # A client that the machine delays by a step is too slow, and the server may close it.
         tries = []
         while not tries or tries[-1][0] <= len(HUGE) and len(tries) < 10:
             tries.append(take_slowly())
@@ -92,8 +92,8 @@ def test_a_client_may_be_slow_but_must_go_on():
             server.wait_for_idle(before, "the one that takes nothing")
 
 
-def test_who_takes_nothing_by_a_unix_socket_is_ended():
-    """Nobody counts there what a client has taken, so it has the time that the least rate gives."""
+def test_a_unix_client_that_receives_nothing_is_ended():
+    """The kernel does not count received bytes there, so the least rate determines the time."""
     with Server("--send-timeout", "0.6", "--min-send-rate", "1000000000",
                 files={"huge.bin": HUGE, **FILES},
                 listen=("127.0.0.1:0", "unix:FOLDER/http.sock")) as server:
@@ -107,8 +107,8 @@ def test_who_takes_nothing_by_a_unix_socket_is_ended():
             assert len(receive_all(peer)) < len(HUGE)
 
 
-def test_what_waits_in_a_unix_socket_has_its_time_too():
-    """The rest of a file may be small, and what has to be taken before it goes much more."""
+def test_bytes_that_wait_in_a_unix_socket_have_their_time_too():
+    """The rest of a file may be small, and the bytes that are queued before it many more."""
     step_seconds, rate, medium = 0.3, 100_000, LARGE[7:100_007]
     request = b"GET /medium.bin HTTP/1.1\r\nHost: x\r\n%s\r\n"
     count = 5  # more than the socket holds
@@ -119,7 +119,7 @@ def test_what_waits_in_a_unix_socket_has_its_time_too():
 
         def take_in_time():
             """The bodies, and by how much the client was late at most."""
-            heard, latest = b"", 0.0
+            received, latest = b"", 0.0
             began = time.monotonic()
             with contextlib.suppress(ConnectionError), socket.socket(socket.AF_UNIX) as peer:
                 peer.settimeout(DEADLINE_SECONDS)
@@ -128,14 +128,14 @@ def test_what_waits_in_a_unix_socket_has_its_time_too():
                 more = True
                 while more:
                     more = peer.recv(4096)
-                    heard += more
-                    early = began + len(heard) / (2 * rate) - time.monotonic()
+                    received += more
+                    early = began + len(received) / (2 * rate) - time.monotonic()
                     latest = max(latest, -early)
-                    time.sleep(max(0, early))  # the client's pace is what is tried here
-            parts = heard.split(b"HTTP/1.1 200 OK\r\n")[1:]
+                    time.sleep(max(0, early))  # the test is about the client's pace
+            parts = received.split(b"HTTP/1.1 200 OK\r\n")[1:]
             return [part.partition(b"\r\n\r\n")[2] for part in parts], latest
 
-        # A client that the machine holds up for as long as a step has been too slow, rightly.
+        # A client that the machine delays by a step is too slow, and the server may close it.
         for _ in range(10):
             bodies, latest = take_in_time()
             if bodies == [medium] * count:
@@ -144,7 +144,7 @@ def test_what_waits_in_a_unix_socket_has_its_time_too():
         equal(bodies, [medium] * count)
 
 
-def test_slow_heads_hold_nobody_up():
+def test_slow_heads_delay_no_other_client():
     head_seconds = 2
     with Server("--head-timeout", str(head_seconds), files=FILES) as server:
         server.ask("GET", "/small.txt")
@@ -158,7 +158,7 @@ def test_slow_heads_hold_nobody_up():
             equal(server.ask("GET", "/small.txt")[2], SMALL)
         in_time = time.monotonic() - began < head_seconds
         for peer in slow:
-            # What is sent to who has gone is answered by a reset, which may overtake the 408.
+            # The kernel answers bytes for a closed connection by a reset, which may overtake the 408.
             with contextlib.nullcontext() if in_time else contextlib.suppress(ConnectionError):
                 told = b" 408 " in receive_all(peer)
                 assert told or not in_time
@@ -166,15 +166,15 @@ def test_slow_heads_hold_nobody_up():
         server.wait_for_idle(before, "slow heads")
 
 
-def test_connections_beyond_the_limit_are_told_so():
+def test_connections_beyond_the_limit_are_answered_503():
     with Server("--max-connections", "3", files=FILES) as server:
         held = [server.connect() for _ in range(3)]
         for peer in held:
             peer.sendall(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n")
-            receive_some(peer, lambda heard: SMALL in heard)
+            receive_some(peer, lambda received: SMALL in received)
         for _ in range(5):
-            heard = server.raw(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert heard.startswith(b"HTTP/1.1 503 ") and b"Connection: close" in heard, heard
+            received = server.raw(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert received.startswith(b"HTTP/1.1 503 ") and b"Connection: close" in received, received
         for peer in held:
             peer.close()
 
@@ -187,7 +187,7 @@ def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection():
     with Server(files={"huge.bin": HUGE}) as server:
         with server.connect() as peer:
             peer.sendall(b"GET /huge.bin HTTP/1.1\r\nHost: x\r\n\r\n")
-            head = receive_some(peer, lambda heard: b"\r\n\r\n" in heard)
+            head = receive_some(peer, lambda received: b"\r\n\r\n" in received)
             os.truncate(os.path.join(server.root, "huge.bin"), 1000)
             rest = receive_all(peer)
         assert len(head) + len(rest) < len(HUGE)

@@ -3,8 +3,9 @@
 
 curl, wget (which resumes), wrk, ab, httperf, h2load in HTTP/1.1 mode, aria2 with four connections,
 git over the dumb protocol, apt with a repository of its own, lftp and rclone that mirror the pages
-of directories, and Chromium with a page of fifty assets, and with a recording and a film that are played from their middle. A client that is not installed is left
-out, and said so. Everything is bounded: a second or so for each.
+of directories, and Chromium with a page of fifty assets, and with a recording and a film that are
+played from their middle. A client that is not installed is skipped, and the test names it. Each runs
+for about a second.
 
 usage: test_clients.py HTTPD [NAME...]
 """
@@ -111,7 +112,7 @@ Promise.all([loaded, played(sound, %(middle)d), played(film, %(film_middle)d + 0
     if (failed.length) throw failed;
     return "all right";
 }).catch(String).then(result => {
-    // Told to whoever runs the browser, on a port of his own.
+    // Reported to the test, on another port.
     fetch(`http://127.0.0.1:${location.search.slice(1)}/` + encodeURIComponent(result),
           {mode: "no-cors"});
 });
@@ -210,27 +211,27 @@ def h2load(program, url, _root, _folder):
 def what_is_told(collector):
     """The path of the first request; a browser may connect more often than it asks."""
     end = time.monotonic() + CLIENT_SECONDS_MAX
-    heard = {}
+    received = {}
     try:
         while (left := end - time.monotonic()) > 0:
-            ready, _, _ = select.select([collector, *heard], [], [], left)
+            ready, _, _ = select.select([collector, *received], [], [], left)
             for each in ready:
                 if each is collector:
-                    heard[collector.accept()[0]] = b""
+                    received[collector.accept()[0]] = b""
                     continue
                 try:
                     more = each.recv(4096)
                 except ConnectionError:
                     more = b""
-                heard[each] += more
-                if b"\r\n\r\n" in heard[each]:
+                received[each] += more
+                if b"\r\n\r\n" in received[each]:
                     each.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-                    return urllib.parse.unquote(heard[each].decode().split(" ")[1][1:])
+                    return urllib.parse.unquote(received[each].decode().split(" ")[1][1:])
                 if not more:
-                    del heard[each]
+                    del received[each]
                     each.close()
     finally:
-        for each in heard:
+        for each in received:
             each.close()
     return "the page did not tell its result"
 
@@ -250,7 +251,7 @@ def chromium(program, url, root, folder):
             browser.wait()
     check(said == "all right", said)
     for name in ("sound.wav", "film.mp4"):
-        end = time.monotonic() + 60  # what was being sent is in the log once that has ended
+        end = time.monotonic() + 60  # a response is in the log after its end
         while True:
             with open(os.path.join(folder, "log"), encoding="utf-8") as log:
                 parts = re.findall(rf'"GET /{name} HTTP/1.1" 206 (\d+)', log.read())
@@ -380,7 +381,7 @@ def main():
                                    "--access-log", os.path.join(folder, "log")],
                                   stderr=subprocess.PIPE, text=True)
         try:
-            # Before that it may say what this machine lacks.
+            # Before that it may report missing features of this machine.
             while not (found := re.search(r"http://127\.0\.0\.1:\d+", server.stderr.readline())):
                 check(server.poll() is None, "the server does not begin")
             url = found.group(0)

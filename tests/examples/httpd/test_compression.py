@@ -47,7 +47,7 @@ def has_zstd_program():
         return False
 
 
-def test_a_client_gets_what_it_accepts():
+def test_a_client_gets_an_encoding_that_it_accepts():
     with Server("--compress", files=FILES, threads=2) as server:
         for coding in CODINGS:
             for path, content in (("/large.txt", TEXT), ("/small.css", SMALL)):

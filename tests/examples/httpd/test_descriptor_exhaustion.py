@@ -12,7 +12,7 @@ from hostile_fixture import (FULL, NothingLeftBehind, Probe, receive_answer, req
 def test_descriptors_run_out():
     """Idle clients, and files, in the number of the descriptors and more."""
     limit = 128
-    statuses = {200, 503, "closed"}  # let in; told that there is no room; too many to be told
+    statuses = {200, 503, "closed"}  # accepted; server full; closed
     with Server("--idle-timeout", "600", descriptors=limit) as server:
         for number in range(limit):
             server.put(f"file-{number}", b"%d" % number)
@@ -46,7 +46,7 @@ def test_descriptors_run_out():
                 time.sleep(0.5)
                 spent, begin = server.cpu_seconds() - spent, time.monotonic() - begin
                 assert spent < begin / 2, f"{spent} s of CPU time in {begin:.1f} s"
-            # They have gone, but the server may not have heard of it, and have no room yet.
+            # They have disconnected, but the server may not have received that, and be full still.
             wait_for(lambda: server.metrics()["httpd_connections"] == 0, "connections are still open")
             with Probe(server):
                 time.sleep(0.2)

@@ -67,7 +67,7 @@ def test_503_has_date_and_configured_lines():
     with Server(*FIELD, "--max-connections", "1", files=FILES) as server:
         with server.connect() as first:
             first.sendall(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")
-            receive_some(first, lambda heard: heard.endswith(b"0123456789"))
+            receive_some(first, lambda received: received.endswith(b"0123456789"))
             with server.connect() as second:
                 second.sendall(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")
                 headers = check_head(receive_all(second).split(b"\r\n\r\n", 1)[0], 503)
@@ -154,7 +154,7 @@ def test_a_reader_that_stops_ends_in_time():
                 received = 0
                 while received < read_first:
                     received += len(peer.recv(4096))
-                # The end arrives though nothing is read: as a reset, or behind what is buffered.
+                # The end arrives although nothing is read: as a reset, or after the buffered bytes.
                 begin = time.monotonic()
                 while connected(server, peer):
                     assert time.monotonic() - begin < DEADLINE_SECONDS
@@ -162,7 +162,7 @@ def test_a_reader_that_stops_ends_in_time():
 
 
 def connected(server, peer):
-    """Whether the server still has its end of the connection."""
+    """True if the server still has its end of the connection."""
     own = f"{int.from_bytes(socket.inet_aton('127.0.0.1')[::-1], 'big'):08X}:{server.port:04X}"
     other = f":{peer.getsockname()[1]:04X}"
     with open("/proc/net/tcp", encoding="ascii") as table:

@@ -24,7 +24,7 @@ def read(path):
 
 
 def make_tree(folder):
-    """What the examples name, below a folder of the test."""
+    """Creates the files that the examples name, below a folder of the test."""
     for name in ("srv/www/assets", "srv/app", "srv/default", "srv/example", "srv/net",
                  "var/log/httpd", "var/log/kevring", "etc/httpd", "run"):
         os.makedirs(os.path.join(folder, name))
@@ -39,14 +39,14 @@ def make_tree(folder):
 
 
 def in_folder(text, folder):
-    """Absolute paths are below the folder, ports are free ones, and nobody becomes another user."""
+    """Moves absolute paths below the folder, takes free ports, and keeps the user."""
     text = re.sub(r"(?<![\w/*.])/(srv|var|etc|run)\b", rf"{folder}/\1", text)
     text = re.sub(r"(127\.0\.0\.1|0\.0\.0\.0|\[::\]):\d+", "127.0.0.1:0", text)
     return text
 
 
 def check_started(arguments, folder, is_proxied):
-    """Starts it, asks for something, and stops it."""
+    """Starts it, sends a request, and stops it."""
     process = subprocess.Popen([PROGRAM, "--threads", "1", *arguments], stderr=subprocess.PIPE, text=True,
                                cwd=os.path.join(folder, "srv/www"))
     said = []

@@ -92,7 +92,7 @@ def from_memory(server):
 
 
 def test_files_in_memory_are_read_no_more():
-    """Only for two seconds at a time: nobody is told of bytes that are written through a map."""
+    """For two seconds at most: no event reports bytes that are written through a map."""
     with Server("--content-cache", "1M", "--metrics", "unix:FOLDER/metrics",
                 files={"page": b"old"}) as server:
         def is_from_memory():
@@ -113,7 +113,7 @@ def test_a_closed_file_in_memory_is_served_like_any_other():
     with Server("--content-cache", "1M", "--open-files", "1", "--metrics", "unix:FOLDER/metrics",
                 files=files) as server:
         def are_from_memory():
-            """Whoever needs the file opens it, and takes nothing from who does not."""
+            """A request that needs the file opens it, and does not disturb other requests."""
             before = from_memory(server)
             equal(server.ask("GET", "/one")[2], b"first")
             status, headers, body = server.ask("GET", "/one", {"Range": "bytes=1-2"})
@@ -194,7 +194,7 @@ def test_a_compressed_sibling_may_be_a_link():
                 equal(server.ask("GET", "/page", {"Accept-Encoding": "gzip"})[2], content)
 
 
-def test_who_may_read_a_linked_file_is_asked_each_time():
+def test_the_permission_of_a_linked_file_is_checked_each_time():
     if os.geteuid() != 0:
         print("  (not tried: only root can serve for another user)")
         return
@@ -207,7 +207,7 @@ def test_who_may_read_a_linked_file_is_asked_each_time():
         equal(server.ask("GET", "/page")[0], 403)
 
 
-def test_what_linux_does_not_tell_of_is_seen_in_a_moment():
+def test_changes_without_an_event_are_visible_after_a_short_time():
     with Server(files={"mapped": b"one", "named": b"one"}) as server:
         tag = server.ask("GET", "/mapped")[1]["etag"]
         equal(server.ask("GET", "/named")[2], b"one")
@@ -258,8 +258,8 @@ def test_without_watches_every_change_is_seen_too():
             return
         names = [f"{folder}/page" for folder in "abcd"]
         with Server(files={name: b"old" for name in names}, under=poor) as server:
-            # Each of another length: of two changes within a tick of the file system's clock (4 ms
-            # before Linux 6.13), the time does not tell.
+            # Each of another length: the time does not distinguish two changes within a tick of the file
+            # system's clock (4 ms before Linux 6.13).
             for content in (b"old", b"newer", b"the newest"):
                 for name in names:
                     with open(os.path.join(server.root, name), "wb") as file:
@@ -287,7 +287,7 @@ def test_changes_during_reloads_are_seen():
                 equal(server.ask("GET", "/sub/page")[2], content)
 
 
-def test_files_that_are_gone_are_let_go():
+def test_removed_files_are_closed():
     with Server(files={"page": b"page"}) as server:
         server.ask("GET", "/page")
         at_first = server.idle_descriptors()

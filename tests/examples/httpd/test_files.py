@@ -10,7 +10,7 @@ sys.dont_write_bytecode = True  # a test leaves no file in the source tree
 from fixture import (DEADLINE_SECONDS, equal, FILES, HTTPD, LARGE, Server, SMALL, main)
 
 
-def test_files_come_with_what_describes_them():
+def test_files_have_headers_that_describe_them():
     with Server(files=FILES) as server:
         status, headers, body = server.ask("GET", "/small.txt")
         equal((status, body), (200, SMALL))

@@ -17,8 +17,8 @@ def download(server, change):
     with server.connect() as peer:
         peer.settimeout(DEADLINE_SECONDS)
         peer.sendall(b"GET /log HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        heard = receive_some(peer, lambda text: b"\r\n\r\n" in text)
-        head, body = heard.split(b"\r\n\r\n", 1)
+        received = receive_some(peer, lambda text: b"\r\n\r\n" in text)
+        head, body = received.split(b"\r\n\r\n", 1)
         change()
         parts = [body]
         try:

@@ -15,7 +15,7 @@ from fixture import (DEADLINE_SECONDS, equal, FILES, HUGE, LARGE, receive_all, r
 
 
 def lines_of(path, count):
-    """The first lines of a log, once they are there: it is written now and then."""
+    """Waits for the first lines of a log, which the server writes at intervals."""
     def read():
         if not os.path.exists(path):
             return []
@@ -46,18 +46,18 @@ def test_the_access_log_has_a_line_for_each_request():
             assert '" 400 ' in lines[3], lines[3]
 
 
-def test_the_access_log_tells_what_was_sent_and_how_long_it_took():
+def test_the_access_log_has_the_sent_bytes_and_the_duration():
     with Server("--access-log", "FOLDER/log", "--access-log-format", "json",
                 files={"huge.bin": HUGE}) as server:
         begin = time.monotonic()
         with server.connect() as peer:
             peer.sendall(b"GET /huge.bin HTTP/1.1\r\nHost: x\r\n\r\n")
-            receive_some(peer, lambda heard: len(heard) > 1000)
+            receive_some(peer, lambda received: len(received) > 1000)
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         server.ask("GET", "/huge.bin")
         log = os.path.join(server.folder.name, "log")
         lines = [json.loads(line) for line in lines_of(log, 2)]
-        # Not before: the client may know that it has all before the server does.
+        # Not before: the client may receive the last byte before the server records it.
         took_us = (time.monotonic() - begin) * 1e6
         cut, whole = sorted(lines, key=lambda line: line["bytes"])
         assert 0 < cut["bytes"] < len(HUGE), cut
@@ -76,13 +76,13 @@ def test_sighup_opens_the_access_log_anew():
         wait_for(lambda: os.path.exists(log), "a new log")
         asked = 1
 
-        def logged_anew():  # each loop hears of the signal by itself
+        def logged_in_new_file():  # each loop receives the signal separately
             nonlocal asked
             server.ask("GET", "/missing")
             asked += 1
             with open(log) as file:
                 return "/missing" in file.read()
-        wait_for(logged_anew, "a line in the new log")
+        wait_for(logged_in_new_file, "a line in the new log")
 
         def lines():
             with open(log) as after, open(log + ".1") as until:
@@ -91,7 +91,7 @@ def test_sighup_opens_the_access_log_anew():
         assert "/small.txt" in lines()[0], lines()
 
 
-def test_metrics_tell_what_was_done():
+def test_metrics_count_the_work_of_the_server():
     with Server("--metrics", "unix:FOLDER/metrics", files=FILES, threads=2) as server:
         def value(text, name):
             found = re.search(rb"^%s (\S+)$" % re.escape(name), text, re.M)
@@ -125,22 +125,22 @@ def test_metrics_tell_what_was_done():
         equal(server.process.wait(DEADLINE_SECONDS), 0)
 
 
-def test_metrics_count_what_the_kernel_is_asked():
+def test_metrics_count_requests_to_the_kernel():
     with Server("--metrics", "unix:FOLDER/metrics", files=FILES) as server:
         with server.connect() as peer:
             def ask(path, body):
                 peer.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-                receive_some(peer, lambda heard: heard.endswith(body))
+                receive_some(peer, lambda received: received.endswith(body))
 
-            looks = 0  # which cost the loop something too
+            polls = 0  # these cost the loop time, too
 
             def counted(requests):
-                """The numbers, once so many requests are among them."""
+                """The numbers, once they include that many requests."""
                 found = {}
 
                 def read():
-                    nonlocal looks
-                    looks += 1
+                    nonlocal polls
+                    polls += 1
                     found.update(server.metrics())
                     return found.get('httpd_requests_total{status="200"}') == requests
                 wait_for(read, lambda: f"{requests} requests: {found}")
@@ -156,13 +156,13 @@ def test_metrics_count_what_the_kernel_is_asked():
             equal(grown['httpd_requests_total{status="200"}'], 100)
             equal(grown["httpd_body_bytes_total"], 100 * len(SMALL))
             equal(grown['httpd_file_bytes_total{path="send"}'], 100 * len(SMALL))
-            # Receives of a multishot, and sends: nothing that a worker must carry out.
-            assert 100 <= grown["kevring_completions_total"] <= 280 + 10 * looks, grown
-            assert 50 <= grown["kevring_enters_total"] <= 280 + 10 * looks, grown
+            # Multishot receives, and sends: no request that needs a worker thread.
+            assert 100 <= grown["kevring_completions_total"] <= 280 + 10 * polls, grown
+            assert 50 <= grown["kevring_enters_total"] <= 280 + 10 * polls, grown
             equal(grown["kevring_punts_total"], 0)
             equal(grown["kevring_buffer_starvation_total"], 0)
             equal(server.ask("GET", "/large.bin")[2], LARGE)
-            # By which path depends on what is in memory.
+            # The path depends on the pages in memory.
             wait_for(lambda: sum(count for name, count in server.metrics().items()
                                  if name.startswith("httpd_file_bytes_total"))
                      == 101 * len(SMALL) + len(LARGE), "all bytes are counted")
@@ -181,12 +181,12 @@ def test_metrics_count_receives_that_found_no_buffer():
         try:
             wait_for(lambda: server.metrics()["httpd_connections"] == len(peers), "all are in")
             equal(server.metrics()["kevring_buffer_starvation_total"], 0)
-            server.process.send_signal(signal.SIGSTOP)  # so that all ask at once
+            server.process.send_signal(signal.SIGSTOP)  # so that all requests arrive together
             for peer in peers:
                 peer.sendall(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n")
             server.process.send_signal(signal.SIGCONT)
             for peer in peers:
-                receive_some(peer, lambda heard: heard.endswith(SMALL))
+                receive_some(peer, lambda received: received.endswith(SMALL))
             wait_for(lambda: server.metrics()['httpd_requests_total{status="200"}'] == len(peers),
                      "all are counted")
             after = server.metrics()
@@ -210,7 +210,7 @@ def test_metrics_have_a_histogram_of_latency():
         with server.connect() as slow:
             slow.sendall(b"GET /huge.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             slow.recv(1000)
-            time.sleep(1.2)  # the client's time, which is what the histogram has to show
+            time.sleep(1.2)  # the client is slow, and the histogram must show it
             receive_all(slow)
         all_are_counted(11)
         after = server.metrics()

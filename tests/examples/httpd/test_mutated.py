@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sends the server mutated requests over many connections; it must stay, and keep nothing.
+"""Sends the server mutated requests over many connections; it must keep running, and leak nothing.
 
 The server is given every option that has code of its own. At the end its connections are closed,
 its metrics add up, and it ends with status 0, which under a sanitizer says that nothing was found.
@@ -38,10 +38,10 @@ def scrape(path):
         peer.settimeout(DEADLINE_SECONDS)
         peer.connect(path)
         peer.sendall(b"GET /-/metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        heard = b""
+        received = b""
         while more := peer.recv(65536):
-            heard += more
-    found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", heard.decode(), re.M)
+            received += more
+    found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", received.decode(), re.M)
     return {name: float(value) for name, value in found}
 
 

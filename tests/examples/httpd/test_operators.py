@@ -24,17 +24,17 @@ def start(*options, **popen):
 
 def read_line(process, pattern):
     """Waits for a line of standard error that has the pattern."""
-    heard = []
+    received = []
     while True:
         line = b""
         while not line.endswith(b"\n"):  # not ahead of the line: others follow
             ready = select.select([process.stderr], [], [], DEADLINE_SECONDS)[0]
-            assert ready, f"{pattern} is not said: {heard}"
+            assert ready, f"{pattern} is not said: {received}"
             more = os.read(process.stderr.fileno(), 1)
-            assert more, f"it ended: {heard}"
+            assert more, f"it ended: {received}"
             line += more
-        heard.append(line.decode())
-        if found := re.search(pattern, heard[-1].strip()):
+        received.append(line.decode())
+        if found := re.search(pattern, received[-1].strip()):
             return found
 
 
@@ -44,7 +44,7 @@ def serving_port(process):
 
 @contextlib.contextmanager
 def ended(process):
-    """Kills what a failed test leaves."""
+    """Kills the processes that a failed test leaves."""
     try:
         yield process
     finally:

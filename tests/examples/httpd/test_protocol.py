@@ -34,9 +34,9 @@ def test_bad_requests_get_their_status_and_an_end():
              (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400), (b"\x16\x03\x01\x02\x00\x01\x00", 400)]
     with Server(files=FILES) as server:
         for request, wanted in cases:
-            heard = server.raw(request)
-            assert heard.startswith(b"HTTP/1.1 %d " % wanted), (request[:60], heard[:80])
-            assert b"Connection: close\r\n" in heard, heard
+            received = server.raw(request)
+            assert received.startswith(b"HTTP/1.1 %d " % wanted), (request[:60], received[:80])
+            assert b"Connection: close\r\n" in received, received
 
 
 def test_pipelined_requests_are_answered_in_order():
@@ -44,17 +44,17 @@ def test_pipelined_requests_are_answered_in_order():
     names = [b"small.txt", b"empty", b"missing", b"folder/"] * 30
     last = b"GET /small.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with Server(files=FILES) as server:
-        heard = server.raw(b"".join(request % name for name in names) + last)
-        equal(heard.count(b"HTTP/1.1 200 OK\r\n"), 91)
-        equal(heard.count(b"HTTP/1.1 404 "), 30)
-        assert heard.endswith(SMALL)
+        received = server.raw(b"".join(request % name for name in names) + last)
+        equal(received.count(b"HTTP/1.1 200 OK\r\n"), 91)
+        equal(received.count(b"HTTP/1.1 404 "), 30)
+        assert received.endswith(SMALL)
 
 
-def test_who_asks_together_is_told_the_same_and_nothing_old():
-    """A small file is read once for requests that come together, never for those of another moment."""
+def test_requests_that_arrive_together_share_a_current_response():
+    """A small file is read once for the requests of one loop iteration, and again for later ones."""
     get = b"GET /%s HTTP/1.%d\r\nHost: x\r\n%s\r\n"
     keep, close = b"Connection: keep-alive\r\n", b"Connection: close\r\n"
-    # What a client sends at once, and what the heads of its responses must say.
+    # The requests that a client sends together, and the expected heads of its responses.
     kinds = [([b"page"], 1, b"", None),
              ([b"page"], 0, keep, b"keep-alive"),
              ([b"page", b"small.txt", b"page", b"page"], 1, b"", None),
@@ -74,7 +74,7 @@ def test_who_asks_together_is_told_the_same_and_nothing_old():
                 if i == 0:
                     with open(path, "wb") as file:
                         file.write(content)
-                    server.ask("GET", "/page")  # known from here on
+                    server.ask("GET", "/page")  # cached from now on
                 peers = [open_ones.enter_context(server.connect()) for _ in clients]
                 os.kill(server.process.pid, signal.SIGSTOP)
                 if i % 8 < 4:  # in place
@@ -102,23 +102,23 @@ def test_who_asks_together_is_told_the_same_and_nothing_old():
                         equal(told.read(), b"")
         wait_for(lambda: server.metrics()['httpd_requests_total{status="200"}'] == asked + 1,
                  "all are counted")
-        # How many are taken from the kernel in one go is for it to say.
+        # The kernel decides how many are received together.
         repeated = server.metrics()["httpd_shared_responses_total"]
         assert asked > repeated > 0, (asked, repeated)
 
 
 def test_a_large_file_between_small_ones_keeps_its_place():
     with Server(files=FILES) as server:
-        heard = server.raw(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"
+        received = server.raw(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n"
                            b"GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n"
                            b"GET /small.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        bodies = [part.split(b"\r\n\r\n", 1)[1] for part in heard.split(b"HTTP/1.1 200 OK")[1:]]
+        bodies = [part.split(b"\r\n\r\n", 1)[1] for part in received.split(b"HTTP/1.1 200 OK")[1:]]
         equal([len(body) for body in bodies], [len(SMALL), len(LARGE), len(SMALL)])
         equal(bodies[1], LARGE)
 
 
 def test_files_that_a_socket_takes_in_parts_arrive_whole():
-    """More of them than the buffers on the way hold, to a client that begins to read late."""
+    """More bytes than the buffers between the two hold, to a client that begins to read late."""
     medium = LARGE[7:40_007]  # a socket takes more than one, however short of memory the machine is
     request = b"GET /medium.bin HTTP/1.1\r\nHost: x\r\n%s\r\n"
     count = 400
@@ -128,14 +128,14 @@ def test_files_that_a_socket_takes_in_parts_arrive_whole():
             peer.sendall(request % b"" * (count - 1) + request % b"Connection: close\r\n")
             stopped = 0
 
-            def has_stopped():  # the server has filled what is between it and the client
+            def has_stopped():  # the server has filled the buffers between it and the client
                 nonlocal stopped
                 before, stopped = stopped, server.metrics()["httpd_body_bytes_total"]
                 return before == stopped > len(medium)
 
             wait_for(has_stopped, "the server waits for the client")
-            heard = receive_all(peer)
-        parts = heard.split(b"HTTP/1.1 200 OK\r\n")[1:]
+            received = receive_all(peer)
+        parts = received.split(b"HTTP/1.1 200 OK\r\n")[1:]
         equal(len(parts), count)
         for part in parts:
             equal(part.split(b"\r\n\r\n", 1)[1], medium)
@@ -151,20 +151,20 @@ def test_files_that_a_socket_takes_in_parts_arrive_whole():
 def test_a_head_may_come_byte_by_byte():
     request = b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n" * 2
     with Server(files=FILES) as server:
-        heard = server.raw(None, [request[i:i + 1] for i in range(len(request))])
-        equal(heard.count(SMALL), 2)
+        received = server.raw(None, [request[i:i + 1] for i in range(len(request))])
+        equal(received.count(SMALL), 2)
 
 
 def test_http_1_0_closes_unless_asked_otherwise():
     with Server(files=FILES) as server:
-        heard = server.raw(b"GET /small.txt HTTP/1.0\r\n\r\nGET /small.txt HTTP/1.0\r\n\r\n")
-        equal(heard.count(SMALL), 1)
-        heard = server.raw(b"GET /small.txt HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2)
-        equal(heard.count(SMALL), 2)
-        assert b"Connection: keep-alive\r\n" in heard
+        received = server.raw(b"GET /small.txt HTTP/1.0\r\n\r\nGET /small.txt HTTP/1.0\r\n\r\n")
+        equal(received.count(SMALL), 1)
+        received = server.raw(b"GET /small.txt HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2)
+        equal(received.count(SMALL), 2)
+        assert b"Connection: keep-alive\r\n" in received
 
 
-def test_who_asks_for_one_thing_is_not_waited_for_and_gets_all_of_it():
+def test_a_connection_with_one_request_is_closed_after_the_whole_response():
     with Server("--metrics", "unix:FOLDER/metrics", files=FILES) as server:
         for name, body in (("small.txt", SMALL), ("missing", None)):
             for method in ("GET", "HEAD"):
@@ -172,12 +172,12 @@ def test_who_asks_for_one_thing_is_not_waited_for_and_gets_all_of_it():
                     with server.connect() as peer:
                         peer.sendall(f"{method} /{name}{rest}".encode())
                         wait_for(lambda: select.select([peer], [], [], 0)[0]
-                                 and server.metrics()["httpd_connections"] == 0, "it hangs up")
-                        head, heard = receive_all(peer).split(b"\r\n\r\n", 1)
+                                 and server.metrics()["httpd_connections"] == 0, "it closes the connection")
+                        head, received = receive_all(peer).split(b"\r\n\r\n", 1)
                     length = int(re.search(rb"Content-Length: (\d+)", head).group(1))
-                    equal(len(heard), length if method == "GET" else 0)
+                    equal(len(received), length if method == "GET" else 0)
                     if method == "GET" and body is not None:
-                        equal(heard, body)
+                        equal(received, body)
 
 
 def test_a_line_end_too_many_takes_nothing_away():
@@ -185,23 +185,23 @@ def test_a_line_end_too_many_takes_nothing_away():
     with Server("--metrics", "unix:FOLDER/metrics", files={"medium.bin": medium}) as server, \
             server.connect() as peer:
         peer.sendall(b"GET /medium.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        heard = b""
+        received = b""
 
         def has_answered():  # a socket that is short of memory takes it only while this client reads
-            nonlocal heard
+            nonlocal received
             answered = server.metrics().get('httpd_requests_total{status="200"}')
             if not answered and select.select([peer], [], [], 0)[0]:
-                heard += peer.recv(10_000)
+                received += peer.recv(10_000)
             return answered
 
         wait_for(has_answered, "it answers")
         peer.sendall(b"\r\n")
-        heard += receive_all(peer)
-        equal(heard.split(b"\r\n\r\n", 1)[1], medium)
+        received += receive_all(peer)
+        equal(received.split(b"\r\n\r\n", 1)[1], medium)
 
 
-def test_who_sends_more_than_it_has_announced_gets_its_answer():
-    """A body without a length is none, but it comes: no reset takes the answer away."""
+def test_a_client_that_sends_unannounced_bytes_gets_its_response():
+    """A body without a length is no part of the request, but arrives: no reset discards the answer."""
     page = tempfile.NamedTemporaryFile()
     page.write(LARGE[:16_000])
     page.flush()
@@ -217,13 +217,13 @@ def test_who_sends_more_than_it_has_announced_gets_its_answer():
                 peer.connect(("127.0.0.1", server.port))
                 began = time.monotonic()
                 peer.sendall(b"POST / HTTP/1.0\r\n\r\n")
-                for _ in range(2):  # and another turn, in which it may hang up
+                for _ in range(2):  # and another loop iteration, in which it may close
                     wait_for(lambda: answered() > tries, "it answers")
                 peer.sendall(b"a=1&b=2")
                 if time.monotonic() - began > 1.5:
-                    continue  # after 2 s it waits for no more: the machine has held this client up
-                heard = receive_all(peer)
-                assert heard.endswith(LARGE[:16_000]), len(heard)
+                    continue  # it lingers for 2 s only, and the machine has delayed this client
+                received = receive_all(peer)
+                assert received.endswith(LARGE[:16_000]), len(received)
                 break
     page.close()
 
@@ -236,8 +236,8 @@ def test_bodies_are_read_over():
         for body in (chunked, counted):
             request = b"POST / HTTP/1.1\r\nHost: x\r\n" + body + then
             for pieces in ([request], [request[i:i + 1] for i in range(len(request))]):
-                heard = server.raw(None, pieces)
-                assert b" 405 " in heard and heard.endswith(SMALL), heard
+                received = server.raw(None, pieces)
+                assert b" 405 " in received and received.endswith(SMALL), received
         large = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
         assert server.raw(large).startswith(b"HTTP/1.1 413 ")
         bad = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
@@ -249,13 +249,13 @@ def test_expectations():
     with Server(files=FILES) as server:
         with server.connect() as peer:
             peer.sendall(head % b"100-continue")
-            receive_some(peer, lambda heard: heard == b"HTTP/1.1 100 Continue\r\n\r\n")
+            receive_some(peer, lambda received: received == b"HTTP/1.1 100 Continue\r\n\r\n")
             peer.sendall(b"abc")
-            receive_some(peer, lambda heard: heard.endswith(SMALL))
+            receive_some(peer, lambda received: received.endswith(SMALL))
         assert server.raw(head % b"miracles" + b"abc").startswith(b"HTTP/1.1 417 ")
 
 
-def test_what_the_client_has_is_not_sent_again():
+def test_content_that_the_client_has_is_not_sent_again():
     with Server(files=FILES) as server:
         path = os.path.join(server.root, "small.txt")
         os.utime(path, (1_000_000_000, 1_000_000_000))

@@ -66,10 +66,10 @@ def test_requests_follow_the_header_on_one_connection():
     with Server("--proxy-protocol", "127.0.0.0/8", files=FILES) as server, server.connect() as peer:
         keep = REQUEST.replace(b"Connection: close\r\n", b"")
         peer.sendall(version_2("192.0.2.1") + keep + keep)
-        receive_some(peer, lambda heard: heard.count(b"the page") == 2)
+        receive_some(peer, lambda received: received.count(b"the page") == 2)
         peer.sendall(keep + version_1("192.0.2.2"))  # a second header is no request
-        heard = receive_all(peer)
-        assert b"the page" in heard and b"HTTP/1.1 400 " in heard, heard
+        received = receive_all(peer)
+        assert b"the page" in received and b"HTTP/1.1 400 " in received, received
 
 
 def test_a_named_proxy_without_a_header_is_not_served():
@@ -94,7 +94,7 @@ def test_rules_and_limits_are_for_the_client():
         held = [server.connect() for _ in range(2)]
         for peer in held:
             peer.sendall(version_2("198.51.100.2") + keep)
-            receive_some(peer, lambda heard: b"the page" in heard)
+            receive_some(peer, lambda received: b"the page" in received)
         equal(exchange(server, version_1("198.51.100.2") + REQUEST), b"")
         assert exchange(server, version_1("198.51.100.3") + REQUEST).endswith(b"the page")
         for peer in held:

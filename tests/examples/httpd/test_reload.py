@@ -11,7 +11,7 @@ from fixture import (DEADLINE_SECONDS, equal, HUGE, receive_all, receive_some, w
 from operations_fixture import ask, listening, Load, ONE, refused, SECOND, Server, THIRD, TWO, without
 
 
-def test_a_reload_changes_what_is_served_and_how():
+def test_a_reload_changes_the_content_and_the_options():
     with Server(ONE, files={"sorry": b"<p>sorry"}) as server:
         with contextlib.closing(server.client()) as stays:
             equal(ask(stays, "/page")[2], b"one")
@@ -35,12 +35,12 @@ def test_a_reload_without_a_change_reads_files_again():
         wait_for(lambda: server.ask("/missing")[2] == b"<p>second", "the page as it is now")
 
 
-def test_what_is_being_sent_is_finished_as_it_began():
+def test_a_response_in_progress_keeps_its_configuration():
     files = {"one/huge": HUGE, "two/huge": b"short"}
     with Server(ONE, files=files) as server, server.connect() as busy:
         busy.sendall(b"GET /huge HTTP/1.1\r\nHost: x\r\n\r\nGET /page HTTP/1.1\r\nHost: x\r\n"
                      b"Connection: close\r\n\r\n")
-        head = receive_some(busy, lambda heard: b"\r\n\r\n" in heard)
+        head = receive_some(busy, lambda received: b"\r\n\r\n" in received)
         server.reload(TWO + 'header = "X-Two: 2"\n')
         wait_for(lambda: all(server.ask("/page")[2] == b"two" for _ in range(8)), "the new root")
         first, second = (head.split(b"\r\n\r\n", 1)[1] + receive_all(busy)).split(b"HTTP/1.1 200")
@@ -94,7 +94,7 @@ def test_listeners_come_and_go_and_those_that_stay_keep_their_sockets():
         wait_for(lambda: server.sockets() == {server.port: before[server.port]}, "one listener")
 
 
-def test_who_waits_at_a_listener_that_is_closed_is_answered():
+def test_connections_in_the_backlog_of_a_closed_listener_are_answered():
     with Server(ONE) as server:
         for _ in range(10):
             server.configure(listening(SECOND + ":0"))
@@ -135,9 +135,9 @@ def test_reloads_leave_no_descriptors_behind():
         for _ in range(60):
             server.reload()
             server.ask("/page")
-        # At either time each of the two loops may have the file open, and a watch, or not: it may
-        # have heard of the reload after the request.
-        wait_for(lambda: count() <= before + 4, "descriptors of configurations that are gone")
+        # At either time each of the two loops may or may not have the file and a watch open: it may
+        # receive the reload after the request.
+        wait_for(lambda: count() <= before + 4, "descriptors of replaced configurations")
 
 
 def test_logs_and_metrics_come_and_go():
@@ -164,7 +164,7 @@ def test_logs_and_metrics_come_and_go():
         wait_for(lambda: server.path("b.log") not in server.open_files(), "the end of the log")
 
 
-def test_what_holds_until_a_restart_is_said():
+def test_options_that_need_a_restart_are_reported():
     with Server(ONE) as server:
         server.reload(ONE.replace("threads = 2", "threads = 3"), "--threads.*until .* a restart")
         server.says("read again")

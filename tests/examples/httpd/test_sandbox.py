@@ -33,7 +33,7 @@ def test_a_confined_server_serves_and_reloads():
         equal(server.ask("/missing")[2], b"<p>sorry")
         assert b'href="./page"' in server.ask("/")[2]
         server.write("one/page", b"two")
-        equal(server.ask("/page")[2], b"two")  # what changes is heard of
+        equal(server.ask("/page")[2], b"two")  # changes are reported
         os.rename(server.path("log"), server.path("log.1"))
         server.reload((CONFINED + options).replace("/one", "/one/below"))
         wait_for(lambda: server.ask("/page")[2] == b"one", "the root below")

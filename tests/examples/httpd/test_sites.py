@@ -182,7 +182,7 @@ def test_connections_of_one_address_are_limited():
         with server.connect() as one, server.connect() as two:
             for peer in (one, two):
                 peer.sendall(b"GET /README HTTP/1.1\r\nHost: x\r\n\r\n")
-                receive_some(peer, lambda heard: heard.endswith(b"readme"))
+                receive_some(peer, lambda received: received.endswith(b"readme"))
             with server.connect() as third:
                 third.sendall(b"GET /README HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert b" 503 " in receive_all(third)

@@ -27,7 +27,7 @@ def slow_round(server, count, seconds):
                 peer.send(request("/body"))
             else:
                 events.register(peer, select.EPOLLIN)
-            # What has been said before is most of it; the last byte never comes.
+            # Most of the request is sent first; the last byte is never sent.
             sent = len(heads_text) - 100 if number % 3 == 0 else len(posted) - 1000
             text = heads_text if number % 3 == 0 else posted
             if not taking:
@@ -70,7 +70,7 @@ def test_slow_clients():
             before = server.metrics()["httpd_connections_total"]
             with Probe(server) as probe:
                 told, closed, open_ones = slow_round(server, count, seconds)
-            # Those with a slow head are told so and let go; the others may go on for longer.
+            # Clients with a slow head are answered and closed; the others may continue for longer.
             heads = (count + 2) // 3
             assert told >= heads and closed >= heads, (told, closed)
             wait_for(lambda: server.metrics()["httpd_connections_total"] >= before + count,
@@ -81,8 +81,8 @@ def test_slow_clients():
         print(" ", left.words())
 
 
-def test_clients_that_ask_and_never_listen():
-    """What they have asked for waits in the kernel, not in the server."""
+def test_clients_that_send_requests_and_never_receive():
+    """Their responses wait in the kernel, not in the server."""
     count, seconds, rounds = (500, 10, 3) if FULL else (50, 1, 2)
     asked = request("/small.txt") * 1000
     with Server() as server:
@@ -103,7 +103,7 @@ def test_clients_that_ask_and_never_listen():
                             sent += peer.send(asked)
                     time.sleep(0.01)
                 memory = server.memory_kib()
-            # While the server has no CPU the kernel fills buffers, of which there are only so many.
+            # While the server has no CPU the kernel fills buffers, whose number is bounded.
             grown = memory - before
             assert SANITIZED or grown < POOL_KIB + 160 * count, f"{grown} KiB for {count} clients"
             left.round_is_over()

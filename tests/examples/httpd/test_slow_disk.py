@@ -27,7 +27,7 @@ def slow_folder(server, seconds):
 
 
 def test_slow_disk():
-    """Each look at a name, and each read, takes a tenth of a second and more."""
+    """Each lookup of a name, and each read, takes a tenth of a second and more."""
     size, clients, rounds = (1_000_000, 64, 4) if FULL else (300_000, 12, 2)
     answered_at = []
     with Server() as server, slow_folder(server, 0.3 if FULL else 0.1) as outcome:
@@ -54,7 +54,7 @@ def test_slow_disk():
 
             with Probe(server) as probe:
                 in_threads([lambda it=client: download(it) for client in range(clients)])
-            # Connections are gone; the files of the slow disk stay in the cache.
+            # Connections are closed; the files of the slow disk stay in the cache.
             wait_for(lambda: server.metrics()["httpd_connections"] == 0, "connections stay open")
         counts, lost = server.descriptor_kinds()
         assert counts["file"] <= clients * rounds + 32 and not lost, (counts, lost)
@@ -77,7 +77,7 @@ def test_cold_files():
                 with open(os.path.join(server.root, f"cold-{client}"), "rb") as file:
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                     with contextlib.suppress(OSError):
-                        # What is not in memory is not to be had without waiting.
+                        # A page that is not in memory cannot be read without waiting.
                         os.preadv(file.fileno(), [bytearray(1)], size // 2, os.RWF_NOWAIT)
                         cold -= 1
                     cold += 1

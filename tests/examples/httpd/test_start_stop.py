@@ -14,13 +14,13 @@ from fixture import (DEADLINE_SECONDS, equal, FILES, HTTPD, HUGE, receive_all, r
                      Server, SMALL, wait_for, main)
 
 
-def test_sigterm_finishes_what_is_being_sent():
+def test_sigterm_finishes_the_current_responses():
     with Server("--drain-timeout", "600", files={**FILES, "huge.bin": HUGE}, threads=2) as server:
         with server.connect() as busy, server.connect() as idle:
             idle.sendall(b"GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n")
-            receive_some(idle, lambda heard: SMALL in heard)
+            receive_some(idle, lambda received: SMALL in received)
             busy.sendall(b"GET /huge.bin HTTP/1.1\r\nHost: x\r\n\r\n")
-            head = receive_some(busy, lambda heard: b"\r\n\r\n" in heard)
+            head = receive_some(busy, lambda received: b"\r\n\r\n" in received)
             server.process.send_signal(signal.SIGTERM)
             equal(receive_all(idle), b"")
             body = head.split(b"\r\n\r\n", 1)[1] + receive_all(busy)
@@ -38,7 +38,7 @@ def test_a_second_signal_does_not_wait():
     with Server("--drain-timeout", "3600", files={"huge.bin": HUGE}) as server:
         with server.connect() as busy:
             busy.sendall(b"GET /huge.bin HTTP/1.1\r\nHost: x\r\n\r\n")
-            receive_some(busy, lambda heard: b"\r\n\r\n" in heard)
+            receive_some(busy, lambda received: b"\r\n\r\n" in received)
             server.process.send_signal(signal.SIGTERM)
             wait_for(lambda: refused(server), "the server stops listening")
             equal(server.process.poll(), None)

@@ -16,20 +16,20 @@ from fixture import (DEADLINE_SECONDS, equal, HTTPD, HUGE, receive_all, receive_
 from operations_fixture import has_ended, listening, Load, ONE, SECOND, Server, TWO
 
 
-def test_a_successor_takes_over_and_nobody_notices():
+def test_a_successor_takes_over_and_no_request_fails():
     with Server(ONE, files={"one/huge": HUGE}) as server, Load(server) as load:
         sockets = server.sockets_at(server.port)
         for _ in range(3):
             with server.connect() as busy:
                 busy.sendall(b"GET /huge HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                head = receive_some(busy, lambda heard: b"\r\n\r\n" in heard)
+                head = receive_some(busy, lambda received: b"\r\n\r\n" in received)
                 before = server.pid
                 server.hand_over()
                 assert server.pid != before
                 load.goes_on()
                 equal(head.split(b"\r\n\r\n", 1)[1] + receive_all(busy), HUGE)
             server.has_sockets(sockets)
-            # By itself, long before the drain time: it sends its clients away.
+            # Without a signal, long before the drain time: it ends its connections.
             wait_for(lambda: has_ended(before), "the end of the one before")
         equal(server.process.wait(DEADLINE_SECONDS), 0)
         load.goes_on()
@@ -45,8 +45,8 @@ def test_a_successor_may_be_asked_for_before_all_loops_serve():
         equal(server.ask("/page")[2], b"one")
 
 
-def test_who_connects_while_a_process_goes_is_answered():
-    """The kernel may have accepted a connection for the process that goes; then that answers it."""
+def test_connections_made_while_a_process_ends_are_answered():
+    """The kernel may have queued a connection for the process that ends, which then answers it."""
     waiting_max = 1000
 
     def answered(peer):
@@ -86,7 +86,7 @@ def test_a_successor_has_the_new_configuration_and_all_addresses():
             if not second:  # those that follow inherit it
                 second = SECOND, server.serves_at(SECOND)
             server.pid = int(server.says(r"process (\d+) has taken over").group(1))
-            # The one before may still have been given the first connections.
+            # The previous process may still have received the first connections.
             wait_for(lambda: server.ask("/page")[2] == b"two", "the new root")
             wait_for(lambda: has_ended(before), "the end of the one before")
             for _ in range(12):
@@ -119,7 +119,7 @@ def test_a_successor_that_fails_leaves_the_old_process_in_place():
         with open(HTTPD, "rb") as file:
             good = file.read()
         install(good)
-        # A copy does not find a library that stands beside the original.
+        # A copy does not find a library in the folder of the original.
         environment = {"LD_LIBRARY_PATH": library_folder(HTTPD)}
         os.environ.update(environment)
         with Server(text, program=program) as server, Load(server) as load:
@@ -143,7 +143,7 @@ def test_a_successor_that_fails_leaves_the_old_process_in_place():
                 assert os.path.exists(server.path("sock"))
             server.says("ended with status 1; .* keeps serving")
             server.reload(text)
-            # One that never begins: an operator who wants an end does not wait for it.
+            # A program that never begins to serve: SIGTERM does not wait for it.
             install(b"#!/bin/sh\nexec sleep 600\n")
             os.kill(server.pid, signal.SIGUSR2)
             stuck = int(server.says(r"process (\d+) is to take over").group(1))
@@ -173,12 +173,12 @@ def test_the_service_manager_hears_how_it_goes():
             with Server(ONE) as server:
                 equal(manager.recv(1000), b"READY=1")
                 server.reload()
-                heard = [manager.recv(1000), manager.recv(1000)]
-                assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", heard[0]), heard
-                equal(heard[1], b"READY=1")
+                received = [manager.recv(1000), manager.recv(1000)]
+                assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", received[0]), received
+                equal(received[1], b"READY=1")
                 server.hand_over()
-                heard = [manager.recv(1000), manager.recv(1000)]
-                equal(sorted(heard), [b"MAINPID=%d" % server.pid, b"READY=1"])
+                received = [manager.recv(1000), manager.recv(1000)]
+                equal(sorted(received), [b"MAINPID=%d" % server.pid, b"READY=1"])
                 os.kill(server.pid, signal.SIGTERM)
                 equal(manager.recv(1000), b"STOPPING=1")
         finally:

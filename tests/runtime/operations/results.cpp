@@ -99,8 +99,8 @@ TEST_CASE("short counts of reads, writes and receives reach the caller", "[runti
         CHECK(got.value() == 3);
         sockets.send_from_peer("0123456789");
         kevring::receive_operation receive(loop, sockets.local(), buffer);
-        const auto heard = co_await receive;
-        CHECK(heard.value() == 3);
+        const auto received = co_await receive;
+        CHECK(received.value() == 3);
     };
     run_on(loop, body);
 }
@@ -110,12 +110,12 @@ TEST_CASE("a send waits until all has been taken", "[runtime][send]") {
     socket_pair sockets;
     const std::size_t filled = sockets.fill();
     const std::string text(100'000, 's');
-    std::size_t heard = 0;
+    std::size_t received = 0;
     auto body = [&]() -> task<void> {
         kevring::send_operation send(loop, sockets.local(), bytes_of(text));
         auto listen = [&]() -> task<void> {
-            while (heard < filled + text.size()) {
-                heard += sockets.receive_at_peer().size();
+            while (received < filled + text.size()) {
+                received += sockets.receive_at_peer().size();
                 co_await kevring::yield();
             }
         };
@@ -126,7 +126,7 @@ TEST_CASE("a send waits until all has been taken", "[runtime][send]") {
         CHECK(sent.value() == text.size());
     };
     run_on(loop, body);
-    CHECK(heard == filled + text.size());
+    CHECK(received == filled + text.size());
 }
 
 TEST_CASE("a send to a peer that is gone raises no signal", "[runtime][send]") {

@@ -123,7 +123,7 @@ TEST_CASE("content is kept of as many files as there is memory for", "[httpd][fi
         CHECK(cache.content_bytes() == 50);
         httpd::cached_file& wide = *add("wide", 90);
         char* found = nullptr;
-        for (int looks = 0; found == nullptr && looks < 100; ++looks)
+        for (int attempts = 0; found == nullptr && attempts < 100; ++attempts)
             found = cache.allocate_content(wide, now + 2);
         CHECK(found != nullptr);
         CHECK(cache.content_bytes() == 90);
