@@ -491,6 +491,17 @@ class Language(Rules):
         self.accepts('int nobody = 1;\n')
         self.accepts('#include "nobody.hpp"\n')
 
+    def test_scripts_and_build_files_are_read(self):
+        self.rejects('subject', 'a = 1  # What waits\n', 'tests/notes.py')
+        self.rejects('subject', 'def wait():\n    """What waits."""\n', 'tests/notes.py')
+        self.rejects('banned', '# The loop is\n# told by a post.\n', 'tests/notes.py')
+        self.rejects('banned', 'fail("the peer has gone")\n', 'tests/notes.py')
+        self.rejects('banned', '#!/usr/bin/env python3\n# Nobody waits.\n', 'scripts/wait')
+        self.rejects('banned', '#!/bin/sh\n# Nobody waits.\n', 'scripts/wait')
+        self.rejects('banned', '# Nobody waits.\n', 'tests/meson.build')
+        self.accepts('nobody = user("nobody")  # The user.\n', 'tests/notes.py')
+        self.accepts('#!/bin/sh\nchown nobody file\n', 'scripts/wait')
+
     def test_a_sentence_has_a_subject(self):
         self.rejects('subject', '// What waits is resumed.\n')
         self.rejects('subject', '// A stop ends it. Whoever waits is resumed.\n')
