@@ -6,18 +6,16 @@ import contextlib
 import http.client
 import os
 import re
-import resource
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+from run_tests import (DEADLINE_SECONDS, run_tests, wait_for)
+
 ARGUMENTS = sys.argv[1:]
 HTTPD = ARGUMENTS[0]
-# A wait of this length has failed, on a busy machine too. Below the idle time (60 s), which would end
-# connections that the server has lost.
-DEADLINE_SECONDS = 40
 
 
 class Server:
@@ -173,14 +171,6 @@ def receive_some(peer, enough):
     return received
 
 
-def wait_for(claim, what):
-    """Waits for an action of another process. Polls, because no event reports it."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not claim():
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(0.01)
-
-
 def end(process):
     """Sends SIGTERM until the server has ended; after the first one, current requests may finish."""
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -202,19 +192,4 @@ FILES = {"small.txt": SMALL, "large.bin": LARGE, "empty": b"", "folder/index.htm
 
 def main(tests):
     """Runs each test of a module, or those that the command line names."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # some tests open many connections
-    wanted = ARGUMENTS[1:]
-    failed = 0
-    for name, test in list(tests.items()):
-        if not name.startswith("test_") or (wanted and name not in wanted):
-            continue
-        print(name[5:].replace("_", " "), flush=True)
-        begin = time.monotonic()
-        try:
-            test()
-        except Exception as failure:  # the tests that follow still run
-            failed += 1
-            print(f"  FAILED: {type(failure).__name__}: {failure}", flush=True)
-        print(f"  ({time.monotonic() - begin:.1f} s)", flush=True)
-    sys.exit(1 if failed else 0)
+    run_tests(tests, ARGUMENTS[1:])

@@ -5,7 +5,6 @@ Small by default; --full has the sizes that are promised: test_slow_clients.py [
 import contextlib
 import os
 import re
-import resource
 import socket
 import struct
 import subprocess
@@ -14,12 +13,13 @@ import tempfile
 import threading
 import time
 
+from run_tests import (DEADLINE_SECONDS, run_tests, wait_for)
+
 ARGUMENTS = [each for each in sys.argv[1:] if each != "--full"]
 HTTPD = ARGUMENTS[0]
 FULL = "--full" in sys.argv
 with open(HTTPD, "rb") as program:
     SANITIZED = re.search(rb"__[atm]san_init", program.read())  # keeps freed memory, and is slow
-DEADLINE_SECONDS = 40  # the idle time (60 s) would end lost connections
 # Beside hundreds of clients and the test's own threads, on a machine that has nothing else to do.
 PROBE_SECONDS_MAX = 10 if SANITIZED else 3
 MEMORY_GROWTH_MAX = 1.25
@@ -54,14 +54,6 @@ def receive_answer(peer, body_max=1 << 30):
         parts.append(more)
         count += len(more)
     return int(head.split(b" ")[1]), length, b"".join(parts)
-
-
-def wait_for(claim, what):
-    """Waits for an action of another process. Polls, because no event reports it."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not claim():
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(0.02)
 
 
 class Server:
@@ -294,19 +286,4 @@ def reset(peer):
 
 def main(tests):
     """Runs each test of a module, or those that the command line names."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # some tests open many connections
-    wanted = ARGUMENTS[1:]
-    failed = 0
-    for name, test in list(tests.items()):
-        if not name.startswith("test_") or (wanted and name not in wanted):
-            continue
-        print(name[5:].replace("_", " "), flush=True)
-        begin = time.monotonic()
-        try:
-            test()
-        except Exception as failure:  # the tests that follow still run
-            failed += 1
-            print(f"  FAILED: {type(failure).__name__}: {failure}", flush=True)
-        print(f"  ({time.monotonic() - begin:.1f} s)", flush=True)
-    sys.exit(1 if failed else 0)
+    run_tests(tests, ARGUMENTS[1:])
