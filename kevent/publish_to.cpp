@@ -16,7 +16,7 @@ namespace {
 // Events that are taken from the queue at a time.
 constexpr unsigned batch_max = 64;
 
-// While another producer listens for space: this one looks again after it.
+// While another producer listens for space, this one tests again after this time.
 constexpr std::chrono::milliseconds retry_interval{1};
 
 // Space in one ring, awaited once.

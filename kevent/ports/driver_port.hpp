@@ -103,7 +103,7 @@ private:
     std::atomic<std::int64_t> alarm_ns_{never_ns};  // read on any
     list_link reported_;                            // requests with bits to report
     bool timer_expired_ = false;
-    bool has_edges_ = false;  // ends the turns of the loop
+    bool has_edges_ = false;  // ends the iterations of the loop
     bool stop_requested_ = false;
     bool is_closing_ = false;           // the ring is being destroyed, or was
     std::atomic<int> start_result_{1};  // 1: not known yet

@@ -77,7 +77,7 @@ public:
 
     // Any thread.
 
-    /// First in a look that does not wait: makes available to poll() what the kernel knows by now.
+    /// First in a check that does not wait: makes the kernel's current edges available to poll().
     /// poll() alone may lag by one iteration of the port's loop.
     virtual void update() noexcept {}
     /// Fills up to `edges.size()` of the edges that are available. Never blocks.
