@@ -1,5 +1,6 @@
-// proxy.cpp: passes connections on to another server, with half-close and a limit for connecting.
-// Try: build/examples/proxy --to 127.0.0.1:80 & nc 127.0.0.1 7000
+// proxy.cpp: passes connections on to another server, with half-close and a limit for connecting. The
+// server may be a name: its addresses are resolved without blocking the other connections, and tried
+// in turn. Try: build/examples/proxy --to example.org:80 & nc 127.0.0.1 7000
 #include <kevring/kevring.hpp>
 
 #include <CLI/CLI.hpp>
@@ -11,12 +12,12 @@
 
 namespace {
 
-kevring::task<void> pass_on(kevring::socket client, kevring::endpoint target,
+kevring::task<void> pass_on(kevring::socket client, const std::string& target,
                             std::chrono::milliseconds limit) {
     kevring::ring& loop = client.loop();
     auto server = co_await kevring::with_timeout(kevring::connect(loop, target), limit);
     if (!server) {
-        const std::string text = "proxy: " + server.error().message() + '\n';
+        const std::string text = "proxy: " + server.describe() + '\n';
         static_cast<void>(co_await client.send(text));
         co_await client.close();
         co_return;
@@ -27,7 +28,7 @@ kevring::task<void> pass_on(kevring::socket client, kevring::endpoint target,
     co_await client.close_without_lingering();
 }
 
-kevring::task<void> serve(kevring::endpoint local, kevring::endpoint target,
+kevring::task<void> serve(kevring::endpoint local, std::string target,
                           std::chrono::milliseconds limit) {
     auto listener = kevring::value_or_throw(kevring::listener::bind(local), "listen");
     auto accept_all = [&](kevring::supervisor_scope& clients) -> kevring::task<void> {
@@ -45,17 +46,15 @@ kevring::task<void> serve(kevring::endpoint local, kevring::endpoint target,
 int main(int argc, char** argv) try {
     CLI::App options("Passes connections on to another server.");
     std::string address = "127.0.0.1:7000";
-    std::string target_address;
+    std::string target;
     int limit_ms = 3000;
     options.add_option("--listen", address, "HOST:PORT or unix:PATH")->capture_default_str();
-    options.add_option("--to", target_address, "HOST:PORT or unix:PATH of the server")->required();
+    options.add_option("--to", target, "HOST:PORT or unix:PATH of the server")->required();
     options.add_option("--connect-ms", limit_ms, "limit for connecting, in milliseconds")
         ->capture_default_str();
     CLI11_PARSE(options, argc, argv);
 
     const auto local = kevring::value_or_throw(kevring::endpoint::parse(address), address.c_str());
-    const auto target =
-        kevring::value_or_throw(kevring::endpoint::parse(target_address), target_address.c_str());
     kevring::run(serve(local, target, std::chrono::milliseconds(limit_ms)));
 } catch (const std::exception& failure) {
     std::fprintf(stderr, "proxy: %s\n", failure.what());

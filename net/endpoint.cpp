@@ -40,7 +40,7 @@ public:
             case endpoint_errc::url: return "a URL is not an endpoint; write HOST:PORT";
             case endpoint_errc::host_name:
                 return "host is a name, and names are not resolved here; write an address, or "
-                       "resolve the name first (getaddrinfo(3))";
+                       "call resolve(), or connect() with the text";
             case endpoint_errc::bad_ipv4: return "host is not an IPv4 address, as 127.0.0.1";
             case endpoint_errc::bad_ipv6: return "host is not an IPv6 address, as [::1]";
             case endpoint_errc::no_brackets:

@@ -20,12 +20,14 @@
 #endif
 #include <kevring/net/byte_reader.hpp>
 #include <kevring/net/connect.hpp>
+#include <kevring/net/connect_host.hpp>
 #include <kevring/net/copy.hpp>
 #include <kevring/net/datagram_socket.hpp>
 #include <kevring/net/descriptor_passing.hpp>
 #include <kevring/net/endpoint.hpp>
 #include <kevring/net/generators.hpp>
 #include <kevring/net/listener.hpp>
+#include <kevring/net/resolve.hpp>
 #include <kevring/net/socket.hpp>
 #include <kevring/net/socket_options.hpp>
 #include <kevring/runtime/assert.hpp>

@@ -112,10 +112,24 @@ class Examples(unittest.TestCase):
             self.assertEqual(receive(peer, len(message)), message[::-1])
             self.assertEqual(peer.recv(1), b'')
 
-    def test_proxy_reports_a_server_that_is_not_there(self):
+    def test_proxy_connects_to_a_name(self):
+        # The name may have an IPv6 address too, at which nothing listens.
+        with Target(lambda peer: peer.sendall(read_line(peer).upper())) as target, \
+                Program(PROXY, '--to', f'localhost:{target.port}') as proxy, \
+                proxy.connect() as peer:
+            peer.sendall(b'hello\n')
+            self.assertEqual(read_line(peer), b'HELLO\n')
+
+    def test_proxy_reports_each_address_of_a_server_that_is_not_there(self):
         holder, port = reserved_port()
-        with holder, Program(PROXY, '--to', f'127.0.0.1:{port}') as proxy, proxy.connect() as peer:
-            self.assertIn(b'refused', read_line(peer))
+        with holder, Program(PROXY, '--to', f'localhost:{port}') as proxy, proxy.connect() as peer:
+            line = read_line(peer)
+        self.assertIn(f'proxy: localhost:{port}: '.encode(), line)
+        self.assertIn(f'127.0.0.1:{port}: Connection refused'.encode(), line)
+
+    def test_proxy_reports_the_part_of_a_target_that_is_wrong(self):
+        with Program(PROXY, '--to', 'localhost:65536') as proxy, proxy.connect() as peer:
+            self.assertIn(b'port is not a number from 0 to 65535', read_line(peer))
 
     def test_proxy_limits_the_time_for_connecting(self):
         with socket.socket() as full:  # its backlog is full, so that a connect waits
