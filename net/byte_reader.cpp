@@ -41,6 +41,17 @@ task<result<std::string_view>> byte_reader::read_exactly(std::size_t byte_count)
     co_return std::string_view(bytes_).substr(0, byte_count);
 }
 
+task<result<std::string_view>> byte_reader::read_to_end(std::size_t byte_count_max) {
+    drop_consumed();
+    while (!ended_ && bytes_.size() <= byte_count_max) {
+        const auto more = co_await receive_more();
+        if (!more) co_return tl::unexpected(more.error());
+    }
+    if (bytes_.size() > byte_count_max) co_return error_from(std::errc::message_size);
+    consumed_ = bytes_.size();
+    co_return std::string_view(bytes_);
+}
+
 task<result<detached_socket>> byte_reader::detach() {
     auto detached = co_await socket_.detach();
     if (detached) {

@@ -31,6 +31,12 @@ public:
     /// Errors     connection_aborted when the stream ends before; else as line().
     task<result<std::string_view>> read_exactly(std::size_t byte_count);
 
+    /// All bytes up to the end of the stream; none if it has ended.
+    ///
+    /// Errors     message_size when there are more than `byte_count_max`; else as read_line(). The bytes
+    ///            that came are kept for the next call.
+    task<result<std::string_view>> read_to_end(std::size_t byte_count_max);
+
     /// The bytes that were received and not read: the next reader of the socket reads them first.
     std::string_view buffered() const noexcept {
         return std::string_view(bytes_).substr(consumed_);

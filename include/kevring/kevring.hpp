@@ -27,9 +27,13 @@
 #include <kevring/net/endpoint.hpp>
 #include <kevring/net/generators.hpp>
 #include <kevring/net/listener.hpp>
+#include <kevring/net/outbox.hpp>
 #include <kevring/net/resolve.hpp>
+#include <kevring/net/seqpacket.hpp>
 #include <kevring/net/socket.hpp>
 #include <kevring/net/socket_options.hpp>
+#include <kevring/net/socket_setters.hpp>
+#include <kevring/net/stream.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/async_generator.hpp>
 #include <kevring/runtime/buffer_pool.hpp>
