@@ -22,6 +22,7 @@
 #include <kevring/net/connect.hpp>
 #include <kevring/net/connect_host.hpp>
 #include <kevring/net/copy.hpp>
+#include <kevring/net/datagram_reply.hpp>
 #include <kevring/net/datagram_socket.hpp>
 #include <kevring/net/descriptor_passing.hpp>
 #include <kevring/net/endpoint.hpp>

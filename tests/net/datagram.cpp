@@ -3,6 +3,7 @@
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
 
+#include <kevring/net/datagram_reply.hpp>
 #include <kevring/net/datagram_socket.hpp>
 #include <kevring/net/descriptor_passing.hpp>
 #include <kevring/runtime/when.hpp>
@@ -239,6 +240,80 @@ TEST_CASE("packet information names the destination and the interface", "[net][d
         static_cast<void>(co_await sender.send_to("a", destination));
         auto in_pool = co_await pooled->receive_from();
         CHECK(in_pool.value().local == endpoint::parse("127.0.0.2:0").value());
+    };
+    run_on(loop, body);
+}
+
+// A connected peer receives from one address only: another source would be dropped.
+TEST_CASE("a reply leaves from the address that the request was sent to", "[net][datagram]") {
+    scripted_kernel script;
+    ring loop({}, script);
+    auto body = [&]() -> task<void> {
+        auto any = datagram_socket::bind(endpoint::parse("*:0").value(), {.packet_info = true});
+        REQUIRE(any.has_value());
+        auto peer = bind_loopback();
+        auto destination = endpoint::parse("127.0.0.2:0").value();
+        destination.set_port(any->local().value().port());
+        REQUIRE(peer.connect(destination).has_value());
+        static_cast<void>(co_await peer.send("question"));
+        std::array<std::byte, 16> buffer{};
+        const auto request = co_await any->receive_from(buffer);
+        REQUIRE(request.has_value());
+
+        const auto sent = co_await kevring::reply(*any, *request, "answer");
+
+        CHECK(sent.value() == 6);
+        const auto answer = co_await peer.receive_from(buffer);
+        CHECK(answer.value().byte_count == 6);
+        CHECK(answer.value().peer == destination);
+        for (const int error : {EACCES, EINVAL, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOMEM, EPERM}) {
+            script.fail(IORING_OP_SENDMSG, error);
+            const auto failed = co_await kevring::reply(*any, *request, "answer");
+            CHECK(failed.error().value() == error);
+        }
+        kevring::datagram without_information;
+        without_information.peer = peer.local().value();
+        const auto plain = co_await kevring::reply(*any, without_information, "x");
+        CHECK(plain.value() == 1);
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("an IPv6 socket reports the destination, the interface and the scope",
+          "[net][datagram]") {
+    ring loop;
+    auto body = [&]() -> task<void> {
+        auto any = datagram_socket::bind(endpoint::parse("[::]:0").value(), {.packet_info = true});
+        auto peer = datagram_socket::bind(endpoint::parse("[::1]:0").value());
+        if (!any || !peer) {
+            WARN("not tried: there is no IPv6 here");
+            co_return;
+        }
+        auto destination = endpoint::parse("[::1]:0").value();
+        destination.set_port(any->local().value().port());
+        REQUIRE(peer->connect(destination).has_value());
+        static_cast<void>(co_await peer->send("question"));
+        std::array<std::byte, 16> buffer{};
+        const auto request = co_await any->receive_from(buffer);
+        REQUIRE(request.has_value());
+        CHECK(request->local == endpoint::parse("[::1]:0").value());
+        CHECK(request->interface_index == ::if_nametoindex("lo"));
+        const auto sent = co_await kevring::reply(*any, *request, "answer");
+        CHECK(sent.has_value());
+        const auto answer = co_await peer->receive_from(buffer);
+        CHECK(answer.value().byte_count == 6);
+
+        // The scope of a group is the interface of the membership.
+        const auto group = endpoint::parse("[ff12::77%lo]:0").value();
+        const auto joined = any->join(group);
+        if (joined) {
+            CHECK(any->join(group).error() == std::errc::address_in_use);
+            CHECK(any->leave(group).has_value());
+            CHECK_FALSE(any->leave(group).has_value());
+        } else {
+            WARN("no IPv6 group on the loopback interface: " + joined.error().message());
+        }
+        CHECK_FALSE(any->join(endpoint::parse("[ff12::77%999999]:0").value()).has_value());
     };
     run_on(loop, body);
 }
