@@ -31,10 +31,12 @@ struct control_content {
     bool complete = true;
 };
 
-// Owns every descriptor that the message has, first of all: an exception leaks none.
-control_content read_control(msghdr& message, std::size_t descriptor_count_max) {
+// Owns every descriptor that the message has. `descriptors` is empty and has the capacity for them:
+// nothing here allocates, and so no exception leaks one.
+control_content read_control(msghdr& message, std::vector<fd> descriptors,
+                             std::size_t descriptor_count_max) noexcept {
     control_content content;
-    content.descriptors.reserve(passed_descriptor_count_max);
+    content.descriptors = std::move(descriptors);
     for (cmsghdr* entry = CMSG_FIRSTHDR(&message); entry != nullptr;
          entry = CMSG_NXTHDR(&message, entry)) {
         if (entry->cmsg_level != SOL_SOCKET) continue;
@@ -106,10 +108,12 @@ task<result<received_descriptors>> receive_descriptors(ring& loop, fd_ref socket
     control_memory control(words_of(control_size));
     message.msg_control = control.data();
     message.msg_controllen = control_size;
+    std::vector<fd> descriptors;
+    descriptors.reserve(passed_descriptor_count_max);  // first: the message is consumed below
     receive_message_operation request(loop, socket, message, MSG_CMSG_CLOEXEC);
     const auto count = co_await request;
     if (!count) co_return tl::unexpected<std::error_code>(count.error());
-    control_content content = read_control(message, descriptor_count_max);
+    control_content content = read_control(message, std::move(descriptors), descriptor_count_max);
     // The kernel could not open all of them: the limit of this process.
     if ((message.msg_flags & MSG_CTRUNC) != 0) co_return error_from(std::errc::too_many_files_open);
     if (!content.complete)

@@ -34,8 +34,17 @@ public:
           handle(std::move(descriptor)),
           group(signalled) {}
 
+    // The number of a process, and that of its group, may be another's once other code has reaped the
+    // child: the descriptor is signalled instead, or on kernels that cannot do that for a group the
+    // number, after a check that the child is not reaped.
     int send(int number) const noexcept {
-        return system.signal_process(group == child_group::shared ? process : -process, number);
+        if (group == child_group::shared)
+            return system.signal_opened(handle.number(), number, signal_target::process);
+        const int answer = system.signal_opened(handle.number(), number, signal_target::group);
+        if (answer != -EINVAL) return answer;
+        siginfo_t info{};
+        const int kept = system.wait_process(handle.number(), info, WEXITED | WNOHANG | WNOWAIT);
+        return kept < 0 ? -ESRCH : system.signal_process(-process, number);
     }
 
     // The child is a zombie, whose number nothing else has: the last moment to signal its group.
@@ -127,13 +136,13 @@ public:
 
     // Sources get numbers above all that the child has, so that no target overwrites a source.
     void place(fd_ref source, int number, int first_free) {
-        const int moved = ::fcntl(source.number(), F_DUPFD_CLOEXEC, first_free);
-        if (moved < 0) {
+        fd moved(::fcntl(source.number(), F_DUPFD_CLOEXEC, first_free));
+        if (!moved) {
             note(errno);
             return;
         }
-        duplicates_.emplace_back(moved);
-        note(::posix_spawn_file_actions_adddup2(&actions_, moved, number));
+        note(::posix_spawn_file_actions_adddup2(&actions_, moved.number(), number));
+        duplicates_.push_back(std::move(moved));
     }
     void place_null(int number) {
         note(::posix_spawn_file_actions_addopen(&actions_, number, "/dev/null", O_RDWR, 0));

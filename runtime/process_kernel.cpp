@@ -63,6 +63,15 @@ int process_kernel::signal_process(pid_t process, int number) noexcept {
     return answer(::kill(process, number), saved_errno);
 }
 
+int process_kernel::signal_opened(int process, int number, signal_target target) noexcept {
+    constexpr unsigned process_group =
+        1U << 2;  // PIDFD_SIGNAL_PROCESS_GROUP, include/uapi/linux/pidfd.h
+    const int saved_errno = errno;
+    return answer(static_cast<int>(::syscall(SYS_pidfd_send_signal, process, number, nullptr,
+                                             target == signal_target::group ? process_group : 0U)),
+                  saved_errno);
+}
+
 int process_kernel::open_pipe(int (&ends)[2]) noexcept {
     const int saved_errno = errno;
     if (::pipe2(ends, O_CLOEXEC) != 0) return answer(-1, saved_errno);

@@ -4,6 +4,7 @@
 #include <kevring/runtime/ring_service.hpp>
 
 #include <cstddef>
+#include <cstdint>
 
 #include <signal.h>
 #include <sys/types.h>
@@ -15,6 +16,12 @@ class ring;
 namespace detail {
 struct spawn_request;
 }
+
+/// The receivers of a signal to a process that a descriptor refers to.
+enum class signal_target : std::uint8_t {
+    process,
+    group,  // the processes whose process group has the number of that process
+};
 
 /// The calls about processes and their pipes. They answer as those of `kernel`: a count or a
 /// number, or a negated errno; none of them changes errno.
@@ -38,6 +45,9 @@ public:
     /// waitid(2) of the process that a descriptor refers to.
     virtual int wait_process(int process, siginfo_t& info, int options) noexcept;
     virtual int signal_process(pid_t process, int number) noexcept;  // kill(2)
+    /// pidfd_send_signal(2), which reaches no later process with the same number. For a group it is
+    /// -EINVAL before Linux 6.9.
+    virtual int signal_opened(int process, int number, signal_target target) noexcept;
     /// A pipe whose ends are close-on-exec, and no standard descriptors.
     virtual int open_pipe(int (&ends)[2]) noexcept;
     /// write(2) that raises no SIGPIPE.

@@ -1,4 +1,5 @@
 // Datagrams arrive whole, with their addresses, and an empty one is a message like others.
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
@@ -508,6 +509,40 @@ TEST_CASE("more descriptors than wanted are an error, and none is left open",
         CHECK(refused.error() == std::errc::invalid_argument);
         const auto none = co_await kevring::receive_descriptors(loop, receiver, buffer, 254);
         CHECK(none.error() == std::errc::invalid_argument);
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("an allocation that fails during receive_descriptors leaks no descriptor",
+          "[net][descriptors]") {
+    if (!allocations_are_counted()) return;
+    ring loop;
+    auto body = [&]() -> task<void> {
+        std::array<int, 2> ends{};
+        REQUIRE(::pipe(ends.data()) == 0);
+        const kevring::fd reading(ends[0]);
+        const kevring::fd writing(ends[1]);
+        const std::array<kevring::fd_ref, 2> passed{reading, writing};
+        bool failed = true;
+        for (std::uint64_t count = 0; failed; ++count) {
+            const std::size_t before = descriptor_count();
+            {
+                auto sides = datagram_socket::pair(SOCK_SEQPACKET);
+                REQUIRE(sides.has_value());
+                const auto sent = co_await kevring::send_descriptors(loop, sides->first.native(),
+                                                                     bytes_of("hi"), passed);
+                REQUIRE(sent.has_value());
+                std::array<std::byte, 16> buffer{};
+                const failing_allocation fault(count);
+                try {
+                    const auto received = co_await kevring::receive_descriptors(
+                        loop, sides->second.native(), buffer, 2);
+                    if (!fault.has_failed()) CHECK(received.value().descriptors.size() == 2);
+                } catch (const std::bad_alloc&) {}
+                failed = fault.has_failed();
+            }
+            CHECK(descriptor_count() == before);
+        }
     };
     run_on(loop, body);
 }

@@ -1,5 +1,6 @@
 // Children are started with what the options say, report how they ended, and leave nothing behind.
 #include "tests/support/child_process.hpp"
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 
@@ -43,7 +44,17 @@ public:
     int open_error = 0;
     int wait_error = 0;
     int write_error = 0;
+    int signal_opened_error = 0;
+    std::vector<pid_t> signalled;  // by number
 
+    int signal_process(pid_t process, int number) noexcept override {
+        signalled.push_back(process);
+        return process_kernel::signal_process(process, number);
+    }
+    int signal_opened(int process, int number, kevring::signal_target target) noexcept override {
+        return signal_opened_error != 0 ? -signal_opened_error
+                                        : process_kernel::signal_opened(process, number, target);
+    }
     int open_pipe(int (&ends)[2]) noexcept override {
         return pipe_error != 0 ? -pipe_error : process_kernel::open_pipe(ends);
     }
@@ -574,6 +585,86 @@ TEST_CASE("the forked copy of a child_process leaves the child alone", "[runtime
         CHECK(written.has_value());
         const auto ended = co_await child.wait();
         CHECK(ended.value().code == 8);
+    };
+    run_on(loop, body);
+}
+
+// The number of a reaped child may be the group of other processes.
+TEST_CASE("a child that other code has reaped is not signalled by its number",
+          "[runtime][child_process]") {
+    faulty_kernel faults;
+    ring loop;
+    loop.claim();
+    loop.service<kevring::process_kernel_choice>().chosen = &faults;
+    auto body = [&]() -> task<void> {
+        // 0: of this kernel; EINVAL: as before Linux 6.9.
+        for (const int error : {0, EINVAL}) {
+            faults.signal_opened_error = error;
+            for (const child_group group : {child_group::own, child_group::shared}) {
+                auto child = spawn_shell("exit 0", {.group = group});
+                REQUIRE(::waitpid(child.process(), nullptr, 0) == child.process());
+                const auto sent = child.signal(SIGTERM);
+                CHECK((group == child_group::own || error == 0
+                           ? sent.error() == std::errc::no_such_process
+                           : !sent.has_value()));
+            }
+        }
+        CHECK(faults.signalled.empty());
+        co_return;
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("without signals to the group of a descriptor the whole group ends, too",
+          "[runtime][child_process]") {
+    faulty_kernel faults;
+    faults.signal_opened_error = EINVAL;
+    ring loop;
+    loop.claim();
+    loop.service<kevring::process_kernel_choice>().chosen = &faults;
+    auto body = [&]() -> task<void> {
+        pid_t grandchild = 0;
+        {
+            auto child =
+                spawn_shell("sleep 1000 & echo $!; wait", {.output = child_stream::pipe()});
+            const std::string line = co_await read_line(child);
+            grandchild = std::stoi(line);
+        }
+        co_await expect_end_of(grandchild);
+        CHECK(faults.signalled.size() == 1);
+    };
+    run_on(loop, body);
+    CHECK(has_no_child());
+}
+
+TEST_CASE("an allocation that fails during spawn leaves neither process nor descriptor",
+          "[runtime][child_process]") {
+    if (!allocations_are_counted()) return;
+    ring loop;
+    auto body = [&]() -> task<void> {
+        const std::vector<std::string> arguments{"true"};
+        const child_options pipes{.input = child_stream::pipe(), .output = child_stream::pipe()};
+        bool failed = true;
+        for (std::uint64_t count = 0; failed; ++count) {
+            const std::size_t before = descriptor_count();
+            {
+                std::optional<kevring::result<child_process>> child;
+                {
+                    const failing_allocation fault(count);
+                    try {
+                        child.emplace(child_process::spawn(arguments, pipes));
+                    } catch (const std::bad_alloc&) {}
+                    failed = fault.has_failed();
+                }
+                // Reaped: its descriptor stays open until then.
+                if (child && child->has_value()) {
+                    const auto ended = co_await (*child)->wait();
+                    CHECK(ended.has_value());
+                }
+                CHECK((failed || (child && child->has_value())));
+            }
+            CHECK(descriptor_count() == before);
+        }
     };
     run_on(loop, body);
 }
