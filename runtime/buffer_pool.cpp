@@ -237,11 +237,16 @@ void buffer_pool_state::reclaim() noexcept {
     }
 }
 
+spilled_chunk* spilled_chunk::allocate(std::size_t byte_count_max) noexcept {
+    void* const memory =
+        std::malloc(sizeof(spilled_chunk) + byte_count_max + sizeof(spilled_chunk*));
+    return memory == nullptr ? nullptr : new (memory) spilled_chunk;
+}
+
 spilled_chunk* spilled_chunk::copy(std::span<const std::byte> bytes) noexcept {
-    void* const memory = std::malloc(sizeof(spilled_chunk) + bytes.size() + sizeof(spilled_chunk*));
-    if (memory == nullptr) return nullptr;
-    auto* const piece =
-        new (memory) spilled_chunk{nullptr, static_cast<std::uint32_t>(bytes.size())};
+    spilled_chunk* const piece = allocate(bytes.size());
+    if (piece == nullptr) return nullptr;
+    piece->byte_count = static_cast<std::uint32_t>(bytes.size());
     std::memcpy(piece->bytes(), bytes.data(), bytes.size());
     piece->seal();
     return piece;

@@ -35,6 +35,9 @@
 #include <kevring/net/socket_options.hpp>
 #include <kevring/net/socket_setters.hpp>
 #include <kevring/net/stream.hpp>
+#include <kevring/net/tls_context.hpp>
+#include <kevring/net/tls_error.hpp>
+#include <kevring/net/tls_stream.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/async_generator.hpp>
 #include <kevring/runtime/buffer_pool.hpp>

@@ -43,6 +43,9 @@ struct spilled_chunk {
     /// Writes the address behind the last byte.
     void seal() noexcept;
     static void free(spilled_chunk* piece) noexcept;
+    /// A piece with room for `byte_count_max` bytes and none in it; null: there is no memory. The
+    /// caller sets byte_count and seals it.
+    static spilled_chunk* allocate(std::size_t byte_count_max) noexcept;
     /// A piece with a copy of `bytes`; null: there is no memory.
     static spilled_chunk* copy(std::span<const std::byte> bytes) noexcept;
 };

@@ -34,6 +34,7 @@ HTTPD_MAY_INCLUDE = {
 FOREIGN = [
     ('liburing', r'liburing\b|linux/io_uring\.h', ['runtime/detail/uring.hpp', 'bench/']),
     ('Asio', r'asio(\.hpp|/)', ['net/asio_bridge.hpp', 'net/asio/', 'examples/', 'tests/', 'bench/']),
+    ('OpenSSL', r'openssl/', ['net/detail/openssl.cpp', 'tests/', 'bench/']),
     ('range-v3', r'range/v3/', ['kevent/event_views.hpp', 'examples/', 'tests/', 'bench/']),
     ('Catch2', r'catch2/', ['tests/support/catch.hpp', 'tests/support/main.cpp']),
     ('Google Benchmark', r'benchmark/', ['bench/']),
