@@ -1,4 +1,5 @@
 """The document tree that all servers serve: the same bytes on each machine and in each run."""
+import gzip
 import os
 import random
 
@@ -8,6 +9,10 @@ KIB, MIB = 1024, 1024 * 1024
 SINGLE = {"100B": 100, "1KiB": KIB, "2.7KB": 2700, "4KiB": 4 * KIB, "16KiB": 16 * KIB,
           "64KiB": 64 * KIB, "256KiB": 256 * KIB, "1MiB": MIB, "16MiB": 16 * MIB}
 TREE_FILE_BYTES = (512, 8192)  # from, to
+# A small site as browsers ask for it: text, each with a copy in gzip, and two images without one.
+SITE = ([("index.html", 18), ("about.html", 9), ("news.html", 14)] + [(f"style-{at}.css", 12 + 9 * at) for at in range(3)]
+        + [(f"script-{at}.js", 6 + 11 * at) for at in range(8)] + [(f"icon-{at}.svg", 1 + at) for at in range(4)]
+        + [("photo.jpg", 48), ("logo.png", 7)])  # KiB
 COLD = {"cold-1MiB": (MIB, 128), "cold-16MiB": (16 * MIB, 12)}  # bytes of a file, files
 
 
@@ -30,6 +35,7 @@ class document_tree:
             size, count = COLD[name]
             for at in range(count):
                 self._add(name, f"/{name}/{at:03}.html", bytes_of.randbytes(size))
+        self._add_site(bytes_of)
         self.request_files = {}
         for name, paths in self.paths.items():
             self.request_files[name] = os.path.join(root, f"paths-{name}.txt")
@@ -43,6 +49,16 @@ class document_tree:
             file.write(data)
         os.chmod(where, 0o644)
         self.paths.setdefault(name, []).append(path)
+
+    def _add_site(self, bytes_of):
+        words = [bytes_of.randbytes(bytes_of.randint(2, 6)).hex() for _ in range(400)]
+        for name, kibibytes in SITE:
+            is_text = not name.endswith((".jpg", ".png"))
+            data = (" ".join(bytes_of.choice(words) for _ in range(kibibytes * 160)).encode()[:kibibytes * KIB]
+                    if is_text else bytes_of.randbytes(kibibytes * KIB))
+            self._add("site", f"/site/{name}", data)
+            if is_text:
+                self._add("site-gzip", f"/site/{name}.gz", gzip.compress(data, mtime=0))
 
     def forget(self, name):
         """Makes a document's files leave the page cache, where the file system has one."""

@@ -20,7 +20,9 @@ CPU_TARGETS = {
     "load-close:100B": {"nginx": 0.95, "lighttpd": 0.72},
     "load-close:1KiB": {"nginx": 0.95, "lighttpd": 0.72},
     "load-close:2.7KB": {"nginx": 0.95, "lighttpd": 0.72},
-    "wrk:1KiB": {"nginx": 0.65, "lighttpd": 0.75},
+    "load-10:1KiB": {"nginx": 0.70},
+    "load-20:site": {"nginx": 0.60},
+    "wrk:1KiB": {"nginx": 0.60, "lighttpd": 0.75},
     "wrk:4KiB": {"nginx": 0.65, "lighttpd": 0.75},
     "wrk:16KiB": {"nginx": 0.65, "lighttpd": 0.75},
 }

@@ -39,7 +39,8 @@ def httpd(program, root, workers, cpus, folder):
     argv = [program, "--root", root, "--listen", f"{measure.HOST}:{port}",
             "--threads", str(workers)]
     if os.path.basename(program) == "httpd":
-        argv += ["--open-files", str(OPEN_FILES), "--content-cache", CONTENT_CACHE]
+        argv += ["--open-files", str(OPEN_FILES), "--content-cache", CONTENT_CACHE,
+                 "--precompressed"]
         version = _version([program, "--version"])
     else:  # a stand-in
         version = os.path.basename(program)
@@ -107,9 +108,10 @@ events {{
     worker_connections {DESCRIPTORS - 256};
 }}
 http {{
-    types {{ text/html html; }}
+    types {{ text/html html; text/css css; text/javascript js; image/svg+xml svg; image/jpeg jpg; image/png png; }}
     access_log off;
     sendfile on;
+    gzip_static on;
     tcp_nodelay on;
     keepalive_requests 1000000000;
     keepalive_timeout 120s;

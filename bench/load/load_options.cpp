@@ -73,9 +73,19 @@ load_options parse_load_options(int argc, char** argv) {
     app.add_option("--pipeline", load.pipeline, "requests on the way on a connection")
         ->check(CLI::Range(1U, load_worker::pipeline_max))
         ->capture_default_str();
+    auto* rate_option =
+        app.add_option("--rate", load.rate, "requests a second; default: as fast as can be");
+    app.add_option("--requests-per-connection", load.requests_per_connection,
+                   "then the connection is closed, and another opened; default: no bound")
+        ->check(CLI::Range(1, 1000000))
+        ->excludes(close_flag)
+        ->excludes(abort_flag)
+        ->excludes(echo_flag)
+        ->excludes(sink_flag)
+        ->excludes(source_flag)
+        ->excludes(rate_option);
     app.add_option("--idle", load.idle, "further connections that ask once and are then held")
         ->check(CLI::Range(0, 1000000));
-    app.add_option("--rate", load.rate, "requests a second; default: as fast as can be");
     app.add_option("--source", load.sources, "an address to connect from; several: in turn");
     app.add_option("--congestion", load.congestion, "TCP congestion control of the connections");
     app.add_option("--source-count", source_count, "connect from 127.0.1.1, .2, ... in turn")

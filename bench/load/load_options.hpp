@@ -32,12 +32,13 @@ struct load_options {
     bool learn_by_head = false;  // HEAD beforehand instead of GET: no file is read for it
 
     unsigned threads = 1;
-    unsigned connections = 64;    // of all threads together
-    unsigned pipeline = 1;        // requests on the way, on each connection
-    unsigned idle = 0;            // further connections that ask once and are then held
-    unsigned message_bytes = 64;  // echo, sink and source
-    std::uint64_t rate = 0;       // requests a second of all threads together; 0: as fast as can be
-    std::vector<int> cpus;        // to run on, one for each thread in turn; empty: any
+    unsigned connections = 64;             // of all threads together
+    unsigned pipeline = 1;                 // requests on the way, on each connection
+    unsigned requests_per_connection = 0;  // then we close it and open another; 0: no bound
+    unsigned idle = 0;                     // further connections that ask once and are then held
+    unsigned message_bytes = 64;           // echo, sink and source
+    std::uint64_t rate = 0;  // requests a second of all threads together; 0: as fast as can be
+    std::vector<int> cpus;   // to run on, one for each thread in turn; empty: any
 
     std::chrono::nanoseconds warm_up{0};
     std::chrono::nanoseconds duration = std::chrono::seconds(10);

@@ -100,7 +100,7 @@ bool write_json(const load_options& options, const load_report& report) {
     std::fprintf(file,
                  " \"errors\": {\"total\": %llu, \"connect\": %llu, \"send\": %llu, "
                  "\"receive\": %llu, \"early\": %llu, \"surplus\": %llu, \"timeout\": %llu},\n"
-                 " \"closed_between_responses\": %llu}\n",
+                 " \"closed_between_responses\": %llu, \"opened_connections\": %llu}\n",
                  static_cast<unsigned long long>(report.errors.total()),
                  static_cast<unsigned long long>(report.errors.connect),
                  static_cast<unsigned long long>(report.errors.send),
@@ -108,7 +108,8 @@ bool write_json(const load_options& options, const load_report& report) {
                  static_cast<unsigned long long>(report.errors.early),
                  static_cast<unsigned long long>(report.errors.surplus),
                  static_cast<unsigned long long>(report.errors.timeout),
-                 static_cast<unsigned long long>(report.reopened));
+                 static_cast<unsigned long long>(report.reopened),
+                 static_cast<unsigned long long>(report.opened));
     const bool written = std::ferror(file) == 0;
     return (file == stdout || std::fclose(file) == 0) && written;
 }

@@ -68,6 +68,7 @@ public:
             made.latency.add(worker->latency());
             made.errors.add(worker->errors());
             made.reopened += worker->reopened();
+            made.opened += worker->opened();
             made.enters += worker->enter_count();
             made.all_responses += worker->responses();
         }

@@ -31,6 +31,7 @@ struct load_report {
     latency_histogram latency;
     load_errors errors;
     std::uint64_t reopened = 0;
+    std::uint64_t opened = 0;  // connections, also before and after the measured duration
     std::uint64_t enters = 0;
     std::uint64_t all_responses = 0;  // warm-up and draining included
     std::size_t idle_count = 0;

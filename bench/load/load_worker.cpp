@@ -143,10 +143,12 @@ void load_worker::open(std::size_t index) {
     fresh.receiving = false;
     fresh.failed = false;
     fresh.answered = false;
+    fresh.asked_count = 0;
     fresh.generation = (fresh.generation + 1) & generation_mask;
     fresh.first = fresh.count = 0;
     fresh.progress = now_;
     ++open_count_;
+    ++opened_;
     if (one_request()) return open_for_one_request(index);
 
     io_uring_sqe& sqe = ring_.next();
@@ -185,7 +187,8 @@ void load_worker::receive(std::size_t index) {
 }
 
 void load_worker::fill(std::size_t index) {
-    while (connections_[index].count < options_.pipeline && may_ask()) send_next(index, now_);
+    connection& one = connections_[index];
+    while (one.count < options_.pipeline && !used_up(one) && may_ask()) send_next(index, now_);
 }
 
 void load_worker::send_next(std::size_t index, clock::time_point due) {
@@ -195,6 +198,7 @@ void load_worker::send_next(std::size_t index, clock::time_point due) {
     added.since = due;
     added.whole = added.bytes = target.response_bytes;
     ++loop.count;
+    ++loop.asked_count;
     loop.progress = now_;
     if (options_.mode == load_mode::source) return;  // it comes by itself
     io_uring_sqe& sqe = ring_.next();
@@ -286,7 +290,7 @@ void load_worker::consume(std::size_t index, std::uint64_t bytes) {
         // More than one message of a source may have come.
         if (options_.mode == load_mode::source && !stopping_) fill(index);
     }
-    if (stopping_) {
+    if (stopping_ || used_up(from)) {
         if (from.count == 0) end(index);
     } else if (rate_ == 0) {
         fill(index);

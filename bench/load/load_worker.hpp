@@ -73,6 +73,7 @@ public:
     const latency_histogram& latency() const noexcept { return latency_; }
     const load_errors& errors() const noexcept { return errors_; }
     std::uint64_t reopened() const noexcept { return reopened_; }
+    std::uint64_t opened() const noexcept { return opened_; }
     std::uint64_t enter_count() const noexcept { return ring_.enter_count(); }
 
 private:
@@ -92,6 +93,7 @@ private:
         bool failed = false;           // counted as an error already
         bool answered = false;         // has had a response since it was opened
         std::uint32_t generation = 0;  // counts how often it was opened
+        unsigned asked_count = 0;      // requests since it was opened
         unsigned failures_in_row = 0;  // to give up on a server that is gone
         unsigned first = 0;            // of the ring `on_the_way`
         unsigned count = 0;
@@ -113,6 +115,11 @@ private:
     }
     bool one_request() const noexcept {
         return options_.mode == load_mode::close || options_.mode == load_mode::abort;
+    }
+
+    bool used_up(const connection& one) const noexcept {
+        return options_.requests_per_connection != 0 &&
+               one.asked_count >= options_.requests_per_connection;
     }
 
     void drain();
@@ -165,6 +172,7 @@ private:
     latency_histogram latency_;
     load_errors errors_;
     std::uint64_t reopened_ = 0;
+    std::uint64_t opened_ = 0;
 
     // Read on any thread; stored once for each response, on their own line.
     alignas(64) std::atomic<std::uint64_t> responses_{0};

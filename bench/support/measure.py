@@ -81,18 +81,40 @@ CONGESTION_CONTROLS = ("reno", "cubic", "bbr")
 _CONTROL_PATH = "/proc/sys/net/ipv4/tcp_congestion_control"
 
 
+_LOCAL_ROUTES = ("127.0.0.0/8", "127.0.0.1")
+
+
 def congestion_control():
-    """The algorithm that new sockets get."""
-    with open(_CONTROL_PATH, encoding="ascii") as file:
-        return file.read().strip()
+    """The algorithm that a server's connections get."""
+    with socket.create_server((HOST, 0)) as listener, \
+            socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+        name = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        return name.split(b"\0")[0].decode("ascii")
 
 
 def set_congestion_control(name="reno"):
-    """Sets it for new sockets of a private network, and returns the one in force."""
+    """Sets it for new connections of a private network, and returns the one in force.
+
+    Linux lets a network namespace choose only the algorithms of tcp_allowed_congestion_control. Its
+    routes may name any that is loaded.
+    """
     if network_is_private:
+        _route_congestion_control(None)
         with contextlib.suppress(OSError), open(_CONTROL_PATH, "w", encoding="ascii") as file:
             file.write(name)
+        if congestion_control() != name:
+            _route_congestion_control(name)
     return congestion_control()
+
+
+def _route_congestion_control(name):
+    program = shutil.which("ip", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if program is None:
+        return
+    for route in _LOCAL_ROUTES:
+        subprocess.run([program, "route", "replace", "local", route, "dev", "lo", "proto", "kernel",
+                        "scope", "host", "src", HOST, "table", "local",
+                        *(["congctl", name] if name else [])], capture_output=True, check=False)
 
 
 def free_port():
