@@ -55,6 +55,24 @@ bool is_resident(ring& loop, fd_ref file, std::uint64_t begin, std::uint64_t end
     return true;
 }
 
+// The cache of a file's state knows blocks of window_bytes, whole or up to the end of the file.
+std::uint64_t block_begin(std::uint64_t offset) noexcept { return offset - offset % window_bytes; }
+
+bool is_known_resident(const file_state_cache& known, std::uint64_t begin, std::uint64_t end,
+                       std::int64_t now_ns) noexcept {
+    for (std::uint64_t at = block_begin(begin); at < end; at += window_bytes)
+        if (!known.is_resident(at, now_ns)) return false;
+    return true;
+}
+
+void record_blocks(file_state_cache& known, std::uint64_t begin, std::uint64_t end,
+                   std::uint64_t file_bytes, std::int64_t now_ns) noexcept {
+    std::uint64_t at = block_begin(begin);
+    if (at < begin) at += window_bytes;
+    for (; at < end && (at + window_bytes <= end || end == file_bytes); at += window_bytes)
+        known.record_resident(at, now_ns);
+}
+
 }  // namespace
 
 bool transfer::all_in_one_send() const noexcept {
@@ -65,22 +83,21 @@ bool transfer::all_in_one_send() const noexcept {
 bool transfer::window_is_resident(std::uint64_t file_offset) noexcept {
     if (file_offset >= window_begin_ && file_offset < window_end_) return window_resident_;
     if (file_offset >= plan.file_end()) return true;  // no byte that could be absent
+    // The window ends at the end of a block, so that the next one begins with a block.
     window_begin_ = file_offset;
-    window_end_ = std::min<std::uint64_t>(plan.file_end(), file_offset + sendfile_window_bytes);
-    // The cache records windows of full size, or up to the end of the file.
+    window_end_ =
+        std::min<std::uint64_t>(plan.file_end(), block_begin(file_offset) + sendfile_window_bytes);
     file_state_cache* const known = state_cache();
     const std::int64_t now_ns = known != nullptr ? loop.cached_now_ns() : 0;
-    if (known != nullptr && known->is_resident(window_begin_, now_ns))
+    if (known != nullptr && is_known_resident(*known, window_begin_, window_end_, now_ns))
         return window_resident_ = true;
     window_resident_ = is_resident(loop, file, window_begin_, window_end_);
     if (!window_resident_ && window_end_ - window_begin_ > window_bytes) {
         window_end_ = window_begin_ + window_bytes;  // perhaps the part before an absent page
         window_resident_ = is_resident(loop, file, window_begin_, window_end_);
     }
-    const bool all_of_it = window_end_ - window_begin_ == sendfile_window_bytes ||
-                           (options.expected && window_end_ == options.expected->byte_count);
-    if (known != nullptr && window_resident_ && all_of_it)
-        known->record_resident(window_begin_, now_ns);
+    if (known != nullptr && window_resident_)
+        record_blocks(*known, window_begin_, window_end_, options.expected->byte_count, now_ns);
     return window_resident_;
 }
 

@@ -12,10 +12,10 @@ namespace kevring::detail {
 /// The largest part of a file that a transfer holds in memory.
 inline constexpr std::size_t window_bytes = 256 * 1024;
 /// The part of a file in the page cache that one call of sendfile(2) sends, and one transfer in one
-/// loop iteration. Smaller parts cost more: each call ends a TCP segment early, and each iteration
-/// polls the socket. Larger parts gain nothing, and delay the other connections of the loop
+/// loop iteration: about as much as a socket holds (tcp_wmem of 4 MiB), so that a call fills it.
+/// Smaller parts cost more: each call ends a TCP segment early, and each iteration polls the socket
 /// (docs/design/0050-sendfile.md).
-inline constexpr std::size_t sendfile_window_bytes = 1024 * 1024;
+inline constexpr std::size_t sendfile_window_bytes = 2 * 1024 * 1024;
 /// The largest file that is sent together with its header, in one send.
 inline constexpr std::size_t small_file_bytes = 32 * 1024;
 /// Bytes of a small buffer for header and trailer, in addition to the file.

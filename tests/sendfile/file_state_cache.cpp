@@ -26,7 +26,7 @@ send_options expecting(const test_file& file, file_state_cache& cache) {
 
 TEST_CASE("a file that was in memory recently is not queried again", "[sendfile][choice]") {
     stream_pair ends = stream_pair::tcp();
-    const std::string bytes = pattern(1'300'000);
+    const std::string bytes = pattern(sendfile_window + 300'000);
     const test_file file(bytes);
     recording_kernel system;
     system.clock_ns = system.steady_ns();  // a moment is not long
@@ -43,13 +43,47 @@ TEST_CASE("a file that was in memory recently is not queried again", "[sendfile]
             CHECK(first.report.error == std::error_code{});
             CHECK(asked == 2);
 
-            cache.record_resident(0, loop.now_ns());
-            cache.record_resident(sendfile_window, loop.now_ns());
             ends = stream_pair::tcp();
             const exchange second =
                 co_await send_and_receive(loop, ends, file.native(), all, options, bytes.size());
             CHECK(second.report.error == std::error_code{});
             CHECK(system.residency_queries == asked);
+        },
+        system);
+}
+
+// A transfer continues wherever the socket was full, and a range begins anywhere.
+TEST_CASE("a part that begins within a window of the cache is not queried again",
+          "[sendfile][choice]") {
+    const std::string bytes = pattern(1'500'000);
+    const test_file file(bytes);
+    if (!file.can_read_without_waiting()) return;
+    recording_kernel system;
+    system.clock_ns = system.steady_ns();  // a moment is not long
+
+    on_ring(
+        [&](ring& loop) -> task<void> {
+            file_state_cache cache;
+            const send_options options = expecting(file, cache);
+            const auto send_with_queries = [&](file_range range, unsigned count) -> task<void> {
+                CAPTURE(range.offset, range.count);
+                stream_pair ends = stream_pair::tcp();
+                const unsigned before = system.residency_queries;
+                const exchange got = co_await send_and_receive(loop, ends, file.native(), range,
+                                                               options, range.count);
+                CHECK(got.report.error == std::error_code{});
+                CHECK(system.residency_queries - before == count);
+            };
+            const auto to_end = [&](std::uint64_t offset) {
+                return file_range{offset, bytes.size() - offset};
+            };
+            co_await send_with_queries(to_end(100'000), 1);
+            co_await send_with_queries(to_end(window + 1), 0);
+            const file_range in_two_windows{window + 70'000, 200'000};
+            co_await send_with_queries(in_two_windows, 0);
+            co_await send_with_queries(to_end(50'000), 1);  // no query has covered the first window
+            co_await send_with_queries(to_end(0), 1);
+            co_await send_with_queries(to_end(100'000), 0);
         },
         system);
 }

@@ -18,7 +18,7 @@
 namespace kevring::testing {
 
 inline constexpr std::uint64_t window = 256 * 1024;
-inline constexpr std::uint64_t sendfile_window = 1024 * 1024;
+inline constexpr std::uint64_t sendfile_window = 2 * 1024 * 1024;
 
 /// Passes calls on to Linux, and reports a part of every file as absent from the page cache.
 class recording_kernel : public kernel {
