@@ -13,6 +13,7 @@
 //   --message-bytes N      the size of a source's sends; default 65536
 //   --buffer-bytes N       the size of a receive buffer; default 65536
 //   --backend HOST:PORT    an IPv4 address, for the proxy
+//   --mechanism NAME       multishot (the default), bundle or incremental, for stream_mechanisms
 // The first line of output is the address. SIGTERM and SIGINT end the program with 0; a wrong
 // option ends it with 2, a socket that is unavailable with 1.
 #pragma once
@@ -42,6 +43,7 @@ namespace kevring::bench {
 inline constexpr unsigned baseline_fd_count_max = 65536;
 
 enum class stream_work { echo, sink, source, proxy };
+enum class stream_mechanism { multishot, bundle, incremental };
 
 struct baseline_options {
     std::string host = "127.0.0.1";
@@ -54,12 +56,14 @@ struct baseline_options {
     unsigned buffer_bytes = 65536;
     std::string backend_host = "127.0.0.1";
     unsigned short backend_port = 0;
+    stream_mechanism mechanism = stream_mechanism::multishot;
 };
 
 [[noreturn]] inline void baseline_usage(std::string_view about) {
     std::fprintf(stderr,
                  "%.*s\noptions: --listen HOST:PORT --threads N --congestion NAME --seconds N "
-                 "--root DIR --work NAME --message-bytes N --buffer-bytes N --backend HOST:PORT\n",
+                 "--root DIR --work NAME --message-bytes N --buffer-bytes N --backend HOST:PORT "
+                 "--mechanism NAME\n",
                  static_cast<int>(about.size()), about.data());
     std::exit(2);
 }
@@ -78,6 +82,13 @@ inline stream_work baseline_work(std::string_view name) {
     if (name == "source") return stream_work::source;
     if (name == "proxy") return stream_work::proxy;
     baseline_usage("--work wants echo, sink, source or proxy");
+}
+
+inline stream_mechanism baseline_mechanism(std::string_view name) {
+    if (name == "multishot") return stream_mechanism::multishot;
+    if (name == "bundle") return stream_mechanism::bundle;
+    if (name == "incremental") return stream_mechanism::incremental;
+    baseline_usage("--mechanism wants multishot, bundle or incremental");
 }
 
 inline unsigned baseline_size(std::string_view text) {
@@ -116,6 +127,8 @@ inline baseline_options parse_baseline_options(int argc, char** argv) {
             if (colon == std::string_view::npos) baseline_usage("--backend wants HOST:PORT");
             options.backend_host = value.substr(0, colon);
             options.backend_port = baseline_number<unsigned short>(value.substr(colon + 1));
+        } else if (name == "--mechanism") {
+            options.mechanism = baseline_mechanism(value);
         } else if (name == "--threads") {
             options.threads = baseline_number<unsigned>(value);
             if (options.threads < 1 || options.threads > 64)

@@ -30,6 +30,7 @@ public:
         unsigned buffer_count = 256;  // a power of two, at most 32768
         unsigned buffer_bytes = 4096;
         bool discard = false;  // all buffers share one memory, for bytes that are not read
+        bool incremental = false;  // receives share a buffer until it is full; Linux 6.12
     };
 
     static constexpr std::uint16_t buffer_group = 0;
@@ -48,11 +49,23 @@ public:
         data_bytes_ = limits.buffer_bytes * (limits.discard ? 1 : std::size_t{limits.buffer_count});
         buffers_ = static_cast<io_uring_buf_ring*>(map(ring_bytes_));
         data_ = static_cast<char*>(map(data_bytes_));
-        io_uring_buf_reg registration{};
+        // The first version of io_uring_buf_reg, in liburing 2.3, has no flags.
+        struct {
+            std::uint64_t ring_addr;
+            std::uint32_t ring_entries;
+            std::uint16_t bgid;
+            std::uint16_t flags;
+            std::uint64_t reserved[3];
+        } registration{};
+        static_assert(sizeof registration == sizeof(io_uring_buf_reg));
+        constexpr std::uint16_t flag_incremental = 2;  // IOU_PBUF_RING_INC
         registration.ring_addr = reinterpret_cast<std::uint64_t>(buffers_);
         registration.ring_entries = limits.buffer_count;
         registration.bgid = buffer_group;
-        check(io_uring_register_buf_ring(&ring_, &registration, 0), "io_uring_register_buf_ring");
+        registration.flags = limits.incremental ? flag_incremental : 0;
+        check(io_uring_register_buf_ring(
+                  &ring_, reinterpret_cast<io_uring_buf_reg*>(&registration), 0),
+              "io_uring_register_buf_ring");
         io_uring_buf_ring_init(buffers_);
         for (unsigned id = 0; id < limits.buffer_count; ++id)
             recycle(static_cast<std::uint16_t>(id));
