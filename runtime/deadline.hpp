@@ -3,6 +3,7 @@
 
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/detail/stop_bridge.hpp>
 #include <kevring/runtime/operation.hpp>
 #include <kevring/runtime/task.hpp>
 

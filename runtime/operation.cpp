@@ -1,6 +1,29 @@
 #include <kevring/runtime/operation.hpp>
 
+#include <kevring/runtime/detail/frame_pool.hpp>
+#include <kevring/runtime/detail/stop_bridge.hpp>
+
+#include <cerrno>
+#include <new>
+
 namespace kevring {
+namespace {
+
+// From the frames of this thread: a request with a stop_token allocates nothing once they are warm.
+void* bridge_memory() noexcept {
+    try {
+        return detail::allocate_frame(sizeof(detail::stop_bridge));
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+}  // namespace
+
+void operation::bridge_deleter::operator()(detail::stop_bridge* bridge) const noexcept {
+    bridge->~stop_bridge();
+    detail::free_frame(bridge, sizeof *bridge);
+}
 
 // Hot path: no allocation, no mutex, no system call.
 
@@ -30,13 +53,23 @@ bool operation::start(std::coroutine_handle<> waiter, cancel_scope* scope,
         refuse(EALREADY);
         return false;
     }
+    void* memory = nullptr;  // of the bridge
+    if (stop_.stop_possible()) [[unlikely]] {
+        memory = bridge_memory();
+        if (memory == nullptr) {
+            release_slot();
+            refuse(ENOMEM);
+            return false;
+        }
+    }
     scope->add(*this);
     waiter_ = waiter;
     in_flight_ = true;
     loop_.queue(*this);  // cannot fail: a full submission queue is flushed first
     // after queue(), for (3)
-    if (stop_.stop_possible()) [[unlikely]]
-        bridge_.emplace(loop_, stop_, this, token_stopped, bridge_closed);
+    if (memory != nullptr) [[unlikely]]
+        bridge_.reset(new (memory)
+                          detail::stop_bridge(loop_, stop_, this, token_stopped, bridge_closed));
     return true;
 }
 

@@ -4,20 +4,23 @@
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/detail/pending_slot.hpp>
-#include <kevring/runtime/detail/stop_bridge.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 
 #include <cerrno>
 #include <coroutine>
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <stop_token>
 #include <utility>
 
 struct io_uring_sqe;
 
 namespace kevring {
+
+namespace detail {
+class stop_bridge;
+}
 
 /// The scope that a coroutine runs in, or null for one of a foreign promise type.
 template <class Promise>
@@ -42,7 +45,9 @@ cancel_scope* scope_of(std::coroutine_handle<Promise> coroutine) noexcept {
 ///                 reuses this address, so it cannot hit a stranger.
 /// Errors      Every request may end with operation_canceled after a stop, with timed_out after
 ///             the deadline of a scope around it, and with what its man page lists. In a process
-///             that was forked from the ring's it ends with operation_not_permitted.
+///             that was forked from the ring's it ends with operation_not_permitted. With a
+///             stop_token it ends with not_enough_memory, and the kernel is not asked, where there
+///             is no memory to follow the token.
 class operation : public completion, private cancel_hook, private detail::slot_holder {
 public:
     /// Moves a request that has not begun, into the frame that will await it.
@@ -137,6 +142,10 @@ private:
     static void token_stopped(void* self) noexcept;
     static void bridge_closed(void* self) noexcept;
 
+    struct bridge_deleter {
+        void operator()(detail::stop_bridge* bridge) const noexcept;
+    };
+
     ring& loop_;
     std::stop_token stop_;
     std::coroutine_handle<> waiter_;
@@ -145,7 +154,9 @@ private:
     stop_cause cause_ = stop_cause::none;
     bool refused_ = false;
     bool in_flight_ = false;
-    std::optional<detail::stop_bridge> bridge_;  // only where a stop_token was given
+    // Only where a stop_token was given, and apart: it would be a third of the size of a request, which
+    // lies in the frame of each connection.
+    std::unique_ptr<detail::stop_bridge, bridge_deleter> bridge_;
 };
 
 }  // namespace kevring

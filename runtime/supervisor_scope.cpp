@@ -26,6 +26,8 @@ void print_task_failure(const task_failure& failure) noexcept {
 }
 
 task<void> supervisor_scope::run(task<void> child, std::string_view name) {
+    // As a task of task_scope::spawn() with a name, without a frame for it.
+    const task_scope::named_task entry(tasks_.named_, name);
     std::exception_ptr failure;
     try {
         co_await std::move(child);

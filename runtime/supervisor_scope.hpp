@@ -62,7 +62,7 @@ public:
 
     /// Starts `child` now; it runs until it first waits, then beside the caller.
     void spawn(task<void> child, std::string_view name = "task") {
-        tasks_.spawn(run(std::move(child), name), name);
+        tasks_.spawn(run(std::move(child), name));
     }
     /// As task_scope::for_each_named(); tasks without a name of their own are shown as "task".
     template <class Function>

@@ -29,7 +29,7 @@ namespace detail {
 ///
 /// A child is started inside its parent's await_suspend(), and there is no symmetric transfer: g++
 /// makes it a plain call below -O2 and under sanitizers, and a long loop of awaits would overflow
-/// the stack. A child that ends before it first suspends sets `ended_inline_`, and the parent
+/// the stack. A child that ends before it first suspends says so by its progress, and the parent
 /// continues without having been suspended; one that ends later resumes its parent from there.
 /// Where such calls are nested so deeply that the stack could end, the loop makes the next one
 /// (detail/deep_stack.hpp), so that a chain of awaits may have any length.
@@ -47,8 +47,8 @@ public:
         template <class Promise>
         void await_suspend(std::coroutine_handle<Promise> ended) const noexcept {
             promise_base& promise = ended.promise();
-            if (promise.starting_) {
-                promise.ended_inline_ = true;
+            if (promise.progress_ == progress::starting) {
+                promise.progress_ = progress::ended_inline;
                 return;
             }
             // last: the parent may destroy this frame
@@ -64,17 +64,19 @@ public:
     /// not resumed.
     bool start(std::coroutine_handle<> self, std::coroutine_handle<> continuation) noexcept {
         continuation_ = continuation;
-        started_ = true;
-        if (resume_later_if_deep(scope, self)) [[unlikely]]
+        if (resume_later_if_deep(scope, self)) [[unlikely]] {
+            progress_ = progress::suspended;
             return false;
-        starting_ = true;
+        }
+        progress_ = progress::starting;
         self.resume();
-        starting_ = false;
-        return ended_inline_;
+        if (progress_ == progress::ended_inline) return true;
+        progress_ = progress::suspended;
+        return false;
     }
 
     /// True from the first await on: the kernel may hold addresses inside the frame until it ends.
-    bool started() const noexcept { return started_; }
+    bool started() const noexcept { return progress_ != progress::created; }
 
     void rethrow() {
         if (failure_) [[unlikely]]
@@ -84,11 +86,16 @@ public:
     cancel_scope* scope = nullptr;  // inherited from the awaiting coroutine
 
 private:
+    enum class progress : std::uint8_t {
+        created,
+        starting,      // inside of start()
+        suspended,     // start() has returned, or is about to
+        ended_inline,  // before it first suspended
+    };
+
     std::coroutine_handle<> continuation_;
     std::exception_ptr failure_;
-    bool started_ = false;
-    bool starting_ = false;
-    bool ended_inline_ = false;
+    progress progress_ = progress::created;
 };
 
 template <class T>

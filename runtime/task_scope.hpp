@@ -141,6 +141,8 @@ public:
     [[nodiscard]] join_awaiter join() noexcept { return join_awaiter(*this); }
 
 private:
+    friend class supervisor_scope;
+
     struct named_task : detail::list_link {
         named_task(detail::list_link& tasks, std::string_view task_name) noexcept
             : name(task_name) {

@@ -29,7 +29,7 @@ public:
         unsigned completion_count = 4096;
         unsigned buffer_count = 256;  // a power of two, at most 32768
         unsigned buffer_bytes = 4096;
-        bool discard = false;  // all buffers share one memory, for bytes that are not read
+        bool discard = false;      // all buffers share one memory, for bytes that are not read
         bool incremental = false;  // receives share a buffer until it is full; Linux 6.12
     };
 
@@ -63,8 +63,8 @@ public:
         registration.ring_entries = limits.buffer_count;
         registration.bgid = buffer_group;
         registration.flags = limits.incremental ? flag_incremental : 0;
-        check(io_uring_register_buf_ring(
-                  &ring_, reinterpret_cast<io_uring_buf_reg*>(&registration), 0),
+        check(io_uring_register_buf_ring(&ring_, reinterpret_cast<io_uring_buf_reg*>(&registration),
+                                         0),
               "io_uring_register_buf_ring");
         io_uring_buf_ring_init(buffers_);
         for (unsigned id = 0; id < limits.buffer_count; ++id)

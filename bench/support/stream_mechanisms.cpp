@@ -19,8 +19,8 @@ namespace {
 using namespace kevring::bench;
 
 // Newer than the header of liburing 2.3 (include/uapi/linux/io_uring.h).
-constexpr std::uint16_t receive_bundle = 1U << 4;       // IORING_RECVSEND_BUNDLE
-constexpr std::uint32_t buffer_has_room = 1U << 4;      // IORING_CQE_F_BUF_MORE
+constexpr std::uint16_t receive_bundle = 1U << 4;   // IORING_RECVSEND_BUNDLE
+constexpr std::uint32_t buffer_has_room = 1U << 4;  // IORING_CQE_F_BUF_MORE
 
 enum class tag : std::uint64_t { accept, receive, send };
 

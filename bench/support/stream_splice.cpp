@@ -36,7 +36,8 @@ public:
     void run() {
         std::array<epoll_event, 256> events;
         for (;;) {
-            const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
+            const int count =
+                epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
             for (int index = 0; index < count; ++index) {
                 const int fd = events[static_cast<unsigned>(index)].data.fd;
                 if (fd == listener_) {

@@ -3,9 +3,11 @@
 #include "tests/support/run_on.hpp"
 #include "tests/support/socket_pair.hpp"
 
+#include <kevring/net/socket.hpp>
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/operations/receive.hpp>
 #include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/supervisor_scope.hpp>
 #include <kevring/runtime/task_scope.hpp>
 
 #include <algorithm>
@@ -14,7 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include <malloc.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 using kevring::buffer_pool;
 using kevring::receive_stream;
@@ -54,6 +58,51 @@ task<void> receive_all(receive_stream& from, std::size_t byte_count, const buffe
 }
 
 }  // namespace
+
+#if defined(__GLIBC__) && defined(__OPTIMIZE__)
+namespace {
+
+task<void> echo(kevring::socket client) {
+    while (true) {
+        const auto received = co_await client.receive();
+        if (!received || received->empty()) co_return;
+        const auto sent = co_await client.send(received->bytes());
+        if (!sent) co_return;
+    }
+}
+
+}  // namespace
+
+// Without optimization, the compiler keeps every temporary of a coroutine in its frame.
+TEST_CASE("an idle connection takes at most 1 KiB of user memory", "[net][memory]") {
+    constexpr std::size_t connection_count = 500;
+    ring loop;
+    std::vector<socket_pair> sockets(connection_count);
+    std::size_t used_bytes = 0;
+    if (::mallinfo2().uordblks == 0) return;  // malloc() is another one's
+
+    run_on(loop, [&]() -> task<void> {
+        auto body = [&](kevring::supervisor_scope& clients) -> task<void> {
+            const auto serve = [&](socket_pair& pair) {
+                kevring::fd local(::dup(pair.local().number()));
+                clients.spawn(echo(kevring::socket(loop, std::move(local))));
+                pair.send_from_peer("x");
+            };
+            serve(sockets.front());  // makes the pool
+            for (int i = 0; i < 10; ++i) co_await kevring::yield();
+            const std::size_t before = ::mallinfo2().uordblks;
+            for (std::size_t at = 1; at < connection_count; ++at) serve(sockets[at]);
+            for (int i = 0; i < 10; ++i) co_await kevring::yield();
+            used_bytes = ::mallinfo2().uordblks - before;
+            clients.request_stop();
+        };
+        co_await kevring::in_scope(body);
+    });
+
+    CHECK(used_bytes > 0);
+    CHECK(used_bytes / (connection_count - 1) <= 1024);
+}
+#endif
 
 TEST_CASE("64 connections that receive large messages hold at most 8 MiB", "[net][memory]") {
     ring loop;
