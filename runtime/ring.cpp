@@ -189,6 +189,15 @@ void ring::run_once(bool may_wait) {
     // Each of these may resume a coroutine that forks. The child leaves the loop at once: the ready
     // coroutines, the timers and the completions are the parent's.
     run_ready();
+    // Coroutines that resume each other: where neither the kernel, nor a timer, nor another thread has
+    // anything for this loop, the rest of the iteration would do nothing.
+    while (ready_first_ != nullptr && done_flag_ != nullptr && !*done_flag_ && unsubmitted() == 0 &&
+           !completions_ready() && !kernel_has_work() && !has_posted() && saved_.empty() &&
+           timers_.next_deadline_ns() == never_ns && !system_.holds_completions(*uring_) &&
+           !created_by_parent_process()) {
+        ++counters_.iterations;
+        run_ready();
+    }
     if (created_by_parent_process()) [[unlikely]]
         return;
     const std::int64_t timeout_ns = fire_timers();
