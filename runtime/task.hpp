@@ -29,7 +29,7 @@ namespace detail {
 ///
 /// A child is started inside its parent's await_suspend(), and there is no symmetric transfer: g++
 /// makes it a plain call below -O2 and under sanitizers, and a long loop of awaits would overflow
-/// the stack. A child that ends before it first suspends says so by its progress, and the parent
+/// the stack. A child that ends before it first suspends records that in `progress_`, and the parent
 /// continues without having been suspended; one that ends later resumes its parent from there.
 /// Where such calls are nested so deeply that the stack could end, the loop makes the next one
 /// (detail/deep_stack.hpp), so that a chain of awaits may have any length.

@@ -45,23 +45,22 @@ asio::awaitable<void> consume(tcp::socket socket, unsigned buffer_bytes) {
     } catch (const std::exception&) {}
 }
 
-asio::awaitable<void> produce(tcp::socket socket, unsigned message_bytes) {
+asio::awaitable<void> produce(tcp::socket socket, const std::vector<char>& bytes) {
     try {
-        const std::vector<char> bytes(message_bytes, 's');
         for (;;) co_await asio::async_write(socket, asio::buffer(bytes), asio::use_awaitable);
     } catch (const std::exception&) {}
 }
 
 asio::awaitable<void> serve(tcp::acceptor acceptor, const baseline_options& options) {
     const auto executor = acceptor.get_executor();
+    const std::vector<char> message(options.message_bytes, 's');  // the same for all connections
     for (;;) {
         tcp::socket socket = co_await acceptor.async_accept(asio::use_awaitable);
         if (options.work == stream_work::sink) {
             asio::co_spawn(executor, consume(std::move(socket), options.buffer_bytes),
                            asio::detached);
         } else if (options.work == stream_work::source) {
-            asio::co_spawn(executor, produce(std::move(socket), options.message_bytes),
-                           asio::detached);
+            asio::co_spawn(executor, produce(std::move(socket), message), asio::detached);
         } else {
             const auto client = std::make_shared<tcp::socket>(std::move(socket));
             auto other = client;

@@ -34,8 +34,8 @@ kevring::task<void> consume(kevring::socket client) {
     }
 }
 
-kevring::task<void> produce(kevring::socket client, unsigned message_bytes) {
-    const std::vector<std::byte> message(message_bytes, std::byte{'s'});
+// All connections send the same bytes, as those of the baselines do: they stay in the caches.
+kevring::task<void> produce(kevring::socket client, const std::vector<std::byte>& message) {
     while (true) {
         const auto sent = co_await client.send(message);
         if (!sent) co_return;
@@ -49,11 +49,11 @@ kevring::task<void> pass_on(kevring::socket client, kevring::endpoint backend) {
 }
 
 kevring::task<void> serve_one(kevring::socket client, const baseline_options& options,
-                              kevring::endpoint backend) {
+                              const std::vector<std::byte>& message, kevring::endpoint backend) {
     switch (options.work) {
         case stream_work::echo: return echo(std::move(client));
         case stream_work::sink: return consume(std::move(client));
-        case stream_work::source: return produce(std::move(client), options.message_bytes);
+        case stream_work::source: return produce(std::move(client), message);
         case stream_work::proxy: break;
     }
     return pass_on(std::move(client), backend);
@@ -62,12 +62,13 @@ kevring::task<void> serve_one(kevring::socket client, const baseline_options& op
 kevring::task<void> serve(int listening, const baseline_options& options) {
     const std::string text = options.backend_host + ":" + std::to_string(options.backend_port);
     const auto backend = kevring::value_or_throw(kevring::endpoint::parse(text), text.c_str());
+    const std::vector<std::byte> message(options.message_bytes, std::byte{'s'});
     kevring::listener listener(*kevring::ring::current(), kevring::fd(listening));
     auto accept_all = [&](kevring::supervisor_scope& clients) -> kevring::task<void> {
         while (true) {
             auto client = co_await listener.accept();
             if (!client) co_return;
-            clients.spawn(serve_one(std::move(*client), options, backend));
+            clients.spawn(serve_one(std::move(*client), options, message, backend));
         }
     };
     co_await kevring::in_scope(accept_all);
