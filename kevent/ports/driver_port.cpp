@@ -24,7 +24,7 @@ constexpr std::uint32_t output_group = POLLOUT | POLLWRNORM;
 // They come unasked, or with input.
 constexpr std::uint32_t end_group = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP;
 
-std::size_t index_of(std::uint64_t tag) noexcept { return static_cast<std::uint32_t>(tag); }
+std::size_t request_index(std::uint64_t tag) noexcept { return static_cast<std::uint32_t>(tag); }
 
 }  // namespace
 
@@ -176,7 +176,7 @@ void driver_port::run() noexcept {
 // Changes. Under the queue's lock, but for read_mail().
 
 int driver_port::start_request(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept {
-    const std::size_t index = index_of(tag);
+    const std::size_t index = request_index(tag);
     try {
         if (requests_.size() <= index) requests_.resize(std::max(index + 1, requests_.size() * 2));
     } catch (const std::bad_alloc&) {
@@ -194,7 +194,7 @@ int driver_port::start_request(int number, std::uint32_t poll_bits, std::uint64_
 }
 
 void driver_port::end_request(std::uint64_t tag) noexcept {
-    request* const ended = std::exchange(requests_[index_of(tag)], nullptr);
+    request* const ended = std::exchange(requests_[request_index(tag)], nullptr);
     if (ended == nullptr) return;
     mail(*ended, true);
 }
@@ -205,12 +205,12 @@ int driver_port::arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noe
 
 // The new request first: if it fails, the old one stays.
 int driver_port::change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept {
-    request* const old = std::exchange(requests_[index_of(tag)], nullptr);
+    request* const old = std::exchange(requests_[request_index(tag)], nullptr);
     const int failure = start_request(number, poll_bits, tag);
-    request* const current = std::exchange(requests_[index_of(tag)], old);
+    request* const current = std::exchange(requests_[request_index(tag)], old);
     if (failure != 0) return failure;
     end_request(tag);
-    requests_[index_of(tag)] = current;
+    requests_[request_index(tag)] = current;
     return 0;
 }
 

@@ -35,7 +35,7 @@ constexpr unsigned busy_polls_max = 4;
 // In the user data of a request, the index of the first own_poll.
 constexpr std::uint32_t own_first = 1U << 31;
 
-hidden_fd create_eventfd() {
+hidden_fd open_eventfd() {
     hidden_fd made =
         hidden_fd::open([]() noexcept { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
     if (!made) throw std::system_error(errno, std::system_category(), "eventfd");
@@ -306,9 +306,9 @@ private:
 
 ring_port::ring_port()
     : set_(create_set()),
-      event_fd_(create_eventfd()),
-      readable_fd_(create_eventfd()),
-      wake_fd_(create_eventfd()),
+      event_fd_(open_eventfd()),
+      readable_fd_(open_eventfd()),
+      wake_fd_(open_eventfd()),
       ring_(std::make_unique<own_ring>(event_fd_.number())),
       slots_(first_free),
       own_changes_(1U << wake_poll | 1U << handled_poll | 1U << other_poll) {

@@ -54,7 +54,7 @@ hidden_numbers& numbers() noexcept {
     return only;
 }
 
-[[gnu::constructor]] void watch_forks() noexcept {
+[[gnu::constructor]] void register_fork_handler() noexcept {
     add_fork_hooks({[]() noexcept { numbers().mutex.lock(); },
                     []() noexcept { numbers().mutex.unlock(); },
                     [](bool prepared) noexcept {

@@ -3,6 +3,7 @@
 
   serve.py BUILD
 """
+import ctypes
 import os
 import pathlib
 import signal
@@ -66,7 +67,51 @@ class Server:
         return self.process.wait(DEADLINE_SECONDS)
 
 
+def refuse_io_uring():
+    """Installs a seccomp filter in this process, as container engines do: io_uring_setup(2) fails with EPERM."""
+    class Instruction(ctypes.Structure):
+        _fields_ = [('code', ctypes.c_uint16), ('if_true', ctypes.c_uint8), ('if_false', ctypes.c_uint8), ('k', ctypes.c_uint32)]
+
+    class Filter(ctypes.Structure):
+        _fields_ = [('count', ctypes.c_uint16), ('first', ctypes.POINTER(Instruction))]
+
+    load, compare, end = 0x20, 0x15, 0x06
+    instructions = (Instruction * 4)((load, 0, 0, 0), (compare, 0, 1, 425), (end, 0, 0, 0x00050001), (end, 0, 0, 0x7fff0000))
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(38, 1, 0, 0, 0) != 0 or library.prctl(22, 2, ctypes.byref(Filter(4, instructions)), 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), 'prctl')
+
+
 class Serve(unittest.TestCase):
+    def refusal(self, environment, **options):
+        """What serve prints where io_uring is refused; it has built nothing then."""
+        with tempfile.TemporaryDirectory() as folder:
+            build = pathlib.Path(folder, 'build')
+            said = subprocess.run([TOP / 'scripts/serve'], env={**os.environ, 'BUILD': str(build), **environment},
+                                  capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS, **options)
+            self.assertNotEqual(said.returncode, 0)
+            self.assertEqual(said.stdout, '')
+            self.assertFalse(build.exists())
+            return said.stderr
+
+    def test_a_setting_that_forbids_io_uring_is_reported_before_the_build(self):
+        with tempfile.NamedTemporaryFile('w') as setting:
+            setting.write('2\n')
+            setting.flush()
+            said = self.refusal({'KEVRING_TEST_IO_URING_DISABLED': setting.name})
+        self.assertIn('kernel.io_uring_disabled is 2; remedy: sysctl', said)
+
+    def test_a_seccomp_filter_is_reported_before_the_build(self):
+        said = self.refusal({}, preexec_fn=refuse_io_uring)
+        self.assertIn('a seccomp filter refuses it', said)
+        self.assertIn('packaging/container/allow-io-uring', said)
+
+    def test_the_help_has_one_example(self):
+        said = subprocess.run([TOP / 'scripts/serve', '--help'], capture_output=True, text=True, check=True,
+                              timeout=DEADLINE_SECONDS)
+        self.assertEqual(said.stdout.count('example'), 1)
+        self.assertIn('scripts/serve --port', said.stdout)
+
     def test_our_page_until_ctrl_c(self):
         holder, port = reserved_port()
         with holder, Server('--port', str(port)) as server:
