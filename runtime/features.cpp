@@ -1,6 +1,7 @@
 #include <kevring/runtime/features.hpp>
 
 #include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/operations/file_range.hpp>
 #include <kevring/runtime/version.hpp>
 
 #include <array>
@@ -30,6 +31,8 @@ constexpr std::array feature_table{
                 "wake-ups are written to an eventfd"},
     feature_row{"read_multishot", &features::read_multishot, "one request for a stream of reads",
                 "one request for each read"},
+    feature_row{"truncate", &features::truncate, "files are truncated by requests",
+                "files are truncated by threads of a pool"},
     feature_row{"no_iowait", &features::no_iowait, "a sleeping loop does not count as iowait",
                 "a sleeping loop counts as iowait"},
 };
@@ -63,6 +66,7 @@ features find_out() noexcept {
     found.no_iowait = (params.features & detail::feature_no_iowait) != 0;
     if (io_uring_probe* const offered = io_uring_get_probe_ring(&probe)) {
         found.read_multishot = io_uring_opcode_supported(offered, detail::op_read_multishot) != 0;
+        found.truncate = io_uring_opcode_supported(offered, truncate_operation::opcode) != 0;
         io_uring_free_probe(offered);
     }
     io_uring_queue_exit(&probe);

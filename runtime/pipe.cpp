@@ -68,4 +68,11 @@ task<result<void>> pipe_writer::write(std::string_view text) {
     return write(std::as_bytes(std::span(text)));
 }
 
+result<pipe_pair> open_pipe(ring& loop) {
+    int ends[2] = {-1, -1};
+    const int answer = process_kernel::chosen_by(loop).open_pipe(ends);
+    if (answer < 0) return error_from(answer);
+    return pipe_pair{pipe_reader(loop, fd(ends[0])), pipe_writer(loop, fd(ends[1]))};
+}
+
 }  // namespace kevring

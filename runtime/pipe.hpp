@@ -83,4 +83,16 @@ private:
     fd end_;
 };
 
+/// Both ends of one pipe.
+struct pipe_pair {
+    pipe_reader reader;
+    pipe_writer writer;
+};
+
+/// Opens a pipe, close-on-exec.
+///
+/// Errors     As for pipe2(2).
+/// Kernel     A direct pipe2(2), which does not block.
+result<pipe_pair> open_pipe(ring& loop);
+
 }  // namespace kevring
