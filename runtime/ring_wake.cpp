@@ -33,7 +33,7 @@ int ring::native_handle() {
                                 "kevring: a descriptor for ring::native_handle()");
     // release: pairs with the acquire in wake(), which writes to the descriptor.
     event_fd_.store(made, std::memory_order_release);
-    // seq_cst: pairs with the fence in wake(). Work that is posted meanwhile is seen by
+    // seq_cst: pairs with the fence in wake(). Work that is posted at that time is seen by
     // reset_event_fd(), or the thread that posts it sees the descriptor.
     std::atomic_thread_fence(std::memory_order_seq_cst);
     reset_event_fd();

@@ -84,7 +84,7 @@ def refuse_io_uring():
 
 class Serve(unittest.TestCase):
     def refusal(self, environment, **options):
-        """What serve prints where io_uring is refused; it has built nothing then."""
+        """Returns the text that serve prints where io_uring is refused; nothing is built then."""
         with tempfile.TemporaryDirectory() as folder:
             build = pathlib.Path(folder, 'build')
             said = subprocess.run([TOP / 'scripts/serve'], env={**os.environ, 'BUILD': str(build), **environment},
