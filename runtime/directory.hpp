@@ -77,6 +77,9 @@ public:
     /// AT_FDCWD for the working directory.
     fd_ref native() const noexcept;
 
+    /// Opens a file. A FIFO does not wait for its other end: a reader opens at once, and a writer without a
+    /// reader ends with no_such_device_or_address.
+    ///
     /// Kernel     IORING_OP_OPENAT2, Linux 5.6.
     task<result<file>> open_file(std::string_view path, const open_options& options = {}) const;
     /// Kernel     IORING_OP_OPENAT2, Linux 5.6.

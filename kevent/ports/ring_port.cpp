@@ -262,7 +262,6 @@ public:
         if (!port_.ring_->signals_event()) return;
         port_.ring_->set_signals_event(false);
         port_.was_signalled_ = port_.ring_->has_work() || port_.ring_->has_completions();
-        port_.may_be_signalled_ = port_.may_be_signalled_ || port_.was_signalled_;
     }
     collection(const collection&) = delete;
     collection& operator=(const collection&) = delete;
@@ -458,7 +457,6 @@ void ring_port::report_again(int number, std::uint32_t poll_bits, std::uint64_t 
 void ring_port::take_repeated() noexcept {
     if (!has_repeated_.load(std::memory_order_acquire)) return;
     const std::lock_guard held(repeated_mutex_);
-    may_be_signalled_ = true;
     has_repeated_.store(false, std::memory_order_relaxed);
     for (const repeated_report& each : repeated_)
         if (find_slot(each.tag) != nullptr)
@@ -477,7 +475,6 @@ int ring_port::flush() noexcept {
         const collection collecting(*this);
         collect();
     } else if (!changes_.empty() || !tests_.empty()) {
-        may_be_signalled_ = true;
         alert_owner();  // the owner submits the changes
     }
     return 0;
@@ -493,7 +490,10 @@ void ring_port::complete(std::uint64_t user_data, std::int32_t res, std::uint32_
     if (index >= own_first) {
         const std::uint32_t which = index - own_first;
         if (own_serials_[which] != user_data >> 32) return;
-        if (which == wake_poll) is_awake_ = true;
+        if (which == wake_poll) {
+            is_awake_ = true;
+            was_deferred_ = was_deferred_ || was_signalled_;  // it is an eventfd itself
+        }
         if ((flags & IORING_CQE_F_MORE) == 0) own_changes_ |= 1U << which;
         return;
     }
@@ -587,7 +587,6 @@ void ring_port::collect() noexcept {
         const int entered = ring_->enter();
         // EBUSY: the queue of completions was full. Other failures are a lack of memory.
         if (entered < 0 && entered != -EINTR && entered != -EBUSY) {
-            may_be_signalled_ = true;
             signal_event();  // another call tries again
             break;
         }
@@ -640,7 +639,7 @@ int ring_port::poll(std::span<edge> edges) noexcept {
     collect();
     unsigned count = take_reports(edges);
     busy_polls_ = count != 0 && was_signalled_ ? busy_polls_ + 1 : 0;
-    if (count == 0 && (is_certain_ || may_be_signalled_ || comes_late_)) {
+    if (count == 0) {
         reset_event();  // first: another thread may have signalled it since
         collect();
         count = take_reports(edges);
@@ -691,10 +690,9 @@ void ring_port::reset_event() noexcept {
     if (was_deferred_ && is_owner()) {
         ring_->unregister_event();
         was_deferred_ = ring_->register_event(event_fd_.number()) < 0;
-        comes_late_ = true;
     }
     reset_counter(event_fd_.number());
-    is_certain_ = may_be_signalled_ = false;
+    is_certain_ = false;
 }
 
 // The control descriptor and the timer.

@@ -163,12 +163,10 @@ private:
     bool is_readable_ = false;
 
     // event_fd_. Under the queue's lock.
-    bool is_certain_ = false;        // it was signalled here, and not reset since
-    bool may_be_signalled_ = false;  // the kernel may have signalled it since it was reset
-    bool was_signalled_ = false;     // by a completion that the present collection takes
-    bool was_deferred_ = false;      // a signal of the kernel was, maybe, since it was registered
-    bool comes_late_ = false;        // such a signal may come at any time
-    unsigned busy_polls_ = 0;        // that found completions at once, one after another
+    bool is_certain_ = false;     // it was signalled here, and not reset since
+    bool was_signalled_ = false;  // by a completion that the present collection takes
+    bool was_deferred_ = false;   // a signal of the kernel was, maybe, since it was registered
+    unsigned busy_polls_ = 0;     // that found completions at once, one after another
 
     // Written by the owner.
     bool is_awake_ = false;  // wake_one() was called since the last sleep
