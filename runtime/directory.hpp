@@ -77,8 +77,8 @@ public:
     /// AT_FDCWD for the working directory.
     fd_ref native() const noexcept;
 
-    /// Opens a file. A FIFO does not wait for its other end: a reader opens at once, and a writer without a
-    /// reader ends with no_such_device_or_address.
+    /// Opens a file. The open of a FIFO may wait for its other end; with open_options::nonblocking a
+    /// reader opens immediately, and a writer without a reader ends with no_such_device_or_address.
     ///
     /// Kernel     IORING_OP_OPENAT2, Linux 5.6.
     task<result<file>> open_file(std::string_view path, const open_options& options = {}) const;
@@ -154,7 +154,8 @@ public:
     /// and its entries are removed relative to that descriptor. At most 32 of them are open.
     ///
     /// Result     The number of files and directories removed.
-    /// Errors     no_such_file_or_directory for the root; ESTALE where another process has moved a
+    /// Errors     no_such_file_or_directory for the root; invalid_argument for a path that ends with
+    ///            "." or "..", and for "/"; ESTALE where another process has moved a
     ///            directory; operation_canceled, timed_out, and a part is removed; otherwise as for
     ///            unlinkat(2) and openat(2): the removal ends at the first error.
     /// Kernel     On a thread of the shared pool in steps of 512 entries: the ring has no request that

@@ -97,6 +97,10 @@ int file_kernel::set_times(int file, const timespec (&times)[2]) noexcept {
     return answer_of([&] { return ::futimens(file, times); });
 }
 
+int file_kernel::close(int file) noexcept {
+    return answer_of([&] { return ::close(file); });
+}
+
 ssize_t file_kernel::list_attributes(int file, char* buffer, std::size_t byte_count) noexcept {
     return answer_of([&] { return ::flistxattr(file, buffer, byte_count); });
 }

@@ -57,6 +57,7 @@ public:
     virtual int open_pipe(int (&ends)[2]) noexcept;  // pipe2(2) with O_CLOEXEC
     virtual ssize_t read(int file, void* buffer, std::size_t byte_count) noexcept;
     virtual ssize_t write(int file, const void* bytes, std::size_t byte_count) noexcept;
+    virtual int close(int file) noexcept;  // the number is free in any case
 
 protected:
     file_kernel() = default;

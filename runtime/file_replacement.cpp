@@ -98,7 +98,7 @@ task<result<file_replacement>> file_replacement::begin_owned(const directory& pa
     if (keeps_permissions) {
         file_kernel& system = file_kernel::chosen_by(loop);
         const int number = begun->content.native().number();
-        const mode_t permissions = existing.stx_mode & 07777;
+        const mode_t permissions = existing.stx_mode & 0777;
         auto set = [&system, number, permissions]() -> result<void> {
             const int answer = system.set_permissions(number, permissions);
             if (answer < 0) return error_from(answer);

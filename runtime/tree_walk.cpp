@@ -20,7 +20,7 @@ public:
     state(ring& loop, fd_ref directory, std::string_view path, const walk_options& options)
         : system_(file_kernel::chosen_by(loop)),
           directory_(directory),
-          root_(path),
+          root_(detail::root_path(path)),
           options_(options),
           levels_(system_, options.descriptor_count_max) {
         if (options_.batch_entry_count == 0) options_.batch_entry_count = 1;

@@ -7,11 +7,21 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include <sys/types.h>
 
 namespace kevring::detail {
+
+/// The root of a tree as it is opened. A path ends at its first zero byte; slashes behind a name would
+/// make the kernel follow a symbolic link in spite of O_NOFOLLOW.
+inline std::string root_path(std::string_view path) {
+    path = path.substr(0, path.find('\0'));
+    while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+    return std::string(path);
+}
 
 /// One entry of a directory. `name` stays valid until the next call of directory_levels.
 struct listed_entry {

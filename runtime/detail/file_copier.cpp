@@ -36,11 +36,14 @@ int file_copier::begin(int source_directory, const char* source, int target_dire
     created_ = made.valid();
     if (made.number() == -EEXIST && options.overwrite) {
         // Truncated only after the check that it is another file than the source.
-        made.reset(system_.open_at(target_directory, target, O_WRONLY | O_NOFOLLOW | O_NOCTTY, 0));
+        // Non-blocking: the open of a FIFO would wait for its reader.
+        made.reset(system_.open_at(target_directory, target,
+                                   O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0));
         struct stat existing{};
         if (made) {
             if (const int answer = system_.status(made.number(), existing); answer < 0)
                 return answer;
+            if (!S_ISREG(existing.st_mode)) return -EINVAL;
             if (existing.st_dev == status.st_dev && existing.st_ino == status.st_ino)
                 return -EINVAL;
             if (const int answer = system_.truncate(made.number(), 0); answer < 0) return answer;
@@ -126,15 +129,17 @@ int file_copier::finish() {
     if (preserve_) {
         struct stat status{};
         if (const int answer = system_.status(source_.number(), status); answer < 0) return answer;
-        if (const int answer = system_.set_permissions(target_.number(), status.st_mode & 07777);
+        // Set-id bits would act for another owner.
+        if (const int answer = system_.set_permissions(target_.number(), status.st_mode & 0777);
             answer < 0)
             return answer;
         const timespec times[2] = {status.st_atim, status.st_mtim};
         if (const int answer = system_.set_times(target_.number(), times); answer < 0)
             return answer;
     }
+    // File systems on a network and those with quotas report here that bytes were not stored.
+    if (const int answer = system_.close(target_.release()); answer < 0) return answer;
     source_.reset();
-    target_.reset();
     return 0;
 }
 

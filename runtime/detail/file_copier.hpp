@@ -20,6 +20,10 @@ namespace kevring::detail {
 class file_copier {
 public:
     explicit file_copier(file_kernel& system) noexcept : system_(system) {}
+    file_copier(const file_copier&) = delete;
+    file_copier& operator=(const file_copier&) = delete;
+    /// Discards a copy that an exception or the end of the ring has interrupted.
+    ~file_copier() { discard(); }
 
     /// Opens both files; follows no symbolic link at the end of the paths. -EINVAL for a source that
     /// is no regular file. `target_directory` stays open until the end, or until discard().

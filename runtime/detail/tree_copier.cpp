@@ -99,16 +99,27 @@ int tree_copier::copy_link(const char* name) {
 }
 
 int tree_copier::copy_fifo(const char* name) {
-    constexpr mode_t permissions = 0666;
-    const int answer = system_.make_node_at(target_.current(), name, S_IFIFO | permissions);
-    if (answer == -EEXIST && options_.overwrite) return 0;
+    struct statx status{};
+    int answer = system_.status_at(source_.current(), name, AT_SYMLINK_NOFOLLOW,
+                                   STATX_TYPE | STATX_MODE, status);
+    if (answer < 0) return answer;
+    const mode_t permissions = status.stx_mode & 0777;
+    answer = system_.make_node_at(target_.current(), name, S_IFIFO | permissions);
+    if (answer == -EEXIST && options_.overwrite) {
+        struct statx existing{};
+        answer =
+            system_.status_at(target_.current(), name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, existing);
+        if (answer < 0) return answer;
+        return S_ISFIFO(existing.stx_mode) ? 0 : -EEXIST;
+    }
     if (answer == 0) ++progress_.other_count;
     return answer;
 }
 
 int tree_copier::enter(int source_directory, const char* source, int target_directory,
                        const char* target) {
-    levels_.reserve(levels_.size() + 1);  // first: it may throw
+    if (levels_.size() == levels_.capacity())  // first: it may throw
+        levels_.reserve(2 * levels_.size() + 8);
     int answer = source_.enter(source_directory, source);
     if (answer < 0) return answer;
     struct stat status{};
@@ -124,7 +135,8 @@ int tree_copier::enter(int source_directory, const char* source, int target_dire
     if (answer < 0 && (answer != -EEXIST || !options_.overwrite)) return answer;
     answer = target_.enter(target_directory, target);
     if (answer < 0) return answer;
-    levels_.push_back({status.st_mode & 07777, {status.st_atim, status.st_mtim}});
+    // Set-id bits would act for another owner.
+    levels_.push_back({status.st_mode & 01777, {status.st_atim, status.st_mtim}});
     return 0;
 }
 

@@ -28,8 +28,8 @@ public:
           options_(options),
           source_directory_(source_directory),
           target_directory_(target_directory),
-          source_path_(source),
-          target_path_(target),
+          source_path_(root_path(source)),
+          target_path_(root_path(target)),
           source_(system, open_count_max),
           target_(system, open_count_max),
           file_(system) {}

@@ -1,6 +1,7 @@
 #include <kevring/runtime/detail/tree_removal.hpp>
 
 #include <cerrno>
+#include <string_view>
 #include <utility>
 
 #include <dirent.h>
@@ -21,6 +22,9 @@ result<bool> tree_removal::step(std::size_t entry_count_max, const std::stop_tok
 // A root that is a file or a symbolic link is removed itself.
 int tree_removal::begin() {
     begun_ = true;
+    // The kernel removes none of these: their entries would be lost before it refuses.
+    const std::string_view last = std::string_view(root_).substr(root_.rfind('/') + 1);
+    if (last == "." || last == ".." || root_ == "/") return -EINVAL;
     const int answer = system_.unlink_at(directory_.number(), root_.c_str(), 0);
     if (answer == 0) ++removed_count_;
     if (answer != -EISDIR && answer != -EPERM) return answer;

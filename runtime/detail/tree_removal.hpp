@@ -20,7 +20,10 @@ class tree_removal {
 public:
     /// `directory` stays open as long as the object is used.
     tree_removal(file_kernel& system, fd_ref directory, std::string_view path)
-        : system_(system), directory_(directory), root_(path), levels_(system, open_count_max) {}
+        : system_(system),
+          directory_(directory),
+          root_(root_path(path)),
+          levels_(system, open_count_max) {}
 
     /// Removes up to `entry_count_max` entries. False: there are more.
     result<bool> step(std::size_t entry_count_max, const std::stop_token& stop);

@@ -13,6 +13,7 @@
 #include <kevring/runtime/operations/tee.hpp>
 #include <kevring/runtime/temporary_file.hpp>
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <string>
@@ -233,6 +234,8 @@ TEST_CASE("a file is created with its permissions, appended to, and read as a wh
         options.exclusive = true;
         options.append = true;
         options.permissions = 0640;
+        const mode_t mask = ::umask(0);
+        ::umask(mask);
         auto opened = co_await folder.open_file("log", options);
         REQUIRE(opened.has_value());
         const auto first = co_await opened->write_all("first ");
@@ -250,7 +253,7 @@ TEST_CASE("a file is created with its permissions, appended to, and read as a wh
         struct statx status{};
         const auto found = co_await folder.status("log", status, STATX_MODE | STATX_SIZE);
         REQUIRE(found.has_value());
-        CHECK((status.stx_mode & 0777) == 0640);
+        CHECK((status.stx_mode & 0777) == (0640 & ~mask));
         CHECK(status.stx_size == 12);
         std::array<std::byte, 20> buffer{};
         const auto tail = co_await opened->read_full(buffer, 6);
@@ -378,7 +381,10 @@ TEST_CASE("extended attributes are set, read, listed and removed", "[runtime][fi
         const auto read_large = co_await opened->attribute("user.large");
         CHECK(read_large.value() == large);
         const auto names = co_await opened->attribute_names();
-        CHECK(names.value().size() == 2);
+        REQUIRE(names.has_value());  // SELinux adds one of its own
+        CHECK(std::count_if(names->begin(), names->end(), [](const std::string& name) {
+                  return name.starts_with("user.");
+              }) == 2);
         const auto removed = co_await opened->remove_attribute("user.color");
         CHECK(removed.has_value());
         const auto after = co_await opened->attribute("user.color");

@@ -99,7 +99,10 @@ TEST_CASE("a pipe is read and written without O_NONBLOCK on its description", "[
 TEST_CASE("a terminal is read line by line and keeps its flags", "[runtime][stdio]") {
     ring loop;
     const fd master(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
-    REQUIRE(master.valid());
+    if (!master.valid()) {
+        WARN("not tried: this system has no pseudo-terminals");
+        return;
+    }
     REQUIRE(::grantpt(master.number()) == 0);
     REQUIRE(::unlockpt(master.number()) == 0);
     const fd terminal(::open(::ptsname(master.number()), O_RDWR | O_NOCTTY | O_CLOEXEC));
@@ -289,12 +292,14 @@ TEST_CASE("a FIFO is written and read, and its bytes are duplicated", "[runtime]
         const auto folder = scratch.opened(loop);
         const auto made = co_await folder.make_fifo("fifo");
         REQUIRE(made.has_value());
-        // A request opens a FIFO as with O_NONBLOCK: the reader does not wait, and comes first.
+        kevring::open_options for_reads;
+        for_reads.nonblocking = true;
         kevring::open_options for_writes;
         for_writes.access = kevring::file_access::write;
+        for_writes.nonblocking = true;
         const auto early = co_await folder.open_file("fifo", for_writes);
         CHECK(early.error() == std::errc::no_such_device_or_address);
-        auto opened = co_await folder.open_file("fifo");
+        auto opened = co_await folder.open_file("fifo", for_reads);
         REQUIRE(opened.has_value());
         auto target = co_await folder.open_file("fifo", for_writes);
         REQUIRE(target.has_value());

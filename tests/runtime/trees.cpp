@@ -346,6 +346,59 @@ TEST_CASE("errors and stops end a removal", "[runtime][trees]") {
     run_on(loop, body);
 }
 
+TEST_CASE("a path that names a link or a directory by its entries is not removed",
+          "[runtime][trees]") {
+    ring loop;
+    scratch_folder scratch;
+    std::filesystem::create_directories(scratch.path("kept/inside"));
+    REQUIRE(::symlink("kept", scratch.path("link").c_str()) == 0);
+    auto body = [&]() -> task<void> {
+        const directory folder = scratch.opened(loop);
+        for (const char* path : {".", "..", "kept/.", "kept/inside/..", "link/.", "/"}) {
+            CAPTURE(path);
+            const auto removed = co_await folder.remove_tree(path);
+            CHECK(removed.error() == std::errc::invalid_argument);
+        }
+        const auto link = co_await folder.remove_tree("link/");  // the link, and not its target
+        CHECK(link.value() == 1);
+        CHECK(std::filesystem::is_directory(scratch.path("kept/inside")));
+        const auto all = co_await folder.remove_tree("kept//");
+        CHECK(all.value() == 2);
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("a copy over a FIFO is refused, and waits for no reader", "[runtime][trees]") {
+    ring loop;
+    scratch_folder scratch;
+    scratch.write("source", "text");
+    REQUIRE(::mkfifo(scratch.path("fifo").c_str(), 0600) == 0);
+    auto body = [&]() -> task<void> {
+        const directory folder = scratch.opened(loop);
+        kevring::copy_options options;
+        options.overwrite = true;
+        const auto copied = co_await folder.copy_file("source", folder, "fifo", options);
+        CHECK(copied.error() == std::errc::no_such_device_or_address);
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("a copy does not receive the set-id bits of its source", "[runtime][trees]") {
+    ring loop;
+    scratch_folder scratch;
+    scratch.write("source", "text");
+    REQUIRE(::chmod(scratch.path("source").c_str(), 06755) == 0);
+    auto body = [&]() -> task<void> {
+        const directory folder = scratch.opened(loop);
+        kevring::copy_options options;
+        options.preserve = true;
+        const auto copied = co_await folder.copy_file("source", folder, "copy", options);
+        CHECK(copied.has_value());
+        CHECK(scratch.permissions("copy") == 0755);
+    };
+    run_on(loop, body);
+}
+
 TEST_CASE("a deadline during a removal is timed_out, and a later removal ends the work",
           "[runtime][trees]") {
     faulty_files faults;
@@ -366,10 +419,10 @@ TEST_CASE("a deadline during a removal is timed_out, and a later removal ends th
             passed = true;
         };
         kevring::task_scope side(loop);
-        side.spawn(expire());
         std::error_code error;
         {
             const auto limit = co_await kevring::within(1ms);
+            side.spawn(expire());  // after the limit: its timer expires later
             const auto removed = co_await folder.remove_tree("t");
             if (!removed) error = removed.error();
         }
