@@ -33,13 +33,14 @@ void write_control(msghdr& message, int level, int type, const Information& info
     std::memcpy(CMSG_DATA(&entry), &information, sizeof information);
 }
 
-// A group is no source, and its message concerns one network; a link-local address needs its link.
-// Other answers take the interface of their route.
+// A group or the broadcast address is no source, and its message concerns one network; a link-local
+// address needs its link. Other answers take the interface of their route.
 void write_source(msghdr& message, const route& back) noexcept {
     if (back.local.family() == AF_INET) {
         sockaddr_in address{};
         std::memcpy(&address, back.local.address(), sizeof address);
-        const bool is_group = IN_MULTICAST(ntohl(address.sin_addr.s_addr));
+        const in_addr_t destination = ntohl(address.sin_addr.s_addr);
+        const bool is_group = IN_MULTICAST(destination) || destination == INADDR_BROADCAST;
         in_pktinfo information{};
         if (is_group)
             information.ipi_ifindex = static_cast<int>(back.interface_index);
@@ -51,6 +52,13 @@ void write_source(msghdr& message, const route& back) noexcept {
         std::memcpy(&address, back.local.address(), sizeof address);
         const bool is_group = IN6_IS_ADDR_MULTICAST(&address.sin6_addr);
         in6_pktinfo information{};
+        if (IN6_IS_ADDR_V4MAPPED(&address.sin6_addr)) {
+            const in_addr_t destination = ntohl(address.sin6_addr.s6_addr32[3]);
+            if (IN_MULTICAST(destination) || destination == INADDR_BROADCAST) {
+                address.sin6_addr.s6_addr32[3] = 0;
+                information.ipi6_ifindex = back.interface_index;
+            }
+        }
         if (is_group || IN6_IS_ADDR_LINKLOCAL(&address.sin6_addr))
             information.ipi6_ifindex = back.interface_index;
         if (!is_group) information.ipi6_addr = address.sin6_addr;

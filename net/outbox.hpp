@@ -129,7 +129,12 @@ public:
         while (!failure) {
             if (!queued_.empty()) {
                 sending_.swap(queued_);
-                failure = co_await send_block();
+                try {
+                    failure = co_await send_block();
+                } catch (...) {
+                    fail(std::make_error_code(std::errc::not_enough_memory));
+                    throw;
+                }
             } else if (closed_) {
                 co_return result<void>();
             } else {
@@ -194,7 +199,9 @@ private:
 
     task<std::error_code> send_block() {
         std::size_t offset = 0;
-        while (offset < sending_.size()) {
+        // A stream with a buffer, as tls_stream has, may have taken bytes that it has not sent.
+        bool unfinished = false;
+        while (offset < sending_.size() || unfinished) {
             const auto rest = std::span<const std::byte>(sending_).subspan(offset);
             const auto piece = rest.first(std::min(rest.size(), piece_bytes_max));
             const auto sent = co_await with_timeout(target_.send(piece), stall_timeout_);
@@ -202,6 +209,7 @@ private:
             offset += count;
             held_bytes_ -= count;
             free_bytes_.release(count);
+            unfinished = !sent;
             // A peer that takes bytes slowly is not stalled. An outer deadline ends the next send.
             if (!sent && (count == 0 || sent.error() != std::errc::timed_out))
                 co_return sent.error();

@@ -53,7 +53,12 @@ task<result<void>> write_all(Stream& target, std::span<const std::byte> bytes) {
         } else {
             const auto written = co_await target.write(bytes);
             if (!written) co_return tl::unexpected<std::error_code>(written.error());
-            bytes = {};
+            if constexpr (requires { bytes.subspan(*written); }) {
+                if (*written == 0) co_return error_from(std::errc::broken_pipe);
+                bytes = bytes.subspan(*written);
+            } else {
+                bytes = {};
+            }
         }
     }
     co_return result<void>();

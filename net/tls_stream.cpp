@@ -198,6 +198,8 @@ task<std::error_code> tls_stream::shake_hands(state& self, const std::string& ho
     while (true) {
         const tls_progress progress = self.engine->handshake();
         if (progress == tls_progress::failed) co_return self.engine->failure;
+        // A close_notify before the handshake is complete.
+        if (progress == tls_progress::ended) co_return detail::tls_error(tls_errc::truncated);
         const std::error_code failure = co_await flush(self);
         if (failure) co_return failure;
         if (progress == tls_progress::done) co_return std::error_code();
@@ -287,6 +289,11 @@ task<send_result> tls_stream::send(std::span<const std::byte> bytes) {
     if (const std::error_code refused = self.check_send(scope))
         co_return send_result(tl::unexpected(refused), 0);
     const busy sending(self.sends);
+    // The rest of an interrupted send comes first: else each stopped send would add to it.
+    if (!self.next_output().empty()) {
+        const std::error_code failure = co_await flush(self);
+        if (failure) co_return send_result(tl::unexpected(failure), 0);
+    }
     std::size_t encrypted_bytes = 0;
     while (true) {
         const auto piece = bytes.subspan(encrypted_bytes)

@@ -175,7 +175,11 @@ public:
 
     std::size_t decryptable_bytes_max() const noexcept override {
         const auto decrypted = static_cast<std::size_t>(SSL_pending(connection_.get()));
-        if (!input.empty()) return decrypted + partial_bytes_ + input.size();
+        // One record at most is incomplete; other bytes were messages without data.
+        constexpr std::size_t record_bytes_max =
+            SSL3_RT_HEADER_LENGTH + SSL3_RT_MAX_ENCRYPTED_LENGTH;
+        if (!input.empty())
+            return decrypted + std::min(partial_bytes_, record_bytes_max) + input.size();
         return SSL_has_pending(connection_.get()) == 0
                    ? 0
                    : std::max<std::size_t>(decrypted, SSL3_RT_MAX_PLAIN_LENGTH);
@@ -308,6 +312,7 @@ public:
         const std::lock_guard alone(mutex_);
         if (current_) copy_ticket_keys(*current_, **next);
         current_ = std::move(*next);
+        forget_sessions();
         return {};
     }
 
@@ -319,6 +324,9 @@ public:
 
 protected:
     virtual result<unique_context> load() = 0;
+    /// Called by a reload: a resumed session is not verified again, so none outlives the authorities
+    /// that it was verified by.
+    virtual void forget_sessions() noexcept {}
 
     unique_connection new_connection() {
         const std::lock_guard alone(mutex_);
@@ -405,6 +413,9 @@ public:
         std::string name = host_name;
         if (!name.empty() && name.back() == '.') name.pop_back();  // of a fully qualified name
         if (name.empty() && options_.verify_peer) return error_from(std::errc::invalid_argument);
+        // OpenSSL ends a name at a zero byte, and a leading dot stands for all names below it.
+        if (name.find('\0') != std::string::npos || name.starts_with('.'))
+            return error_from(std::errc::invalid_argument);
         unique_connection connection = new_connection();
         if (!connection) return error_from(std::errc::not_enough_memory);
         SSL_set_connect_state(connection.get());
@@ -441,6 +452,10 @@ public:
     }
 
 protected:
+    void forget_sessions() noexcept override {
+        const std::lock_guard alone(sessions_mutex_);
+        sessions_.clear();
+    }
     result<unique_context> load() override {
         auto made = new_context(TLS_client_method());
         if (!made) return made;
@@ -479,7 +494,8 @@ private:
                                 ::inet_pton(AF_INET6, name.c_str(), address.data()) == 1;
         if (is_address)
             return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(&connection), name.c_str()) == 1;
-        SSL_set_hostflags(&connection, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        SSL_set_hostflags(&connection, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+                                           X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
         return SSL_set1_host(&connection, name.c_str()) == 1 &&
                SSL_set_tlsext_host_name(&connection, name.c_str()) == 1;
     }

@@ -147,7 +147,12 @@ TEST_CASE("TCP fast open is set on listeners and before a connect", "[net][optio
         REQUIRE(kevring::set_fast_open_queue(listening.native(), 16));
         CHECK(out_of_range(kevring::set_fast_open_queue(listening.native(), -1)));
         auto opened = open_tcp();
-        REQUIRE(kevring::set_fast_open_connect(opened, true));
+        const auto allowed = kevring::set_fast_open_connect(opened, true);
+        if (!allowed) {
+            CHECK(allowed.error() == std::errc::operation_not_supported);
+            WARN("not tried: net.ipv4.tcp_fastopen forbids it on this machine");
+            co_return;
+        }
         CHECK(value_of(opened, IPPROTO_TCP, TCP_FASTOPEN_CONNECT) == 1);
         auto connected =
             co_await kevring::connect(loop, std::move(opened), listening.local().value());

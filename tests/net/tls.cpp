@@ -397,6 +397,23 @@ TEST_CASE("a client accepts a certificate only for the name that it asked for", 
     }
 }
 
+TEST_CASE("a host name that OpenSSL would read as another one is refused", "[net][tls]") {
+    const std::string host = GENERATE(std::string(".wild.test"), std::string(""), std::string("."),
+                                      std::string("localhost\0.other.test", 20));
+    ring loop;
+    std::error_code error;
+    auto body = [&]() -> task<void> {
+        auto sockets = two_sockets(loop);
+        const auto connected =
+            co_await kevring::tls_stream::connect(std::move(sockets.first), client_context(), host);
+        if (!connected) error = connected.error();
+    };
+
+    run_on(loop, body);
+
+    CHECK(error == std::errc::invalid_argument);
+}
+
 TEST_CASE("a certificate that is expired or from another authority is refused", "[net][tls]") {
     ring loop;
     const bool expired = GENERATE(true, false);
