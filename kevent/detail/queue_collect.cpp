@@ -297,14 +297,25 @@ bool queue_core::end_last_check(registration& entry, readiness state) noexcept {
 }
 
 // Removes records that fail their last check from the first `capacity` that are ready, so that they
-// do not count as ready for a call that waits for several. One poll(2) asks for all descriptors of a
-// batch.
+// do not count as ready for a call that waits for several.
 void queue_core::drop_stale(unsigned capacity) noexcept {
+    std::size_t left = std::min<std::size_t>(ready_.size(), capacity);
+    registration* entry = left != 0 ? &ready_.front() : nullptr;
+    while (left != 0) {
+        const std::size_t count = std::min<std::size_t>(left, batch_max);
+        entry = drop_stale_batch(*entry, count);
+        left -= count;
+    }
+}
+
+// The same for `count` records of the list, from `first` on. One poll(2) asks for all their
+// descriptors. Returns the record after them.
+registration* queue_core::drop_stale_batch(registration& first, std::size_t count) noexcept {
     std::array<pollfd, batch_max> questions;
     std::array<registration*, batch_max> asked;
     unsigned question_count = 0;
-    std::size_t left = std::min<std::size_t>({ready_.size(), capacity, batch_max});
-    for (registration* entry = left != 0 ? &ready_.front() : nullptr; left != 0; --left) {
+    registration* entry = &first;
+    for (std::size_t left = count; left != 0; --left) {
         registration* const next = ready_.after(*entry);
         if (needs_last_check(*entry)) {
             const pollfd question =
@@ -319,18 +330,19 @@ void queue_core::drop_stale(unsigned capacity) noexcept {
         }
         entry = next;
     }
-    if (question_count == 0) return;
+    if (question_count == 0) return entry;
     const bool polled = kernel::real().poll_nowait(questions.data(), question_count) >= 0;
     for (unsigned i = 0; i < question_count; ++i) {
-        registration& entry = *asked[i];
-        registration* const next = ready_.after(entry);
-        source& origin = *entry.event_source;
-        ready_.remove(entry);
+        registration& checked = *asked[i];
+        registration* const next = ready_.after(checked);
+        source& origin = *checked.event_source;
+        ready_.remove(checked);
         const readiness state =
             polled ? origin.test_by_answer(static_cast<std::uint16_t>(questions[i].revents))
                    : origin.test();
-        if (end_last_check(entry, state)) ready_.insert_before(entry, next);
+        if (end_last_check(checked, state)) ready_.insert_before(checked, next);
     }
+    return entry;
 }
 
 // Takes the first ready record off the list; false if a last check dropped it.

@@ -171,6 +171,7 @@ private:
 
     bool passes_last_check(registration& entry) noexcept;
     void drop_stale(unsigned capacity) noexcept;
+    registration* drop_stale_batch(registration& first, std::size_t count) noexcept;
     bool needs_last_check(const registration& entry) const noexcept;
     bool end_last_check(registration& entry, readiness state) noexcept;
     bool collect_one(ukevent& target) noexcept;

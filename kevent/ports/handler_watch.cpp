@@ -30,13 +30,28 @@ sigset_t set_of(std::uint64_t bits) noexcept {
     return set;
 }
 
-// Signals that have a handler now.
+constexpr bool ends_process_by_default(int signal) noexcept {
+    switch (signal) {
+        case SIGCHLD:
+        case SIGCONT:
+        case SIGSTOP:
+        case SIGTSTP:
+        case SIGTTIN:
+        case SIGTTOU:
+        case SIGURG:
+        case SIGWINCH: return false;
+        default: return true;
+    }
+}
+
+// Signals that have a handler now, and those that end the process without one: a process that lives
+// on after one of them has handled it, by a handler that may have removed itself.
 std::uint64_t find_caught() noexcept {
     std::uint64_t caught = 0;
     for (int signal = 1; signal <= signal_count; ++signal) {
         struct sigaction present{};
-        if (::sigaction(signal, nullptr, &present) == 0 && present.sa_handler != SIG_DFL &&
-            present.sa_handler != SIG_IGN)
+        if (::sigaction(signal, nullptr, &present) == 0 && present.sa_handler != SIG_IGN &&
+            (present.sa_handler != SIG_DFL || ends_process_by_default(signal)))
             caught |= bit_of(signal);
     }
     return caught;

@@ -107,3 +107,19 @@ TEST_CASE("a call whose records have failed their last check collects the next o
     for (unsigned i = 0; i < wanted; ++i) CHECK(got[i].id.raw_u64 == 2 * i + 1);
     for (const questions& each : checked.counts) CHECK(each.alone == 0);
 }
+
+TEST_CASE("a call that waits for more records than one poll(2) asks for counts no stale ones",
+          "[kevent][last_check][K-059][K-093]") {
+    constexpr unsigned count = 600;  // of which 300 pass their last check
+    checked_queue_of checked(count);
+    std::vector<ukevent> got(count);
+
+    const int collected =
+        checked.queue.get_events(400, count, kevring::detail::wait_limit::no_wait(), got.data());
+
+    CHECK(collected == count / 2);
+    for (const questions& each : checked.counts) {
+        CHECK(each.alone == 0);
+        CHECK(each.answered == 1);
+    }
+}

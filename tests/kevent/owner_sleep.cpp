@@ -112,6 +112,21 @@ TEST_CASE("a handler that is installed during the sleep of an owner ends it",
     CHECK(owner.join() == 0);
 }
 
+TEST_CASE("a handler that removes itself ends the sleep of an owner",
+          "[kevent][ring_port][interruptions][K-067]") {
+    sleeping_owner owner;
+    struct sigaction once{};
+    once.sa_handler = [](int) {};
+    once.sa_flags = SA_RESETHAND;
+    struct sigaction before{};
+    REQUIRE(::sigaction(SIGUSR1, &once, &before) == 0);
+
+    CHECK_FALSE(owner.sleeps_after(SIGUSR1));
+
+    CHECK(owner.join() == 0);
+    ::sigaction(SIGUSR1, &before, nullptr);
+}
+
 TEST_CASE("a signal to the process ends the sleep of its one thread",
           "[kevent][ring_port][interruptions][K-067]") {
     const int result = in_child([] {
