@@ -36,6 +36,8 @@ int ring::native_handle() {
     // seq_cst: pairs with the fence in wake(). Work that is posted at that time is seen by
     // reset_event_fd(), or the thread that posts it sees the descriptor.
     std::atomic_thread_fence(std::memory_order_seq_cst);
+    // A run() has left it awake: a post() would signal nothing.
+    if (!in_iteration_ && !closing_) mark_asleep();
     reset_event_fd();
     return made;
 }

@@ -259,6 +259,24 @@ TEST_CASE("tasks spawned by threads all run on the ring's thread", "[runtime][sp
     CHECK(elsewhere_count == 0);
 }
 
+TEST_CASE("work that is posted after a run() makes the descriptor readable",
+          "[runtime][foreign_loop]") {
+    ring loop;
+    bool ended = false;
+    auto once = []() -> task<void> { co_await kevring::yield(); };
+    auto body = [&]() -> task<void> {
+        co_await kevring::yield();
+        ended = true;
+    };
+    kevring::run(loop, once());
+    REQUIRE_FALSE(is_readable(loop, 0));
+    std::jthread poster([&] { kevring::spawn(loop, body()); });
+
+    CHECK(is_woken(loop));
+
+    CHECK(drive(loop, [&] { return ended; }));
+}
+
 TEST_CASE("a task that was spawned to a ring that is never driven is stopped at its first await",
           "[runtime][spawn]") {
     std::error_code seen;

@@ -114,13 +114,13 @@ TEST_CASE("counters of loops and groups are read on other threads while they cha
     bool plausible = true;
     std::jthread reader([&] {
         std::uint64_t iterations = 0;
-        while (!done.load()) {
+        do {
             const kevring::ring_counters now = first.loop().counters();
             plausible = plausible && now.iterations >= iterations &&
                         group.counters(0).ended_count <= group.counters(0).started_count;
             iterations = now.iterations;
             ++read_count;
-        }
+        } while (!done.load());
     });
     for (int i = 0; i < 300; ++i) group.spawn(wait_for(go));
     while (group.counters(0).active_count() + group.counters(1).active_count() > 0)
