@@ -87,7 +87,7 @@ const played = (medium, middle) => new Promise((done, give_up) => {
 // The second that the film's picture says.
 function shown_second() {
     const canvas = document.createElement("canvas");
-    const side = canvas.width = canvas.height = make_mp4.videoWidth;
+    const side = canvas.width = canvas.height = film.videoWidth;
     const context = canvas.getContext("2d");
     context.drawImage(film, 0, 0);
     let second = 0;
