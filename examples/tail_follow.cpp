@@ -40,7 +40,6 @@ public:
             auto got = co_await changes.next();
             const auto change = kevring::value_or_throw(std::move(got), "changes");
             if (change.name != name && !any_of(change.kinds, change_kind::lost)) continue;
-            co_await print_rest();  // of the file that had the name
             co_await open_again();
             co_await print_rest();
         }
@@ -58,6 +57,7 @@ private:
             if (static_cast<std::uint64_t>(status.st_size) < file_offset_) file_offset_ = 0;
             co_return;
         }
+        co_await print_rest();  // of the old file: bytes that came since the last read
         device_ = status.st_dev;
         inode_ = status.st_ino;
         file_offset_ = 0;

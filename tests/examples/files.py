@@ -14,11 +14,16 @@ import unittest
 DEADLINE_SECONDS = 60
 
 
+def expired(*_):
+    raise TimeoutError(f'no answer within {DEADLINE_SECONDS} s')
+
+
 class Example(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
+        signal.signal(signal.SIGALRM, expired)
         signal.alarm(DEADLINE_SECONDS)
 
     def tearDown(self):
