@@ -2,6 +2,7 @@
 
 #include <kevring/runtime/thread_mutex.hpp>
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <stdexcept>
@@ -14,19 +15,33 @@ namespace {
 // State of the threads of one run_threads(). It outlives them, and so the work that is posted.
 class thread_group {
 public:
-    explicit thread_group(unsigned thread_count) {
+    explicit thread_group(unsigned thread_count) : missing_count_(thread_count) {
         for (unsigned i = 0; i < thread_count; ++i) members_.emplace_back();
     }
 
     void run_member(unsigned index, const ring_options& options,
                     const std::function<task<void>(unsigned)>& make) noexcept {
+        bool has_arrived = false;
         try {
             ring loop(options);
             const membership joined(*this, members_[index], loop);  // ends before the ring does
-            kevring::run(loop, make(index));
+            arrive(1);
+            has_arrived = true;
+            if (wait_for_all()) kevring::run(loop, make(index));
         } catch (...) {
             fail(std::current_exception());
+            if (!has_arrived) arrive_without_rings(1);
         }
+    }
+
+    void arrive_without_rings(unsigned count) noexcept {
+        is_incomplete_.store(true, std::memory_order_relaxed);  // published by arrive()
+        arrive(count);
+    }
+    void arrive(unsigned count) noexcept {
+        // release: pairs with the acquire in wait_for_all().
+        if (missing_count_.fetch_sub(count, std::memory_order_acq_rel) == count)
+            missing_count_.notify_all();
     }
 
     void fail(std::exception_ptr failure) noexcept {
@@ -43,6 +58,14 @@ public:
     }
 
 private:
+    // A task that took the last descriptors would leave a thread without a ring: all rings are made
+    // first. False: one could not be made.
+    bool wait_for_all() noexcept {
+        while (const unsigned missing = missing_count_.load(std::memory_order_acquire))
+            missing_count_.wait(missing, std::memory_order_acquire);
+        return !is_incomplete_.load(std::memory_order_relaxed);
+    }
+
     struct member : work {
         member() noexcept
             : work([](work& self) noexcept {
@@ -74,6 +97,8 @@ private:
         member& entry_;
     };
 
+    std::atomic<unsigned> missing_count_;  // threads that do not have their ring yet
+    std::atomic<bool> is_incomplete_{false};
     thread_mutex mutex_;
     std::exception_ptr failure_ KEVRING_GUARDED_BY(mutex_);
     std::deque<member> members_;  // each one's `reachable` is guarded by mutex_
@@ -106,10 +131,13 @@ void run_threads(unsigned thread_count, const ring_options& options,
         std::vector<std::jthread> threads;
         threads.reserve(thread_count - 1);
         try {
-            for (unsigned i = 1; i < thread_count; ++i)
-                threads.emplace_back([&, i] { all.run_member(i, options, make); });
+            while (threads.size() < thread_count - 1) {
+                const auto index = static_cast<unsigned>(threads.size() + 1);
+                threads.emplace_back([&, index] { all.run_member(index, options, make); });
+            }
         } catch (...) {
             all.fail(std::current_exception());
+            all.arrive_without_rings(thread_count - 1 - static_cast<unsigned>(threads.size()));
         }
         all.run_member(0, options, make);
     }

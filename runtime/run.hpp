@@ -94,10 +94,11 @@ T run(task<T> main, const ring_options& options = {}) {
 }
 
 /// Runs `make(index)` on `thread_count` threads, each with a ring of its own; the calling thread is
-/// the one with index 0. The first failure stops the tasks of all threads, and is thrown when all
-/// have ended.
+/// the one with index 0. All rings are made before the first task begins. The first failure stops the
+/// tasks of all threads, and is thrown when all have ended.
 ///
-/// Errors     std::invalid_argument for no threads; what a task throws.
+/// Errors     std::invalid_argument for no threads; those of a ring's constructor, and no task begins;
+///            what a task throws.
 /// Thread     `make` is called on each of the threads, maybe at the same time.
 template <std::invocable<unsigned> Make>
     requires std::same_as<std::invoke_result_t<Make&, unsigned>, task<void>>

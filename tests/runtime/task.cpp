@@ -6,7 +6,9 @@
 #include <atomic>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -122,4 +124,30 @@ TEST_CASE("run() on threads throws the first failure and stops the others", "[ru
 
     CHECK_THROWS_AS(run(4, body), std::runtime_error);
     CHECK(stopped == 3);
+}
+
+TEST_CASE("no task begins unless every thread has its ring", "[runtime][run]") {
+    const kevring::fd lowest(::dup(STDERR_FILENO));
+    REQUIRE(lowest.valid());
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    rlimit few = limit;
+    few.rlim_cur = static_cast<rlim_t>(lowest.number()) + 5;
+    std::atomic<int> begun_count{0};
+    auto body = [&](unsigned) -> task<void> {
+        ++begun_count;
+        co_return;
+    };
+
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    std::error_code failure;
+    try {
+        run(8, body);
+    } catch (const std::system_error& error) {
+        failure = error.code();
+    }
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+
+    CHECK(failure == std::errc::too_many_files_open);
+    CHECK(begun_count == 0);
 }
