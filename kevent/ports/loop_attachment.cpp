@@ -109,7 +109,7 @@ void loop_port::attachment::ended(request& which, int error_number) noexcept {
     }
     if (loop_.closing()) return;
     if (error_number == -ENOMEM || error_number == -EAGAIN) return retry_later();
-    // What cannot be polled reports an error, and is not armed again.
+    // A descriptor that cannot be polled reports an error, and is not armed again.
     if (error_number != 0 && error_number != -ECANCELED) return record(which, POLLERR | POLLHUP);
     // Without an error its end has other reasons, a full completion queue for one: nothing
     // registered stays without a request.

@@ -324,8 +324,8 @@ public:
 
 protected:
     virtual result<unique_context> load() = 0;
-    /// Called by a reload: a resumed session is not verified again, so none outlives the authorities
-    /// that it was verified by.
+    /// Called by a reload. A resumed session is not verified again, so the sessions that the previous
+    /// authorities verified are dropped.
     virtual void forget_sessions() noexcept {}
 
     unique_connection new_connection() {
