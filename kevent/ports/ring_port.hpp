@@ -25,9 +25,11 @@
 #pragma once
 
 #include <kevring/kevent/ports/handler_watch.hpp>
+#include <kevring/kevent/ports/own_ring.hpp>
 #include <kevring/kevent/ports/port.hpp>
+#include <kevring/kevent/ports/thread_mark.hpp>
+#include <kevring/kevent/ports/watched_slot.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
-#include <kevring/runtime/detail/uring.hpp>
 
 #include <array>
 #include <atomic>
@@ -65,9 +67,6 @@ public:
     int release_control() noexcept override;
 
 private:
-    struct thread_mark;
-    struct thread_marks;
-    class own_ring;
     class collection;
     class quiet_sleep;
 
@@ -80,49 +79,15 @@ private:
         own_poll_count
     };
 
-    // One watched descriptor; the low half of its tag is its index.
-    struct slot {
-        std::uint64_t tag = 0;            // 0: not watched
-        int number = -1;                  // of the descriptor
-        std::uint32_t poll_bits = 0;      // watched for
-        std::uint32_t serial = 0;         // of its last request
-        std::uint32_t reported_bits = 0;  // of the report that waits for poll()
-        std::uint32_t next_change = 0;
-        std::uint32_t next_test = 0;
-        std::uint32_t next_report = 0;
-        bool is_in_kernel = false;  // a request with `serial` is armed
-        bool is_changed = false;    // in the list of changes
-        bool is_tested = false;     // in the list of tests
-        bool is_reported = false;   // in the list of reports
-        bool is_set = false;        // the file is an epoll set, and in the control set
-        bool is_anonymous = false;  // the file may be an eventfd, or watch one
-    };
-    // A singly linked list of slots, by index; 0 is no slot.
+    using slot = watched_slot;
     template <std::uint32_t slot::* next, bool slot::* is_linked>
-    class slot_list {
-    public:
-        bool empty() const noexcept { return first_ == 0; }
-        void push(std::vector<slot>& slots, std::uint32_t index) noexcept {
-            slot& added = slots[index];
-            if (added.*is_linked) return;
-            added.*is_linked = true;
-            added.*next = 0;
-            (first_ == 0 ? first_ : slots[last_].*next) = index;
-            last_ = index;
-        }
-        std::uint32_t pop(std::vector<slot>& slots) noexcept {
-            const std::uint32_t index = first_;
-            slots[index].*is_linked = false;
-            first_ = slots[index].*next;
-            return index;
-        }
+    using slot_list = watched_slot_list<next, is_linked>;
+    // In the user data of a request, the index of the first own_poll.
+    static constexpr std::uint32_t own_first = 1U << 31;
 
-    private:
-        std::uint32_t first_ = 0;
-        std::uint32_t last_ = 0;
-    };
-
-    bool is_owner() const noexcept;
+    bool is_owner() const noexcept {
+        return owner_ != nullptr && owner_->thread == thread_marks::present;
+    }
     int renew_ring() noexcept;
 
     slot* find_slot(std::uint64_t tag) noexcept;
