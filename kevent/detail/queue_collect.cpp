@@ -39,12 +39,14 @@ constexpr unsigned own_edges_max = 3;
 class queue_core::waiting {
 public:
     waiting(queue_core& queue, const wait_condition& condition) noexcept
+        KEVRING_REQUIRES(queue.mutex_)
         : self(condition), queue_(queue) {
-        queue_.waiters_.add(self);
+        queue.waiters_.add(self);
     }
     waiting(const waiting&) = delete;
     waiting& operator=(const waiting&) = delete;
     ~waiting() {
+        queue_.mutex_.assert_held();  // a cancelled sleep has locked it again
         self.unlink();
         if (!finished) queue_.notify_waiters();
     }
@@ -56,17 +58,21 @@ private:
     queue_core& queue_;
 };
 
-// One sleep of a waiting thread, without the lock.
+// One sleep of a waiting thread, without the lock. It unlocks the lock of its caller and locks it again
+// on destruction, which clang cannot follow through a reference.
 class queue_core::sleep {
 public:
-    sleep(queue_core& queue, lock& held, waiter& self, bool leads) noexcept
-        : queue_(queue), held_(held), self_(self), leads_(leads) {
+    sleep(queue_core& queue, lock& held, waiter& self, bool leads) noexcept KEVRING_UNCHECKED_LOCKS
+        : queue_(queue),
+          held_(held),
+          self_(self),
+          leads_(leads) {
         if (leads_) queue_.waiters_.set_leader(&self_);
         held_.unlock();
     }
     sleep(const sleep&) = delete;
     sleep& operator=(const sleep&) = delete;
-    ~sleep() {
+    ~sleep() KEVRING_UNCHECKED_LOCKS {
         held_.lock();
         if (leads_) queue_.waiters_.set_leader(nullptr);
         self_.is_notified = false;
@@ -114,6 +120,7 @@ bool queue_core::wake_next(const waiter* self) noexcept {
     if (waiters_.find_thread(is_notified) != nullptr) return true;
     // The leader last: a thread that wakes up and does not lead costs one wake-up less.
     const auto follows = [&](const waiter& other) {
+        mutex_.assert_held();
         return &other != self && &other != leader && satisfied(other.condition);
     };
     waiter* next = waiters_.find_thread(follows);
@@ -429,7 +436,10 @@ int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit li
     if (publishes_) return take_published(min_count, max_count, limit, buffer);
     wait_condition condition;
     condition.min_count = std::min(min_count, max_count);
-    const auto collect_ready = [&] { return collect_into_buffer(max_count, buffer); };
+    const auto collect_ready = [&] {
+        mutex_.assert_held();  // collect() calls it
+        return collect_into_buffer(max_count, buffer);
+    };
     return collect(condition, max_count, limit, collect_ready);
 }
 
@@ -438,7 +448,10 @@ int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit) {
     wait_condition condition;
     condition.needs_space = true;
     condition.old_uidx = old_uidx;
-    const auto collect_ready = [&] { return collect_into_ring(max_count); };
+    const auto collect_ready = [&] {
+        mutex_.assert_held();  // collect() calls it
+        return collect_into_ring(max_count);
+    };
     return collect(condition, max_count, limit, collect_ready);
 }
 

@@ -81,6 +81,7 @@ void queue_core::mark_broken(registration& entry) noexcept {
 }
 
 void queue_core::report(registration& target, readiness state) noexcept {
+    mutex_.assert_held();
     if (state == readiness::not_ready || !target.armed) return;
     if (!target.ready() && port_->reports_present_state()) target.tested_in_fetch = fetch_number_;
     if (state == readiness::ready) {
@@ -303,24 +304,30 @@ bool queue_core::is_abandoned() const noexcept {
 }
 
 int queue_core::watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_bits) {
+    mutex_.assert_held();
     // The control descriptor was closed during this call, and the duplicate of the registration has
     // got its number. A descriptor in the set must not have it: see identify_control().
     if (target.number == control_number_.load(std::memory_order_relaxed)) return -EBADF;
     return watches_.watch(target, handler, poll_bits);
 }
 
-void queue_core::unwatch(fd_watch& target) noexcept { watches_.unwatch(target); }
+void queue_core::unwatch(fd_watch& target) noexcept {
+    mutex_.assert_held();
+    watches_.unwatch(target);
+}
 
 void queue_core::report_again(const fd_watch& target) noexcept {
     port_->report_again(target.number, target.poll_bits, target.tag);
 }
 
 void queue_core::fetch_reports() noexcept {
+    mutex_.assert_held();
     watches_.flush_batch();  // first: what they report may have been modified in this call already
     fetch_all_events();
 }
 
 std::weak_ptr<void>& queue_core::shared_state(event_type type) noexcept {
+    mutex_.assert_held();
     return shared_[static_cast<std::size_t>(type)];
 }
 

@@ -24,6 +24,7 @@
 #include <kevring/kevent/detail/wait_list.hpp>
 #include <kevring/kevent/detail/watch_set.hpp>
 #include <kevring/kevent/ports/port.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 #include <kevring/runtime/timer_queue.hpp>
 
 #include <array>
@@ -32,7 +33,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -119,7 +119,8 @@ public:
     /// O_NONBLOCK of the control descriptor now.
     bool is_non_blocking() const noexcept;
 
-    // For sources, under the lock.
+    // For sources, which call them under the lock: each asserts that, because a source does not see
+    // the mutex of its queue.
 
     int watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_bits) override;
     void unwatch(fd_watch& target) noexcept override;
@@ -127,57 +128,69 @@ public:
     void fetch_reports() noexcept override;
     int check_pollable(int number) noexcept override { return port_->check_pollable(number); }
     bool is_abandoned() const noexcept override;
-    timer_queue& timers() override { return timers_.timers(); }
-    int prepare_timers() override { return timers_.prepare(); }
+    timer_queue& timers() override {
+        mutex_.assert_held();
+        return timers_.timers();
+    }
+    int prepare_timers() override {
+        mutex_.assert_held();
+        return timers_.prepare();
+    }
     std::int64_t now_ns() noexcept override;
     void report(registration& target, readiness state) noexcept override;
     std::weak_ptr<void>& shared_state(event_type type) noexcept override;
 
 private:
-    using lock = std::unique_lock<std::mutex>;
+    using lock = thread_lock;
     class waiting;  // the time that a thread is in the wait list
     class sleep;    // the part of it without the lock
 
     // queue_core.cpp
 
-    int add_one(ukevent& record, const source_factory& make, bool& answered);
-    void modify_one(registration& entry, std::uint32_t event, std::uint32_t req_flags);
-    void mark_broken(registration& entry) noexcept;
-    int arm(registration& entry) noexcept;
-    bool arm_or_break(registration& entry) noexcept;
-    void make_ready(registration& entry, std::uint32_t ret_flags) noexcept;
-    void drop(registration& entry) noexcept;
+    int add_one(ukevent& record, const source_factory& make, bool& answered)
+        KEVRING_REQUIRES(mutex_);
+    void modify_one(registration& entry, std::uint32_t event, std::uint32_t req_flags)
+        KEVRING_REQUIRES(mutex_);
+    void mark_broken(registration& entry) noexcept KEVRING_REQUIRES(mutex_);
+    int arm(registration& entry) noexcept KEVRING_REQUIRES(mutex_);
+    bool arm_or_break(registration& entry) noexcept KEVRING_REQUIRES(mutex_);
+    void make_ready(registration& entry, std::uint32_t ret_flags) noexcept KEVRING_REQUIRES(mutex_);
+    void drop(registration& entry) noexcept KEVRING_REQUIRES(mutex_);
 
     // queue_collect.cpp
 
-    bool take_interrupt() noexcept;
-    bool satisfied(const wait_condition& condition) const noexcept;
-    bool has_enough(const wait_condition& condition) const noexcept;
-    bool can_collect(const wait_condition& condition, unsigned capacity) const noexcept;
-    unsigned room_for(unsigned capacity) const noexcept;
+    bool take_interrupt() noexcept KEVRING_REQUIRES(mutex_);
+    bool satisfied(const wait_condition& condition) const noexcept KEVRING_REQUIRES(mutex_);
+    bool has_enough(const wait_condition& condition) const noexcept KEVRING_REQUIRES(mutex_);
+    bool can_collect(const wait_condition& condition, unsigned capacity) const noexcept
+        KEVRING_REQUIRES(mutex_);
+    unsigned room_for(unsigned capacity) const noexcept KEVRING_REQUIRES(mutex_);
     template <class Collect>
     int collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
                 Collect collect_ready);
     bool wait_until_ready(lock& held, const wait_condition& condition, unsigned capacity,
-                          wait_limit limit);
-    int sleep_until(lock& held, waiter& self, std::int64_t left_ns);
-    int fetch_events(unsigned capacity) noexcept;
-    void fetch_if_useful(const wait_condition& condition, unsigned capacity, bool waits) noexcept;
-    void poll_events(unsigned capacity) noexcept;
-    void fetch_all_events() noexcept;
-    void dispatch_events(std::span<const edge> edges) noexcept;
-    void notify_waiters(const waiter* self = nullptr) noexcept;
-    bool wake_next(const waiter* self) noexcept;
+                          wait_limit limit) KEVRING_REQUIRES(mutex_);
+    int sleep_until(lock& held, waiter& self, std::int64_t left_ns) KEVRING_REQUIRES(mutex_);
+    int fetch_events(unsigned capacity) noexcept KEVRING_REQUIRES(mutex_);
+    void fetch_if_useful(const wait_condition& condition, unsigned capacity, bool waits) noexcept
+        KEVRING_REQUIRES(mutex_);
+    void poll_events(unsigned capacity) noexcept KEVRING_REQUIRES(mutex_);
+    void fetch_all_events() noexcept KEVRING_REQUIRES(mutex_);
+    void dispatch_events(std::span<const edge> edges) noexcept KEVRING_REQUIRES(mutex_);
+    void notify_waiters(const waiter* self = nullptr) noexcept KEVRING_REQUIRES(mutex_);
+    bool wake_next(const waiter* self) noexcept KEVRING_REQUIRES(mutex_);
 
-    bool passes_last_check(registration& entry) noexcept;
-    void drop_stale(unsigned capacity) noexcept;
-    registration* drop_stale_batch(registration& first, std::size_t count) noexcept;
-    bool needs_last_check(const registration& entry) const noexcept;
-    bool end_last_check(registration& entry, readiness state) noexcept;
-    bool collect_one(ukevent& target) noexcept;
-    void rearm(registration& entry) noexcept;
-    unsigned collect_into_buffer(unsigned max_count, ukevent* buffer) noexcept;
-    unsigned collect_into_ring(unsigned max_count) noexcept;
+    bool passes_last_check(registration& entry) noexcept KEVRING_REQUIRES(mutex_);
+    void drop_stale(unsigned capacity) noexcept KEVRING_REQUIRES(mutex_);
+    registration* drop_stale_batch(registration& first, std::size_t count) noexcept
+        KEVRING_REQUIRES(mutex_);
+    bool needs_last_check(const registration& entry) const noexcept KEVRING_REQUIRES(mutex_);
+    bool end_last_check(registration& entry, readiness state) noexcept KEVRING_REQUIRES(mutex_);
+    bool collect_one(ukevent& target) noexcept KEVRING_REQUIRES(mutex_);
+    void rearm(registration& entry) noexcept KEVRING_REQUIRES(mutex_);
+    unsigned collect_into_buffer(unsigned max_count, ukevent* buffer) noexcept
+        KEVRING_REQUIRES(mutex_);
+    unsigned collect_into_ring(unsigned max_count) noexcept KEVRING_REQUIRES(mutex_);
 
     // queue_publish.cpp
 
@@ -186,14 +199,14 @@ private:
     int wait_for_published(unsigned max_count, unsigned old_uidx, wait_limit limit);
     bool sleep_until_published(unsigned min_count, wait_limit& limit);
     bool take_published_interrupt() noexcept;
-    bool end_interrupt() noexcept;
+    bool end_interrupt() noexcept KEVRING_REQUIRES(mutex_);
     void on_committed() noexcept;
-    void publish() noexcept;
-    unsigned place_ready() noexcept;
-    void release_committed(std::uint64_t committed) noexcept;
-    void forget_published(registration& entry) noexcept;
-    void wake_for_published(unsigned count) noexcept;
-    void set_control_of_ring() noexcept;
+    void publish() noexcept KEVRING_REQUIRES(mutex_);
+    unsigned place_ready() noexcept KEVRING_REQUIRES(mutex_);
+    void release_committed(std::uint64_t committed) noexcept KEVRING_REQUIRES(mutex_);
+    void forget_published(registration& entry) noexcept KEVRING_REQUIRES(mutex_);
+    void wake_for_published(unsigned count) noexcept KEVRING_REQUIRES(mutex_);
+    void set_control_of_ring() noexcept KEVRING_REQUIRES(mutex_);
 
     // Constant after construction.
     const std::unique_ptr<port> port_;
@@ -207,26 +220,33 @@ private:
     std::atomic<bool> wants_commit_{false};   // the next commit has something to publish
     std::atomic<bool> has_interrupt_{false};  // interrupt_requested_, with a driver
 
-    // Guarded by mutex_.
-    std::mutex mutex_;
-    ready_list ready_;
-    ready_list held_;  // ready again, while their last record in the ring is not committed
-    std::vector<registration*> slot_owners_;  // with a driver: by slot of the ring
-    std::uint64_t released_ = 0;              // owners of earlier positions are not held
-    bool port_is_readable_ = false;           // with a driver
-    bool publication_ended_ = false;
-    std::optional<caller_ring> ring_;  // commit() takes no lock
-    watch_set watches_;
-    queue_timers timers_;
-    std::array<std::weak_ptr<void>, event_type_count> shared_;
-    waiter_list waiters_;
-    bool interrupt_requested_ = false;
-    std::uint64_t fetch_number_ = 0;  // numbers the fetches, and the calls that collect
-    unsigned calls_since_fetch_ = 0;
-    unsigned records_since_fetch_ = 0;
-    unsigned polls_to_skip_ = 0;  // waiting calls that wait without a poll before
-    unsigned polls_in_vain_ = 0;
-    registration_table registrations_;  // last: its destruction uses the other members
+    // Constant after construction but for its positions, which commit() moves without the lock.
+    std::optional<caller_ring> ring_;
+
+    thread_mutex mutex_;
+    ready_list ready_ KEVRING_GUARDED_BY(mutex_);
+    // Ready again, while their last record in the ring is not committed.
+    ready_list held_ KEVRING_GUARDED_BY(mutex_);
+    // With a driver: by slot of the ring.
+    std::vector<registration*> slot_owners_ KEVRING_GUARDED_BY(mutex_);
+    // Owners of earlier positions are not held.
+    std::uint64_t released_ KEVRING_GUARDED_BY(mutex_) = 0;
+    bool port_is_readable_ KEVRING_GUARDED_BY(mutex_) = false;  // with a driver
+    bool publication_ended_ KEVRING_GUARDED_BY(mutex_) = false;
+    watch_set watches_ KEVRING_GUARDED_BY(mutex_);
+    queue_timers timers_ KEVRING_GUARDED_BY(mutex_);
+    std::array<std::weak_ptr<void>, event_type_count> shared_ KEVRING_GUARDED_BY(mutex_);
+    waiter_list waiters_ KEVRING_GUARDED_BY(mutex_);
+    bool interrupt_requested_ KEVRING_GUARDED_BY(mutex_) = false;
+    // Numbers the fetches, and the calls that collect.
+    std::uint64_t fetch_number_ KEVRING_GUARDED_BY(mutex_) = 0;
+    unsigned calls_since_fetch_ KEVRING_GUARDED_BY(mutex_) = 0;
+    unsigned records_since_fetch_ KEVRING_GUARDED_BY(mutex_) = 0;
+    // Waiting calls that wait without a poll before.
+    unsigned polls_to_skip_ KEVRING_GUARDED_BY(mutex_) = 0;
+    unsigned polls_in_vain_ KEVRING_GUARDED_BY(mutex_) = 0;
+    // Last: its destruction uses the other members.
+    registration_table registrations_ KEVRING_GUARDED_BY(mutex_);
 };
 
 }  // namespace kevring::detail

@@ -24,12 +24,14 @@ namespace kevring::detail {
 class queue_core::published_wait {
 public:
     published_wait(queue_core& queue, const wait_condition& condition) noexcept
+        KEVRING_REQUIRES(queue.mutex_)
         : self(condition), queue_(queue) {
-        queue_.waiters_.add(self);
+        queue.waiters_.add(self);
     }
     published_wait(const published_wait&) = delete;
     published_wait& operator=(const published_wait&) = delete;
     ~published_wait() {
+        queue_.mutex_.assert_held();  // a cancelled sleep has locked it again
         self.unlink();
         if (!finished && self.is_notified) queue_.wake_for_published(1);
     }
@@ -37,8 +39,11 @@ public:
     // The result of wake_signal::wait(). Cancelled, it has the lock again when the stack is unwound.
     int sleep(lock& held, const timespec& deadline) {
         struct unlocked {
-            explicit unlocked(lock& held) noexcept : held(held) { held.unlock(); }
-            ~unlocked() { held.lock(); }
+            // Clang cannot follow the caller's lock through a reference.
+            explicit unlocked(lock& held) noexcept KEVRING_UNCHECKED_LOCKS : held(held) {
+                held.unlock();
+            }
+            ~unlocked() KEVRING_UNCHECKED_LOCKS { held.lock(); }
             lock& held;
         };
         const unlocked sleeping(held);
@@ -151,6 +156,7 @@ void queue_core::set_control_of_ring() noexcept {
 void queue_core::wake_for_published(unsigned count) noexcept {
     const std::uint32_t filled = ring_->filled();
     const auto can_use = [&](const waiter& other) {
+        mutex_.assert_held();
         return !other.is_notified && (interrupt_requested_ || filled >= other.condition.min_count);
     };
     for (; count != 0; --count) {

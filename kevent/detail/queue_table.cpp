@@ -3,15 +3,14 @@
 
 #include <kevring/kevent/detail/control_identity.hpp>
 #include <kevring/runtime/detail/process.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <utility>
 
@@ -79,9 +78,9 @@ private:
 };
 
 struct shard {
-    std::mutex mutex;
-    entry_list entries;
-    unsigned by_call_count = 0;  // of the entries
+    thread_mutex mutex;
+    entry_list entries KEVRING_GUARDED_BY(mutex);
+    unsigned by_call_count KEVRING_GUARDED_BY(mutex) = 0;  // of the entries
 };
 
 class queue_table {
@@ -97,7 +96,7 @@ public:
     queue_ref find(int number) noexcept {
         std::unique_ptr<entry> dropped;  // destroyed last, without the lock
         shard& part = shard_of(number);
-        const std::lock_guard held(part.mutex);
+        const thread_lock held(part.mutex);
         std::unique_ptr<entry>* const at = part.entries.find(number);
         if (at == nullptr) return {nullptr, ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL};
         const control_identity found = identify_control(number, (*at)->queue->control());
@@ -110,7 +109,7 @@ public:
         std::unique_ptr<entry> dropped;
         {
             shard& part = shard_of(number);
-            const std::lock_guard held(part.mutex);
+            const thread_lock held(part.mutex);
             std::unique_ptr<entry>* const at = part.entries.find(number);
             if (at == nullptr) return ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL;
             const control_identity found = identify_control(number, (*at)->queue->control());
@@ -132,7 +131,7 @@ public:
         std::unique_ptr<entry> dropped;
         {
             shard& part = shard_of(number);
-            const std::lock_guard held(part.mutex);
+            const thread_lock held(part.mutex);
             // The queue of that number was closed, or the kernel would not have given it away.
             if (std::unique_ptr<entry>* const at = part.entries.find(number))
                 dropped = remove(part, at);
@@ -156,7 +155,7 @@ public:
         const unsigned place = next_checked_.fetch_add(1, std::memory_order_relaxed);
         shard& part = shards_[place % shard_count];
         std::unique_ptr<entry> dropped;
-        const std::lock_guard held(part.mutex);
+        const thread_lock held(part.mutex);
         if (part.by_call_count == 0) return;
         unsigned skip_count = place / shard_count % part.by_call_count;
         std::unique_ptr<entry>* const at = part.entries.find_if([&](const entry& one) {
@@ -170,11 +169,12 @@ private:
         return shards_[static_cast<unsigned>(number) % shard_count];
     }
 
-    std::unique_ptr<entry> remove(shard& part, std::unique_ptr<entry>* at) noexcept {
+    std::unique_ptr<entry> remove(shard& part, std::unique_ptr<entry>* at) noexcept
+        KEVRING_REQUIRES(part.mutex) {
         uncount(part, **at);
         return entry_list::remove(at);
     }
-    void uncount(shard& part, const entry& one) noexcept {
+    void uncount(shard& part, const entry& one) noexcept KEVRING_REQUIRES(part.mutex) {
         if (one.how != close_detection::by_call) return;
         --part.by_call_count;
         by_call_count_.fetch_sub(1, std::memory_order_relaxed);
@@ -190,8 +190,9 @@ private:
         bool any_left = false;
         for (shard& part : shards_) {
             entry_list dropped;  // destroyed after the lock is released
-            const std::lock_guard held(part.mutex);
+            const thread_lock held(part.mutex);
             const auto counts_as_closed = [&](const entry& one) {
+                part.mutex.assert_held();
                 const bool closed = is_closed(one);
                 if (closed) uncount(part, one);
                 if (!closed) any_left |= one.how == close_detection::by_thread;
@@ -205,7 +206,7 @@ private:
     // The thread lives as long as there are queues that want it. Without it (a process may be
     // forbidden to make threads) files are released by the next lookup of the number.
     void start_sweeping() noexcept {
-        const std::lock_guard held(sweeper_mutex_);
+        const thread_lock held(sweeper_mutex_);
         ++inserted_;
         if (sweeping_) return;
         sigset_t all;
@@ -221,7 +222,7 @@ private:
     static void* sweep_always(void* table) {
         ::pthread_setname_np(::pthread_self(), "kevring-sweep");
         auto& self = *static_cast<queue_table*>(table);
-        std::unique_lock held(self.sweeper_mutex_);
+        thread_lock held(self.sweeper_mutex_);
         for (;;) {
             self.wake_.wait_for(held, sweep_interval);
             const unsigned inserted = self.inserted_;
@@ -241,22 +242,23 @@ private:
         add_fork_hooks({[]() noexcept { get().lock_all(); }, []() noexcept { get().unlock_all(); },
                         [](bool prepared) noexcept { get().after_fork_in_child(prepared); }});
     }
-    void lock_all() noexcept {
+    // Clang cannot follow the locks of an array.
+    void lock_all() noexcept KEVRING_UNCHECKED_LOCKS {
         for (shard& part : shards_) part.mutex.lock();
         sweeper_mutex_.lock();
     }
-    void unlock_all() noexcept {
+    void unlock_all() noexcept KEVRING_UNCHECKED_LOCKS {
         sweeper_mutex_.unlock();
         for (shard& part : shards_) part.mutex.unlock();
     }
-    void after_fork_in_child(bool prepared) noexcept {
+    void after_fork_in_child(bool prepared) noexcept KEVRING_UNCHECKED_LOCKS {  // as above
         if (prepared) {
             unlock_all();
         } else {
-            for (shard& part : shards_) new (&part.mutex) std::mutex;
-            new (&sweeper_mutex_) std::mutex;
+            for (shard& part : shards_) new (&part.mutex) thread_mutex;
+            new (&sweeper_mutex_) thread_mutex;
         }
-        new (&wake_) std::condition_variable;  // the thread of the parent waits on the old one
+        new (&wake_) thread_condition;  // the thread of the parent waits on the old one
         for (shard& part : shards_) {
             part.entries.move_if([](const entry&) { return true; }, inherited_);
             part.by_call_count = 0;
@@ -268,10 +270,10 @@ private:
     std::array<shard, shard_count> shards_;
     std::atomic<unsigned> by_call_count_{0};  // of all shards
     std::atomic<unsigned> next_checked_{0};
-    std::mutex sweeper_mutex_;
-    std::condition_variable wake_;
-    bool sweeping_ = false;
-    unsigned inserted_ = 0;
+    thread_mutex sweeper_mutex_;
+    thread_condition wake_;
+    bool sweeping_ KEVRING_GUARDED_BY(sweeper_mutex_) = false;
+    unsigned inserted_ KEVRING_GUARDED_BY(sweeper_mutex_) = 0;
     entry_list inherited_;
 };
 

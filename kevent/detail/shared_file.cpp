@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <functional>
-#include <mutex>
 #include <new>
+#include <type_traits>
 #include <unordered_map>
 
 #include <sys/socket.h>
@@ -16,11 +16,14 @@
 
 namespace kevring::detail {
 
+constinit thread_mutex shared_file_mutex;
+static_assert(std::is_trivially_destructible_v<thread_mutex>);
+
 struct shared_file {
     explicit shared_file(file_identity identity) noexcept : identity(identity) {}
 
     const file_identity identity;
-    list_link entries;
+    list_link entries KEVRING_GUARDED_BY(shared_file_mutex);
     std::atomic<std::size_t> count{0};  // written under the table's lock
 };
 
@@ -35,8 +38,8 @@ struct identity_hash {
 }  // namespace
 
 struct shared_file_table {
-    std::mutex mutex;
-    std::unordered_map<file_identity, shared_file, identity_hash> files;
+    std::unordered_map<file_identity, shared_file, identity_hash> files
+        KEVRING_GUARDED_BY(shared_file_mutex);
 
     // Never destroyed: queues may be, later than this would.
     static shared_file_table& get() noexcept {
@@ -47,20 +50,21 @@ struct shared_file_table {
     }
 
     // The entries of a parent are notified of nothing in the child, and so consume nothing.
-    void after_fork_in_child(bool prepared) noexcept {
-        if (!prepared) new (&mutex) std::mutex;
+    // Clang does not follow a lock from before the fork.
+    void after_fork_in_child(bool prepared) noexcept KEVRING_UNCHECKED_LOCKS {
+        if (!prepared) new (&shared_file_mutex) thread_mutex;
         for (auto& [identity, file] : files)
             for (list_link* at = file.entries.next; at != &file.entries; at = at->next) {
                 auto& entry = static_cast<shared_file_entry&>(*at);
                 entry.armed_ = entry.owes_event_ = false;
             }
-        if (prepared) mutex.unlock();
+        if (prepared) shared_file_mutex.unlock();
     }
 
     // While the library is loaded: handlers that the program registers later run without the lock.
     [[gnu::constructor]] static void watch_forks() noexcept {
-        add_fork_hooks({[]() noexcept { get().mutex.lock(); },
-                        []() noexcept { get().mutex.unlock(); },
+        add_fork_hooks({[]() KEVRING_UNCHECKED_LOCKS noexcept { shared_file_mutex.lock(); },
+                        []() KEVRING_UNCHECKED_LOCKS noexcept { shared_file_mutex.unlock(); },
                         [](bool prepared) noexcept { get().after_fork_in_child(prepared); }});
     }
 };
@@ -80,7 +84,7 @@ file_identity identify_file(fd_ref file, const struct stat& status) noexcept {
 void shared_file_entry::join(const file_identity& identity, ready_test is_ready,
                              std::uint32_t possible_bits) {
     shared_file_table& table = shared_file_table::get();
-    const std::lock_guard held(table.mutex);
+    const thread_lock held(shared_file_mutex);
     shared_file& file = table.files.try_emplace(identity, identity).first->second;
     insert_before(file.entries);
     file.count.fetch_add(1, std::memory_order_relaxed);
@@ -92,7 +96,7 @@ void shared_file_entry::join(const file_identity& identity, ready_test is_ready,
 void shared_file_entry::leave() noexcept {
     if (file_ == nullptr) return;
     shared_file_table& table = shared_file_table::get();
-    const std::lock_guard held(table.mutex);
+    const thread_lock held(shared_file_mutex);
     if (owes_event_) {
         // Each of them is tested again; the oldest that is ready is notified.
         for (const list_link* at = next; at != &file_->entries; at = at->next) {
@@ -109,7 +113,7 @@ void shared_file_entry::leave() noexcept {
 
 void shared_file_entry::set_armed(const fd_watch& watch, std::uint32_t event) noexcept {
     if (file_ == nullptr) return;
-    const std::lock_guard held(shared_file_table::get().mutex);
+    const thread_lock held(shared_file_mutex);
     armed_ = true;
     changing_ = false;
     event_ = event;
@@ -118,14 +122,14 @@ void shared_file_entry::set_armed(const fd_watch& watch, std::uint32_t event) no
 
 void shared_file_entry::set_disarmed() noexcept {
     if (file_ == nullptr) return;
-    const std::lock_guard held(shared_file_table::get().mutex);
+    const thread_lock held(shared_file_mutex);
     armed_ = changing_ = false;
     event_ = 0;
 }
 
 void shared_file_entry::restrict_mask(std::uint32_t event) noexcept {
     if (file_ == nullptr) return;
-    const std::lock_guard held(shared_file_table::get().mutex);
+    const thread_lock held(shared_file_mutex);
     event_ &= event;
     changing_ = true;  // the change itself reports the bits that are set
 }
@@ -137,12 +141,13 @@ bool shared_file_entry::is_shared() const noexcept {
 
 bool shared_file_entry::consumed_by_older(std::uint32_t poll_bits) noexcept {
     if (!is_shared()) return false;
-    const std::lock_guard held(shared_file_table::get().mutex);
+    const thread_lock held(shared_file_mutex);
     // The kernel reports all bits that are set, not those that have changed. An older one that
     // wants a part of them may not have been notified.
     const std::uint32_t satisfied = is_ready_(event_, poll_bits);
     std::uint32_t left = satisfied;
     const auto consumed_by = [&](const shared_file_entry& older) {
+        shared_file_mutex.assert_held();
         return older.armed_ ? older.is_ready_(older.event_, poll_bits & older.possible_bits_) : 0u;
     };
     for (list_link* at = previous; at != &file_->entries && left != 0; at = at->previous) {
@@ -165,13 +170,13 @@ bool shared_file_entry::consumed_by_older(std::uint32_t poll_bits) noexcept {
 
 bool shared_file_entry::owes_event() const noexcept {
     if (!is_shared()) return false;
-    const std::lock_guard held(shared_file_table::get().mutex);
+    const thread_lock held(shared_file_mutex);
     return owes_event_;
 }
 
 void shared_file_entry::set_delivered() noexcept {
     if (!is_shared()) return;
-    const std::lock_guard held(shared_file_table::get().mutex);
+    const thread_lock held(shared_file_mutex);
     owes_event_ = kept_silent_ = false;  // its record reports all bits that are set
 }
 

@@ -16,6 +16,7 @@
 #include <kevring/kevent/detail/source.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
 #include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <cstdint>
 
@@ -26,6 +27,9 @@ struct stat;
 namespace kevring::detail {
 
 struct shared_file;
+
+/// Guards the registrations of all shared files. Never destroyed: queues may be destroyed late.
+extern constinit thread_mutex shared_file_mutex;
 
 /// Tells an open file from all others that are open at the same time.
 struct file_identity {
@@ -74,16 +78,19 @@ private:
     friend struct shared_file_table;
 
     source_host& host_;
-    // Guarded by the table's lock.
+    // Written by join() and leave() under the locks of the queue and of the table, read under either.
     shared_file* file_ = nullptr;
     ready_test is_ready_ = nullptr;
     std::uint32_t possible_bits_ = 0;
-    bool armed_ = false;
-    bool changing_ = false;     // between restrict_mask() and set_armed()
-    bool owes_event_ = false;   // a younger one kept silent for it
-    bool kept_silent_ = false;  // for an older one
-    std::uint32_t event_ = 0;
-    fd_watch watch_;
+
+    bool armed_ KEVRING_GUARDED_BY(shared_file_mutex) = false;
+    // Between restrict_mask() and set_armed().
+    bool changing_ KEVRING_GUARDED_BY(shared_file_mutex) = false;
+    // A younger one kept silent for it.
+    bool owes_event_ KEVRING_GUARDED_BY(shared_file_mutex) = false;
+    bool kept_silent_ KEVRING_GUARDED_BY(shared_file_mutex) = false;  // for an older one
+    std::uint32_t event_ KEVRING_GUARDED_BY(shared_file_mutex) = 0;
+    fd_watch watch_ KEVRING_GUARDED_BY(shared_file_mutex);
 };
 
 }  // namespace kevring::detail

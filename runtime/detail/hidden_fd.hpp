@@ -7,15 +7,19 @@
 
 #include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/fd.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <cerrno>
-#include <mutex>
 #include <utility>
 
 namespace kevring::detail {
 
 /// The lowest number of a descriptor that the library opens for itself.
 inline constexpr int hidden_number_min = 3;
+
+/// Guards the numbers of all hidden descriptors. Never destroyed: static objects of the program own
+/// hidden descriptors, too.
+extern constinit thread_mutex hidden_fd_mutex;
 
 /// Moves a descriptor that was just opened to a number that is no standard descriptor, where it is
 /// one. It stays close-on-exec.
@@ -51,7 +55,7 @@ public:
     ///            why.
     template <class Make>
     static hidden_fd open(Make&& make) noexcept {
-        const std::lock_guard held(mutex());  // a fork sees it opened and noted, or neither
+        const thread_lock held(hidden_fd_mutex);  // a fork sees it opened and recorded, or neither
         return hidden_fd(record(std::forward<Make>(make)()));
     }
     /// Owns a duplicate of `file`.
@@ -72,8 +76,8 @@ public:
 
 private:
     explicit hidden_fd(int number) noexcept : number_(number), generation_(fork_generation()) {}
-    static std::mutex& mutex() noexcept;
-    static int record(int number) noexcept;  // the number to own; -1 with errno
+    // The number to own; -1 with errno.
+    static int record(int number) noexcept KEVRING_REQUIRES(hidden_fd_mutex);
 
     int number_ = -1;
     unsigned generation_ = 0;
