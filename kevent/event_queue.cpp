@@ -12,12 +12,12 @@
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task_scope.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <utility>
 
@@ -37,9 +37,9 @@ void keep_inherited(std::shared_ptr<detail::queue_core> core,
         std::shared_ptr<detail::readiness_watch> edges;
         kept* next;
     };
-    static kept* all = nullptr;
-    static std::mutex mutex;
-    const std::lock_guard held(mutex);
+    static thread_mutex mutex;
+    static kept* all KEVRING_GUARDED_BY(mutex) = nullptr;
+    const thread_lock held(mutex);
     if (kept* const entry = new (std::nothrow) kept{std::move(core), std::move(edges), all})
         all = entry;
 }

@@ -39,7 +39,7 @@ int errno_of(const std::error_code& error) noexcept {
 aio_loop& aio_loop::get() noexcept { return *current().load(std::memory_order_acquire); }
 
 int aio_loop::ensure_running() {
-    std::unique_lock held(mutex_);
+    thread_lock held(mutex_);
     if (loop_ != nullptr) return 0;
     if (!starting_) {
         starting_ = true;
@@ -59,7 +59,7 @@ int aio_loop::ensure_running() {
             return -made;
         }
     }
-    started_.wait(held, [&] { return !starting_; });
+    while (starting_) started_.wait(held);
     return failure_;
 }
 
@@ -81,7 +81,7 @@ void aio_loop::drive() {
         task_scope transfers(loop);
         scope_ = &transfers;
         {
-            const std::lock_guard held(mutex_);
+            const thread_lock held(mutex_);
             loop_ = &loop;
             starting_ = false;
         }
@@ -98,7 +98,7 @@ void aio_loop::drive() {
     } catch (const std::bad_alloc&) {
         failure = -ENOMEM;
     }
-    const std::lock_guard held(mutex_);
+    const thread_lock held(mutex_);
     starting_ = false;
     failure_ = failure;
     started_.notify_all();

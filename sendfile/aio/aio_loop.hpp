@@ -7,16 +7,15 @@
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
 #include <kevring/runtime/task_scope.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 #include <kevring/runtime/work.hpp>
 #include <kevring/sendfile/send_plan.hpp>
 #include <kevring/sendfile/send_queue.hpp>
 
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
@@ -63,11 +62,12 @@ private:
     static void start_on_loop(work& item) noexcept;
     task<void> run_transfer(std::unique_ptr<aio_request> request);
 
-    std::mutex mutex_;
-    std::condition_variable started_;
-    bool starting_ = false;
-    int failure_ = 0;
-    ring* loop_ = nullptr;  // set under mutex_, once
+    thread_mutex mutex_;
+    thread_condition started_;
+    bool starting_ KEVRING_GUARDED_BY(mutex_) = false;
+    int failure_ KEVRING_GUARDED_BY(mutex_) = 0;
+    // Written once under mutex_, before ensure_running() returns 0; read without it afterwards.
+    ring* loop_ = nullptr;
 
     // Used on the loop's thread only.
     task_scope* scope_ = nullptr;

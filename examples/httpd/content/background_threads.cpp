@@ -13,7 +13,7 @@ namespace httpd {
 background_threads::~background_threads() {
     stopping_.store(true, std::memory_order_relaxed);
     {
-        const std::lock_guard lock(mutex_);
+        const kevring::thread_lock lock(mutex_);
         jobs_.clear();
     }
     queued_.notify_all();
@@ -21,7 +21,7 @@ background_threads::~background_threads() {
 }
 
 bool background_threads::run(std::function<void()> job) noexcept try {
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     if (stopping() || jobs_.size() >= queued_max) return false;
     if (idle_count_ <= jobs_.size() && threads_.size() < thread_count_max_) {
         try {
@@ -39,10 +39,10 @@ bool background_threads::run(std::function<void()> job) noexcept try {
 
 void background_threads::work() {
     ::pthread_setname_np(::pthread_self(), "httpd-work");
-    std::unique_lock lock(mutex_);
+    kevring::thread_lock lock(mutex_);
     while (true) {
         ++idle_count_;
-        queued_.wait(lock, [this] { return stopping() || !jobs_.empty(); });
+        while (!stopping() && jobs_.empty()) queued_.wait(lock);
         --idle_count_;
         if (stopping()) return;
         std::function<void()> job = std::move(jobs_.front());

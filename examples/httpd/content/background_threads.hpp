@@ -3,13 +3,12 @@
 
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -40,12 +39,11 @@ private:
 
     const unsigned thread_count_max_;
     std::atomic<bool> stopping_{false};
-    // Guarded by mutex_.
-    std::mutex mutex_;
-    std::condition_variable queued_;
-    std::deque<std::function<void()>> jobs_;
-    std::vector<std::thread> threads_;
-    unsigned idle_count_ = 0;
+    kevring::thread_mutex mutex_;
+    kevring::thread_condition queued_;
+    std::deque<std::function<void()>> jobs_ KEVRING_GUARDED_BY(mutex_);
+    std::vector<std::thread> threads_ KEVRING_GUARDED_BY(mutex_);
+    unsigned idle_count_ KEVRING_GUARDED_BY(mutex_) = 0;
 };
 
 /// Runs `job` on a background thread and waits for its end.

@@ -56,7 +56,6 @@ bool listing_service::read_stamp(const document_root& root, const std::string& n
     return true;
 }
 
-// With mutex_ held.
 std::shared_ptr<const listing_page> listing_service::find_fresh(const document_root& root,
                                                                 const key& which) {
     const auto found = entries_.find(which);
@@ -77,7 +76,7 @@ kevring::task<std::shared_ptr<const listing_page>> listing_service::get(
     std::shared_ptr<job> joined;
     bool is_new = false;
     {
-        const std::lock_guard lock(mutex_);
+        const kevring::thread_lock lock(mutex_);
         if (auto page = find_fresh(root, which)) co_return page;
         std::erase_if(entries_, [](const auto& each) {
             return each.second.next == nullptr && each.second.page.expired();
@@ -95,7 +94,7 @@ kevring::task<std::shared_ptr<const listing_page>> listing_service::get(
             run(budget, root, which, joined);
         };
         if (!budget.threads.run(work)) {
-            const std::lock_guard lock(mutex_);
+            const kevring::thread_lock lock(mutex_);
             joined->page = error_page(503);
             if (const auto own = entries_.find(which);
                 own != entries_.end() && own->second.next == joined)
@@ -106,7 +105,7 @@ kevring::task<std::shared_ptr<const listing_page>> listing_service::get(
     }
     const bool ended = co_await done->wait(loop);
     if (!ended) co_return error_page(503);
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     co_return joined->page;
 }
 
@@ -116,7 +115,7 @@ void listing_service::run(listing_budget& budget, const document_root& root, con
     entry outcome;
     std::shared_ptr<const listing_page> page;
     {
-        const std::lock_guard lock(mutex_);
+        const kevring::thread_lock lock(mutex_);
         if (entry& own = entries_[which]; own.next == self) own.next.reset();
         page = find_fresh(root, which);  // another job was faster
     }
@@ -127,7 +126,7 @@ void listing_service::run(listing_budget& budget, const document_root& root, con
             page = error_page(503);  // no memory
         }
     }
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     if (outcome.took_ns != 0) {
         entry& own = entries_[which];
         own.page = page;

@@ -8,6 +8,7 @@
 
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -15,7 +16,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -73,7 +73,7 @@ private:
         std::uint64_t inode = 0;
         friend bool operator==(const stamp&, const stamp&) noexcept = default;
     };
-    // A page that is being made. Those who wait are guarded by mutex_.
+    // A page that is being made. Its members are guarded by mutex_.
     struct job {
         bool started = false;
         std::vector<std::shared_ptr<completion_event>> waiters;
@@ -89,7 +89,8 @@ private:
 
     static bool read_stamp(const document_root& root, const std::string& name,
                            stamp& target) noexcept;
-    std::shared_ptr<const listing_page> find_fresh(const document_root& root, const key& which);
+    std::shared_ptr<const listing_page> find_fresh(const document_root& root, const key& which)
+        KEVRING_REQUIRES(mutex_);
     std::shared_ptr<const listing_page> make(listing_budget& budget, const document_root& root,
                                              const key& which, entry& outcome) const;
     void run(listing_budget& budget, const document_root& root, const key& which,
@@ -97,9 +98,8 @@ private:
     static std::shared_ptr<const listing_page> store(listing_budget& budget, std::string text);
 
     const directory_options options_;
-    // Guarded by mutex_.
-    std::mutex mutex_;
-    std::map<key, entry> entries_;
+    kevring::thread_mutex mutex_;
+    std::map<key, entry> entries_ KEVRING_GUARDED_BY(mutex_);
 };
 
 }  // namespace httpd

@@ -31,7 +31,7 @@ void worker_pool::request::run_posted(work& item) noexcept {
 void worker_pool::change(const std::shared_ptr<const configuration>& next,
                          std::vector<std::vector<opened_listener>> opened,
                          const std::vector<unsigned>& closed) {
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     for (std::size_t i = 0; i < slots_.size(); ++i) {
         worker_slot& each = slots_[i];
         each.changes.push_back({next, std::move(opened[i]), closed});
@@ -42,14 +42,14 @@ void worker_pool::change(const std::shared_ptr<const configuration>& next,
 void worker_pool::apply_changes(worker_slot& to) {
     std::vector<worker_change> taken;
     {
-        const std::lock_guard lock(mutex_);
+        const kevring::thread_lock lock(mutex_);
         taken.swap(to.changes);
     }
     for (worker_change& each : taken) to.serving_worker->change(std::move(each));
 }
 
 worker_change worker_pool::initial_change(unsigned index) {
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     std::vector<worker_change>& changes = slots_[index].changes;
     worker_change first = std::move(changes.front());
     changes.erase(changes.begin());
@@ -59,7 +59,7 @@ worker_change worker_pool::initial_change(unsigned index) {
 void worker_pool::join(unsigned index, worker& serving_worker) {
     worker_slot& self = slots_[index];
     self.serving_worker = &serving_worker;
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     self.loop = &serving_worker.loop();
     if (!self.changes.empty()) self.change.send(*self.loop);
     if (draining_) self.drain.send(*self.loop);
@@ -69,21 +69,21 @@ void worker_pool::join(unsigned index, worker& serving_worker) {
 void worker_pool::leave(unsigned index) noexcept {
     worker_slot& self = slots_[index];
     self.serving_worker = nullptr;
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     self.loop = nullptr;
     if (--left_count_ == 0) events_.notify(all_stopped);
-    reports_.notify(reported);  // who waits for this loop's report waits no more
+    reports_.notify(reported);  // a waiter for this loop's report waits no more
 }
 
 void worker_pool::post_to_all(request worker_slot::* what) noexcept {
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     if (what == &worker_slot::drain) draining_ = true;  // for those that have not joined
     for (worker_slot& each : slots_)
         if (each.loop != nullptr) (each.*what).send(*each.loop);
 }
 
 bool worker_pool::all_have_reported(const std::vector<std::uint64_t>& after) noexcept {
-    const std::lock_guard lock(mutex_);
+    const kevring::thread_lock lock(mutex_);
     for (std::size_t i = 0; i < slots_.size(); ++i)
         if (slots_[i].loop != nullptr && slots_[i].last.number() == after[i]) return false;
     return true;

@@ -8,13 +8,13 @@
 #include <kevring/kevent/event_queue.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 namespace httpd {
@@ -90,7 +90,7 @@ private:
         request change{*this, [](worker_slot& to) { to.pool.apply_changes(to); }};
         // Read and written on any thread.
         report_slot last;
-        // Guarded by mutex_.
+        // Guarded by mutex_ of the pool, which clang cannot tell from that of another pool.
         kevring::ring* loop = nullptr;       // of `serving_worker`
         std::vector<worker_change> changes;  // that it has not taken yet
     };
@@ -102,11 +102,10 @@ private:
     kevring::event_queue& events_;
     kevring::event_queue reports_;
     std::deque<worker_slot> slots_;
-    // Guarded by mutex_: what follows, and some of each member.
-    std::mutex mutex_;
-    std::size_t joined_count_ = 0;
-    std::size_t left_count_;
-    bool draining_ = false;
+    kevring::thread_mutex mutex_;
+    std::size_t joined_count_ KEVRING_GUARDED_BY(mutex_) = 0;
+    std::size_t left_count_ KEVRING_GUARDED_BY(mutex_);
+    bool draining_ KEVRING_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace httpd

@@ -4,13 +4,13 @@
 #include "metrics_text.hpp"
 
 #include <kevring/runtime/ring.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 #include <kevring/sendfile/send_report.hpp>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <utility>
 
 namespace httpd {
@@ -46,7 +46,7 @@ public:
 
     void publish(const worker_report& report) noexcept {
         {
-            const std::lock_guard lock(mutex_);
+            const kevring::thread_lock lock(mutex_);
             const std::uint64_t number = last_.number + 1;
             last_ = report;
             last_.number = number;
@@ -54,18 +54,18 @@ public:
         if (callback_) callback_();
     }
     worker_report last() const noexcept {
-        const std::lock_guard lock(mutex_);
+        const kevring::thread_lock lock(mutex_);
         return last_;
     }
     std::uint64_t number() const noexcept {
-        const std::lock_guard lock(mutex_);
+        const kevring::thread_lock lock(mutex_);
         return last_.number;
     }
 
 private:
     std::function<void()> callback_;  // constant once the loops run
-    mutable std::mutex mutex_;
-    worker_report last_;
+    mutable kevring::thread_mutex mutex_;
+    worker_report last_ KEVRING_GUARDED_BY(mutex_);
 };
 
 }  // namespace httpd

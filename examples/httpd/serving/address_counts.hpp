@@ -3,8 +3,9 @@
 
 #include "examples/httpd/http/network.hpp"
 
+#include <kevring/runtime/thread_mutex.hpp>
+
 #include <map>
-#include <mutex>
 
 namespace httpd {
 
@@ -13,14 +14,14 @@ class address_counts {
 public:
     /// Counts a connection, unless the address has `limit` already.
     bool add(const ip_address& address, unsigned limit) {
-        const std::lock_guard lock(mutex_);
+        const kevring::thread_lock lock(mutex_);
         unsigned& count = counts_[address];
         if (count >= limit) return false;
         ++count;
         return true;
     }
     void remove(const ip_address& address) noexcept {
-        const std::lock_guard lock(mutex_);
+        const kevring::thread_lock lock(mutex_);
         const auto found = counts_.find(address);
         if (found != counts_.end() && --found->second == 0) counts_.erase(found);
     }
@@ -40,9 +41,8 @@ public:
     };
 
 private:
-    // Guarded by mutex_.
-    std::mutex mutex_;
-    std::map<ip_address, unsigned> counts_;
+    kevring::thread_mutex mutex_;
+    std::map<ip_address, unsigned> counts_ KEVRING_GUARDED_BY(mutex_);
 };
 
 }  // namespace httpd

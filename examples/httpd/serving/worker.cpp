@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
-#include <mutex>
 #include <string>
 #include <utility>
 
@@ -138,7 +137,8 @@ void worker::accept_backlog(worker_listener& from) {
         const timeval time{.tv_sec = 0, .tv_usec = microseconds};
         return ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) == 0;
     };
-    const std::lock_guard alone(shared_.backlog_mutex);  // another loop may have the same socket
+    const kevring::thread_lock alone(
+        shared_.backlog_mutex);  // another loop may have the same socket
     if (!set_timeout(1)) return;
     // Only the connections that are queued now: later ones wake the other processes.
     pollfd waiting{.fd = socket, .events = POLLIN, .revents = 0};

@@ -17,6 +17,7 @@
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
 #include <kevring/runtime/task_scope.hpp>
+#include <kevring/runtime/thread_mutex.hpp>
 
 #include <array>
 #include <atomic>
@@ -25,7 +26,6 @@
 #include <ctime>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -46,7 +46,7 @@ struct verification_state {
 struct shared_state {
     // Written on any loop.
     std::atomic<unsigned> connection_count{0};
-    std::mutex backlog_mutex;  // held while one loop accepts the backlog of a socket
+    kevring::thread_mutex backlog_mutex;  // held while one loop accepts the backlog of a socket
     // Any thread.
     address_counts addresses;
     background_threads threads{2};
