@@ -16,7 +16,7 @@ namespace {
 // After the kernel had no memory for a request, the loop waits this long before it tries again.
 constexpr std::int64_t retry_ns = 10'000'000;
 
-// Enters of one look. Each runs at least 20 completions.
+// Enters of one poll. Each runs at least 20 completions.
 constexpr unsigned round_max = 1024;
 
 }  // namespace

@@ -44,7 +44,7 @@ loop_port::attachment* loop_port::attachment_here() const noexcept {
     const ring* const loop = state_->loop.load(std::memory_order_relaxed);
     if (loop == nullptr) return nullptr;
     if (loop == ring::current()) return state_->current.load(std::memory_order_relaxed);
-    const std::lock_guard held(state_->mutex);  // the loop does not end meanwhile
+    const std::lock_guard held(state_->mutex);  // the loop does not end while it is held
     attachment* const current = state_->current.load(std::memory_order_relaxed);
     return current != nullptr && current->loop().on_ring_thread() ? current : nullptr;
 }

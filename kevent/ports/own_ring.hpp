@@ -17,7 +17,7 @@ namespace kevring::detail {
 
 // The io_uring, made disabled: the thread that enables it is its owner.
 class own_ring {
-    // One enter submits so many changes; a larger batch takes several.
+    // Changes that one enter submits at most; a larger batch takes several.
     static constexpr unsigned submission_entries = 256;
     // The kernel delivers some 20 completions in one enter, and the port takes them after each.
     static constexpr unsigned completion_entries = 1024;

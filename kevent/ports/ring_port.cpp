@@ -106,8 +106,8 @@ int ring_port::claim() noexcept {
     return 0;
 }
 
-// No thread can enter the ring of a thread that has ended. What the kernel has not delivered there
-// is reported by the requests of the next ring, which report the bits that are set.
+// No thread can enter the ring of a thread that has ended. The requests of the next ring report the
+// bits that are set, and so the activity that the kernel had not delivered.
 int ring_port::renew_ring() noexcept {
     try {
         auto made = std::make_unique<own_ring>(event_fd_.number());

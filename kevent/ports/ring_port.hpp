@@ -6,7 +6,7 @@
 // enter delivers it. A flag in shared memory says that there is one, so that a poll() in vain makes
 // no enter.
 //
-// Reports     A descriptor stands in the list of reports at most once, with the bits of all its
+// Reports     The list of reports holds a descriptor at most once, with the bits of all its
 //             completions. So memory is bounded by the number of descriptors, and a report is
 //             delivered once, as by an epoll set.
 // Control     An epoll set in which nothing is armed by the watched descriptors. It holds an eventfd

@@ -16,8 +16,8 @@ namespace {
 
 // Descriptors that one poll(2) tests.
 constexpr std::size_t tests_max = 64;
-// After so many polls in a row that found completions, the kernel is no longer asked to signal the
-// eventfd for each: it is signalled once, until a poll finds nothing.
+// After this number of polls in a row that found completions, the kernel is no longer asked to signal
+// the eventfd for each: it is signalled once, until a poll finds nothing.
 constexpr unsigned busy_polls_max = 4;
 
 constexpr bool has_both_directions(std::uint32_t poll_bits) noexcept {
@@ -26,7 +26,8 @@ constexpr bool has_both_directions(std::uint32_t poll_bits) noexcept {
 
 }  // namespace
 
-// One collection by the owner, under the queue's lock. The kernel signals no eventfd meanwhile.
+// One collection by the owner, under the queue's lock. The kernel signals no eventfd in
+// that time.
 class ring_port::collection {
 public:
     explicit collection(ring_port& port) noexcept : port_(port) {
@@ -118,7 +119,7 @@ void ring_port::complete(std::uint64_t user_data, std::int32_t res, std::uint32_
     was_deferred_ = was_deferred_ || (was_signalled_ && entry.is_anonymous);
     if (res > 0 && entry.tag != 0) {
         const auto bits = static_cast<std::uint32_t>(res);
-        // The kernel may name the direction that has changed only, and a report tells of both. Of
+        // The kernel may name the direction that has changed only, and a report contains both. Of
         // two completions the first may be out of date.
         if (entry.is_reported ||
             (has_both_directions(entry.poll_bits) && !has_both_directions(bits)))
@@ -208,9 +209,9 @@ void ring_port::collect() noexcept {
     test_watched();
 }
 
-// Finds the present bits of descriptors whose completions do not tell them, or for which the program
-// asks: a change to the bits that are watched already reports those that are set. After the
-// completions have been taken: they tell of the same activity.
+// Finds the present bits of descriptors whose completions do not contain them, or for which the
+// program asks: a change to the bits that are watched already reports those that are set. Called
+// after the completions have been taken: they report the same activity.
 void ring_port::test_watched() noexcept {
     while (!tests_.empty()) {
         std::array<pollfd, tests_max> entries;

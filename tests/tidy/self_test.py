@@ -538,13 +538,11 @@ class Language(Rules):
         self.rejects('subject', '// A stop\n// ends it. What\n// waits is resumed.\n')
         self.accepts('/// Errors     One.\n/// Thread     Any.\nint a; // last\n')
 
-    def test_only_converted_folders_are_checked(self):
-        files = {'notes.md': 'What waits.\n', 'docs/notes.md': 'What waits.\n'}
-        with tree_of(files) as folder:
-            tree = tidy.Tree(folder)
-            self.assertEqual(list(language.language(tree, ())), [])
-            found = list(language.language(tree, ('docs',)))
-            self.assertEqual([f[0] for f in found], ['docs/notes.md'])
+    def test_every_folder_is_checked_but_the_rules_themselves(self):
+        names = ('notes.md', 'docs/notes.md', 'anew/notes.md', 'tests/tidy/notes.md')
+        with tree_of({name: 'What waits.\n' for name in names}) as folder:
+            found = list(language.language(tidy.Tree(folder)))
+            self.assertEqual({f[0] for f in found}, set(names[:3]))
 
 
 class Commits(unittest.TestCase):

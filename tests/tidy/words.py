@@ -2,7 +2,7 @@
 """Text that belongs to one machine or one day, and is not kept in files; the end of files.
 
   words.py --count FOLDER...   prints how often each rule of language.py and each banned expression
-                               is broken in a folder, for the conversion of its text
+                               is broken in a folder
   words.py --list FOLDER...    prints every finding
 """
 import collections
