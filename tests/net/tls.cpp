@@ -1,35 +1,25 @@
-// TLS connections over socket pairs: both ends are of this library, or one is OpenSSL itself.
+// TLS connections over socket pairs: handshakes, bytes, stops and ends.
 #include "tests/support/catch.hpp"
-#include "tests/support/received.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
-#include "tests/support/socket_pair.hpp"
-#include "tests/support/tls_authority.hpp"
+#include "tests/support/tls_pair.hpp"
 
 #include <kevring/net/tls_context.hpp>
 #include <kevring/net/tls_stream.hpp>
 #include <kevring/runtime/when.hpp>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <fstream>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include <openssl/ssl.h>
-#include <unistd.h>
-
-using kevring::borrowed_buffer;
-using kevring::result;
 using kevring::ring;
 using kevring::task;
 using kevring::task_scope;
-using kevring::tls_client_options;
 using kevring::tls_context;
 using kevring::tls_errc;
 using kevring::tls_server_options;
@@ -37,78 +27,6 @@ using kevring::tls_stream;
 using namespace std::chrono_literals;
 
 namespace {
-
-// One for all tests: a key and its signature cost milliseconds, with a sanitizer more.
-tls_authority& authority() {
-    static tls_authority only;
-    return only;
-}
-
-const tls_authority::certificate& certificate() {
-    static const tls_authority::certificate only =
-        authority().issue("server", "DNS:localhost,DNS:*.wild.test,IP:127.0.0.1");
-    return only;
-}
-
-tls_server_options server_options() {
-    tls_server_options options;
-    options.certificate_file = certificate().chain_file;
-    options.key_file = certificate().key_file;
-    return options;
-}
-
-tls_client_options client_options() {
-    tls_client_options options;
-    options.authority_file = authority().authority_file();
-    return options;
-}
-
-tls_context server_context() { return tls_context::server(server_options()).value(); }
-tls_context client_context() { return tls_context::client(client_options()).value(); }
-
-kevring::fd copy_of(kevring::fd_ref descriptor) { return kevring::fd(::dup(descriptor.number())); }
-
-// The sockets of a pair; closing one of them is the end of the connection for the other.
-struct two_sockets {
-    explicit two_sockets(ring& loop, socket_pair&& pair = socket_pair())
-        : first(loop, copy_of(pair.local())), second(loop, copy_of(pair.peer())) {
-        pair.close_local();
-        pair.close_peer();
-    }
-    kevring::socket first;
-    kevring::socket second;
-};
-
-struct two_streams {
-    result<tls_stream> client;
-    result<tls_stream> server;
-};
-
-task<two_streams> handshake(two_sockets sockets, tls_context client, tls_context server,
-                            std::string host = "localhost") {
-    auto [connected, accepted] = co_await kevring::when_all(
-        tls_stream::connect(std::move(sockets.first), std::move(client), std::move(host)),
-        tls_stream::accept(std::move(sockets.second), std::move(server)));
-    co_return two_streams{std::move(connected), std::move(accepted)};
-}
-
-task<two_streams> connected_streams(ring& loop) {
-    two_streams made = co_await handshake(two_sockets(loop), client_context(), server_context());
-    REQUIRE(made.client.has_value());
-    REQUIRE(made.server.has_value());
-    co_return made;
-}
-
-template <class Stream>
-task<std::string> receive_bytes(Stream& stream, std::size_t byte_count) {
-    std::string all;
-    while (all.size() < byte_count) {
-        const auto received = co_await stream.receive();
-        if (!received || received->empty()) break;
-        all += text_of(*received);
-    }
-    co_return all;
-}
 
 std::string pattern(std::size_t byte_count) {
     std::string text(byte_count, '\0');
@@ -128,58 +46,6 @@ task<void> relay_bytes(kevring::socket& source, kevring::socket& target) {
     const auto ended = co_await target.shutdown_send();
     static_cast<void>(ended);
 }
-
-template <auto Free>
-struct freed {
-    template <class T>
-    void operator()(T* object) const {
-        Free(object);
-    }
-};
-
-// A client made of OpenSSL alone, which violates rules on demand.
-class openssl_client {
-public:
-    openssl_client(kevring::socket connected)
-        : socket_(std::move(connected)),
-          context_(SSL_CTX_new(TLS_client_method())),
-          connection_(SSL_new(context_.get())) {
-        SSL_set_bio(connection_.get(), BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
-        SSL_set_connect_state(connection_.get());
-    }
-
-    SSL* native() const noexcept { return connection_.get(); }
-
-    task<bool> handshake() {
-        while (true) {
-            const int answer = SSL_do_handshake(native());
-            co_await flush();
-            if (answer == 1) co_return true;
-            const bool more = co_await receive();
-            if (!more) co_return false;
-        }
-    }
-    task<void> flush() {
-        char* bytes = nullptr;
-        const long count = BIO_get_mem_data(SSL_get_wbio(native()), &bytes);
-        const auto sent =
-            co_await socket_.send(std::string_view(bytes, static_cast<std::size_t>(count)));
-        static_cast<void>(sent);
-        BIO_reset(SSL_get_wbio(native()));
-    }
-
-private:
-    task<bool> receive() {
-        const auto received = co_await socket_.receive();
-        if (!received || received->empty()) co_return false;
-        BIO_write(SSL_get_rbio(native()), received->data(), static_cast<int>(received->size()));
-        co_return true;
-    }
-
-    kevring::socket socket_;
-    std::unique_ptr<SSL_CTX, freed<SSL_CTX_free>> context_;
-    std::unique_ptr<SSL, freed<SSL_free>> connection_;
-};
 
 }  // namespace
 
@@ -361,210 +227,6 @@ TEST_CASE("a second await of one direction is refused and disturbs nothing", "[n
     run_on(loop, body);
 
     CHECK(received == "hello");
-}
-
-TEST_CASE("a client accepts a certificate only for the name that it asked for", "[net][tls]") {
-    struct row {
-        std::string host;
-        std::optional<tls_errc> error;
-    };
-    const row tried = GENERATE(row{"localhost", {}}, row{"www.wild.test", {}}, row{"127.0.0.1", {}},
-                               row{"localhost.", {}}, row{"other.test", tls_errc::host_mismatch},
-                               row{"a.b.wild.test", tls_errc::host_mismatch},
-                               row{"127.0.0.2", tls_errc::host_mismatch});
-    CAPTURE(tried.host);
-    ring loop;
-    std::error_code client_error;
-    std::error_code server_error;
-    auto body = [&]() -> task<void> {
-        two_streams both =
-            co_await handshake(two_sockets(loop), client_context(), server_context(), tried.host);
-        if (!both.client) client_error = both.client.error();
-        if (!both.server)
-            server_error = both.server.error();
-        else if (!tried.error && tried.host == "www.wild.test")
-            CHECK(both.server->server_name() == "www.wild.test");
-    };
-
-    run_on(loop, body);
-
-    if (tried.error) {
-        CHECK(client_error == *tried.error);
-        CHECK(server_error == tls_errc::rejected_by_peer);
-    } else {
-        CHECK(!client_error);
-        CHECK(!server_error);
-    }
-}
-
-TEST_CASE("a host name that OpenSSL would read as another one is refused", "[net][tls]") {
-    const std::string host = GENERATE(std::string(".wild.test"), std::string(""), std::string("."),
-                                      std::string("localhost\0.other.test", 20));
-    ring loop;
-    std::error_code error;
-    auto body = [&]() -> task<void> {
-        auto sockets = two_sockets(loop);
-        const auto connected =
-            co_await kevring::tls_stream::connect(std::move(sockets.first), client_context(), host);
-        if (!connected) error = connected.error();
-    };
-
-    run_on(loop, body);
-
-    CHECK(error == std::errc::invalid_argument);
-}
-
-TEST_CASE("a certificate that is expired or from another authority is refused", "[net][tls]") {
-    ring loop;
-    const bool expired = GENERATE(true, false);
-    const bool verified = GENERATE(true, false);
-    CAPTURE(expired, verified);
-    tls_authority other;
-    const auto files = expired ? authority().issue("expired", "DNS:localhost", -7200, -3600)
-                               : other.issue("other", "DNS:localhost");
-    tls_server_options options = server_options();
-    options.certificate_file = files.chain_file;
-    options.key_file = files.key_file;
-    tls_client_options trust = client_options();
-    trust.verify_peer = verified;
-    std::error_code error;
-    auto body = [&]() -> task<void> {
-        const two_streams both =
-            co_await handshake(two_sockets(loop), tls_context::client(trust).value(),
-                               tls_context::server(options).value());
-        if (!both.client) error = both.client.error();
-    };
-
-    run_on(loop, body);
-
-    if (!verified)
-        CHECK(!error);
-    else
-        CHECK(error == (expired ? tls_errc::certificate_expired : tls_errc::certificate_untrusted));
-}
-
-TEST_CASE("ALPN selects the server's first protocol that the client offers", "[net][tls]") {
-    ring loop;
-    tls_server_options options = server_options();
-    options.protocols = {"http/1.1", "echo"};
-    tls_client_options offers = client_options();
-    const auto [offered, selected] = GENERATE(table<std::string, std::string>(
-        {{"echo,http/1.1", "http/1.1"}, {"h2,echo", "echo"}, {"", ""}, {"h2", "error"}}));
-    for (std::size_t at = 0; at < offered.size();) {
-        const std::size_t end = std::min(offered.find(',', at), offered.size());
-        offers.protocols.push_back(offered.substr(at, end - at));
-        at = end + 1;
-    }
-    std::string client_protocol = "error";
-    std::string server_protocol = "error";
-    auto body = [&]() -> task<void> {
-        const two_streams both =
-            co_await handshake(two_sockets(loop), tls_context::client(offers).value(),
-                               tls_context::server(options).value());
-        if (both.client) client_protocol = both.client->protocol();
-        if (both.server) server_protocol = both.server->protocol();
-        if (!both.client) CHECK(both.client.error() == tls_errc::no_protocol);
-    };
-
-    run_on(loop, body);
-
-    CHECK(client_protocol == selected);
-    CHECK(server_protocol == selected);
-}
-
-TEST_CASE("a session is resumed by its ticket, also after a reload of the server", "[net][tls]") {
-    ring loop;
-    tls_server_options options = server_options();
-    options.session_tickets = GENERATE(true, false);
-    CAPTURE(options.session_tickets);
-    const tls_context client = client_context();
-    const tls_context server = tls_context::server(options).value();
-    std::array<bool, 3> resumed{};
-    auto body = [&]() -> task<void> {
-        for (std::size_t i = 0; i < resumed.size(); ++i) {
-            two_streams both = co_await handshake(two_sockets(loop), client, server);
-            REQUIRE(both.client.has_value());
-            REQUIRE(both.server.has_value());
-            resumed[i] = both.client->resumed() && both.server->resumed();
-            const auto sent = co_await both.server->send("x");  // the tickets precede it
-            CHECK(sent.has_value());
-            const std::string byte = co_await receive_bytes(*both.client, 1);
-            CHECK(byte == "x");
-            if (i == 1) CHECK(server.reload().has_value());
-        }
-    };
-
-    run_on(loop, body);
-
-    CHECK(!resumed[0]);
-    CHECK(resumed[1] == options.session_tickets);
-    CHECK(resumed[2] == options.session_tickets);
-}
-
-TEST_CASE("a reload changes the certificate of new connections, and keeps those that exist",
-          "[net][tls]") {
-    ring loop;
-    const auto files = authority().issue("reloaded", "DNS:localhost");
-    tls_server_options options = server_options();
-    options.certificate_file = files.chain_file;
-    options.key_file = files.key_file;
-    auto body = [&]() -> task<void> {
-        const tls_context server = tls_context::server(options).value();
-        two_streams first = co_await handshake(two_sockets(loop), client_context(), server);
-        REQUIRE(first.server.has_value());
-        authority().issue("reloaded", "DNS:renamed.test");
-        CHECK(server.reload().has_value());
-        two_streams second =
-            co_await handshake(two_sockets(loop), client_context(), server, "renamed.test");
-        CHECK(second.client.has_value());
-
-        // A file that cannot be used changes nothing.
-        std::ofstream(files.key_file) << "no key";
-        CHECK(server.reload().error() == tls_errc::bad_key_file);
-        two_streams third =
-            co_await handshake(two_sockets(loop), client_context(), server, "renamed.test");
-        CHECK(third.client.has_value());
-
-        const auto sent = co_await first.server->send("still");
-        CHECK(sent.has_value());
-        const std::string received = co_await receive_bytes(*first.client, 5);
-        CHECK(received == "still");
-    };
-
-    run_on(loop, body);
-}
-
-TEST_CASE("a context names the file that cannot be used", "[net][tls]") {
-    tls_server_options options = server_options();
-    const auto other = authority().issue("other", "DNS:other.test");
-    const std::string garbage = authority().path("garbage.pem");
-    std::ofstream(garbage) << "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-
-    SECTION("a missing certificate") {
-        options.certificate_file = authority().path("missing");
-        CHECK(tls_context::server(options).error() == std::errc::no_such_file_or_directory);
-    }
-    SECTION("a missing key") {
-        options.key_file = authority().path("missing");
-        CHECK(tls_context::server(options).error() == std::errc::no_such_file_or_directory);
-    }
-    SECTION("a certificate that is none") {
-        options.certificate_file = garbage;
-        CHECK(tls_context::server(options).error() == tls_errc::bad_certificate_file);
-    }
-    SECTION("the key of another certificate") {
-        options.key_file = other.key_file;
-        CHECK(tls_context::server(options).error() == tls_errc::key_mismatch);
-    }
-    SECTION("authorities that are none") {
-        tls_client_options trust;
-        trust.authority_file = garbage;
-        CHECK(tls_context::client(trust).error() == tls_errc::bad_authority_file);
-    }
-    SECTION("a protocol without a name") {
-        options.protocols = {""};
-        CHECK(tls_context::server(options).error() == std::errc::invalid_argument);
-    }
 }
 
 TEST_CASE("bytes that are no TLS end the handshake", "[net][tls]") {
@@ -769,75 +431,4 @@ TEST_CASE("short sends of the kernel, and its errors, reach the caller as those 
     };
 
     run_on(loop, body);
-}
-
-TEST_CASE("a key update by the peer ends the connection", "[net][tls]") {
-    ring loop;
-    std::error_code error;
-    auto body = [&]() -> task<void> {
-        two_sockets sockets(loop);
-        openssl_client client(std::move(sockets.first));
-        std::optional<result<tls_stream>> server;
-        auto accept = [&]() -> task<void> {
-            server.emplace(
-                co_await tls_stream::accept(std::move(sockets.second), server_context()));
-        };
-        task_scope tasks(loop);
-        tasks.spawn(accept());
-        const bool connected = co_await client.handshake();
-        REQUIRE(connected);
-        co_await tasks.join();
-        REQUIRE(server->has_value());
-        CHECK(SSL_key_update(client.native(), SSL_KEY_UPDATE_REQUESTED) == 1);
-        CHECK(SSL_write(client.native(), "x", 1) == 1);
-        co_await client.flush();
-        const auto received = co_await (**server).receive();
-        error = received.error();
-        const auto sent = co_await (**server).send("y");
-        CHECK(sent.error() == tls_errc::key_update_refused);
-    };
-
-    run_on(loop, body);
-
-    CHECK(error == tls_errc::key_update_refused);
-}
-
-TEST_CASE("a changed byte in transit ends the connection", "[net][tls]") {
-    ring loop;
-    std::error_code error;
-    auto body = [&]() -> task<void> {
-        two_sockets near(loop);
-        two_sockets far(loop);
-        bool spoils = false;
-        auto relay = [&](kevring::socket& source, kevring::socket& target) -> task<void> {
-            while (true) {
-                auto received = co_await source.receive();
-                if (!received || received->empty()) break;
-                if (spoils) received->data()[received->size() - 1] ^= std::byte{1};
-                const auto sent = co_await target.send(received->bytes());
-                if (!sent) break;
-            }
-        };
-        task_scope relays(loop);
-        relays.spawn(relay(near.second, far.first));
-        relays.spawn(relay(far.first, near.second));
-        auto [client, server] = co_await kevring::when_all(
-            tls_stream::connect(std::move(near.first), client_context(), "localhost"),
-            tls_stream::accept(std::move(far.second), server_context()));
-        REQUIRE(server.has_value());
-        spoils = true;
-        const auto sent = co_await client->send("x");
-        CHECK(sent.has_value());
-        const auto received = co_await server->receive();
-        error = received.error();
-        const auto again = co_await server->receive();
-        CHECK(again.error() == tls_errc::protocol_error);
-        relays.request_stop();
-        co_await relays.join();
-    };
-
-    run_on(loop, body);
-
-    CHECK(error == tls_errc::protocol_error);
-    CHECK(error.message().find("bad record mac") != std::string::npos);
 }

@@ -1,26 +1,19 @@
-// Children are started with what the options say, report how they ended, and leave nothing behind.
-#include "tests/support/child_process.hpp"
-#include "tests/support/allocations.hpp"
+// Children are started with what the options say, and report how they ended.
 #include "tests/support/catch.hpp"
+#include "tests/support/descriptor_count.hpp"
 #include "tests/support/run_on.hpp"
+#include "tests/support/shell_child.hpp"
 
 #include <kevring/runtime/child_process.hpp>
-#include <kevring/runtime/operations/wait_process.hpp>
-#include <kevring/runtime/process_kernel.hpp>
 #include <kevring/runtime/when.hpp>
 
-#include <algorithm>
 #include <array>
-#include <cerrno>
-#include <filesystem>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 using kevring::child_group;
@@ -30,76 +23,10 @@ using kevring::child_stream;
 using kevring::exit_status;
 using kevring::ring;
 using kevring::task;
-using namespace std::chrono_literals;
 
 namespace {
 
 constexpr std::size_t text_bytes_max = 4 << 20;
-
-/// Fails the calls that make a child.
-class faulty_kernel final : public kevring::process_kernel {
-public:
-    int pipe_error = 0;
-    int spawn_error = 0;
-    int open_error = 0;
-    int wait_error = 0;
-    int write_error = 0;
-    int signal_opened_error = 0;
-    std::vector<pid_t> signalled;  // by number
-
-    int signal_process(pid_t process, int number) noexcept override {
-        signalled.push_back(process);
-        return process_kernel::signal_process(process, number);
-    }
-    int signal_opened(int process, int number, kevring::signal_target target) noexcept override {
-        return signal_opened_error != 0 ? -signal_opened_error
-                                        : process_kernel::signal_opened(process, number, target);
-    }
-    int open_pipe(int (&ends)[2]) noexcept override {
-        return pipe_error != 0 ? -pipe_error : process_kernel::open_pipe(ends);
-    }
-    pid_t spawn_process(const kevring::detail::spawn_request& request) noexcept override {
-        return spawn_error != 0 ? -spawn_error : process_kernel::spawn_process(request);
-    }
-    int open_process(pid_t process) noexcept override {
-        return open_error != 0 ? -open_error : process_kernel::open_process(process);
-    }
-    int wait_process(int process, siginfo_t& info, int options) noexcept override {
-        if (wait_error != 0 && (options & WNOWAIT) != 0) return -wait_error;
-        return process_kernel::wait_process(process, info, options);
-    }
-    ssize_t write_without_signal(int file, const void* bytes,
-                                 std::size_t byte_count) noexcept override {
-        return write_error != 0 ? -write_error
-                                : process_kernel::write_without_signal(file, bytes, byte_count);
-    }
-};
-
-std::size_t descriptor_count() {
-    std::size_t count = 0;
-    for ([[maybe_unused]] const auto& each : std::filesystem::directory_iterator("/proc/self/fd"))
-        ++count;
-    return count;
-}
-
-// True if this process has no child, not even a zombie.
-bool has_no_child() { return ::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD; }
-
-child_process spawn_shell(const std::string& script, const child_options& options = {}) {
-    auto child = child_process::spawn({"sh", "-c", script}, options);
-    REQUIRE(child.has_value());
-    return std::move(*child);
-}
-
-task<std::string> read_line(child_process& child) {
-    std::string line;
-    std::array<std::byte, 1> byte{};
-    while (true) {
-        const auto got = co_await child.output().read(byte);
-        if (!got || *got == 0 || byte[0] == std::byte{'\n'}) co_return line;
-        line += static_cast<char>(byte[0]);
-    }
-}
 
 // The standard output of a shell that runs to its end. By reference: g++ 12 destroys a default
 // argument of class type twice in an expression with co_await.
@@ -118,18 +45,6 @@ task<std::string> output_of(const std::string& script, const child_options& chos
 task<std::string> output_of(const std::string& script) {
     static const child_options defaults;
     return output_of(script, defaults);
-}
-
-task<void> expect_end_of(pid_t process) {
-    ring& loop = *ring::current();
-    const auto handle = kevring::open_process(kevring::process_kernel::real(), process);
-    if (!handle) {
-        CHECK(handle.error() == std::errc::no_such_process);
-        co_return;
-    }
-    kevring::wait_process_operation end(loop, *handle);
-    const auto ended = co_await end;
-    CHECK(ended.has_value());
 }
 
 }  // namespace
@@ -393,278 +308,6 @@ TEST_CASE("a write to a child that reads nothing is an error and no signal",
         sigset_t pending;
         ::sigpending(&pending);
         CHECK(::sigismember(&pending, SIGPIPE) == 0);
-    };
-    run_on(loop, body);
-}
-
-TEST_CASE("the end of the scope ends the whole group, and leaves no zombie",
-          "[runtime][child_process]") {
-    pid_t grandchild = 0;
-    {
-        ring loop;
-        auto body = [&]() -> task<void> {
-            {
-                auto child =
-                    spawn_shell("sleep 1000 & echo $!; wait", {.output = child_stream::pipe()});
-                const std::string line = co_await read_line(child);
-                grandchild = std::stoi(line);
-            }
-            co_await expect_end_of(grandchild);
-        };
-        run_on(loop, body);
-    }
-    CHECK(has_no_child());
-}
-
-TEST_CASE("a ring that is destroyed ends the children of its tasks", "[runtime][child_process]") {
-    {
-        ring loop;
-        bool waits = false;
-        auto body = [&]() -> task<void> {
-            auto child = spawn_shell("sleep 1000");
-            waits = true;
-            const auto ended = co_await child.wait();
-            CHECK(ended.error() == std::errc::operation_canceled);
-        };
-        kevring::spawn(loop, body());
-        loop.run_until(waits);
-    }
-    CHECK(has_no_child());
-}
-
-TEST_CASE("processes that outlive the child end with it", "[runtime][child_process]") {
-    ring loop;
-    auto body = [&]() -> task<void> {
-        auto child =
-            spawn_shell("sleep 1000 >/dev/null & echo $!", {.output = child_stream::pipe()});
-        const std::string line = co_await read_line(child);
-        const auto ended = co_await child.wait();
-        CHECK(ended.value().success());
-        co_await expect_end_of(std::stoi(line));
-    };
-    run_on(loop, body);
-    CHECK(has_no_child());
-}
-
-TEST_CASE("terminate sends SIGTERM, and SIGKILL after the grace period",
-          "[runtime][child_process]") {
-    ring loop;
-    auto body = [&]() -> task<void> {
-        auto obeys = spawn_shell("sleep 1000");
-        const auto terminated = co_await obeys.terminate(1h);
-        CHECK(terminated.value().kind == exit_status::exit_kind::killed);
-        CHECK(terminated.value().code == SIGTERM);
-
-        auto handles = spawn_shell("trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done",
-                                   {.output = child_stream::pipe()});
-        const std::string line = co_await read_line(handles);
-        CHECK(line == "ready");
-        const auto handled = co_await handles.terminate(1h);
-        CHECK(handled.value().code == 3);
-
-        auto refuses =
-            spawn_shell("trap '' TERM; echo ready; sleep 1000", {.output = child_stream::pipe()});
-        const std::string second_line = co_await read_line(refuses);
-        CHECK(second_line == "ready");
-        const auto killed = co_await refuses.terminate(1ms);
-        CHECK(killed.value().code == SIGKILL);
-
-        auto stopped = spawn_shell("kill -STOP $$; exit 4");
-        const auto continued = co_await stopped.terminate(1h);
-        CHECK(continued.has_value());
-        const auto again = co_await stopped.terminate(1h);
-        CHECK(again.value().code == continued.value().code);
-    };
-    run_on(loop, body);
-    CHECK(has_no_child());
-}
-
-TEST_CASE("a deadline ends a child, also after a stop of the scope", "[runtime][child_process]") {
-    ring loop;
-    auto body = [&]() -> task<void> {
-        auto slow = spawn_shell("sleep 1000");
-        const auto late = co_await slow.wait_or_terminate(1ms, 1h);
-        CHECK(late.value().code == SIGTERM);
-
-        auto quick = spawn_shell("exit 5");
-        const auto in_time = co_await quick.wait_or_terminate(1h, 1h);
-        CHECK(in_time.value().code == 5);
-
-        auto other = spawn_shell("sleep 1000");
-        auto ended = other.wait_or_terminate(1h, 1h);
-        const auto stopped = co_await kevring::with_timeout(std::move(ended), 1ms);
-        CHECK(stopped.value().code == SIGTERM);
-    };
-    run_on(loop, body);
-}
-
-TEST_CASE("a stop before or during wait leaves the child, and a stop after it changes nothing",
-          "[runtime][child_process]") {
-    ring loop;
-    auto body = [&]() -> task<void> {
-        auto child = spawn_shell("read -r line; exit 6", {.input = child_stream::pipe()});
-        auto before = child.wait();
-        const auto at_once = co_await kevring::with_timeout(std::move(before), 0ns);
-        CHECK(at_once.error() == std::errc::timed_out);
-        auto during = child.wait();
-        const auto late = co_await kevring::with_timeout(std::move(during), 1ms);
-        CHECK(late.error() == std::errc::timed_out);
-
-        const auto written = co_await child.input().write("line\n");
-        CHECK(written.has_value());
-        const auto ended = co_await child.wait();
-        CHECK(ended.value().code == 6);
-        auto after = child.wait();
-        const auto same = co_await kevring::with_timeout(std::move(after), 0ns);
-        CHECK(same.value().code == 6);
-    };
-    run_on(loop, body);
-}
-
-TEST_CASE("a call that fails while a child is made leaves neither process nor descriptor",
-          "[runtime][child_process]") {
-    faulty_kernel faults;
-    ring loop;
-    loop.claim();
-    loop.service<kevring::process_kernel_choice>().chosen = &faults;
-    auto body = [&]() -> task<void> {
-        const child_options pipes{.input = child_stream::pipe(), .output = child_stream::pipe()};
-        const std::size_t before = descriptor_count();
-        const auto error_of_spawn = [&](int& error, int value) {
-            error = value;
-            const auto child = child_process::spawn({"sleep", "1000"}, pipes);
-            error = 0;
-            return child.has_value() ? std::error_code() : child.error();
-        };
-        for (const int error : {EMFILE, ENFILE})
-            CHECK(error_of_spawn(faults.pipe_error, error).value() == error);
-        for (const int error : {EAGAIN, ENOMEM, EACCES, E2BIG, ENOEXEC, ELOOP, ETXTBSY})
-            CHECK(error_of_spawn(faults.spawn_error, error).value() == error);
-        for (const int error : {EMFILE, ENFILE, ENODEV, ENOMEM})
-            CHECK(error_of_spawn(faults.open_error, error).value() == error);
-        CHECK(descriptor_count() == before);
-        CHECK(has_no_child());
-        co_return;
-    };
-    run_on(loop, body);
-}
-
-TEST_CASE("a status that other code has consumed is unknown", "[runtime][child_process]") {
-    faulty_kernel faults;
-    ring loop;
-    loop.claim();
-    loop.service<kevring::process_kernel_choice>().chosen = &faults;
-    auto body = [&]() -> task<void> {
-        auto child = spawn_shell("exit 1");
-        faults.wait_error = ECHILD;
-        const auto ended = co_await child.wait();
-        faults.wait_error = 0;
-        CHECK(ended.value().kind == exit_status::exit_kind::unknown);
-        CHECK(ended.value().process == child.process());
-
-        auto writes = spawn_shell("cat >/dev/null", {.input = child_stream::pipe()});
-        faults.write_error = EIO;
-        const auto written = co_await writes.input().write("text");
-        CHECK(written.error() == std::errc::io_error);
-    };
-    run_on(loop, body);
-}
-
-TEST_CASE("the forked copy of a child_process leaves the child alone", "[runtime][child_process]") {
-    ring loop;
-    auto body = [&]() -> task<void> {
-        auto child = spawn_shell("read -r line; exit 8", {.input = child_stream::pipe()});
-        const child_outcome forked = run_in_child([&] {
-            { const child_process copy = std::move(child); }
-            if (child_process::spawn({"true"}).error() != std::errc::operation_not_permitted)
-                throw std::runtime_error("spawned");
-        });
-        INFO(forked.error_text);
-        CHECK(forked.exited(0));
-        const auto written = co_await child.input().write("line\n");
-        CHECK(written.has_value());
-        const auto ended = co_await child.wait();
-        CHECK(ended.value().code == 8);
-    };
-    run_on(loop, body);
-}
-
-// The number of a reaped child may be the group of other processes.
-TEST_CASE("a child that other code has reaped is not signalled by its number",
-          "[runtime][child_process]") {
-    faulty_kernel faults;
-    ring loop;
-    loop.claim();
-    loop.service<kevring::process_kernel_choice>().chosen = &faults;
-    auto body = [&]() -> task<void> {
-        // 0: of this kernel; EINVAL: as before Linux 6.9.
-        for (const int error : {0, EINVAL}) {
-            faults.signal_opened_error = error;
-            for (const child_group group : {child_group::own, child_group::shared}) {
-                auto child = spawn_shell("exit 0", {.group = group});
-                REQUIRE(::waitpid(child.process(), nullptr, 0) == child.process());
-                const auto sent = child.signal(SIGTERM);
-                CHECK((group == child_group::own || error == 0
-                           ? sent.error() == std::errc::no_such_process
-                           : !sent.has_value()));
-            }
-        }
-        CHECK(faults.signalled.empty());
-        co_return;
-    };
-    run_on(loop, body);
-}
-
-TEST_CASE("without signals to the group of a descriptor the whole group ends, too",
-          "[runtime][child_process]") {
-    faulty_kernel faults;
-    faults.signal_opened_error = EINVAL;
-    ring loop;
-    loop.claim();
-    loop.service<kevring::process_kernel_choice>().chosen = &faults;
-    auto body = [&]() -> task<void> {
-        pid_t grandchild = 0;
-        {
-            auto child =
-                spawn_shell("sleep 1000 & echo $!; wait", {.output = child_stream::pipe()});
-            const std::string line = co_await read_line(child);
-            grandchild = std::stoi(line);
-        }
-        co_await expect_end_of(grandchild);
-        CHECK(faults.signalled.size() == 1);
-    };
-    run_on(loop, body);
-    CHECK(has_no_child());
-}
-
-TEST_CASE("an allocation that fails during spawn leaves neither process nor descriptor",
-          "[runtime][child_process]") {
-    if (!allocations_are_counted()) return;
-    ring loop;
-    auto body = [&]() -> task<void> {
-        const std::vector<std::string> arguments{"true"};
-        const child_options pipes{.input = child_stream::pipe(), .output = child_stream::pipe()};
-        bool failed = true;
-        for (std::uint64_t count = 0; failed; ++count) {
-            const std::size_t before = descriptor_count();
-            {
-                std::optional<kevring::result<child_process>> child;
-                {
-                    const failing_allocation fault(count);
-                    try {
-                        child.emplace(child_process::spawn(arguments, pipes));
-                    } catch (const std::bad_alloc&) {}
-                    failed = fault.has_failed();
-                }
-                // Reaped: its descriptor stays open until then.
-                if (child && child->has_value()) {
-                    const auto ended = co_await (*child)->wait();
-                    CHECK(ended.has_value());
-                }
-                CHECK((failed || (child && child->has_value())));
-            }
-            CHECK(descriptor_count() == before);
-        }
     };
     run_on(loop, body);
 }

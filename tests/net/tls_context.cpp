@@ -1,0 +1,221 @@
+// Certificates, names, protocols and sessions of TLS contexts, and their reload.
+#include "tests/support/catch.hpp"
+#include "tests/support/run_on.hpp"
+#include "tests/support/tls_pair.hpp"
+
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include <unistd.h>
+
+using kevring::ring;
+using kevring::task;
+using kevring::tls_client_options;
+using kevring::tls_context;
+using kevring::tls_errc;
+using kevring::tls_server_options;
+
+TEST_CASE("a client accepts a certificate only for the name that it asked for", "[net][tls]") {
+    struct row {
+        std::string host;
+        std::optional<tls_errc> error;
+    };
+    const row tried = GENERATE(row{"localhost", {}}, row{"www.wild.test", {}}, row{"127.0.0.1", {}},
+                               row{"localhost.", {}}, row{"other.test", tls_errc::host_mismatch},
+                               row{"a.b.wild.test", tls_errc::host_mismatch},
+                               row{"127.0.0.2", tls_errc::host_mismatch});
+    CAPTURE(tried.host);
+    ring loop;
+    std::error_code client_error;
+    std::error_code server_error;
+    auto body = [&]() -> task<void> {
+        two_streams both =
+            co_await handshake(two_sockets(loop), client_context(), server_context(), tried.host);
+        if (!both.client) client_error = both.client.error();
+        if (!both.server)
+            server_error = both.server.error();
+        else if (!tried.error && tried.host == "www.wild.test")
+            CHECK(both.server->server_name() == "www.wild.test");
+    };
+
+    run_on(loop, body);
+
+    if (tried.error) {
+        CHECK(client_error == *tried.error);
+        CHECK(server_error == tls_errc::rejected_by_peer);
+    } else {
+        CHECK(!client_error);
+        CHECK(!server_error);
+    }
+}
+
+TEST_CASE("a host name that OpenSSL would read as another one is refused", "[net][tls]") {
+    const std::string host = GENERATE(std::string(".wild.test"), std::string(""), std::string("."),
+                                      std::string("localhost\0.other.test", 20));
+    ring loop;
+    std::error_code error;
+    auto body = [&]() -> task<void> {
+        auto sockets = two_sockets(loop);
+        const auto connected =
+            co_await kevring::tls_stream::connect(std::move(sockets.first), client_context(), host);
+        if (!connected) error = connected.error();
+    };
+
+    run_on(loop, body);
+
+    CHECK(error == std::errc::invalid_argument);
+}
+
+TEST_CASE("a certificate that is expired or from another authority is refused", "[net][tls]") {
+    ring loop;
+    const bool expired = GENERATE(true, false);
+    const bool verified = GENERATE(true, false);
+    CAPTURE(expired, verified);
+    tls_authority other;
+    const auto files = expired ? authority().issue("expired", "DNS:localhost", -7200, -3600)
+                               : other.issue("other", "DNS:localhost");
+    tls_server_options options = server_options();
+    options.certificate_file = files.chain_file;
+    options.key_file = files.key_file;
+    tls_client_options trust = client_options();
+    trust.verify_peer = verified;
+    std::error_code error;
+    auto body = [&]() -> task<void> {
+        const two_streams both =
+            co_await handshake(two_sockets(loop), tls_context::client(trust).value(),
+                               tls_context::server(options).value());
+        if (!both.client) error = both.client.error();
+    };
+
+    run_on(loop, body);
+
+    if (!verified)
+        CHECK(!error);
+    else
+        CHECK(error == (expired ? tls_errc::certificate_expired : tls_errc::certificate_untrusted));
+}
+
+TEST_CASE("ALPN selects the server's first protocol that the client offers", "[net][tls]") {
+    ring loop;
+    tls_server_options options = server_options();
+    options.protocols = {"http/1.1", "echo"};
+    tls_client_options offers = client_options();
+    const auto [offered, selected] = GENERATE(table<std::string, std::string>(
+        {{"echo,http/1.1", "http/1.1"}, {"h2,echo", "echo"}, {"", ""}, {"h2", "error"}}));
+    for (std::size_t at = 0; at < offered.size();) {
+        const std::size_t end = std::min(offered.find(',', at), offered.size());
+        offers.protocols.push_back(offered.substr(at, end - at));
+        at = end + 1;
+    }
+    std::string client_protocol = "error";
+    std::string server_protocol = "error";
+    auto body = [&]() -> task<void> {
+        const two_streams both =
+            co_await handshake(two_sockets(loop), tls_context::client(offers).value(),
+                               tls_context::server(options).value());
+        if (both.client) client_protocol = both.client->protocol();
+        if (both.server) server_protocol = both.server->protocol();
+        if (!both.client) CHECK(both.client.error() == tls_errc::no_protocol);
+    };
+
+    run_on(loop, body);
+
+    CHECK(client_protocol == selected);
+    CHECK(server_protocol == selected);
+}
+
+TEST_CASE("a session is resumed by its ticket, also after a reload of the server", "[net][tls]") {
+    ring loop;
+    tls_server_options options = server_options();
+    options.session_tickets = GENERATE(true, false);
+    CAPTURE(options.session_tickets);
+    const tls_context client = client_context();
+    const tls_context server = tls_context::server(options).value();
+    std::array<bool, 3> resumed{};
+    auto body = [&]() -> task<void> {
+        for (std::size_t i = 0; i < resumed.size(); ++i) {
+            two_streams both = co_await handshake(two_sockets(loop), client, server);
+            REQUIRE(both.client.has_value());
+            REQUIRE(both.server.has_value());
+            resumed[i] = both.client->resumed() && both.server->resumed();
+            const auto sent = co_await both.server->send("x");  // the tickets precede it
+            CHECK(sent.has_value());
+            const std::string byte = co_await receive_bytes(*both.client, 1);
+            CHECK(byte == "x");
+            if (i == 1) CHECK(server.reload().has_value());
+        }
+    };
+
+    run_on(loop, body);
+
+    CHECK(!resumed[0]);
+    CHECK(resumed[1] == options.session_tickets);
+    CHECK(resumed[2] == options.session_tickets);
+}
+
+TEST_CASE("a reload changes the certificate of new connections, and keeps those that exist",
+          "[net][tls]") {
+    ring loop;
+    const auto files = authority().issue("reloaded", "DNS:localhost");
+    tls_server_options options = server_options();
+    options.certificate_file = files.chain_file;
+    options.key_file = files.key_file;
+    auto body = [&]() -> task<void> {
+        const tls_context server = tls_context::server(options).value();
+        two_streams first = co_await handshake(two_sockets(loop), client_context(), server);
+        REQUIRE(first.server.has_value());
+        authority().issue("reloaded", "DNS:renamed.test");
+        CHECK(server.reload().has_value());
+        two_streams second =
+            co_await handshake(two_sockets(loop), client_context(), server, "renamed.test");
+        CHECK(second.client.has_value());
+
+        // A file that cannot be used changes nothing.
+        std::ofstream(files.key_file) << "no key";
+        CHECK(server.reload().error() == tls_errc::bad_key_file);
+        two_streams third =
+            co_await handshake(two_sockets(loop), client_context(), server, "renamed.test");
+        CHECK(third.client.has_value());
+
+        const auto sent = co_await first.server->send("still");
+        CHECK(sent.has_value());
+        const std::string received = co_await receive_bytes(*first.client, 5);
+        CHECK(received == "still");
+    };
+
+    run_on(loop, body);
+}
+
+TEST_CASE("a context names the file that cannot be used", "[net][tls]") {
+    tls_server_options options = server_options();
+    const auto other = authority().issue("other", "DNS:other.test");
+    const std::string garbage = authority().path("garbage.pem");
+    std::ofstream(garbage) << "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+    SECTION("a missing certificate") {
+        options.certificate_file = authority().path("missing");
+        CHECK(tls_context::server(options).error() == std::errc::no_such_file_or_directory);
+    }
+    SECTION("a missing key") {
+        options.key_file = authority().path("missing");
+        CHECK(tls_context::server(options).error() == std::errc::no_such_file_or_directory);
+    }
+    SECTION("a certificate that is none") {
+        options.certificate_file = garbage;
+        CHECK(tls_context::server(options).error() == tls_errc::bad_certificate_file);
+    }
+    SECTION("the key of another certificate") {
+        options.key_file = other.key_file;
+        CHECK(tls_context::server(options).error() == tls_errc::key_mismatch);
+    }
+    SECTION("authorities that are none") {
+        tls_client_options trust;
+        trust.authority_file = garbage;
+        CHECK(tls_context::client(trust).error() == tls_errc::bad_authority_file);
+    }
+    SECTION("a protocol without a name") {
+        options.protocols = {""};
+        CHECK(tls_context::server(options).error() == std::errc::invalid_argument);
+    }
+}

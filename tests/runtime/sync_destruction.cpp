@@ -1,0 +1,74 @@
+// A primitive that is destroyed while a task waits for it ends the program with a message.
+#include "tests/support/catch.hpp"
+#include "tests/support/child_process.hpp"
+
+#include <kevring/runtime/channel.hpp>
+#include <kevring/runtime/latch.hpp>
+#include <kevring/runtime/mutex.hpp>
+#include <kevring/runtime/reset_event.hpp>
+#include <kevring/runtime/run.hpp>
+#include <kevring/runtime/semaphore.hpp>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+
+using kevring::ring;
+using kevring::task;
+using kevring::task_scope;
+
+namespace {
+
+// The child destroys a primitive while a task waits for it.
+template <class Primitive, class... Arguments>
+child_outcome destroy_under_waiter(Arguments... arguments) {
+    return run_in_child([=] {
+        ring loop;
+        auto body = [&]() -> task<void> {
+            auto primitive = std::make_unique<Primitive>(arguments...);
+            auto wait = [&]() -> task<void> {
+                if constexpr (requires { primitive->acquire(); })
+                    static_cast<void>(co_await primitive->acquire());
+                else if constexpr (requires { primitive->receive(); })
+                    static_cast<void>(co_await primitive->receive());
+                else if constexpr (requires { primitive->lock(); })
+                    static_cast<void>(co_await primitive->lock());
+                else if constexpr (requires {
+                                       primitive->arrive_and_wait();
+                                       primitive->drop();
+                                   })
+                    static_cast<void>(co_await primitive->arrive_and_wait());
+                else
+                    static_cast<void>(co_await primitive->wait());
+            };
+            std::optional<kevring::mutex::guard> held;
+            if constexpr (std::is_same_v<Primitive, kevring::mutex>) held = primitive->try_lock();
+            task_scope scope(loop);
+            scope.spawn(wait());
+            primitive.reset();
+            co_await scope.join();
+        };
+        kevring::run(loop, body());
+    });
+}
+
+}  // namespace
+
+TEST_CASE("a primitive destroyed while a task waits for it is refused",
+          "[runtime][sync][assertions]") {
+    const auto refusal = [](const std::string& name, const std::string& remedy) {
+        return name + " destroyed while a task waits for it; " + remedy;
+    };
+    const std::string users = "end its users first";
+    CHECK(destroy_under_waiter<kevring::semaphore>(0u).asserted(refusal("semaphore", users)));
+    CHECK(destroy_under_waiter<kevring::manual_reset_event>().asserted(refusal("event", users)));
+    CHECK(destroy_under_waiter<kevring::cross_loop::auto_reset_event>().asserted(
+        refusal("event", users)));
+    CHECK(destroy_under_waiter<kevring::latch>(1u).asserted(refusal("latch", users)));
+    CHECK(destroy_under_waiter<kevring::barrier>(2u).asserted(refusal("barrier", users)));
+    CHECK(destroy_under_waiter<kevring::channel<int>>(1u).asserted(
+        refusal("channel", "close() it and join its users first")));
+    CHECK(destroy_under_waiter<kevring::mutex>().asserted(
+        "mutex destroyed while it is locked; end its users first"));
+}
