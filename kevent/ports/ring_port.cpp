@@ -80,6 +80,7 @@ ring_port::ring_port()
       ring_(std::make_unique<own_ring>(event_fd_.number())),
       slots_(first_free),
       own_changes_(1U << wake_poll | 1U << handled_poll | 1U << other_poll) {
+    slots_[timer].tag = timer;
     for (const int number : {event_fd_.number(), readable_fd_.number()})
         if (const int failure = change_set(set_.number(), EPOLL_CTL_ADD, number, EPOLLIN);
             failure != 0)

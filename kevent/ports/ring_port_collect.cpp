@@ -109,6 +109,8 @@ void ring_port::complete(std::uint64_t user_data, std::int32_t res, std::uint32_
             is_awake_ = true;
             was_deferred_ = was_deferred_ || was_signalled_;  // it is an eventfd itself
         }
+        // The queue sets the timer again, even if its clock is a moment before the deadline.
+        if (which == timer_poll && res > 0) note_report(timer, POLLIN);
         if ((flags & IORING_CQE_F_MORE) == 0) own_changes_ |= 1U << which;
         return;
     }
@@ -253,11 +255,13 @@ int ring_port::poll(std::span<edge> edges) noexcept {
     const collection collecting(*this);
     collect();
     unsigned count = take_reports(edges);
-    busy_polls_ = count != 0 && was_signalled_ ? busy_polls_ + 1 : 0;
-    if (count == 0) {
+    // The timer's own report is no event of a descriptor, which would keep the eventfd signalled.
+    const bool in_vain = count == 0 || (count == 1 && edges.front().tag == timer);
+    busy_polls_ = !in_vain && was_signalled_ ? busy_polls_ + 1 : 0;
+    if (in_vain) {
         reset_event();  // first: another thread may have signalled it since
         collect();
-        count = take_reports(edges);
+        count += take_reports(edges.subspan(count));
     }
     return static_cast<int>(count);
 }
