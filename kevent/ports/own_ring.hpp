@@ -2,6 +2,7 @@
 #pragma once
 
 #include <kevring/kevent/ports/cancellable_enter.hpp>
+#include <kevring/kevent/ports/completion_order.hpp>
 #include <kevring/kevent/ports/handler_watch.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/uring.hpp>
@@ -82,10 +83,16 @@ public:
         // acquire: what the kernel did before it set the flag.
         return (load(ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
     }
+    /// Submits, and delivers what has completed. A kernel that reverses completions submits in a
+    /// call of its own, and delivers in the next round: the completions of submissions come in order,
+    /// and nothing distinguishes those from the others.
     int enter() noexcept {
         // release: the entries are written.
         __atomic_store_n(ring_.sq.ktail, tail_, __ATOMIC_RELEASE);
-        return kernel::real().ring_enter(ring_, unsubmitted_count(), 0, IORING_ENTER_GETEVENTS,
+        const unsigned count = unsubmitted_count();
+        const bool submits_only = kernel_reverses_ && count != 0;
+        is_reversed_ = kernel_reverses_ && !submits_only;
+        return kernel::real().ring_enter(ring_, count, 0, submits_only ? 0 : IORING_ENTER_GETEVENTS,
                                          nullptr);
     }
     /// Submits, sleeps until there is a completion, and delivers it. A cancellation point.
@@ -94,6 +101,8 @@ public:
     int sleep(const timespec* timeout) {
         // release: the entries are written.
         __atomic_store_n(ring_.sq.ktail, tail_, __ATOMIC_RELEASE);
+        if (kernel_reverses_ && unsubmitted_count() != 0)
+            static_cast<void>(kernel::real().ring_enter(ring_, unsubmitted_count(), 0, 0, nullptr));
         const std::uint64_t blocked = handler_watch::blocked_signals();
         __kernel_timespec time{};
         io_uring_getevents_arg argument{};
@@ -104,6 +113,7 @@ public:
             time.tv_nsec = timeout->tv_nsec;
             argument.ts = reinterpret_cast<std::uintptr_t>(&time);
         }
+        is_reversed_ = kernel_reverses_ && unsubmitted_count() == 0;
         return cancellable_enter(ring_.ring_fd, unsubmitted_count(), argument);
     }
     /// True if completions can be taken.
@@ -127,17 +137,20 @@ public:
             if (is_wanted(ring_.cq.cqes[head & completion_mask_].user_data)) return true;
         return false;
     }
+    /// Calls `complete` for each completion, in the order of the events, and frees its entry.
     template <class Complete>
     void take(Complete complete) noexcept {
-        unsigned head = *ring_.cq.khead;
+        const unsigned head = *ring_.cq.khead;
         const unsigned tail = load(ring_.cq.ktail);
         if (head == tail) return;
-        do {
-            const io_uring_cqe& entry = ring_.cq.cqes[head++ & completion_mask_];
+        const bool reversed = std::exchange(is_reversed_, false);
+        for (unsigned i = 0; i != tail - head; ++i) {
+            const unsigned place = reversed ? tail - 1 - i : head + i;
+            const io_uring_cqe& entry = ring_.cq.cqes[place & completion_mask_];
             complete(entry.user_data, entry.res, entry.flags);
-        } while (head != tail);
+        }
         // release: the entries are read, and the kernel may write them.
-        __atomic_store_n(ring_.cq.khead, head, __ATOMIC_RELEASE);
+        __atomic_store_n(ring_.cq.khead, tail, __ATOMIC_RELEASE);
     }
     /// True once for each time that the kernel had no memory for a completion.
     bool has_lost_completions() noexcept {
@@ -159,6 +172,8 @@ private:
     unsigned completion_mask_ = 0;
     unsigned tail_ = 0;
     unsigned lost_count_ = 0;
+    const bool kernel_reverses_ = reverses_completions();
+    bool is_reversed_ = false;  // what the last enter has delivered
 };
 
 }  // namespace kevring::detail
