@@ -55,4 +55,5 @@ TEST_CASE("a driver fetches all that is reported again, without a further event"
 
     CHECK(counter.count >= wanted);
     port.stop();
+    port.disarm(peers.local(), tag);
 }

@@ -50,17 +50,17 @@ private:
     questions& count_;
 };
 
-/// A queue with `count` such registrations; every second descriptor is readable.
+/// A queue with `count` such registrations, half of a socket that is readable, half of one that is not.
 class checked_queue_of {
 public:
     explicit checked_queue_of(std::size_t count) : counts(count) {
+        readable.send_from_peer();
         for (std::size_t i = 0; i < count; ++i) {
-            pairs.push_back(connected_pair::sockets());
-            if (i % 2 == 0) pairs.back().send_from_peer();
+            const connected_pair& pair = i % 2 == 0 ? readable : empty;
             ukevent one = user_event(i + 1, KEVENT_REQ_LAST_CHECK);
             REQUIRE(queue.add_with_source(one, [&](auto& host, auto& target) {
                 return kevring::result<std::unique_ptr<kevring::detail::source>>(
-                    std::make_unique<checked_source>(host, target, pairs[i].local(), counts[i]));
+                    std::make_unique<checked_source>(host, target, pair.local(), counts[i]));
             }) == 0);
             records.push_back(one);
         }
@@ -68,7 +68,8 @@ public:
                 static_cast<int>(count));
     }
 
-    std::vector<connected_pair> pairs;
+    connected_pair readable = connected_pair::sockets();
+    connected_pair empty = connected_pair::sockets();
     std::vector<questions> counts;
     std::vector<ukevent> records;
     kevring::detail::queue_core queue{std::make_unique<kevring::detail::epoll_port>(), nullptr, 0};

@@ -314,6 +314,7 @@ TEST_CASE("an io_context drives a ring on its own thread", "[net][asio]") {
         const std::thread::id here = std::this_thread::get_id();
         socket_pair pair;
         std::jthread sender;
+        asio::steady_timer guard(context, test_deadline);
         auto body = [&]() -> task<void> {
             static_cast<void>(co_await kevring::sleep_for(1ms));
             kevring::socket connection(loop, copy_of(pair.local()));
@@ -323,18 +324,13 @@ TEST_CASE("an io_context drives a ring on its own thread", "[net][asio]") {
             asio::steady_timer timer(context, 1ms);
             const result<void> waited = co_await timer.async_wait(kevring::use_kevring);
             if (waited) ++count;
+            guard.cancel();
             driven.stop();
         };
         kevring::spawn(loop, body());
-        asio::steady_timer guard(context, test_deadline);
         guard.async_wait([&](const asio::error_code& error) {
             if (!error) driven.stop();
         });
-        auto end_guard = [&]() -> task<void> {
-            while (count < 2) static_cast<void>(co_await kevring::sleep_for(1ms));
-            guard.cancel();
-        };
-        kevring::spawn(loop, end_guard());
         context.run();
     }
 

@@ -326,12 +326,16 @@ TEST_CASE("a registered buffer goes to no other transfer before its notices have
 }
 
 // Each send is charged to the socket by its bytes, wherever they are in the table: a socket with
-// room for four sends takes two from a peer that reads nothing.
+// room for three sends, as Debian's limit on SO_SNDBUF allows, takes two for a peer that reads
+// nothing.
 TEST_CASE("a zero-copy send is charged for its own bytes, not for those before it",
           "[sendfile][choice][zero_copy][locked_memory]") {
     if (!sends_from_registered_buffers(slot_count)) return;
     constexpr std::size_t send_bytes = 128 * 1024;
-    stream_pair ends = narrowed(stream_pair::tcp());
+    stream_pair ends = stream_pair::tcp();
+    const int few = 16 * 1024;
+    CHECK(::setsockopt(ends.local.number(), SOL_SOCKET, SO_SNDBUF, &few, sizeof few) == 0);
+    CHECK(::setsockopt(ends.peer.number(), SOL_SOCKET, SO_RCVBUF, &few, sizeof few) == 0);
     std::size_t charged_bytes = 0;
 
     on_ring([&](ring& loop) -> task<void> {
@@ -358,7 +362,7 @@ TEST_CASE("a zero-copy send is charged for its own bytes, not for those before i
             detail::zero_copy_handle send(
                 new detail::zero_copy_send(loop, ends.local, windows[i], bytes, false));
             const auto sent = co_await send->sent();
-            REQUIRE(sent);
+            if (!sent) FAIL(sent.error().message());
             CHECK(*sent == send_bytes);
         }
         charged_bytes = queue_bytes() - before;

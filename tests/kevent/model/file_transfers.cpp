@@ -111,6 +111,8 @@ public:
         begins_.assign(line.size() + 1, false);
         for (const position& each : at_)
             if (each.at == 0) begins_[each.index] = true;
+        reached_.clear();
+        reached_.insert(at_.begin(), at_.end());
         for (std::size_t i = 0; i < at_.size(); ++i) {
             const position from = at_[i];
             if (from.index == line.size()) continue;
@@ -146,7 +148,7 @@ private:
     void skip_to_trailer(const position& from) {
         const std::size_t to = line[from.index]->body_end();
         const position reached{from.index, to, to - from.at};
-        if (std::find(at_.begin(), at_.end(), reached) == at_.end()) at_.push_back(reached);
+        if (reached_.insert(reached).second) at_.push_back(reached);
     }
     bool follow(std::string_view bytes) {
         for (const char each : bytes) {
@@ -169,7 +171,8 @@ private:
     }
 
     std::vector<position> at_{position{}};
-    std::vector<bool> begins_;  // by index: the stream may be before the first byte
+    std::set<position> reached_;  // those of at_, which can be thousands after a cut
+    std::vector<bool> begins_;    // by index: the stream may be before the first byte
 };
 
 class file_transfer final : public registration_model {
