@@ -131,7 +131,8 @@ public:
     /// post() or spawn() from any thread. It is an eventfd, made by the first call, that the kernel
     /// signals: the ring's own descriptor does not wake a thread that polls it while completion
     /// work is deferred. From the first call on, a run_once() reads it, and one with completions
-    /// registers it again (some 1 us). It stays the ring's: only poll it.
+    /// registers it again (some 1 us). It stays the ring's: only poll it. The kernel may signal a
+    /// wake-up late, so that the descriptor is readable once more without work.
     ///
     /// Errors     std::system_error without a descriptor for it, and those of claim().
     /// Thread     The ring's; claims a ring that has no owner.

