@@ -49,7 +49,7 @@ struct tls_server_options {
     /// Session tickets: a client that returns resumes its session without a signature of the server.
     bool session_tickets = true;
     /// The bound of handshakes at a time, on all loops; further ones wait within their timeout. Each
-    /// holds some 30 KiB.
+    /// holds some 30 KiB. A client that has sent nothing is not counted.
     std::size_t handshake_count_max = 512;
     /// From the begin of accept(), the wait for other handshakes included.
     clamped_duration handshake_timeout = std::chrono::seconds(10);
@@ -84,7 +84,7 @@ public:
     /// Errors     As server().
     result<tls_context> renewed(const tls_server_options& options) const;
 
-    /// The handshakes in progress.
+    /// The handshakes in progress; of a server those whose clients have sent a first byte.
     std::size_t handshake_count() const noexcept;
 
     detail::tls_context_state& state() const noexcept { return *state_; }

@@ -4,6 +4,7 @@
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/detail/buffer_pool_state.hpp>
+#include <kevring/runtime/operations/poll.hpp>
 #include <kevring/runtime/task_scope.hpp>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -28,11 +30,10 @@ constexpr std::size_t kept_output_bytes = std::size_t{4} << 10;
 // side collect them.
 constexpr std::size_t waiting_output_bytes_max = std::size_t{256} << 10;
 
-// Memory for decrypted bytes that looks like a buffer of the ring's pool.
-class decrypted_bytes {
+// Memory that looks like a buffer of the ring's pool.
+class owned_bytes {
 public:
-    decrypted_bytes(ring& loop, std::size_t bytes_max)
-        : pool_(loop.service<buffer_pool>().state()) {
+    owned_bytes(ring& loop, std::size_t bytes_max) : pool_(loop.service<buffer_pool>().state()) {
         constexpr std::size_t large_bytes_min = std::size_t{16} << 10;
         if (bytes_max > large_bytes_min && bytes_max <= pool_.large_buffer_bytes())
             chunk_ = pool_.take_large();
@@ -41,9 +42,9 @@ public:
         chunk_->byte_count = 0;  // of its previous use
         capacity_ = bytes_max;
     }
-    decrypted_bytes(const decrypted_bytes&) = delete;
-    decrypted_bytes& operator=(const decrypted_bytes&) = delete;
-    ~decrypted_bytes() {
+    owned_bytes(const owned_bytes&) = delete;
+    owned_bytes& operator=(const owned_bytes&) = delete;
+    ~owned_bytes() {
         if (chunk_ != nullptr) pool_.recycle(*chunk_);
     }
 
@@ -64,6 +65,20 @@ private:
     detail::spilled_chunk* chunk_ = nullptr;
     std::size_t capacity_ = 0;
 };
+
+// Returns when a receive would not wait.
+task<std::error_code> wait_for_bytes(socket& connection) {
+    ring& loop = connection.loop();
+    auto detached = co_await connection.detach();
+    if (!detached) co_return detached.error();
+    if (detached->received.empty()) {
+        poll_operation readable(loop, detached->descriptor, POLLIN);
+        const result<std::uint32_t> events = co_await readable;
+        if (!events) co_return events.error();
+    }
+    connection = socket(loop, std::move(*detached));
+    co_return std::error_code();
+}
 
 }  // namespace
 
@@ -185,6 +200,12 @@ task<std::error_code> tls_stream::shake_hands(state& self, const std::string& ho
                                               const tls_context& context) {
     detail::tls_context_state& common = context.state();
     const auto limit = co_await within(common.handshake_timeout);
+    // A silent client needs no permit, so that silent ones cannot keep others from theirs. One that
+    // waits for its permit holds no buffer.
+    if (!common.sends_first()) {
+        const std::error_code failure = co_await wait_for_bytes(self.connection);
+        if (failure) co_return failure;
+    }
     const result<void> permitted = co_await common.handshakes.acquire();
     if (!permitted) co_return permitted.error();
     struct permit {
@@ -234,7 +255,7 @@ task<result<borrowed_buffer>> tls_stream::receive() {
         const std::size_t bytes_max = self.engine->decryptable_bytes_max();
         tls_progress progress = tls_progress::done;
         if (bytes_max > 0) {
-            decrypted_bytes decrypted(self.connection.loop(), bytes_max);
+            owned_bytes decrypted(self.connection.loop(), bytes_max);
             while (progress == tls_progress::done && !decrypted.room().empty()) {
                 std::size_t byte_count = 0;
                 progress = self.decrypt(decrypted.room(), byte_count);

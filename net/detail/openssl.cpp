@@ -355,6 +355,7 @@ public:
           options_(options),
           protocols_(std::move(protocols)) {}
 
+    bool sends_first() const noexcept override { return false; }
     result<std::unique_ptr<tls_engine>> make_engine(std::shared_ptr<tls_context_state> self,
                                                     const std::string&) override {
         unique_connection connection = new_connection();
@@ -408,6 +409,7 @@ public:
           options_(options),
           protocols_(std::move(protocols)) {}
 
+    bool sends_first() const noexcept override { return true; }
     result<std::unique_ptr<tls_engine>> make_engine(std::shared_ptr<tls_context_state> self,
                                                     const std::string& host_name) override {
         std::string name = host_name;

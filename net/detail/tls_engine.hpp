@@ -75,6 +75,8 @@ public:
     tls_context_state& operator=(const tls_context_state&) = delete;
 
     virtual result<void> reload() = 0;
+    /// True for clients.
+    virtual bool sends_first() const noexcept = 0;
     /// Accepts the tickets of `previous`, which is of the same kind.
     virtual void keep_ticket_keys(tls_context_state& previous) noexcept = 0;
     /// The engine of a connection to `host_name`, or of an accepted one.

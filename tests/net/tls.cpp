@@ -284,6 +284,7 @@ TEST_CASE("a handshake above the bound waits until another one has ended", "[net
     bool connected = false;
     auto body = [&]() -> task<void> {
         const tls_context context = tls_context::server(options).value();
+        REQUIRE(::send(silent.peer().number(), "\x16", 1, 0) == 1);  // a record begins
         std::error_code first_error;
         auto accept_silent = [&]() -> task<void> {
             kevring::socket accepted(loop, copy_of(silent.local()));
@@ -310,6 +311,33 @@ TEST_CASE("a handshake above the bound waits until another one has ended", "[net
     run_on(loop, body);
 
     CHECK(connected);
+}
+
+TEST_CASE("clients that send nothing keep no other client from its handshake", "[net][tls]") {
+    ring loop;
+    socket_pair silent;
+    tls_server_options options = server_options();
+    options.handshake_count_max = 1;
+    options.handshake_timeout = 1h;
+    auto body = [&]() -> task<void> {
+        const tls_context context = tls_context::server(options).value();
+        auto accept_silent = [&]() -> task<void> {
+            kevring::socket accepted(loop, copy_of(silent.local()));
+            const auto server = co_await tls_stream::accept(std::move(accepted), context);
+            CHECK(server.error() == std::errc::operation_canceled);
+        };
+        task_scope tasks(loop);
+        tasks.spawn(accept_silent());
+        co_await kevring::yield();
+
+        const two_streams both = co_await handshake(two_sockets(loop), client_context(), context);
+        CHECK(both.client.has_value());
+        CHECK(both.server.has_value());
+        tasks.request_stop();
+        co_await tasks.join();
+    };
+
+    run_on(loop, body);
 }
 
 TEST_CASE("a stopped receive loses no byte", "[net][tls]") {
