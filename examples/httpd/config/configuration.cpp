@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <system_error>
 #include <utility>
+
+#include <unistd.h>
 
 namespace httpd {
 namespace {
@@ -105,6 +108,40 @@ std::shared_ptr<const error_log_target> open_errors(const settings& options) try
     options.error_log.fail(failure.code().message());
 }
 
+std::optional<kevring::tls_context> tls_of(const settings& options, const configuration* previous) {
+    const option_text& certificate = options.tls_cert;
+    if (options.listen_tls.empty()) {
+        for (const option_text& each : {certificate, options.tls_key})
+            if (!each.empty()) each.fail("no address serves https; give one by --listen-tls");
+        return std::nullopt;
+    }
+    if (certificate.empty())
+        options.listen_tls.front().fail("a certificate is needed; give its file by --tls-cert");
+    kevring::tls_server_options wanted;
+    wanted.certificate_file = certificate.text;
+    wanted.key_file = options.tls_key.empty() ? certificate.text : options.tls_key.text;
+    wanted.protocols = {"http/1.1"};
+    wanted.handshake_timeout = options.head_time;
+    // Half of the connections at most, so that a flood of handshakes leaves room for the others.
+    wanted.handshake_count_max = std::clamp<std::size_t>(options.connection_count_max / 2, 1, 4096);
+    const auto made = previous != nullptr && previous->tls ? previous->tls->renewed(wanted)
+                                                           : kevring::tls_context::server(wanted);
+    if (made) return *made;
+    const std::error_code error = made.error();
+    if (error == std::errc::function_not_supported)
+        options.listen_tls.front().fail("this httpd was built without TLS (OpenSSL)");
+    // An error of the system may concern either file.
+    const bool is_key =
+        !options.tls_key.empty() && (error == kevring::tls_errc::bad_key_file ||
+                                     (error.category() == std::system_category() &&
+                                      ::access(certificate.text.c_str(), R_OK) == 0));
+    const option_text& wrong = is_key ? options.tls_key : certificate;
+    wrong.fail(error.message() + (error == std::errc::permission_denied
+                                      ? "; the user that the server runs as must be able to read "
+                                        "certificate and key, as a reload reads them again"
+                                      : ""));
+}
+
 directory_options listing_options_of(const site_settings& options) {
     return {.entry_count_max = options.listing_entry_count_max,
             .hidden_files = options.hidden_files};
@@ -135,8 +172,11 @@ site::site(const site_settings& chosen, std::size_t position)
       protection(chosen.auth),
       listings(listing_options_of(chosen)) {}
 
-configuration::configuration(settings chosen)
-    : options(std::move(chosen)), log(open_access_log(options)), errors(open_errors(options)) {
+configuration::configuration(settings chosen, const configuration* previous)
+    : options(std::move(chosen)),
+      log(open_access_log(options)),
+      errors(open_errors(options)),
+      tls(tls_of(options, previous)) {
     trusted_proxies = proxies_of(options.trusted_proxies);
     proxy_protocol = proxies_of(options.proxy_protocol);
     sites.emplace_back(options.site, 0);

@@ -11,6 +11,8 @@
 #include "path_rules.hpp"
 #include "settings.hpp"
 
+#include <kevring/net/tls_context.hpp>
+
 #include <cstddef>
 #include <deque>
 #include <map>
@@ -73,12 +75,15 @@ struct proxy_networks {
 class configuration {
 public:
     /// Errors     Throws option_error that names the option.
-    explicit configuration(settings chosen);
+    /// `previous` is the configuration that this one replaces: sessions of its TLS clients continue.
+    explicit configuration(settings chosen, const configuration* previous = nullptr);
 
     const settings options;
     std::deque<site> sites;                 // the first is the default
     std::shared_ptr<const log_target> log;  // null: none
     const std::shared_ptr<const error_log_target> errors;
+
+    const std::optional<kevring::tls_context> tls;  // of --listen-tls
 
     proxy_networks trusted_proxies;  // their X-Forwarded-For counts
     proxy_networks proxy_protocol;   // their connections begin with a PROXY header

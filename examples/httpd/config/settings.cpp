@@ -48,6 +48,17 @@ const option_row option_table[] = {
          to.all.listen.push_back(to.value);
          to.all.listen_given = true;
      }},
+    {"listen-tls", "ADDRESS", "",
+     "address for https; may be repeated. Without --listen, http is not served", false,
+     [](settings& all, site_settings&) { all.listen_tls.clear(); },
+     [](assignment& to) {
+         check_address(to.value.text);
+         to.all.listen_tls.push_back(to.value);
+     }},
+    {"tls-cert", "FILE", "", "certificate of --listen-tls, and its intermediate ones, in PEM",
+     false, nullptr, [](assignment& to) { to.all.tls_cert = to.value; }},
+    {"tls-key", "FILE", "", "key of the certificate, in PEM; default: in the file of --tls-cert",
+     false, nullptr, [](assignment& to) { to.all.tls_key = to.value; }},
     {"unix-mode", "MODE", "", "permissions of Unix sockets in octal; default: by the umask", false,
      nullptr, [](assignment& to) { to.all.unix_mode = parse_mode(to.value.text); }},
     {"unix-owner", "USER[:GROUP]", "", "owner of Unix sockets", false, nullptr,
@@ -510,6 +521,7 @@ command parse(int argc, char** argv, settings& all) {
     }
     if (root) all.site.root = *root;
     if (port) set_port(*port, all);
+    if (!all.listen_tls.empty() && !all.listen_given) all.listen.clear();
     apply_hosts(asked.config, all, hosts);
     return asked;
 }

@@ -59,10 +59,13 @@ struct settings {
     std::vector<host_settings> hosts;
 
     std::vector<option_text> listen{{"127.0.0.1:8080", "--listen"}};
-    bool listen_given = false;          // otherwise inherited sockets are enough
-    std::optional<unsigned> unix_mode;  // permissions of Unix sockets; none: by the umask
-    option_text unix_owner;             // "USER" or "USER:GROUP" of Unix sockets
-    option_text user;                   // to switch to once the sockets are bound; empty: none
+    bool listen_given = false;            // otherwise inherited sockets are enough
+    std::vector<option_text> listen_tls;  // addresses of https
+    option_text tls_cert;                 // PEM file of the certificate chain
+    option_text tls_key;                  // PEM file of its key; empty: in that file
+    std::optional<unsigned> unix_mode;    // permissions of Unix sockets; none: by the umask
+    option_text unix_owner;               // "USER" or "USER:GROUP" of Unix sockets
+    option_text user;                     // to switch to once the sockets are bound; empty: none
     sandbox_mode sandbox = sandbox_mode::automatic;
     unsigned thread_count = 0;  // 0: one loop for each core that the process may use
 

@@ -121,8 +121,8 @@ void remove_path(const listeners::listen_address& one) noexcept {
 
 }  // namespace
 
-listeners::listeners(std::string option, unsigned loop_count)
-    : option_(std::move(option)), loop_count_(loop_count) {}
+listeners::listeners(std::string option, unsigned loop_count, unsigned first_number)
+    : option_(std::move(option)), loop_count_(loop_count), next_number_(first_number) {}
 
 listeners::~listeners() {
     for (const listen_address& each : open_) remove_path(each);

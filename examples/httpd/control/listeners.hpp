@@ -54,7 +54,8 @@ public:
     };
 
     /// `option` names the addresses to the process that takes over.
-    listeners(std::string option, unsigned loop_count);
+    /// The loops know each address by its number, from `first_number` on.
+    listeners(std::string option, unsigned loop_count, unsigned first_number = 0);
     listeners(const listeners&) = delete;
     listeners& operator=(const listeners&) = delete;
     ~listeners();
@@ -81,7 +82,7 @@ private:
 
     const std::string option_;
     const std::size_t loop_count_;
-    unsigned next_number_ = 0;
+    unsigned next_number_;
     std::vector<listen_address> open_;
 };
 

@@ -34,6 +34,8 @@ namespace {
 
 // A new process that does not serve within this time is killed.
 constexpr auto upgrade_timeout = std::chrono::seconds(60);
+// The numbers of the addresses of https, beyond those of the others.
+constexpr unsigned first_tls_number = 1U << 31;
 constexpr std::array handled_signals{SIGINT, SIGTERM, SIGHUP, SIGUSR2};
 
 // The file of this program at its start: a newer one is expected at the same path.
@@ -55,6 +57,7 @@ server::server(int argc, char** argv, const settings& first, unsigned loop_count
       first_(first),
       program_(own_path()),
       listening_("--listen", loop_count),
+      tls_listening_("--listen-tls", loop_count, first_tls_number),
       metrics_("--metrics", 1),
       loops_(loop_count, events_) {
     kevring::signal_set signals;
@@ -100,17 +103,31 @@ server::prepared server::open(const settings& options) {
     const unix_socket_access access{options.unix_mode, options.unix_owner};
     return {listening_.prepare(listed ? options.listen : std::vector<option_text>(),
                                inherited_.sockets, access),
+            tls_listening_.prepare(options.listen_tls, inherited_.sockets, access),
             metrics_.prepare(metrics, inherited_.sockets, access)};
 }
 
 void server::apply(std::shared_ptr<const configuration> next, prepared opened) {
     set_error_log(next->errors);
     const std::string& root = next->options.site.root.text;
-    for (const listeners::listen_address& each : opened.listening.made()) {
-        const char* const scheme = each.address.family() == AF_UNIX ? "" : "http://";
-        addresses_.push_back("serving " + root + " at " + scheme + each.address.to_string());
-    }
+    const auto add_addresses = [&](const listeners::change& made, const std::string& scheme) {
+        for (const listeners::listen_address& each : made.made()) {
+            const bool is_unix = each.address.family() == AF_UNIX;
+            addresses_.push_back("serving " + root + " at " + (is_unix ? "" : scheme) +
+                                 each.address.to_string());
+        }
+    };
+    add_addresses(opened.listening, "http://");
+    add_addresses(opened.tls, "https://");
     listening_.commit(opened.listening);
+    tls_listening_.commit(opened.tls);
+    for (std::size_t loop = 0; loop < opened.tls.opened.size(); ++loop)
+        for (opened_listener& each : opened.tls.opened[loop]) {
+            each.encrypted = true;
+            opened.listening.opened[loop].push_back(std::move(each));
+        }
+    for (const unsigned number : opened.tls.closed) opened.listening.closed.push_back(number);
+    current_ = next;
     metrics_.commit(opened.metrics);
     loops_.change(next, std::move(opened.listening.opened), opened.listening.closed);
     metrics_changes_.push_back(std::move(opened.metrics));
@@ -121,7 +138,7 @@ void server::reload() noexcept try {
     notify_reloading();
     settings options = reload_settings(argc_, argv_);
     apply_descriptor_limit(options, static_cast<unsigned>(loops_.slot_count()));
-    const auto next = std::make_shared<const configuration>(options);
+    const auto next = std::make_shared<const configuration>(options, current_.get());
     if (!sandbox_allows(*next)) {
         log_message(
             severity::warning,
@@ -167,6 +184,7 @@ void server::begin_serving() noexcept {
     }
     inherited_.sockets.clear();
     listening_.set_path_ownership(true);
+    tls_listening_.set_path_ownership(true);
     metrics_.set_path_ownership(true);
     for (const std::string& each : std::exchange(addresses_, {}))
         log_message(severity::notice, each);
@@ -197,6 +215,7 @@ void server::start_upgrade() noexcept try {
     }
     std::vector<handed_socket> sockets;
     listening_.append_inherited(sockets);
+    tls_listening_.append_inherited(sockets);
     metrics_.append_inherited(sockets);
     upgrade_.emplace(program_, argv_, sockets);
     upgrade_ready_ = kevring::value_or_throw(events_.add(kevring::readable(upgrade_->ready_fd())),
@@ -236,6 +255,7 @@ void server::upgrade_finished() noexcept {
     stopping_ = true;
     replaced_ = true;
     listening_.set_path_ownership(false);
+    tls_listening_.set_path_ownership(false);
     metrics_.set_path_ownership(false);
     notify_service_manager("MAINPID=" + std::to_string(process));
     log_message(severity::notice, "process " + std::to_string(process) + " has taken over");

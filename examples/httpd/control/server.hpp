@@ -49,6 +49,7 @@ private:
     };
     struct prepared {
         listeners::change listening;
+        listeners::change tls;
         listeners::change metrics;
     };
 
@@ -81,9 +82,11 @@ private:
     bool upgrade_requested_ = false;      // before that
     std::vector<std::string> addresses_;  // to be printed once all loops serve
 
+    std::shared_ptr<const configuration> current_;
     shared_state shared_;
     kevring::event_queue events_;
     listeners listening_;
+    listeners tls_listening_;
     listeners metrics_;
     worker_pool loops_;
     std::optional<upgrade_process> upgrade_;  // that does not serve yet

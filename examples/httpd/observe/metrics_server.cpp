@@ -100,6 +100,8 @@ std::string metrics_page(const report_source& reports) {
             all.counted.path_bytes[i] += one.counted.path_bytes[i];
         all.counted.connections += one.counted.connections;
         all.counted.rejected += one.counted.rejected;
+        all.counted.handshakes += one.counted.handshakes;
+        all.counted.handshake_failures += one.counted.handshake_failures;
         all.counted.body_bytes += one.counted.body_bytes;
         all.counted.shared_responses += one.counted.shared_responses;
         all.counted.content_hits += one.counted.content_hits;
@@ -122,6 +124,11 @@ std::string metrics_page(const report_source& reports) {
                  all.counted.connections);
     page.counter("httpd_connections_rejected_total",
                  "Connections rejected with 503 at the connection limit.", all.counted.rejected);
+    page.counter("httpd_tls_handshakes_total", "TLS handshakes that were completed.",
+                 all.counted.handshakes);
+    page.counter("httpd_tls_handshake_failures_total",
+                 "TLS handshakes that failed or took longer than --head-timeout.",
+                 all.counted.handshake_failures);
     page.counter("httpd_requests_total", "Requests that were answered, by status.");
     for (unsigned status = 100; status < all.counted.requests.size(); ++status) {
         if (all.counted.requests[status] == 0) continue;

@@ -20,6 +20,8 @@ struct worker_counters {
     std::array<std::uint64_t, 600> requests{};  // by status
     std::uint64_t connections = 0;
     std::uint64_t rejected = 0;
+    std::uint64_t handshakes = 0;          // of TLS, complete
+    std::uint64_t handshake_failures = 0;  // those that the loop ended while it drains are none
     std::uint64_t body_bytes = 0;
     std::uint64_t shared_responses = 0;  // responses that another request had been given
     std::uint64_t content_hits = 0;      // responses from content that the cache had kept

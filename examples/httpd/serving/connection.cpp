@@ -44,8 +44,9 @@ kevring::task<void> connection::serve(worker& owner, kevring::socket client) {
 }
 
 kevring::task<void> connection::finish(outcome after) {
-    return after == outcome::close_without_lingering ? client_.close_without_lingering()
-                                                     : client_.close();
+    const bool lingers = after != outcome::close_without_lingering;
+    if (tls_ != nullptr) return lingers ? tls_->close() : tls_->close_without_lingering();
+    return lingers ? client_.close() : client_.close_without_lingering();
 }
 
 void connection::drain() noexcept {
@@ -109,7 +110,10 @@ kevring::task<connection::outcome> connection::handle_requests(kevring::borrowed
         }
         batch.input = batch.rest;
         if (batch.input.empty()) {
-            if (!batch.out.empty()) {
+            if (tls_ != nullptr) [[unlikely]] {
+                const bool flushed = co_await flush(batch.out);
+                if (!flushed) co_return outcome::close;
+            } else if (!batch.out.empty()) {
                 const auto flushed = co_await client_.send(batch.out.bytes());  // without a frame
                 if (!flushed) co_return outcome::close;
             }

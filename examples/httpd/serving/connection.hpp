@@ -13,6 +13,7 @@
 #include "worker.hpp"
 
 #include <kevring/net/socket.hpp>
+#include <kevring/net/tls_stream.hpp>
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/task.hpp>
@@ -48,7 +49,8 @@ struct request_batch {
 };
 
 /// Its member functions are in the files of their steps: connection.cpp (the loop over requests),
-/// read_head.cpp, read_body.cpp, dispatch.cpp (which response), fast_path.cpp (without waiting),
+/// serve_tls.cpp (https), read_head.cpp, read_body.cpp, dispatch.cpp (which response),
+/// fast_path.cpp (without waiting),
 /// respond.cpp (heads and short responses) and send_content.cpp (bodies of files).
 ///
 /// Lifetime   Lives in the frame of serve(); its worker outlives it.
@@ -57,6 +59,8 @@ class connection {
 public:
     /// Answers the requests of `client` until one side ends the connection.
     static kevring::task<void> serve(worker& owner, kevring::socket client);
+    /// The same after a TLS handshake.
+    static kevring::task<void> serve_tls(worker& owner, kevring::socket client);
 
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
@@ -119,6 +123,13 @@ private:
     void select_configuration();
     void record_request(const request_head& head);
     void log(const request_head& head, std::chrono::nanoseconds took);
+
+    // serve_tls.cpp
+    kevring::task<std::optional<kevring::tls_stream>> begin_tls();
+    kevring::task<kevring::result<kevring::borrowed_buffer>> receive();
+    kevring::task<kevring::send_result> send(std::string_view text);
+    kevring::task<bool> send_encrypted(const open_file& file, byte_range range, output_buffer& out);
+    bool is_as_promised(const open_file& file) const noexcept;
 
     // read_proxy_header.cpp
     bool expects_proxy_header();
@@ -201,6 +212,7 @@ private:
 
     worker& worker_;
     kevring::socket client_;
+    kevring::tls_stream* tls_ = nullptr;  // of an https connection; client_ is empty then
     kevring::cancel_scope& scope_;
     connection_timeout timeout_;
     bool idle_ = true;

@@ -25,7 +25,8 @@ connection::fast_path_result connection::try_fast_path(const request_head& head,
     if (made.plan.what != file_response::kind::whole) return fast_path_result::unsuitable;
     if (file.byte_count <= small_body_bytes)
         return send_small_now(*made.known, file, head, out, keep);
-    if (file.byte_count > kevring::try_send_bytes_max || !file.descriptor.valid())
+    if (file.byte_count > kevring::try_send_bytes_max || !file.descriptor.valid() ||
+        tls_ != nullptr)
         return fast_path_result::unsuitable;
     // Waiting costs no frame here, and the file is looked up again afterwards.
     if (!kevring::send_budget::available(worker_.loop())) return fast_path_result::wait;

@@ -22,7 +22,7 @@ kevring::task<bool> connection::read_body(request_batch& batch) {
         if (!sent) co_return false;
     }
     while (body.state() == body_state::incomplete) {
-        auto more = co_await client_.receive();
+        auto more = co_await receive();
         if (!more && more.error() == std::errc::timed_out) send_timed_out(batch);
         if (!more || more->empty()) co_return false;
         batch.further = std::move(*more);

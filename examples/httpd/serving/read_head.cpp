@@ -27,7 +27,7 @@ kevring::task<bool> connection::read_head(request_batch& batch) {
     batch.input = batch.collected;
     extend_timeout(configuration_->options.head_time);
     while (batch.parser.parse(batch.input) == parse_state::incomplete) {
-        const auto more = co_await client_.receive();
+        const auto more = co_await receive();
         if (!more && more.error() == std::errc::timed_out) send_timed_out(batch);
         if (!more || more->empty()) co_return false;
         batch.collected.append(reinterpret_cast<const char*>(more->data()), more->size());
@@ -39,7 +39,8 @@ kevring::task<bool> connection::read_head(request_batch& batch) {
 
 // Sends 408 without waiting: a client that is too slow to ask may be too slow to receive.
 void connection::send_timed_out(const request_batch& batch) noexcept {
-    if (!batch.out.empty()) return;  // within a response
+    // Within a response; or bytes that would have to be encrypted, which may wait.
+    if (!batch.out.empty() || tls_ != nullptr) return;
     const std::string lines = site_->common_lines();
     const std::string_view page = site_->responses.page(408);
     std::string buffer(short_response_bytes + lines.size() + page.size(), '\0');

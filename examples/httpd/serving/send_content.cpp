@@ -73,8 +73,8 @@ kevring::task<bool> connection::send_ranges(const request_head& head, const open
 // A small range is appended to the output buffer; a large one is sent after the buffer's bytes.
 kevring::task<bool> connection::send_bytes(const open_file& file, byte_range range,
                                            output_buffer& out) {
-    return range.count > small_body_bytes ? send_large(file, range, out)
-                                          : send_small(file, range, out);
+    if (range.count <= small_body_bytes) return send_small(file, range, out);
+    return tls_ == nullptr ? send_large(file, range, out) : send_encrypted(file, range, out);
 }
 
 kevring::task<bool> connection::send_small(const open_file& file, byte_range range,
@@ -127,7 +127,7 @@ kevring::task<bool> connection::send_page(std::string_view page, output_buffer& 
     if (!flushed) co_return false;
     while (!page.empty()) {
         const std::string_view piece = page.substr(0, piece_bytes);
-        const auto sent = co_await client_.send(piece);
+        const auto sent = co_await send(piece);
         if (!sent) {
             body_bytes_ -= page.size() - sent.bytes_sent();
             co_return false;
@@ -175,15 +175,25 @@ void connection::keep_content(const request_head& head, const served_file& serve
 
 kevring::task<bool> connection::flush(output_buffer& out) {
     if (out.empty()) co_return true;
-    const auto sent = co_await client_.send(out.bytes());
+    bool complete = false;
+    if (tls_ == nullptr) {
+        const auto sent = co_await client_.send(out.bytes());
+        complete = sent.has_value();
+    } else {
+        const auto sent = co_await tls_->send(out.bytes());
+        complete = sent.has_value();
+    }
     out.clear();
-    co_return sent.has_value();
+    co_return complete;
 }
 
 // The connection ends directly after these bytes: with MSG_MORE the kernel waits for the FIN and
 // sends both in one segment.
 kevring::task<void> connection::flush_last(output_buffer& out) {
-    if (!out.empty()) static_cast<void>(co_await client_.send(out.bytes(), MSG_MORE));
+    if (tls_ != nullptr)
+        static_cast<void>(co_await flush(out));
+    else if (!out.empty())
+        static_cast<void>(co_await client_.send(out.bytes(), MSG_MORE));
     out.clear();
 }
 

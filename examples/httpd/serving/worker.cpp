@@ -2,6 +2,7 @@
 
 #include "connection.hpp"
 #include "examples/httpd/http/response_head.hpp"
+#include "examples/httpd/observe/error_log.hpp"
 
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/deadline.hpp>
@@ -46,8 +47,7 @@ worker::worker(kevring::ring& loop, shared_state& shared, worker_change begin, r
     free_blocks_.reserve(free_block_count_max);
     shared_responses_.reserve(shared_count_max);
     set_configuration(std::move(begin.next));
-    for (opened_listener& each : begin.opened)
-        listeners_.emplace_back(each.number, kevring::listener(loop_, std::move(each.socket)));
+    for (opened_listener& each : begin.opened) listeners_.emplace_back(loop_, std::move(each));
 }
 
 kevring::task<void> worker::serve() {
@@ -81,7 +81,7 @@ void worker::change(worker_change to) {
     if (accepting_ == nullptr || draining_ || retiring_) return;
     // first: a loop without a listener would end
     for (opened_listener& each : to.opened) {
-        listeners_.emplace_back(each.number, kevring::listener(loop_, std::move(each.socket)));
+        listeners_.emplace_back(loop_, std::move(each));
         accepting_->spawn(accept_from(listeners_.back()));
     }
     for (const unsigned number : to.closed) {
@@ -119,7 +119,7 @@ kevring::task<void> worker::accept_from(worker_listener& from) {
     while (true) {
         auto accepted = co_await from.listener.accept();
         if (!accepted) break;
-        on_accept(std::move(*accepted));
+        on_accept(std::move(*accepted), from.encrypted);
     }
     if (from.closing || retiring_) accept_backlog(from);
     listeners_.remove_if([&](const worker_listener& each) { return &each == &from; });
@@ -146,23 +146,30 @@ void worker::accept_backlog(worker_listener& from) {
     for (int count = 0; count < count_max && ::poll(&waiting, 1, 0) == 1; ++count) {
         kevring::fd client(::accept4(socket, nullptr, nullptr, SOCK_CLOEXEC));
         if (client)
-            on_accept(kevring::socket(loop_, std::move(client)));
+            on_accept(kevring::socket(loop_, std::move(client)), from.encrypted);
         else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
             break;  // no descriptor is left; EAGAIN: another process has accepted it
     }
     set_timeout(0);
 }
 
-void worker::on_accept(kevring::socket client) {
+kevring::task<void> worker::serve_client(kevring::socket client, bool encrypted) {
+    return encrypted ? connection::serve_tls(*this, std::move(client))
+                     : connection::serve(*this, std::move(client));
+}
+
+void worker::on_accept(kevring::socket client, bool encrypted) {
     const unsigned connected = shared_.connection_count.load(std::memory_order_relaxed);
     const bool fits = connected < options().connection_count_max;
     if (fits && options().connections_per_address_max == 0)
-        return clients_->spawn(connection::serve(*this, std::move(client)));
+        return clients_->spawn(serve_client(std::move(client), encrypted));
     const auto address = fits ? counted_address(client) : std::nullopt;
-    if (fits && !address) return clients_->spawn(connection::serve(*this, std::move(client)));
+    if (fits && !address) return clients_->spawn(serve_client(std::move(client), encrypted));
     if (fits && shared_.addresses.add(*address, options().connections_per_address_max))
-        return clients_->spawn(serve_counted(std::move(client), *address));
-    if (rejecting_count_ < options().clients_rejecting_max)
+        return clients_->spawn(serve_counted(std::move(client), encrypted, *address));
+    if (encrypted)
+        ++counters_.rejected;  // closed: a handshake would cost more than the connection
+    else if (rejecting_count_ < options().clients_rejecting_max)
         clients_->spawn(reject(std::move(client)));
 }
 
@@ -185,9 +192,10 @@ bool worker::count_address(const ip_address& address,
     return true;
 }
 
-kevring::task<void> worker::serve_counted(kevring::socket client, ip_address address) {
+kevring::task<void> worker::serve_counted(kevring::socket client, bool encrypted,
+                                          ip_address address) {
     const address_counts::holder counted(shared_.addresses, address);
-    co_await connection::serve(*this, std::move(client));
+    co_await serve_client(std::move(client), encrypted);
 }
 
 kevring::task<void> worker::reject(kevring::socket client) {
@@ -222,6 +230,22 @@ void worker::retire() noexcept {
     retiring_ = true;
     // Connections that the kernel has accepted for this process are served by it.
     for (worker_listener& each : listeners_) each.listener.stop_accepting();
+}
+
+void worker::record_handshake_failure(const std::optional<ip_address>& client,
+                                      const std::error_code& failure) {
+    ++counters_.handshake_failures;
+    const std::time_t now = std::time(nullptr);
+    if (now == handshake_failure_second_) {
+        ++unreported_handshake_failures_;
+        return;
+    }
+    handshake_failure_second_ = now;
+    std::string text = "TLS handshake of " + (client ? client->text() : "a Unix socket") +
+                       " failed: " + failure.message();
+    if (const auto count = std::exchange(unreported_handshake_failures_, 0); count > 0)
+        text += "; " + std::to_string(count) + " failures before it were not reported";
+    log_message(severity::info, text);
 }
 
 void worker::report() noexcept {

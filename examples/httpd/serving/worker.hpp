@@ -28,6 +28,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -59,6 +60,7 @@ struct shared_state {
 struct opened_listener {
     unsigned number;
     kevring::fd socket;
+    bool encrypted = false;  // serves https
 };
 
 /// A change of configuration, for one loop.
@@ -138,6 +140,10 @@ public:
     /// Whether durations of requests are recorded; otherwise no clock is read for them.
     bool timing_enabled() const noexcept { return timing_enabled_; }
     worker_counters& counters() noexcept { return counters_; }
+    /// Counts it, and reports it unless another one was reported in this second: a client must not
+    /// be able to fill the log.
+    void record_handshake_failure(const std::optional<ip_address>& client,
+                                  const std::error_code& failure);
     /// Publishes a report for other threads.
     void report() noexcept;
     bool draining() const noexcept { return draining_; }
@@ -158,9 +164,12 @@ public:
 
 private:
     struct worker_listener {
-        worker_listener(unsigned position, kevring::listener accepting)
-            : number(position), listener(std::move(accepting)) {}
+        worker_listener(kevring::ring& loop, opened_listener opened)
+            : number(opened.number),
+              encrypted(opened.encrypted),
+              listener(loop, std::move(opened.socket)) {}
         unsigned number;
+        bool encrypted;
         kevring::listener listener;
         bool closing = false;
     };
@@ -178,9 +187,10 @@ private:
     void write_log();
     kevring::task<void> accept_from(worker_listener& from);
     void accept_backlog(worker_listener& from);
-    void on_accept(kevring::socket client);
+    void on_accept(kevring::socket client, bool encrypted);
+    kevring::task<void> serve_client(kevring::socket client, bool encrypted);
     std::optional<ip_address> counted_address(const kevring::socket& client) const;
-    kevring::task<void> serve_counted(kevring::socket client, ip_address address);
+    kevring::task<void> serve_counted(kevring::socket client, bool encrypted, ip_address address);
     kevring::task<void> reject(kevring::socket client);
 
     // Constant after construction.
@@ -206,6 +216,8 @@ private:
     bool retiring_ = false;
     http_date_cache date_;
     worker_counters counters_;
+    std::time_t handshake_failure_second_ = 0;         // of the last report
+    std::uint64_t unreported_handshake_failures_ = 0;  // since then
 };
 
 }  // namespace httpd

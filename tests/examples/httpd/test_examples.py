@@ -3,12 +3,15 @@
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 
 sys.dont_write_bytecode = True  # a test leaves no file in the source tree
+sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from authority import Authority
 from fixture import DEADLINE_SECONDS, equal, HTTPD, receive_all, main
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../..")
@@ -34,6 +37,9 @@ def make_tree(folder):
                 file.write(f"<p>{site}")
     with open(os.path.join(folder, "etc/httpd/users"), "w", encoding="utf-8") as file:
         file.write(USERS)
+    if shutil.which("openssl"):
+        certificate, key = Authority(os.path.join(folder, "etc/httpd")).issue("server")
+        certificate.write_text(certificate.read_text() + key.read_text())  # and the key alone
     with open(os.path.join(folder, "etc/httpd.conf"), "w", encoding="utf-8") as file:
         file.write(f'root = "{folder}/srv/www"\n')
 
