@@ -1,4 +1,5 @@
-"""The loads: kevring-load, and the wrk, ab and httperf of other people's measurements.
+"""The loads: kevring-load, and the wrk, ab and httperf of other people's measurements. Those named tls
+are of wrk over https: with connections that stay, and with a handshake for each request.
 
 Each returns what it saw, with the server's CPU time over the same requests. kevring-load takes both
 within the run; for the others, CPU time is read before and after, so that it includes what a
@@ -49,6 +50,7 @@ def available(build):
     """Names of loads, and the program of each; those that are not installed are missing."""
     found = {name: shutil.which(name) for name in ("wrk", "ab", "httperf")}
     found["load"] = f"{build}/bench/load/kevring-load"
+    found["tls"] = found["wrk"] if shutil.which("openssl") else None
     return {name: program for name, program in found.items() if program}
 
 
@@ -60,13 +62,13 @@ class load_context:
     def seconds_max(self):
         return self.seconds * 3 + 30
 
-    def url(self, port, document):
-        return f"http://{measure.HOST}:{port}{self.documents.paths[document][0]}"
+    def url(self, port, document, scheme="http"):
+        return f"{scheme}://{measure.HOST}:{port}{self.documents.paths[document][0]}"
 
 
 def run(context, row, port, pids):
     kind, _, how = row.load.partition("-")
-    return {"load": kevring_load, "wrk": wrk, "ab": ab, "httperf": httperf}[kind](
+    return {"load": kevring_load, "wrk": wrk, "tls": tls, "ab": ab, "httperf": httperf}[kind](
         context, row.document, how, port, pids)
 
 
@@ -112,15 +114,21 @@ def _field(pattern, text, otherwise=None):
     return float(found.group(1))
 
 
-def wrk(context, document, _how, port, pids):
+def tls(context, document, how, port, pids):
+    # wrk resumes no session, so that each connection costs a whole handshake.
+    more = ["-H", "Connection: close"] if how == "close" else []
+    return wrk(context, document, how, port, pids, "https", [f"-c{connections_for(document)}", *more])
+
+
+def wrk(context, document, _how, port, pids, scheme="http", more=()):
     argv = [context.programs["wrk"], "-t1", f"-c{WRK_CONNECTIONS}",
-            f"-d{max(1, round(context.seconds))}s", "--latency", "--timeout", "10s"]
+            f"-d{max(1, round(context.seconds))}s", "--latency", "--timeout", "10s", *more]
     if len(context.documents.paths[document]) > 1:
         script = f"{context.folder}/wrk-{document}.lua"
         with open(script, "w", encoding="ascii") as file:
             file.write(WRK_SCRIPT % context.documents.request_files[document])
         argv += ["-s", script]
-    text, spent = _run(context, argv + [context.url(port, document)], pids)
+    text, spent = _run(context, argv + [context.url(port, document, scheme)], pids)
 
     def percentile(name):
         found = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)

@@ -3,7 +3,7 @@
 Logging is off everywhere, connections are kept for as many requests as the server allows, and each
 has sendfile and its caches of files where it knows any. nginx listens twice: tcp_nopush saves it a
 fifth of its CPU time for small files and costs it as much again for large ones, so each row is
-measured against the better of the two.
+measured against the better of the two. Over TLS it does not use sendfile, and one port is enough.
 """
 import os
 import resource
@@ -27,14 +27,26 @@ def _version(argv):
 
 
 class contestant(measure.server):
-    """`ports` are what a row may be measured at; the best for it is chosen beforehand."""
+    """`ports` are what a row may be measured at; the best for it is chosen beforehand. Rows of https
+    are measured at `tls_port`; None: not at all."""
 
-    def __init__(self, name, version, argv, ports, cpus, log):
+    def __init__(self, name, version, argv, ports, cpus, log, tls_port=None):
         super().__init__(name, argv, next(iter(ports.values())), cpus, log)
-        self.version, self.ports = version, ports
+        self.version, self.ports, self.tls_port = version, ports, tls_port
 
 
-def httpd(program, root, workers, cpus, folder):
+def make_certificate(folder):
+    """The PEM file of a certificate with its key, for P-256."""
+    path = os.path.join(folder, "server.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-keyout", path, "-out", path + ".crt", "-days", "2", "-subj", "/CN=localhost"],
+                   check=True, capture_output=True, timeout=60)
+    with open(path + ".crt", encoding="ascii") as certificate, open(path, "a", encoding="ascii") as file:
+        file.write(certificate.read())
+    return path
+
+
+def httpd(program, root, workers, cpus, folder, certificate=None):
     port = measure.free_port()
     argv = [program, "--root", root, "--listen", f"{measure.HOST}:{port}",
             "--threads", str(workers)]
@@ -43,9 +55,12 @@ def httpd(program, root, workers, cpus, folder):
                  "--precompressed"]
         version = _version([program, "--version"])
     else:  # a stand-in
-        version = os.path.basename(program)
+        version, certificate = os.path.basename(program), None
+    tls_port = measure.free_port() if certificate else None
+    if certificate:
+        argv += ["--listen-tls", f"{measure.HOST}:{tls_port}", "--tls-cert", certificate]
     return contestant("httpd", version, argv, {"": port}, cpus,
-                      os.path.join(folder, "httpd.log"))
+                      os.path.join(folder, "httpd.log"), tls_port)
 
 
 def liburing(program, root, workers, cpus, folder):
@@ -82,18 +97,23 @@ mimetype.assign = ( ".html" => "text/html" )
                       {"": port}, cpus, os.path.join(folder, "lighttpd.log"))
 
 
-def nginx(root, workers, cpus, folder):
+def nginx(root, workers, cpus, folder, certificate=None):
     program = _find("nginx")
     if program is None:
         return None
     ports = {"tcp_nopush on": measure.free_port(), "tcp_nopush off": measure.free_port()}
+    tls_port = measure.free_port() if certificate else None
+    listening = [(port, "", choice) for choice, port in ports.items()]
+    if certificate:
+        listening.append((tls_port, " ssl", f"ssl_certificate {certificate};\n        "
+                          f"ssl_certificate_key {certificate};\n        ssl_protocols TLSv1.2 TLSv1.3"))
     listen = "".join(
         f'''    server {{
-        listen {measure.HOST}:{port} backlog=4096{" reuseport" if workers > 1 else ""};
+        listen {measure.HOST}:{port}{kind} backlog=4096{" reuseport" if workers > 1 else ""};
         {choice};
         root {root};
     }}
-''' for choice, port in ports.items())
+''' for port, kind, choice in listening)
     temporary = "".join(f"    {kind}_temp_path {folder}/nginx-{kind};\n" for kind in
                         ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     config = os.path.join(folder, "nginx.conf")
@@ -122,4 +142,4 @@ http {{
 ''')
     argv = [program, "-p", folder, "-e", os.path.join(folder, "nginx.log"), "-c", config]
     return contestant("nginx", _version([program, "-v"]), argv, ports, cpus,
-                      os.path.join(folder, "nginx.log"))
+                      os.path.join(folder, "nginx.log"), tls_port)
