@@ -18,6 +18,7 @@ struct route {
     endpoint peer;
     endpoint local;
     unsigned interface_index = 0;
+    bool is_broadcast = false;
 };
 
 constexpr std::size_t control_bytes =
@@ -33,14 +34,18 @@ void write_control(msghdr& message, int level, int type, const Information& info
     std::memcpy(CMSG_DATA(&entry), &information, sizeof information);
 }
 
-// A group or the broadcast address is no source, and its message concerns one network; a link-local
+bool is_broadcast(in_addr_t destination, const route& back) noexcept {
+    return back.is_broadcast || destination == INADDR_BROADCAST;
+}
+
+// A group or a broadcast address is no source, and its message concerns one network; a link-local
 // address needs its link. Other answers take the interface of their route.
 void write_source(msghdr& message, const route& back) noexcept {
     if (back.local.family() == AF_INET) {
         sockaddr_in address{};
         std::memcpy(&address, back.local.address(), sizeof address);
         const in_addr_t destination = ntohl(address.sin_addr.s_addr);
-        const bool is_group = IN_MULTICAST(destination) || destination == INADDR_BROADCAST;
+        const bool is_group = IN_MULTICAST(destination) || is_broadcast(destination, back);
         in_pktinfo information{};
         if (is_group)
             information.ipi_ifindex = static_cast<int>(back.interface_index);
@@ -54,7 +59,7 @@ void write_source(msghdr& message, const route& back) noexcept {
         in6_pktinfo information{};
         if (IN6_IS_ADDR_V4MAPPED(&address.sin6_addr)) {
             const in_addr_t destination = ntohl(address.sin6_addr.s6_addr32[3]);
-            if (IN_MULTICAST(destination) || destination == INADDR_BROADCAST) {
+            if (IN_MULTICAST(destination) || is_broadcast(destination, back)) {
                 address.sin6_addr.s6_addr32[3] = 0;
                 information.ipi6_ifindex = back.interface_index;
             }
@@ -88,7 +93,9 @@ task<result<std::size_t>> send_back(datagram_socket& socket, route back,
 task<result<std::size_t>> reply(datagram_socket& socket, const datagram& request,
                                 std::span<const std::byte> bytes) {
     if (request.local.family() == AF_UNSPEC) return socket.send_to(bytes, request.peer);
-    return send_back(socket, {request.peer, request.local, request.interface_index}, bytes);
+    return send_back(socket,
+                     {request.peer, request.local, request.interface_index, request.is_broadcast},
+                     bytes);
 }
 
 task<result<std::size_t>> reply(datagram_socket& socket, const datagram& request,

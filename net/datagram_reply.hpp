@@ -17,8 +17,8 @@ namespace kevring {
 
 /// Sends `bytes` to the sender of `request`, from the destination address of `request`. A socket that
 /// is bound to every address of a host with several would otherwise answer from the address that the
-/// route prefers, which the peer may not accept. A message to a multicast group is answered by the
-/// interface of its arrival.
+/// route prefers, which the peer may not accept. A message to a multicast group or a broadcast
+/// address is answered by the interface of its arrival.
 ///
 /// Result     The number of bytes, which is all of them.
 /// Errors     Those of datagram_socket::send_to(); invalid_argument where the address is no longer one

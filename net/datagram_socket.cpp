@@ -62,11 +62,9 @@ result<void> set_options(fd_ref socket, int family, const datagram_options& opti
     setter.set_flag(IPPROTO_UDP, UDP_GRO, options.receive_offload);
     if (is_ipv6) setter.set(IPPROTO_IPV6, IPV6_V6ONLY, options.only_ipv6 ? 1 : 0);
     if (options.packet_info) {
-        // A message to an IPv6 socket from IPv4 has the IPv6 form.
-        if (is_ipv6)
-            setter.set(IPPROTO_IPV6, IPV6_RECVPKTINFO, int{1});
-        else
-            setter.set(IPPROTO_IP, IP_PKTINFO, int{1});
+        // A message to an IPv6 socket from IPv4 has the IPv6 form as well.
+        if (is_ipv6) setter.set(IPPROTO_IPV6, IPV6_RECVPKTINFO, int{1});
+        if (!is_ipv6 || !options.only_ipv6) setter.set(IPPROTO_IP, IP_PKTINFO, int{1});
     }
     if (options.multicast_hops)
         setter.set(is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IP,
@@ -115,6 +113,10 @@ void read_control(msghdr& header, datagram& message) noexcept {
             message.segment_bytes = static_cast<std::size_t>(read_value<int>(*entry));
         } else if (entry->cmsg_level == IPPROTO_IP && entry->cmsg_type == IP_PKTINFO) {
             const auto information = read_value<in_pktinfo>(*entry);
+            // The kernel's source for answers is the destination, unless that is none.
+            message.is_broadcast = information.ipi_spec_dst.s_addr != information.ipi_addr.s_addr &&
+                                   !IN_MULTICAST(ntohl(information.ipi_addr.s_addr));
+            if (message.local.family() == AF_INET6) continue;  // both forms: that one stays
             sockaddr_in address{};
             address.sin_family = AF_INET;
             address.sin_addr = information.ipi_addr;

@@ -54,6 +54,7 @@ struct datagram {
     std::size_t segment_bytes = 0;  // of each message that the kernel has joined; 0: it is one
     endpoint local;                 // with packet_info: the destination, without a port
     unsigned interface_index = 0;   // with packet_info
+    bool is_broadcast = false;      // with packet_info: `local` is a broadcast address of IPv4
 };
 
 /// The same in a buffer of a pool.

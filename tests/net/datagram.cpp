@@ -280,6 +280,35 @@ TEST_CASE("a reply leaves from the address that the request was sent to", "[net]
     run_on(loop, body);
 }
 
+TEST_CASE("a message to the broadcast address of a network is answered", "[net][datagram]") {
+    ring loop;
+    auto answer = [&](const char* bound, std::string_view broadcast) -> task<void> {
+        auto any = datagram_socket::bind(endpoint::parse(bound).value(), {.packet_info = true});
+        if (!any) {
+            WARN("not tried: there is no IPv6 here");
+            co_return;
+        }
+        auto peer =
+            datagram_socket::bind(endpoint::parse("127.0.0.1:0").value(), {.broadcast = true});
+        auto destination = endpoint::parse(broadcast).value();
+        destination.set_port(any->local().value().port());
+        const auto asked = co_await peer.value().send_to("question", destination);
+        REQUIRE(asked.has_value());
+        std::array<std::byte, 16> buffer{};
+        const auto request = co_await any->receive_from(buffer);
+        REQUIRE(request.has_value());
+        CHECK(request->is_broadcast);
+
+        const auto sent = co_await kevring::reply(*any, *request, "answer");
+
+        CHECK(sent.value() == 6);
+        const auto received = co_await peer->receive_from(buffer);
+        CHECK(received.value().byte_count == 6);
+    };
+    for (const char* bound : {"0.0.0.0:0", "[::]:0"})
+        run_on(loop, [&] { return answer(bound, "127.255.255.255:0"); });
+}
+
 TEST_CASE("an IPv6 socket reports the destination, the interface and the scope",
           "[net][datagram]") {
     ring loop;
