@@ -37,6 +37,28 @@ struct removal_job : detail::pool_job {
     detail::tree_removal removal;
 };
 
+// Removes a directory that no object owns yet: its making may be stopped, or fail for lack of memory or
+// descriptors.
+class unowned_directory {
+public:
+    unowned_directory(const directory& parent, const std::string& name) noexcept
+        : parent_(parent), name_(name) {}
+    unowned_directory(const unowned_directory&) = delete;
+    unowned_directory& operator=(const unowned_directory&) = delete;
+    ~unowned_directory() {
+        if (!owned_)
+            static_cast<void>(
+                file_kernel::chosen_by(parent_.loop())
+                    .unlink_at(parent_.native().number(), name_.c_str(), AT_REMOVEDIR));
+    }
+    void set_owned() noexcept { owned_ = true; }
+
+private:
+    const directory& parent_;
+    const std::string& name_;
+    bool owned_ = false;
+};
+
 task<result<file>> open_temporary_owned(const directory& parent, std::string path) {
     ring& loop = parent.loop();
     open_options options;
@@ -127,14 +149,11 @@ task<result<temporary_directory>> temporary_directory::make_owned(const director
                 continue;
             co_return failure(made.error());
         }
+        unowned_directory unowned(*folder, name);
         auto opened = co_await folder->open_directory(name);
-        if (!opened) {  // of a stop, or without descriptors
-            static_cast<void>(
-                file_kernel::chosen_by(parent.loop())
-                    .unlink_at(folder->native().number(), name.c_str(), AT_REMOVEDIR));
-            co_return failure(opened.error());
-        }
+        if (!opened) co_return failure(opened.error());
         std::string full = path + '/' + name;
+        unowned.set_owned();
         co_return temporary_directory(std::move(*folder), std::move(*opened), std::move(full),
                                       std::move(name));
     }

@@ -1,5 +1,6 @@
 // Requests about files pass errors on, end by a stop, and do their work; files and directories follow
 // their contracts.
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/file_support.hpp"
 #include "tests/support/run_on.hpp"
@@ -15,8 +16,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <functional>
+#include <new>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -601,4 +606,33 @@ TEST_CASE("temporary files have no name, and temporary directories are removed",
         co_await wait_for_count(scratch, 0);  // by a thread of the pool
     };
     run_on(loop, body);
+}
+
+TEST_CASE("a temporary directory that cannot be made for lack of memory leaves nothing behind",
+          "[runtime][files]") {
+    if (!allocations_are_counted()) return;  // a sanitizer has its own operator new
+    ring loop;
+    scratch_folder scratch;
+    bool has_failed = true;
+    for (std::uint64_t count = 0; has_failed; ++count) {
+        auto body = [&]() -> task<void> {
+            const directory folder = scratch.opened(loop);
+            std::optional<kevring::temporary_directory> made;
+            {
+                const failing_allocation fault(count);
+                try {
+                    auto result = co_await kevring::temporary_directory::make(folder, ".");
+                    if (result) made.emplace(std::move(*result));
+                } catch (const std::bad_alloc&) {
+                    CHECK(fault.has_failed());
+                }
+                has_failed = fault.has_failed();
+            }
+            CHECK(scratch.names().empty() == !made.has_value());
+            if (!made) co_return;
+            const auto removed = co_await made->remove();
+            CHECK(removed.has_value());
+        };
+        run_on(loop, body);
+    }
 }

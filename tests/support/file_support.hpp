@@ -34,6 +34,12 @@ public:
     scratch_folder& operator=(const scratch_folder&) = delete;
     ~scratch_folder() {
         std::error_code ignored;
+        // An ordinary user cannot empty a folder without permission, which a failed test may leave.
+        auto each = std::filesystem::recursive_directory_iterator(root_, ignored);
+        for (; each != std::filesystem::recursive_directory_iterator(); each.increment(ignored))
+            if (each->symlink_status(ignored).type() == std::filesystem::file_type::directory)
+                std::filesystem::permissions(each->path(), std::filesystem::perms::owner_all,
+                                             std::filesystem::perm_options::add, ignored);
         std::filesystem::remove_all(root_, ignored);
     }
 
