@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <system_error>
 
 namespace {
 
@@ -26,6 +27,17 @@ kevring::task<void> pass_on(kevring::socket client, const std::string& target,
     if (copied.error) co_return;  // the destructors close both
     co_await server->close_without_lingering();
     co_await client.close_without_lingering();
+}
+
+// A wrong --to must end the program at its start, not fail each connection. A host name and the name of
+// a service are resolved for each of them.
+void check_target(const std::string& target) {
+    const auto address = kevring::endpoint::parse(target);
+    if (address || address.error() == kevring::endpoint_errc::host_name) return;
+    const std::string service = target.substr(target.rfind(':') + 1);
+    const bool is_name = service.find_first_not_of("0123456789") != std::string::npos;
+    if (address.error() == kevring::endpoint_errc::bad_port && is_name) return;
+    throw std::system_error(address.error(), "--to " + target);
 }
 
 kevring::task<void> serve(kevring::endpoint local, std::string target,
@@ -54,6 +66,7 @@ int main(int argc, char** argv) try {
         ->capture_default_str();
     CLI11_PARSE(options, argc, argv);
 
+    check_target(target);
     const auto local = kevring::value_or_throw(kevring::endpoint::parse(address), address.c_str());
     kevring::run(serve(local, target, std::chrono::milliseconds(limit_ms)));
 } catch (const std::exception& failure) {

@@ -128,8 +128,14 @@ class Examples(unittest.TestCase):
         self.assertIn(f'127.0.0.1:{port}: Connection refused'.encode(), line)
 
     def test_proxy_reports_the_part_of_a_target_that_is_wrong(self):
-        with Program(PROXY, '--to', 'localhost:65536') as proxy, proxy.connect() as peer:
-            self.assertIn(b'port is not a number from 0 to 65535', read_line(peer))
+        for target, words in (('localhost:65536', 'port is not a number from 0 to 65535'),
+                              ('localhost', 'port'), ('[::1:80', '['), ('unix:', 'path')):
+            with self.subTest(target):
+                done = subprocess.run([PROXY, '--listen', '127.0.0.1:0', '--to', target],
+                                      capture_output=True, text=True, timeout=DEADLINE_SECONDS)
+                self.assertEqual(done.returncode, 1)  # at its start
+                self.assertIn(f'--to {target}', done.stderr)
+                self.assertIn(words, done.stderr)
 
     def test_proxy_limits_the_time_for_connecting(self):
         with socket.socket() as full:  # its backlog is full, so that a connect waits
