@@ -3,6 +3,7 @@
 #include <kevring/runtime/detail/buffer_pool_state.hpp>
 #include <kevring/runtime/detail/byte_count.hpp>
 #include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/detail/warm_bytes.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +15,7 @@
 namespace kevring {
 
 void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
+    detail::bytes_are_warm = true;  // by the time it ends
     io_uring_prep_recv(&sqe, socket_.number(), buffer_.data(), detail::byte_count(buffer_.size()),
                        flags_);
 }
@@ -199,6 +201,7 @@ private:
         piece->seal();
         spilled_ = piece;
         ++spilled_count_;
+        detail::bytes_are_warm = true;
         readable_ = byte_count == pool_.large_buffer_bytes();
         if (byte_count > pool_.buffer_bytes() / 2)
             small_count_ = 0;

@@ -3,12 +3,15 @@
 #include <kevring/runtime/detail/byte_count.hpp>
 #include <kevring/runtime/detail/large_copy.hpp>
 #include <kevring/runtime/detail/uring.hpp>
+#include <kevring/runtime/detail/warm_bytes.hpp>
 
 #include <algorithm>
 #include <cerrno>
 
 namespace kevring {
 namespace detail {
+
+[[gnu::tls_model("initial-exec")]] constinit thread_local bool bytes_are_warm = false;
 
 // The kernel reports a short count after 0x7ffff000 bytes, and after an error, a signal or a cancel
 // that came behind the first byte. Only a further step tells which: it sends the rest, or fails.
@@ -39,6 +42,7 @@ send_result send_steps::await_resume() const noexcept {
 // True when all bytes have been sent. The ring sends what the socket does not take at once, and
 // reports errors.
 bool send_operation::sendmsg_nowait() noexcept {
+    detail::bytes_are_warm = false;
     iovec part{const_cast<std::byte*>(bytes_.data()), bytes_.size()};
     msghdr message{};
     message.msg_iov = &part;
@@ -50,6 +54,7 @@ bool send_operation::sendmsg_nowait() noexcept {
 }
 
 bool send_operation::sends_all_now(const cancel_scope* scope) noexcept {
+    if (!detail::bytes_are_warm) return false;
     if (scope == nullptr) scope = &loop().root_scope();
     // The ring decides on a stop, another send and the wrong thread.
     if (stoppable_ || scope->stop_requested() || (sending_ != nullptr && sending_->taken()) ||
@@ -61,7 +66,8 @@ bool send_operation::sends_all_now(const cancel_scope* scope) noexcept {
 
 void send_operation::prepare(io_uring_sqe& sqe) noexcept {
     // Not again what sends_all_now() has tried.
-    if (bytes_.size() >= sent_now_bytes_min && bytes_sent() == 0 && sendmsg_nowait()) {
+    if (bytes_.size() >= sent_now_bytes_min && bytes_sent() == 0 && detail::bytes_are_warm &&
+        sendmsg_nowait()) {
         io_uring_prep_nop(&sqe);
         return;
     }

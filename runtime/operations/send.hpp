@@ -97,8 +97,8 @@ public:
         sending_ = &sending;
     }
 
-    /// A large message is sent at once as far as the socket takes it; where that is all of it, the
-    /// await does not suspend.
+    /// A large message that follows a receive or a read is sent at once as far as the socket takes
+    /// it; where that is all of it, the await does not suspend.
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> waiter,
                        detail::call_site site = detail::call_site::current()) noexcept {
@@ -109,8 +109,8 @@ public:
     void prepare(io_uring_sqe& sqe) noexcept override;
 
 private:
-    // A large message is in the processor's caches when it is sent, as it has just been received or
-    // written; with the next enter it would no longer be. Smaller ones cost less in one batch.
+    // A large message that has just come is in the processor's caches; with the next enter it would
+    // no longer be. Smaller ones, and those of a source, cost less in one batch.
     static constexpr std::size_t sent_now_bytes_min = std::size_t{48} << 10;
 
     bool advance(std::size_t byte_count) noexcept override;

@@ -4,6 +4,7 @@
 #include "tests/support/scripted_kernel.hpp"
 #include "tests/support/socket_pair.hpp"
 
+#include <kevring/runtime/operations/receive.hpp>
 #include <kevring/runtime/operations/send.hpp>
 
 #include <array>
@@ -212,6 +213,36 @@ TEST_CASE("a stop after the last byte does not fail a send", "[runtime][send]") 
 
     REQUIRE(sent.has_value());
     CHECK(*sent == 10);
+}
+
+// Bytes that have just come are in the caches of the processor, and are sent from there. The messages
+// of a source are sent in one batch with those of others.
+TEST_CASE("a large message that has just come is sent without a request, and one of a source with",
+          "[runtime][send]") {
+    scripted_kernel script;
+    ring loop({}, script);
+    const socket_pair sockets;
+    const std::string text(64 << 10, 's');
+    std::array<std::byte, 8> received_bytes;
+    const auto requests = [&] { return script.submitted(IORING_OP_SEND); };
+    const auto pass_on = [&]() -> task<void> {
+        kevring::receive_operation receive(loop, sockets.local(), received_bytes);
+        const auto count = co_await receive;
+        REQUIRE(count.has_value());
+        send_operation first(loop, sockets.local(), bytes_of(text));
+        const send_result passed_on = co_await first;
+        CHECK(passed_on.bytes_sent() == text.size());
+        CHECK(requests() == 0);
+        send_operation second(loop, sockets.local(), bytes_of(text));
+        const send_result made = co_await second;
+        CHECK(made.bytes_sent() == text.size());
+        CHECK(requests() == 1);
+    };
+    sockets.send_from_peer("ask");
+
+    run_on(loop, pass_on);
+
+    CHECK(received(sockets).size() == 2 * text.size());
 }
 
 TEST_CASE("a send of no bytes succeeds", "[runtime][send]") {
