@@ -56,8 +56,7 @@ bool body_reader::step(char byte) noexcept {
             return true;
         case phase::size_rest:
             ++line_bytes_;
-            // Stricter than RFC 9112 7.1.1: no blank after the size.
-            if (!is_blank(byte) && end_of_extension(byte)) return true;
+            if (end_of_extension(byte)) return true;
             // 15 digits are more than any limit, and 16 would overflow a signed length.
             if (!is(byte, hex_character) || line_bytes_ > 15) return false;
             chunk_bytes_ = chunk_bytes_ * 16 + hex_value(byte);

@@ -97,6 +97,7 @@ TEST_CASE("a chunked body ends after its last chunk and trailer", "[httpd][body_
         {"9112 7.1: any bytes", "4\r\n\r\n\r\n\r\n0\r\n\r\n", 4},
         {"9112 7.1.1: extensions", "1;a\r\nx\r\n0;b=c;d=\"e f\"\r\n\r\n", 1},
         {"9112 7.1.1: BWS", "1; a\t= \"b\" ;c\r\nx\r\n0;d =e\r\n\r\n", 1},
+        {"9112 7.1.1: BWS after a size", "1 \t;a\r\nx\r\n0 ; b\r\n\r\n", 1},
         {"9112 7.1.1: quoted-pair", "1;a=\"b\\\"c;\\\\\"\r\nx\r\n0;a=\"\"\r\n\r\n", 1},
         {"9112 7.1.2: trailer", "0\r\nA: b\r\nC:\r\n\r\n", 0},
     };
@@ -125,7 +126,7 @@ TEST_CASE("bad chunking is malformed", "[httpd][body_reader]") {
         {"9112 7.1: hexadecimal", "-1\r\n"sv},
         {"9112 7.1: no blank", " 5\r\n12345\r\n"sv},
         {"9112 7.1: no blank", "5 \r\n12345\r\n"sv},
-        {"stricter than 9112 7.1.1: no blank", "5 ;a\r\n12345\r\n"sv},
+        {"9112 7.1.1: BWS before an extension only", "5 a\r\n12345\r\n"sv},
         {"9112 7.1: bare LF", "5\n12345\r\n0\r\n\r\n"sv},
         {"9112 7.1: bare LF", "5\r\n12345\n0\r\n\r\n"sv},
         {"9112 7.1: bare CR", "5\r12345\r\n"sv},
