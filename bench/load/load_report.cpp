@@ -80,10 +80,13 @@ bool write_json(const load_options& options, const load_report& report) {
     std::fprintf(file, " \"seconds\": %.6f, \"responses\": %llu, \"all_responses\": %llu,\n",
                  report.seconds(), static_cast<unsigned long long>(responses),
                  static_cast<unsigned long long>(report.all_responses));
-    std::fprintf(file, " \"requests_per_second\": %.1f, \"bytes\": %llu, \"aborts\": %llu,\n",
+    std::fprintf(file,
+                 " \"requests_per_second\": %.1f, \"bytes\": %llu, \"aborts\": %llu,\n"
+                 " \"queued_bytes\": %lld,\n",
                  report.each_second(responses),
                  static_cast<unsigned long long>(report.end.bytes - report.begin.bytes),
-                 static_cast<unsigned long long>(report.end.aborts - report.begin.aborts));
+                 static_cast<unsigned long long>(report.end.aborts - report.begin.aborts),
+                 static_cast<long long>(report.end.queued_bytes - report.begin.queued_bytes));
     std::fprintf(
         file,
         " \"latency_us\": {\"p50\": %.1f, \"p90\": %.1f, \"p99\": %.1f, \"p999\": %.1f, "

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -33,6 +34,28 @@ std::chrono::nanoseconds cpu_time(const std::vector<int>& pids) {
         clockid_t clock{};
         if (clock_getcpuclockid(pid, &clock) == 0) sum += cpu_time(clock);
     }
+    return sum;
+}
+
+// The bytes in the sockets of all connections to the port, at both ends, as far as they are on this
+// machine: those that were sent, and that the program at the other end has not received.
+std::int64_t queued_bytes(std::uint16_t port) {
+    std::FILE* file = std::fopen("/proc/self/net/tcp", "r");
+    if (file == nullptr) return 0;
+    std::int64_t sum = 0;
+    char line[256];
+    while (std::fgets(line, sizeof line, file) != nullptr) {
+        unsigned local = 0;
+        unsigned peer = 0;
+        unsigned unsent = 0;
+        unsigned unread = 0;
+        if (std::sscanf(line, " %*u: %*x:%x %*x:%x %*x %x:%x", &local, &peer, &unsent, &unread) !=
+            4)
+            continue;
+        if (local == port && peer != 0) sum += unread;
+        if (peer == port) sum += unsent;
+    }
+    std::fclose(file);
     return sum;
 }
 
@@ -111,6 +134,7 @@ private:
             now.bytes += worker->bytes();
             now.aborts += worker->aborts();
         }
+        if (options_.mode == load_mode::sink) now.queued_bytes = queued_bytes(options_.port);
         now.server_cpu = cpu_time(options_.server_pids);
         now.own_cpu = cpu_time(CLOCK_PROCESS_CPUTIME_ID);
         return now;

@@ -21,6 +21,7 @@ struct load_snapshot {
     std::uint64_t responses = 0;
     std::uint64_t bytes = 0;
     std::uint64_t aborts = 0;
+    std::int64_t queued_bytes = 0;  // sent to a sink that has not received them
     std::chrono::nanoseconds server_cpu{0};
     std::chrono::nanoseconds own_cpu{0};
 };
