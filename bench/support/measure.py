@@ -279,7 +279,7 @@ def run_load(argv, seconds_max, cpus=None):
         raise RuntimeError(f"{argv[0]} did not end within {seconds_max:.0f} s") from None
     finally:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its children too, which hold the pipe; it leads a group of its own
             process.communicate()
     return process.returncode, output, problem
 
@@ -359,6 +359,17 @@ def machine():
             mitigations[os.path.basename(path)] = file.read().strip()
     return {"kernel": os.uname().release, "cpu": model, "cpus": sorted(os.sched_getaffinity(0)),
             "mitigations": mitigations}
+
+
+def compiler_of(build):
+    """Name and version of the C++ compiler of a build folder, as "gcc 12.2.0"; meson 1.0 has no introspection of it."""
+    with open(os.path.join(build, "meson-info", "intro-targets.json"), encoding="utf-8") as file:
+        sources = (part for target in json.load(file) for part in target["target_sources"])
+        argv = next(part["compiler"] for part in sources if part.get("language") == "cpp")
+    text = subprocess.run([*argv, "--version"], capture_output=True, text=True, check=True).stdout
+    name = "clang" if "clang" in text.partition("\n")[0] else "gcc"
+    option = "-dumpversion" if name == "clang" else "-dumpfullversion"
+    return f"{name} {subprocess.run([*argv, option], capture_output=True, text=True, check=True).stdout.strip()}"
 
 
 def split_cpus(workers):
