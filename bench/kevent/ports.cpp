@@ -32,6 +32,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -328,9 +329,10 @@ double cpu_ns_per_event(candidate& measured, descriptors& source, std::size_t bu
 
 // System calls of the thread that collects, for each event; below 0: not allowed here.
 double calls_per_event(const named_candidate& counted, kind type, std::size_t burst) {
-    constexpr std::size_t rounds = 20;
+    const std::size_t rounds = std::clamp<std::size_t>(1500 / burst, 3, 20);
     const pid_t child = ::fork();
     if (child == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a benchmark that was cut off leaves no stopped child
         ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
         descriptors source(type, 1000);
         {
@@ -439,19 +441,21 @@ void measure_latency(unsigned event_count) {
 
 }  // namespace
 
-// Arguments: --quick, or the parts to run: pipes, sockets, eventfds, latency. Without one, all run.
+// Arguments: --quick, or --once (one repetition of 4000 events; scripts/bench interleaves its own rounds), and the parts
+// to run: pipes, sockets, eventfds, latency. Without a part, all run.
 int main(int count, char** arguments) {
-    const std::vector<std::string> parts(arguments + 1, arguments + count);
-    const bool quick = count > 1 && parts.front() == "--quick";
+    std::vector<std::string> parts(arguments + 1, arguments + count);
+    const bool quick = std::erase(parts, "--quick") > 0;
+    const bool once = std::erase(parts, "--once") > 0;
     const auto is_wanted = [&](const char* part) {
-        return parts.empty() || quick || std::find(parts.begin(), parts.end(), part) != parts.end();
+        return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();
     };
     rlimit limit{};
     ::getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
-    const unsigned repetitions = quick ? 1 : 7;
-    const std::size_t event_count = quick ? 200 : 20'000;
+    const unsigned repetitions = quick || once ? 1 : 7;
+    const std::size_t event_count = quick ? 200 : once ? 4'000 : 20'000;
 
     std::vector<load> loads{{1000, 1}, {1000, 32}, {1000, 512}};
     if (is_wanted("pipes")) compare(kind::pipe, "pipes", loads, repetitions, event_count);
