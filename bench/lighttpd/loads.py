@@ -131,7 +131,7 @@ def wrk(context, document, _how, port, pids, scheme="http", more=()):
     text, spent = _run(context, argv + [context.url(port, document, scheme)], pids)
 
     def percentile(name):
-        found = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
+        found = re.search(rf"^\s+{name}%\s+([\d.]+)(us|ms|s) *$", text, re.MULTILINE)
         if found is None:
             raise failed_run(f"no latency in: {text[-300:]}")
         return float(found.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[found.group(2)]
