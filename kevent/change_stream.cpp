@@ -75,9 +75,10 @@ bool change_stream::take_from_buffer(change& target) {
         buffer_begin_ += sizeof event + event.len;
 
         const change_kind kinds = kinds_of(event.mask);
-        const auto at = paths_.find(event.wd);
+        const auto found = paths_.find(event.wd);
         const bool lost = any_of(kinds, change_kind::lost);
-        if ((at == paths_.end() && !lost) || (kinds & ~change_kind::directory) == change_kind::none)
+        if ((found == paths_.end() && !lost) ||
+            (kinds & ~change_kind::directory) == change_kind::none)
             continue;
         target = change{};
         target.kinds = kinds;
@@ -86,10 +87,10 @@ bool change_stream::take_from_buffer(change& target) {
         target.watch = event.wd;
         if (event.len != 0) target.name.assign(name, ::strnlen(name, event.len));
         if (any_of(kinds, change_kind::gone)) {
-            target.path = std::move(at->second);
-            paths_.erase(at);
+            target.path = std::move(found->second);
+            paths_.erase(found);
         } else {
-            target.path = at->second;
+            target.path = found->second;
         }
         return true;
     }

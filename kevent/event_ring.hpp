@@ -210,11 +210,12 @@ public:
     /// Frees every slot before `position`, whichever thread claimed it, and returns their number: 0
     /// when all of them were free already. -EINVAL: not all before it is claimed.
     std::int64_t commit(std::uint64_t position) noexcept {
-        std::uint64_t at = committed_.load(std::memory_order_relaxed);
-        while (position > at) {
+        std::uint64_t committed = committed_.load(std::memory_order_relaxed);
+        while (position > committed) {
             // acquire: pairs with the release in claim(): all copies of what is claimed are made.
             if (position > claimed_.load(std::memory_order_acquire)) return -EINVAL;
-            if (move_committed(at, position)) return static_cast<std::int64_t>(position - at);
+            if (move_committed(committed, position))
+                return static_cast<std::int64_t>(position - committed);
         }
         return 0;
     }
@@ -223,14 +224,15 @@ public:
     /// no slot, or not all before it is claimed; -EOVERFLOW: the lap is more than one away from
     /// over().
     std::int64_t commit(std::uint32_t slot, std::uint32_t lap) noexcept {
-        std::uint64_t at = committed_.load(std::memory_order_relaxed);
+        std::uint64_t committed = committed_.load(std::memory_order_relaxed);
         while (true) {
             // acquire: as in the other commit().
-            const detail::ring_positions positions{at, claimed_.load(std::memory_order_acquire),
+            const detail::ring_positions positions{committed,
+                                                   claimed_.load(std::memory_order_acquire),
                                                    static_cast<std::uint32_t>(capacity_)};
             // `at` may be behind its time by now; then the move fails and all is decided again.
             const detail::commit_decision decision = decide_commit(positions, slot, lap);
-            if (decision.result <= 0 || move_committed(at, decision.consumer)) {
+            if (decision.result <= 0 || move_committed(committed, decision.consumer)) {
                 return decision.result;
             }
         }
@@ -442,11 +444,11 @@ private:
     }
 
     // Moves committed_ from `at` to `target`, or sets `at` to where it is by now.
-    bool move_committed(std::uint64_t& at, std::uint64_t target) noexcept {
+    bool move_committed(std::uint64_t& committed, std::uint64_t target) noexcept {
         // release: pairs with the acquire in reserve(): who writes the slots next has seen that
         // they were copied. seq_cst: pairs with is_full(), so that a producer that is about to
         // sleep is seen by notify_one().
-        if (!committed_.compare_exchange_weak(at, target, std::memory_order_seq_cst,
+        if (!committed_.compare_exchange_weak(committed, target, std::memory_order_seq_cst,
                                               std::memory_order_relaxed)) {
             return false;
         }

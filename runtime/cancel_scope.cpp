@@ -41,8 +41,9 @@ void cancel_scope::request_stop(stop_cause cause) noexcept {
     cancel_scope* last = this;
     next_stopped_ = nullptr;
     for (cancel_scope* scope = this; scope != nullptr; scope = scope->next_stopped_) {
-        for (detail::list_link* at = scope->hooks_.next; at != &scope->hooks_; at = at->next) {
-            auto& hook = static_cast<cancel_hook&>(*at);
+        for (detail::list_link* link = scope->hooks_.next; link != &scope->hooks_;
+             link = link->next) {
+            auto& hook = static_cast<cancel_hook&>(*link);
             if (hook.cancel != parent_stopped) {
                 hook.cancel(hook, cause);
                 continue;

@@ -23,7 +23,7 @@ struct feature_row {
     std::string_view name;
     bool features::* flag;
     std::string_view present;
-    std::string_view without;
+    std::string_view absent;
 };
 
 constexpr std::array feature_table{
@@ -137,7 +137,7 @@ std::string describe() {
     for (const feature_row& row : feature_table) {
         text += row.name;
         text += found.*row.flag ? ": yes, " : ": no, ";
-        text += found.*row.flag ? row.present : row.without;
+        text += found.*row.flag ? row.present : row.absent;
         text += '\n';
     }
     rlimit limit{};

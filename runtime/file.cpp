@@ -167,8 +167,8 @@ task<result<std::vector<std::string>>> file::attribute_names() const {
         if (count < 0) return error_from(static_cast<std::int32_t>(count));
         text.resize(static_cast<std::size_t>(count));
         std::vector<std::string> names;
-        for (std::size_t at = 0; at < text.size(); at += names.back().size() + 1)
-            names.emplace_back(text.c_str() + at);
+        for (std::size_t offset = 0; offset < text.size(); offset += names.back().size() + 1)
+            names.emplace_back(text.c_str() + offset);
         return names;
     };
     co_return co_await blocking(call);

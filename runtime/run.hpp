@@ -20,13 +20,13 @@ namespace detail {
 /// Starts a runner from within the loop, where this thread owns the ring.
 struct first_work : work {
     first_work(detached_task first_runner, cancel_scope& outer) noexcept
-        : work(begin), runner(first_runner), in(outer) {}
+        : work(begin), runner(first_runner), scope(outer) {}
     static void begin(work& self) noexcept {
         auto& first = static_cast<first_work&>(self);
-        first.runner.start(first.in);
+        first.runner.start(first.scope);
     }
     detached_task runner;
-    cancel_scope& in;
+    cancel_scope& scope;
 };
 
 template <class T>

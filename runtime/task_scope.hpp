@@ -97,8 +97,8 @@ public:
     /// Calls `function(name)` for each running task that has a name, in the order of their start.
     template <class Function>
     void for_each_named(Function function) const {
-        for (const detail::list_link* at = named_.next; at != &named_; at = at->next)
-            function(static_cast<const named_task&>(*at).name);
+        for (const detail::list_link* link = named_.next; link != &named_; link = link->next)
+            function(static_cast<const named_task&>(*link).name);
     }
     std::string_view name() const noexcept { return name_; }
 

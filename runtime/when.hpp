@@ -228,8 +228,8 @@ std::vector<std::ranges::range_value_t<Range>> collect(Range& range) {
     std::vector<std::ranges::range_value_t<Range>> elements;
     if constexpr (std::ranges::sized_range<Range>) elements.reserve(std::ranges::size(range));
     auto&& last = std::ranges::end(range);
-    for (auto at = std::ranges::begin(range); at != last; ++at)
-        elements.push_back(std::ranges::iter_move(at));
+    for (auto iterator = std::ranges::begin(range); iterator != last; ++iterator)
+        elements.push_back(std::ranges::iter_move(iterator));
     return elements;
 }
 

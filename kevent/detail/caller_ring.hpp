@@ -99,20 +99,21 @@ public:
     /// kevent_commit(): see there. When it frees slots, a wait that was delayed by the full
     /// ring may continue, and the queue must wake it.
     int commit(std::uint32_t new_uidx, std::uint32_t over) noexcept {
-        std::uint64_t at = committed_.load(std::memory_order_relaxed);
+        std::uint64_t committed = committed_.load(std::memory_order_relaxed);
         while (true) {
             // acquire: pairs with the release in place(). Second: so it is not behind `at`. It may
             // be more than a ring ahead when `at` is old; then the exchange fails and all is
             // decided again.
-            const ring_positions positions{at, placed_.load(std::memory_order_acquire),
+            const ring_positions positions{committed, placed_.load(std::memory_order_acquire),
                                            slot_count_};
             const commit_decision decision = decide_commit(positions, new_uidx, over);
             if (decision.result <= 0) return decision.result;
             // release: pairs with the acquire in place(): the caller has read the slots. seq_cst:
             // pairs with space(), and with the load in store_ring_over().
-            if (committed_.compare_exchange_weak(at, decision.consumer, std::memory_order_seq_cst,
+            if (committed_.compare_exchange_weak(committed, decision.consumer,
+                                                 std::memory_order_seq_cst,
                                                  std::memory_order_relaxed)) {
-                if (lap32(at) != lap32(decision.consumer)) store_ring_over();
+                if (lap32(committed) != lap32(decision.consumer)) store_ring_over();
                 return decision.result;
             }
         }
@@ -122,20 +123,21 @@ public:
     /// is taken by one call. Records that another thread commits at the same time may be copied in
     /// vain; the call then starts again. Result: how many were taken.
     std::size_t take(std::span<ukevent> target) noexcept {
-        std::uint64_t at = committed_.load(std::memory_order_acquire);
+        std::uint64_t committed = committed_.load(std::memory_order_acquire);
         while (true) {
             // acquire: pairs with the release in place(). Second, as in commit().
-            const std::uint64_t filled = placed_.load(std::memory_order_acquire) - at;
+            const std::uint64_t filled = placed_.load(std::memory_order_acquire) - committed;
             const auto count = static_cast<std::size_t>(
                 std::min<std::uint64_t>({filled, slot_count_, target.size()}));
             if (count == 0) return 0;
             for (std::size_t i = 0; i < count; ++i)
-                read_slot(detail::slot_of(at + i, slot_count_), target[i]);
+                read_slot(detail::slot_of(committed + i, slot_count_), target[i]);
             // No thread overwrites a slot before it is committed, so a copy is good if this
             // succeeds. seq_cst and release: as in commit().
-            if (committed_.compare_exchange_weak(at, at + count, std::memory_order_seq_cst,
+            if (committed_.compare_exchange_weak(committed, committed + count,
+                                                 std::memory_order_seq_cst,
                                                  std::memory_order_acquire)) {
-                if (lap32(at) != lap32(at + count)) store_ring_over();
+                if (lap32(committed) != lap32(committed + count)) store_ring_over();
                 return count;
             }
         }

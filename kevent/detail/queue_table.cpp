@@ -49,24 +49,24 @@ public:
     }
     template <class Test>
     std::unique_ptr<entry>* find_if(Test test) noexcept {
-        for (std::unique_ptr<entry>* at = &first_; *at != nullptr; at = &(*at)->next)
-            if (test(**at)) return at;
+        for (std::unique_ptr<entry>* slot = &first_; *slot != nullptr; slot = &(*slot)->next)
+            if (test(**slot)) return slot;
         return nullptr;
     }
-    static std::unique_ptr<entry> remove(std::unique_ptr<entry>* at) noexcept {
-        std::unique_ptr<entry> removed = std::move(*at);
-        *at = std::move(removed->next);
+    static std::unique_ptr<entry> remove(std::unique_ptr<entry>* slot) noexcept {
+        std::unique_ptr<entry> removed = std::move(*slot);
+        *slot = std::move(removed->next);
         return removed;
     }
     /// Moves the entries that pass `test` to `target`.
     template <class Test>
     void move_if(Test test, entry_list& target) noexcept {
-        std::unique_ptr<entry>* at = &first_;
-        while (*at != nullptr) {
-            if (test(**at))
-                target.push(remove(at));
+        std::unique_ptr<entry>* slot = &first_;
+        while (*slot != nullptr) {
+            if (test(**slot))
+                target.push(remove(slot));
             else
-                at = &(*at)->next;
+                slot = &(*slot)->next;
         }
     }
     ~entry_list() {
@@ -97,11 +97,11 @@ public:
         std::unique_ptr<entry> dropped;  // destroyed last, without the lock
         shard& part = shard_of(number);
         const thread_lock held(part.mutex);
-        std::unique_ptr<entry>* const at = part.entries.find(number);
-        if (at == nullptr) return {nullptr, ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL};
-        const control_identity found = identify_control(number, (*at)->queue->control());
-        if (found == control_identity::same) return {(*at)->queue, 0};
-        dropped = remove(part, at);
+        std::unique_ptr<entry>* const slot = part.entries.find(number);
+        if (slot == nullptr) return {nullptr, ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL};
+        const control_identity found = identify_control(number, (*slot)->queue->control());
+        if (found == control_identity::same) return {(*slot)->queue, 0};
+        dropped = remove(part, slot);
         return {nullptr, found == control_identity::closed ? -EBADF : -EINVAL};
     }
 
@@ -110,10 +110,10 @@ public:
         {
             shard& part = shard_of(number);
             const thread_lock held(part.mutex);
-            std::unique_ptr<entry>* const at = part.entries.find(number);
-            if (at == nullptr) return ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL;
-            const control_identity found = identify_control(number, (*at)->queue->control());
-            dropped = remove(part, at);
+            std::unique_ptr<entry>* const slot = part.entries.find(number);
+            if (slot == nullptr) return ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL;
+            const control_identity found = identify_control(number, (*slot)->queue->control());
+            dropped = remove(part, slot);
             if (found == control_identity::closed) return -EBADF;
             if (found == control_identity::other) return -EINVAL;
             ::close(number);
@@ -133,8 +133,8 @@ public:
             shard& part = shard_of(number);
             const thread_lock held(part.mutex);
             // The queue of that number was closed, or the kernel would not have given it away.
-            if (std::unique_ptr<entry>* const at = part.entries.find(number))
-                dropped = remove(part, at);
+            if (std::unique_ptr<entry>* const slot = part.entries.find(number))
+                dropped = remove(part, slot);
             part.entries.push(std::move(made));
             if (how == close_detection::by_call) {
                 ++part.by_call_count;
@@ -158,10 +158,10 @@ public:
         const thread_lock held(part.mutex);
         if (part.by_call_count == 0) return;
         unsigned skip_count = place / shard_count % part.by_call_count;
-        std::unique_ptr<entry>* const at = part.entries.find_if([&](const entry& one) {
+        std::unique_ptr<entry>* const slot = part.entries.find_if([&](const entry& one) {
             return one.how == close_detection::by_call && skip_count-- == 0;
         });
-        if (at != nullptr && is_closed(**at)) dropped = remove(part, at);
+        if (slot != nullptr && is_closed(**slot)) dropped = remove(part, slot);
     }
 
 private:
@@ -169,10 +169,10 @@ private:
         return shards_[static_cast<unsigned>(number) % shard_count];
     }
 
-    std::unique_ptr<entry> remove(shard& part, std::unique_ptr<entry>* at) noexcept
+    std::unique_ptr<entry> remove(shard& part, std::unique_ptr<entry>* slot) noexcept
         KEVRING_REQUIRES(part.mutex) {
-        uncount(part, **at);
-        return entry_list::remove(at);
+        uncount(part, **slot);
+        return entry_list::remove(slot);
     }
     void uncount(shard& part, const entry& one) noexcept KEVRING_REQUIRES(part.mutex) {
         if (one.how != close_detection::by_call) return;

@@ -37,10 +37,10 @@ registration*& registration_table::bucket_of(std::uint64_t id, std::uint32_t typ
 }
 
 registration* registration_table::find(std::uint64_t id, std::uint32_t type) const noexcept {
-    registration* at = buckets_[hash_of(id, type) & (buckets_.size() - 1)];
-    while (at != nullptr && (at->record.id.raw_u64 != id || at->record.type != type))
-        at = at->next_in_bucket;
-    return at;
+    registration* entry = buckets_[hash_of(id, type) & (buckets_.size() - 1)];
+    while (entry != nullptr && (entry->record.id.raw_u64 != id || entry->record.type != type))
+        entry = entry->next_in_bucket;
+    return entry;
 }
 
 registration& registration_table::insert(std::unique_ptr<registration> one) noexcept {

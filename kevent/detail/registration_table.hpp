@@ -33,8 +33,8 @@ public:
     void erase(registration& one) noexcept;
     template <class Visit>
     void for_each(Visit visit) const {
-        for (const registration* at : buckets_)
-            for (; at != nullptr; at = at->next_in_bucket) visit(*at);
+        for (const registration* entry : buckets_)
+            for (; entry != nullptr; entry = entry->next_in_bucket) visit(*entry);
     }
 
 private:

@@ -61,18 +61,20 @@ struct commit_decision {
 /// Result     The slots that it frees; 0 where all of them are free already.
 /// Errors     -EINVAL: `new_uidx` is no slot, or the position is not filled yet. -EOVERFLOW: `over`
 ///            is more than one lap away from the consumer's.
-constexpr commit_decision decide_commit(const ring_positions& at, std::uint32_t new_uidx,
+constexpr commit_decision decide_commit(const ring_positions& positions, std::uint32_t new_uidx,
                                         std::uint32_t over) noexcept {
-    if (new_uidx >= at.slot_count) return {-EINVAL, at.consumer};
-    const std::uint64_t lap = lap_of(at.consumer, at.slot_count);
+    if (new_uidx >= positions.slot_count) return {-EINVAL, positions.consumer};
+    const std::uint64_t lap = lap_of(positions.consumer, positions.slot_count);
     const std::int32_t ahead = laps_ahead(over, lap);
-    if (ahead < -1 || ahead > 1) return {-EOVERFLOW, at.consumer};
+    if (ahead < -1 || ahead > 1) return {-EOVERFLOW, positions.consumer};
     // Counted from U, because the lap before the first one has no absolute position.
-    const std::int64_t freed = std::int64_t{ahead} * at.slot_count + new_uidx -
-                               static_cast<std::int64_t>(slot_of(at.consumer, at.slot_count));
-    if (freed <= 0) return {0, at.consumer};
-    if (static_cast<std::uint64_t>(freed) > at.filled()) return {-EINVAL, at.consumer};
-    return {static_cast<int>(freed), at.consumer + static_cast<std::uint64_t>(freed)};
+    const std::int64_t freed =
+        std::int64_t{ahead} * positions.slot_count + new_uidx -
+        static_cast<std::int64_t>(slot_of(positions.consumer, positions.slot_count));
+    if (freed <= 0) return {0, positions.consumer};
+    if (static_cast<std::uint64_t>(freed) > positions.filled())
+        return {-EINVAL, positions.consumer};
+    return {static_cast<int>(freed), positions.consumer + static_cast<std::uint64_t>(freed)};
 }
 
 }  // namespace kevring::detail

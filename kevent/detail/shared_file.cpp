@@ -54,8 +54,8 @@ struct shared_file_table {
     void after_fork_in_child(bool prepared) noexcept KEVRING_UNCHECKED_LOCKS {
         if (!prepared) new (&shared_file_mutex) thread_mutex;
         for (auto& [identity, file] : files)
-            for (list_link* at = file.entries.next; at != &file.entries; at = at->next) {
-                auto& entry = static_cast<shared_file_entry&>(*at);
+            for (list_link* link = file.entries.next; link != &file.entries; link = link->next) {
+                auto& entry = static_cast<shared_file_entry&>(*link);
                 entry.armed_ = entry.owes_event_ = false;
             }
         if (prepared) shared_file_mutex.unlock();
@@ -99,8 +99,8 @@ void shared_file_entry::leave() noexcept {
     const thread_lock held(shared_file_mutex);
     if (owes_event_) {
         // Each of them is tested again; the oldest that is ready is notified.
-        for (const list_link* at = next; at != &file_->entries; at = at->next) {
-            const auto& younger = static_cast<const shared_file_entry&>(*at);
+        for (const list_link* link = next; link != &file_->entries; link = link->next) {
+            const auto& younger = static_cast<const shared_file_entry&>(*link);
             if (younger.kept_silent_ && younger.armed_ && !younger.changing_)
                 younger.host_.report_again(younger.watch_);
         }
@@ -150,8 +150,8 @@ bool shared_file_entry::consumed_by_older(std::uint32_t poll_bits) noexcept {
         shared_file_mutex.assert_held();
         return older.armed_ ? older.is_ready_(older.event_, poll_bits & older.possible_bits_) : 0u;
     };
-    for (list_link* at = previous; at != &file_->entries && left != 0; at = at->previous) {
-        auto& older = static_cast<shared_file_entry&>(*at);
+    for (list_link* link = previous; link != &file_->entries && left != 0; link = link->previous) {
+        auto& older = static_cast<shared_file_entry&>(*link);
         if ((left & consumed_by(older)) == 0) continue;
         if (&older.host_ != &host_ && older.host_.is_abandoned()) {
             older.armed_ = false;  // for good: a closed queue collects nothing
@@ -161,8 +161,8 @@ bool shared_file_entry::consumed_by_older(std::uint32_t poll_bits) noexcept {
     }
     if (left != 0) return false;
     kept_silent_ = true;
-    for (list_link* at = previous; at != &file_->entries; at = at->previous) {
-        auto& older = static_cast<shared_file_entry&>(*at);
+    for (list_link* link = previous; link != &file_->entries; link = link->previous) {
+        auto& older = static_cast<shared_file_entry&>(*link);
         if ((satisfied & consumed_by(older)) != 0) older.owes_event_ = true;
     }
     return true;

@@ -69,14 +69,14 @@ public:
     /// The first waiting thread for which `is_wanted` holds, or null.
     template <class Predicate>
     waiter* find_thread(Predicate is_wanted) noexcept {
-        for (list_link* at = threads_.next; at != &threads_; at = at->next)
-            if (is_wanted(*static_cast<waiter*>(at))) return static_cast<waiter*>(at);
+        for (list_link* link = threads_.next; link != &threads_; link = link->next)
+            if (is_wanted(*static_cast<waiter*>(link))) return static_cast<waiter*>(link);
         return nullptr;
     }
     /// True if a coroutine waits for no more than `ready_count` records.
     bool has_coroutine_for(std::size_t ready_count) const noexcept {
-        for (const list_link* at = coroutines_.next; at != &coroutines_; at = at->next)
-            if (static_cast<const async_waiter*>(at)->min_count <= ready_count) return true;
+        for (const list_link* link = coroutines_.next; link != &coroutines_; link = link->next)
+            if (static_cast<const async_waiter*>(link)->min_count <= ready_count) return true;
         return false;
     }
 

@@ -54,7 +54,7 @@ void load_words(std::byte* to, const AtomicWord* from, std::size_t count) noexce
 /// Copies as many whole pieces of 64 bytes as `bytes` holds, and returns how many bytes that was.
 inline std::size_t copy_pieces(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
     const std::size_t whole = bytes & ~std::size_t{63};
-    for (std::size_t at = 0; at != whole; at += 64) {
+    for (std::size_t offset = 0; offset != whole; offset += 64) {
         asm volatile(
             "movdqu (%1), %%xmm0\n\t"
             "movdqu 16(%1), %%xmm1\n\t"
@@ -65,7 +65,7 @@ inline std::size_t copy_pieces(std::byte* to, const std::byte* from, std::size_t
             "movdqu %%xmm2, 32(%0)\n\t"
             "movdqu %%xmm3, 48(%0)"
             :
-            : "r"(to + at), "r"(from + at)
+            : "r"(to + offset), "r"(from + offset)
             : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
     }
     return whole;
@@ -74,21 +74,21 @@ inline std::size_t copy_pieces(std::byte* to, const std::byte* from, std::size_t
 template <>
 inline void store_words(std::atomic<std::uint64_t>* to, const std::byte* from,
                         std::size_t count) noexcept {
-    std::size_t at = copy_pieces(reinterpret_cast<std::byte*>(to), from, count * 8);
-    for (; at != count * 8; at += 8) {
+    std::size_t offset = copy_pieces(reinterpret_cast<std::byte*>(to), from, count * 8);
+    for (; offset != count * 8; offset += 8) {
         std::uint64_t word;
-        std::memcpy(&word, from + at, sizeof(word));
-        to[at / 8].store(word, std::memory_order_relaxed);
+        std::memcpy(&word, from + offset, sizeof(word));
+        to[offset / 8].store(word, std::memory_order_relaxed);
     }
 }
 
 template <>
 inline void load_words(std::byte* to, const std::atomic<std::uint64_t>* from,
                        std::size_t count) noexcept {
-    std::size_t at = copy_pieces(to, reinterpret_cast<const std::byte*>(from), count * 8);
-    for (; at != count * 8; at += 8) {
-        const std::uint64_t word = from[at / 8].load(std::memory_order_relaxed);
-        std::memcpy(to + at, &word, sizeof(word));
+    std::size_t offset = copy_pieces(to, reinterpret_cast<const std::byte*>(from), count * 8);
+    for (; offset != count * 8; offset += 8) {
+        const std::uint64_t word = from[offset / 8].load(std::memory_order_relaxed);
+        std::memcpy(to + offset, &word, sizeof(word));
     }
 }
 

@@ -247,9 +247,9 @@ void driver_port::read_mail() noexcept {
     has_mail_ = false;
     deadline_ns = std::exchange(mailed_deadline_ns_, 0);
     // The newest is first: they are turned round.
-    for (request* at = std::exchange(mail_, nullptr); at != nullptr;) {
-        request* const next = std::exchange(at->next_mail, first);
-        first = std::exchange(at, next);
+    for (request* taken = std::exchange(mail_, nullptr); taken != nullptr;) {
+        request* const next = std::exchange(taken->next_mail, first);
+        first = std::exchange(taken, next);
     }
     if (!edges_again_.empty() || tests_all_) has_edges_ = true;
     while (first != nullptr) {

@@ -201,9 +201,9 @@ void loop_port::attachment::end() noexcept {
     is_over_ = true;
     loop_.timers().disarm(timer_);
     loop_.timers().disarm(retry_);
-    for (list_link *at = requests_.next, *next; at != &requests_; at = next) {
-        next = at->next;
-        request& which = static_cast<request::owner_link*>(at)->self;
+    for (list_link *link = requests_.next, *next; link != &requests_; link = next) {
+        next = link->next;
+        request& which = static_cast<request::owner_link*>(link)->self;
         if (!which.is_detached) retire(which);
     }
     waits_->wake();

@@ -223,10 +223,10 @@ int inode_watches::add(int number, std::uint32_t events) {
 }
 
 void inode_watches::remove_unused(int inode) noexcept {
-    const auto at = inodes_.find(inode);
-    if (at->second.source_count != 0) return;
-    if (!at->second.gone) ::inotify_rm_watch(inotify_fd_.number(), inode);
-    inodes_.erase(at);
+    const auto found = inodes_.find(inode);
+    if (found->second.source_count != 0) return;
+    if (!found->second.gone) ::inotify_rm_watch(inotify_fd_.number(), inode);
+    inodes_.erase(found);
 }
 
 void inode_watches::detach(int inode) noexcept {
@@ -251,11 +251,11 @@ void inode_watches::on_ready(std::uint32_t) noexcept {
         const ssize_t count = ::read(inotify_fd_.number(), bytes.data(), bytes.size());
         if (count <= 0) return;
         left -= static_cast<int>(count);
-        for (ssize_t at = 0; at < count;) {
+        for (ssize_t offset = 0; offset < count;) {
             inotify_event event;  // the kernel pads names so that each event is aligned
-            std::memcpy(&event, bytes.data() + at, sizeof event);
-            apply(event, event.len != 0 ? bytes.data() + at + sizeof event : "");
-            at += static_cast<ssize_t>(sizeof event + event.len);
+            std::memcpy(&event, bytes.data() + offset, sizeof event);
+            apply(event, event.len != 0 ? bytes.data() + offset + sizeof event : "");
+            offset += static_cast<ssize_t>(sizeof event + event.len);
         }
     }
 }
@@ -265,9 +265,10 @@ void inode_watches::apply(const inotify_event& event, const char* name) noexcept
     const auto notify = [&](watched_inode& watched) {
         watched.gone = watched.gone || is_gone;
         // A member that is notified may be disarmed, and so leave the list.
-        for (list_link *at = watched.listeners.next, *next; at != &watched.listeners; at = next) {
-            next = at->next;
-            auto& member = static_cast<inode_source&>(*at);
+        for (list_link *link = watched.listeners.next, *next; link != &watched.listeners;
+             link = next) {
+            next = link->next;
+            auto& member = static_cast<inode_source&>(*link);
             if (is_gone) {
                 member.gone();
             } else {
@@ -277,8 +278,8 @@ void inode_watches::apply(const inotify_event& event, const char* name) noexcept
     };
     if ((event.mask & IN_Q_OVERFLOW) != 0) {
         for (auto& [inode, watched] : inodes_) notify(watched);
-    } else if (const auto at = inodes_.find(event.wd); at != inodes_.end()) {
-        notify(at->second);
+    } else if (const auto found = inodes_.find(event.wd); found != inodes_.end()) {
+        notify(found->second);
     }
 }
 

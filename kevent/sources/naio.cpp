@@ -93,9 +93,9 @@ private:
     }
 
     ssize_t move(std::size_t count) noexcept {
-        char* const at = buffer_.begin + moved_;
-        const ssize_t moved = receives_ ? ::recv(held().number(), at, count, flags_)
-                                        : ::send(held().number(), at, count, flags_);
+        char* const begin = buffer_.begin + moved_;
+        const ssize_t moved = receives_ ? ::recv(held().number(), begin, count, flags_)
+                                        : ::send(held().number(), begin, count, flags_);
         return moved < 0 ? -errno : moved;
     }
 

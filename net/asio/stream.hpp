@@ -83,9 +83,9 @@ private:
     template <class Buffers>
     static task<send_result> write(reading& state, Buffers buffers) {
         std::vector<iovec> parts;
-        for (auto at = asio::buffer_sequence_begin(buffers);
-             at != asio::buffer_sequence_end(buffers); ++at) {
-            const asio::const_buffer part(*at);
+        for (auto iterator = asio::buffer_sequence_begin(buffers);
+             iterator != asio::buffer_sequence_end(buffers); ++iterator) {
+            const asio::const_buffer part(*iterator);
             if (part.size() != 0) parts.push_back({const_cast<void*>(part.data()), part.size()});
         }
         if (parts.empty()) co_return send_result(0);

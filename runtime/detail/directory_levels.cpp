@@ -40,13 +40,13 @@ int directory_levels::leave() {
     const fd left = std::move(levels_.back().directory);
     levels_.pop_back();
     if (levels_.empty() || levels_.back().directory) return 0;
-    level& above = levels_.back();
+    level& parent = levels_.back();
     fd opened(system_.open_at(left.number(), "..", directory_flags, 0));
     if (!opened) return opened.number();
     struct stat found{};
     if (const int answer = system_.status(opened.number(), found); answer < 0) return answer;
-    if (found.st_dev != above.device || found.st_ino != above.inode) return -ESTALE;
-    above.directory = std::move(opened);
+    if (found.st_dev != parent.device || found.st_ino != parent.inode) return -ESTALE;
+    parent.directory = std::move(opened);
     first_open_ = levels_.size() - 1;
     return 0;
 }
@@ -74,13 +74,13 @@ int directory_levels::close_first() {
 }
 
 // Reads further entries behind the first `used` bytes.
-int directory_levels::read_entries(level& at, std::size_t used) {
-    at.entries.resize(used + list_bytes);
-    const ssize_t count =
-        system_.read_directory(at.directory.number(), at.entries.data() + used, list_bytes);
-    at.entries.resize(used + (count > 0 ? static_cast<std::size_t>(count) : 0));
+int directory_levels::read_entries(level& current, std::size_t used) {
+    current.entries.resize(used + list_bytes);
+    const ssize_t count = system_.read_directory(current.directory.number(),
+                                                 current.entries.data() + used, list_bytes);
+    current.entries.resize(used + (count > 0 ? static_cast<std::size_t>(count) : 0));
     // A directory that was removed in the meantime has no entries (ENOENT).
-    if (count == 0 || count == -ENOENT) at.ended = true;
+    if (count == 0 || count == -ENOENT) current.ended = true;
     return count < 0 && count != -ENOENT ? static_cast<int>(count) : 0;
 }
 
@@ -94,11 +94,11 @@ int directory_levels::next(listed_entry& entry) {
             if (const int answer = read_entries(top, 0); answer < 0) return answer;
             continue;
         }
-        const std::byte* const at = top.entries.data() + top.position;
+        const std::byte* const record = top.entries.data() + top.position;
         entry_head head{};
-        std::memcpy(&head, at, name_offset);
+        std::memcpy(&head, record, name_offset);
         top.position += head.entry_bytes;
-        const char* const name = reinterpret_cast<const char*>(at + name_offset);
+        const char* const name = reinterpret_cast<const char*>(record + name_offset);
         if (std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0) continue;
         entry = listed_entry{name, head.type, head.inode};
         return 1;

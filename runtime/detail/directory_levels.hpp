@@ -67,7 +67,7 @@ private:
     };
 
     int close_first();
-    int read_entries(level& at, std::size_t used);
+    int read_entries(level& current, std::size_t used);
 
     file_kernel& system_;
     std::size_t open_count_max_;

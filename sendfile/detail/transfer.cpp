@@ -50,8 +50,8 @@ bool is_resident(ring& loop, fd_ref file, std::uint64_t begin, std::uint64_t end
     if (cached >= 0) return static_cast<std::uint64_t>(cached) >= page_count;
     if (last < 0) return false;  // this file system answers neither query
     constexpr std::uint64_t stride = 32 * 1024;
-    for (std::uint64_t at = begin; at < end; at += stride)
-        if (readable_now(at) <= 0) return false;
+    for (std::uint64_t offset = begin; offset < end; offset += stride)
+        if (readable_now(offset) <= 0) return false;
     return true;
 }
 
@@ -60,17 +60,18 @@ std::uint64_t block_begin(std::uint64_t offset) noexcept { return offset - offse
 
 bool is_known_resident(const file_state_cache& known, std::uint64_t begin, std::uint64_t end,
                        std::int64_t now_ns) noexcept {
-    for (std::uint64_t at = block_begin(begin); at < end; at += window_bytes)
-        if (!known.is_resident(at, now_ns)) return false;
+    for (std::uint64_t offset = block_begin(begin); offset < end; offset += window_bytes)
+        if (!known.is_resident(offset, now_ns)) return false;
     return true;
 }
 
 void record_blocks(file_state_cache& known, std::uint64_t begin, std::uint64_t end,
                    std::uint64_t file_bytes, std::int64_t now_ns) noexcept {
-    std::uint64_t at = block_begin(begin);
-    if (at < begin) at += window_bytes;
-    for (; at < end && (at + window_bytes <= end || end == file_bytes); at += window_bytes)
-        known.record_resident(at, now_ns);
+    std::uint64_t offset = block_begin(begin);
+    if (offset < begin) offset += window_bytes;
+    for (; offset < end && (offset + window_bytes <= end || end == file_bytes);
+         offset += window_bytes)
+        known.record_resident(offset, now_ns);
 }
 
 }  // namespace
@@ -305,8 +306,8 @@ task<std::error_code> wait_for_budget(transfer& transfer, bool moved_this_iterat
             transfer.invalidate_window();
         }
     } else if (moved_this_iteration || !budget_available(transfer)) {
-        send_budget turn(transfer.loop);
-        co_await turn;
+        send_budget share(transfer.loop);
+        co_await share;
     }
     co_return transfer.stopped();
 }

@@ -12,13 +12,13 @@
 namespace kevring::detail {
 namespace {
 
-std::byte* append(std::byte* at, const send_buffers& buffers) noexcept {
+std::byte* append(std::byte* target, const send_buffers& buffers) noexcept {
     for (std::size_t i = 0; i < buffers.size(); ++i) {
         const std::span<const std::byte> bytes = buffers[i];
-        if (!bytes.empty()) std::memcpy(at, bytes.data(), bytes.size());
-        at += bytes.size();
+        if (!bytes.empty()) std::memcpy(target, bytes.data(), bytes.size());
+        target += bytes.size();
     }
-    return at;
+    return target;
 }
 
 }  // namespace

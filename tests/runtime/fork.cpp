@@ -136,8 +136,8 @@ task<int> drive_ring(fixture& setup) {
         refused_count += is_refused(failure.code()) ? 1 : 0;
     }
     try {
-        kevring::run(*setup.loop, [](fixture& in) -> task<void> {
-            static_cast<void>(co_await await_operation(in));
+        kevring::run(*setup.loop, [](fixture& state) -> task<void> {
+            static_cast<void>(co_await await_operation(state));
         }(setup));
     } catch (const std::system_error& failure) {
         refused_count += is_refused(failure.code()) ? 1 : 0;
@@ -264,7 +264,7 @@ struct use_row {
 constexpr std::array uses{
     use_row{"operation", await_operation},  use_row{"sleep", await_sleep},
     use_row{"timeout", await_with_timeout}, use_row{"stream", await_stream},
-    use_row{"post and spawn", post_work},   use_row{"turn and run", drive_ring},
+    use_row{"post and spawn", post_work},   use_row{"drive and run", drive_ring},
     use_row{"pools", make_pools},           use_row{"a new ring", run_a_new_ring},
     use_row{"yield", yield_in_the_child},   use_row{"destructors", destroy_everything},
 };

@@ -367,7 +367,7 @@ TEST_CASE("no request of a wait that has ended is left in the submission queue",
             };
             run_on(loop, body);
             const bool in_time = way == ending::deadline || way == ending::exception;
-            // Those that another turn ends have been submitted by then, and are cancelled.
+            // Those that another iteration ends have been submitted by then, and are cancelled.
             CHECK(script.submitted(each.opcode) <= (in_time ? 1U : 0U));
             CHECK(loop.requests_in_flight() == 0);
         }

@@ -18,14 +18,14 @@ namespace {
 std::vector<std::string> feature_names() {
     std::vector<std::string> names;
     const std::string text = kevring::describe();
-    for (std::size_t at = 0; at < text.size();) {
-        const std::size_t end = std::min(text.find('\n', at), text.size());
-        const std::string line = text.substr(at, end - at);
+    for (std::size_t begin = 0; begin < text.size();) {
+        const std::size_t end = std::min(text.find('\n', begin), text.size());
+        const std::string line = text.substr(begin, end - begin);
         const std::size_t colon = line.find(": ");
         if (colon != line.npos &&
             (line.compare(colon + 2, 4, "yes,") == 0 || line.compare(colon + 2, 3, "no,") == 0))
             names.push_back(line.substr(0, colon));
-        at = end + 1;
+        begin = end + 1;
     }
     return names;
 }

@@ -21,9 +21,9 @@ descriptor_budget divide_descriptors(unsigned long limit, unsigned worker_count,
     const unsigned long kept = std::max(free / 16, std::min(free / 8, 64UL));
     // Files get a quarter; beyond the descriptors for many clients, as many as clients.
     constexpr unsigned long crowd = 8'192;
-    const unsigned long beyond = free - kept > crowd ? free - kept - crowd : 0;
+    const unsigned long surplus = free - kept > crowd ? free - kept - crowd : 0;
     const unsigned long files =
-        std::min(files_wanted, std::max(free / 4, std::min(beyond, (free - kept) / 2)));
+        std::min(files_wanted, std::max(free / 4, std::min(surplus, (free - kept) / 2)));
     const unsigned long connections =
         std::min<unsigned long>(wanted.connection_count_max, free - files - kept);
     descriptor_budget shares;

@@ -49,12 +49,12 @@ inherited_sockets take_inherited_sockets() {
         const char* const given = std::getenv("LISTEN_FDNAMES");
         const std::string names(given != nullptr && succeeds ? given : "");
         const long count = number_in("LISTEN_FDS");
-        std::size_t at = 0;
+        std::size_t begin = 0;
         for (long i = 0; i < count; ++i) {
             kevring::fd one(first_inherited + static_cast<int>(i));
-            const std::size_t end = std::min(names.find(':', at), names.size());
-            std::string name = read_name(std::string_view(names).substr(at, end - at));
-            at = std::min(end + 1, names.size());
+            const std::size_t end = std::min(names.find(':', begin), names.size());
+            std::string name = read_name(std::string_view(names).substr(begin, end - begin));
+            begin = std::min(end + 1, names.size());
             const bool is_ready_pipe = succeeds && name == ready_name;
             if (::fcntl(one.number(), F_SETFD, FD_CLOEXEC) != 0 ||
                 (!is_ready_pipe && !listens(one.number())))

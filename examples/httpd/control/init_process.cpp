@@ -46,10 +46,10 @@ void forward_signal(int number) noexcept try {
     }
     for (const auto& each : parents) {
         // A process that takes over is a child of the one that it replaces, until that ends.
-        auto above = parents.find(each.second);
-        while (above != parents.end() && above->first != ::getpid())
-            above = parents.find(above->second);
-        if (above != parents.end()) ::kill(each.first, number);
+        auto ancestor = parents.find(each.second);
+        while (ancestor != parents.end() && ancestor->first != ::getpid())
+            ancestor = parents.find(ancestor->second);
+        if (ancestor != parents.end()) ::kill(each.first, number);
     }
 } catch (const std::exception&) {
     // No memory: the sender may try again.

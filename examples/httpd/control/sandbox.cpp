@@ -91,15 +91,15 @@ bool is_within(kevring::fd_ref root, kevring::fd_ref folder) noexcept {
     struct stat wanted{};
     struct stat here{};
     if (::fstat(root.number(), &wanted) != 0 || ::fstat(folder.number(), &here) != 0) return false;
-    kevring::fd at(::openat(folder.number(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
-    while (at) {
+    kevring::fd directory(::openat(folder.number(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    while (directory) {
         if (here.st_dev == wanted.st_dev && here.st_ino == wanted.st_ino) return true;
-        kevring::fd above(::openat(at.number(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+        kevring::fd parent(::openat(directory.number(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
         struct stat next{};
-        if (!above || ::fstat(above.number(), &next) != 0) return false;
+        if (!parent || ::fstat(parent.number(), &next) != 0) return false;
         if (next.st_dev == here.st_dev && next.st_ino == here.st_ino) return false;  // the top
         here = next;
-        at = std::move(above);
+        directory = std::move(parent);
     }
     return false;
 }

@@ -19,20 +19,20 @@ body_reader::body_reader(const request_head& head, std::uint64_t limit_bytes) no
 }
 
 std::size_t body_reader::read(std::string_view received) noexcept {
-    std::size_t at = 0;
-    while (state_ == body_state::incomplete && at < received.size()) {
+    std::size_t index = 0;
+    while (state_ == body_state::incomplete && index < received.size()) {
         if (left_bytes_ == 0) {
             state_ = body_state::too_large;
             break;
         }
         if (phase_ != phase::data && phase_ != phase::counted) {
             --left_bytes_;
-            if (!step(received[at++])) state_ = body_state::malformed;
+            if (!step(received[index++])) state_ = body_state::malformed;
             continue;
         }
         const auto taken = static_cast<std::size_t>(
-            std::min({chunk_bytes_, left_bytes_, std::uint64_t{received.size() - at}}));
-        at += taken;
+            std::min({chunk_bytes_, left_bytes_, std::uint64_t{received.size() - index}}));
+        index += taken;
         left_bytes_ -= taken;
         chunk_bytes_ -= taken;
         data_bytes_ += taken;
@@ -43,7 +43,7 @@ std::size_t body_reader::read(std::string_view received) noexcept {
             phase_ = phase::data_return;
         }
     }
-    return at;
+    return index;
 }
 
 bool body_reader::step(char byte) noexcept {

@@ -17,10 +17,10 @@ using compare = bool (*)(std::string_view, std::string_view) noexcept;
 std::optional<std::string_view> take_tag(std::string_view& text) noexcept {
     const std::size_t opening = text.starts_with("W/") ? 2 : 0;
     if (opening >= text.size() || text[opening] != '"') return std::nullopt;
-    std::size_t at = opening + 1;
-    while (at < text.size() && is(text[at], opaque_character)) ++at;
-    if (at == text.size() || text[at] != '"') return std::nullopt;
-    const std::string_view tag = text.substr(0, at + 1);
+    std::size_t index = opening + 1;
+    while (index < text.size() && is(text[index], opaque_character)) ++index;
+    if (index == text.size() || text[index] != '"') return std::nullopt;
+    const std::string_view tag = text.substr(0, index + 1);
     text.remove_prefix(tag.size());
     return tag;
 }
@@ -45,22 +45,22 @@ bool lists(std::string_view list, std::string_view file_tag, compare equal) noex
 
 entity_tag::entity_tag(std::uint64_t version, std::uint64_t file_bytes, std::string_view coding,
                        strength kind) noexcept {
-    char* at = text_.data();
-    char* const end = at + text_.size();
+    char* position = text_.data();
+    char* const end = position + text_.size();
     if (kind == strength::weak) {
-        *at++ = 'W';
-        *at++ = '/';
+        *position++ = 'W';
+        *position++ = '/';
     }
-    *at++ = '"';
-    at = std::to_chars(at, end, version, 16).ptr;
-    *at++ = '-';
-    at = std::to_chars(at, end, file_bytes, 16).ptr;
+    *position++ = '"';
+    position = std::to_chars(position, end, version, 16).ptr;
+    *position++ = '-';
+    position = std::to_chars(position, end, file_bytes, 16).ptr;
     if (!coding.empty()) {
-        *at++ = '-';
-        at = std::copy_n(coding.begin(), std::min<std::size_t>(coding.size(), 8), at);
+        *position++ = '-';
+        position = std::copy_n(coding.begin(), std::min<std::size_t>(coding.size(), 8), position);
     }
-    *at++ = '"';
-    size_ = static_cast<std::uint8_t>(at - text_.data());
+    *position++ = '"';
+    size_ = static_cast<std::uint8_t>(position - text_.data());
 }
 
 bool has_condition_or_range(const request_head& head) noexcept {

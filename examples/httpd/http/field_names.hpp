@@ -28,14 +28,14 @@ inline bool is_name(std::string_view token, std::string_view lower) noexcept {
     if (size >= 8) {
         // The final word overlaps the one before it.
         std::uint64_t difference = 0;
-        for (std::size_t at = 0; at + 8 < size; at += 8) {
-            difference |= (load(token.data() + at) | case_bits) ^ load(lower.data() + at);
+        for (std::size_t index = 0; index + 8 < size; index += 8) {
+            difference |= (load(token.data() + index) | case_bits) ^ load(lower.data() + index);
         }
         return (difference |
                 ((load(token.data() + size - 8) | case_bits) ^ load(lower.data() + size - 8))) == 0;
     }
-    for (std::size_t at = 0; at < size; ++at) {
-        if ((token[at] | 0x20) != lower[at]) return false;
+    for (std::size_t index = 0; index < size; ++index) {
+        if ((token[index] | 0x20) != lower[index]) return false;
     }
     return true;
 }

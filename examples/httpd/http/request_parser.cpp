@@ -60,9 +60,9 @@ const parse_error_row& row_of(parse_error error) noexcept {
 
 // Lines end with CR, which is in no class of characters: a search for the first byte that is not in
 // a class stops there, and needs no bound.
-std::size_t skip(const char* base, std::size_t at, character_class classes) noexcept {
-    while (is(base[at], classes)) ++at;
-    return at;
+std::size_t skip(const char* base, std::size_t position, character_class classes) noexcept {
+    while (is(base[position], classes)) ++position;
+    return position;
 }
 
 request_method method_of(std::string_view name) noexcept {
@@ -129,34 +129,34 @@ std::string_view text_of(parse_error error) noexcept { return row_of(error).text
     head_.rebase(base);
     if (state_ != parse_state::incomplete) return state_;
 
-    std::size_t at = scanned_;
+    std::size_t position = scanned_;
     while (true) {
         const std::size_t last = std::min<std::size_t>(received.size(), bound_);
-        at = static_cast<std::size_t>(detail::skip_text(base + at, base + last) - base);
-        if (at == last) {
+        position = static_cast<std::size_t>(detail::skip_text(base + position, base + last) - base);
+        if (position == last) {
             if (last == bound_) {
                 return fail(phase_ == phase::fields ? parse_error::fields_too_large
-                                                    : line_too_long_error(at),
-                            at);
+                                                    : line_too_long_error(position),
+                            position);
             }
             break;
         }
-        if (base[at] != '\r') {
-            return fail(
-                base[at] == '\n' ? parse_error::bare_line_feed : parse_error::control_character,
-                at);
+        if (base[position] != '\r') {
+            return fail(base[position] == '\n' ? parse_error::bare_line_feed
+                                               : parse_error::control_character,
+                        position);
         }
-        if (at + 1 == received.size()) break;
-        if (base[at + 1] != '\n') return fail(parse_error::bare_carriage_return, at);
+        if (position + 1 == received.size()) break;
+        if (base[position + 1] != '\n') return fail(parse_error::bare_carriage_return, position);
 
         const std::size_t line_first = line_first_;
-        const parse_error error = read_line(line_first, at);
-        if (error != parse_error::none) return fail(error, at);
+        const parse_error error = read_line(line_first, position);
+        if (error != parse_error::none) return fail(error, position);
         if (state_ == parse_state::complete) return state_;
-        at += 2;
-        line_first_ = static_cast<std::uint16_t>(at);
+        position += 2;
+        line_first_ = static_cast<std::uint16_t>(position);
     }
-    scanned_ = static_cast<std::uint16_t>(at);
+    scanned_ = static_cast<std::uint16_t>(position);
     return state_;
 }
 
@@ -269,13 +269,13 @@ parse_error request_parser::read_absolute_target(std::size_t first, std::size_t 
 
 parse_error request_parser::read_path(std::size_t first, std::size_t last) noexcept {
     const char* const base = head_.base_;
-    std::size_t at = skip(base, first, path_character);
-    head_.path_ = head_.slice_of(first, at);
-    if (at == last) return parse_error::none;
-    if (base[at] != '?') return parse_error::bad_target;
-    const std::size_t query_first = at + 1;
-    at = skip(base, at + 1, query_character);
-    if (at < last) return parse_error::bad_target;
+    std::size_t position = skip(base, first, path_character);
+    head_.path_ = head_.slice_of(first, position);
+    if (position == last) return parse_error::none;
+    if (base[position] != '?') return parse_error::bad_target;
+    const std::size_t query_first = position + 1;
+    position = skip(base, position + 1, query_character);
+    if (position < last) return parse_error::bad_target;
     head_.has_query_ = true;
     head_.query_ = head_.slice_of(query_first, last);
     return parse_error::none;

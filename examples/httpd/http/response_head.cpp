@@ -62,9 +62,9 @@ response_head& response_head::content_range(std::uint64_t size) noexcept {
 }
 
 response_head& response_head::number(std::uint64_t value) noexcept {
-    const auto [end, error] = std::to_chars(at_, end_, value);
+    const auto [end, error] = std::to_chars(position_, end_, value);
     if (error != std::errc()) return set_failed();
-    at_ = end;
+    position_ = end;
     return *this;
 }
 
@@ -86,13 +86,13 @@ std::string_view write_short_response(std::span<char> out, const short_response&
     if (bodiless || what.head_only) return head_text;
     if (body_bytes > out.size() - head_text.size()) return {};
 
-    char* at = out.data() + head_text.size();
+    char* position = out.data() + head_text.size();
     if (what.body.empty()) {
-        for (const std::string_view part : page) at = std::ranges::copy(part, at).out;
+        for (const std::string_view part : page) position = std::ranges::copy(part, position).out;
     } else {
-        at = std::ranges::copy(what.body, at).out;
+        position = std::ranges::copy(what.body, position).out;
     }
-    return {out.data(), static_cast<std::size_t>(at - out.data())};
+    return {out.data(), static_cast<std::size_t>(position - out.data())};
 }
 
 }  // namespace httpd

@@ -25,17 +25,17 @@ class response_head {
 public:
     /// Begins with the status line.
     response_head(std::span<char> buffer, unsigned status) noexcept
-        : begin_(buffer.data()), at_(begin_), end_(begin_ + buffer.size()) {
+        : begin_(buffer.data()), position_(begin_), end_(begin_ + buffer.size()) {
         lines(status_line(status));
     }
 
     /// Whole lines that were made before, each with its CRLF. They are not looked at.
     response_head& lines(std::string_view made) noexcept {
-        if (made.size() > static_cast<std::size_t>(end_ - at_)) [[unlikely]]
+        if (made.size() > static_cast<std::size_t>(end_ - position_)) [[unlikely]]
             return set_failed();
         // first: an empty view may have no address, which memcpy() may not see.
-        if (!made.empty()) std::memcpy(at_, made.data(), made.size());
-        at_ += made.size();
+        if (!made.empty()) std::memcpy(position_, made.data(), made.size());
+        position_ += made.size();
         return *this;
     }
 
@@ -61,18 +61,18 @@ public:
     std::string_view finish() noexcept {
         lines("\r\n");
         if (!ok()) return {};
-        return {begin_, static_cast<std::size_t>(at_ - begin_)};
+        return {begin_, static_cast<std::size_t>(position_ - begin_)};
     }
 
 private:
     response_head& set_failed() noexcept {
-        at_ = end_ = nullptr;  // no room: all that follows fails as well
+        position_ = end_ = nullptr;  // no room: all that follows fails as well
         return *this;
     }
     response_head& number(std::uint64_t value) noexcept;
 
     char* begin_;
-    char* at_;
+    char* position_;
     char* end_;
 };
 

@@ -83,21 +83,21 @@ std::uint16_t status_of(target_error error) noexcept {
 target_name parse_target(std::string_view path, std::span<char> buffer) noexcept {
     if (buffer.size() < 2) return failed(target_error::too_long);
     name_builder name(buffer);
-    std::size_t at = path.starts_with('/') ? 1 : 0;
-    for (; at < path.size(); ++at) {
-        char byte = path[at];
+    std::size_t index = path.starts_with('/') ? 1 : 0;
+    for (; index < path.size(); ++index) {
+        char byte = path[index];
         if (byte == '/') {
             const target_error error = name.end_segment();
             if (error != target_error::none) return failed(error);
             continue;
         }
         if (byte == '%') {
-            if (path.size() - at < 3 || !is(path[at + 1], hex_character) ||
-                !is(path[at + 2], hex_character)) {
+            if (path.size() - index < 3 || !is(path[index + 1], hex_character) ||
+                !is(path[index + 2], hex_character)) {
                 return failed(target_error::bad_encoding);
             }
-            byte = static_cast<char>(hex_value(path[at + 1]) * 16 + hex_value(path[at + 2]));
-            at += 2;
+            byte = static_cast<char>(hex_value(path[index + 1]) * 16 + hex_value(path[index + 2]));
+            index += 2;
             if (byte == '/') return failed(target_error::encoded_slash);
         }
         if (!is(byte, field_character) || byte == '\t') {

@@ -17,14 +17,14 @@ static_assert(client_bytes_max + user_bytes_max + 3 * text_bytes_max + 300 <=
 
 class line_writer {
 public:
-    explicit line_writer(char* out) noexcept : begin_(out), at_(out) {}
+    explicit line_writer(char* out) noexcept : begin_(out), position_(out) {}
 
     line_writer& put(std::string_view text) noexcept {
-        at_ = std::ranges::copy(text, at_).out;
+        position_ = std::ranges::copy(text, position_).out;
         return *this;
     }
     line_writer& put(std::uint64_t number) noexcept {
-        at_ = std::to_chars(at_, at_ + 20, number).ptr;
+        position_ = std::to_chars(position_, position_ + 20, number).ptr;
         return *this;
     }
 
@@ -32,29 +32,30 @@ public:
     line_writer& put_escaped(std::string_view text, std::string_view escape,
                              std::size_t bytes_max) noexcept {
         constexpr std::string_view digits = "0123456789abcdef";
-        const char* const end = at_ + bytes_max;
+        const char* const end = position_ + bytes_max;
         for (const char byte : text) {
             const auto value = static_cast<unsigned char>(byte);
             const bool as_it_is = value >= 0x20 && value < 0x7f && byte != '"' && byte != '\\';
-            if (static_cast<std::size_t>(end - at_) < (as_it_is ? 1 : escape.size() + 2)) break;
+            if (static_cast<std::size_t>(end - position_) < (as_it_is ? 1 : escape.size() + 2))
+                break;
             if (as_it_is) {
-                *at_++ = byte;
+                *position_++ = byte;
                 continue;
             }
             put(escape);
-            *at_++ = digits[value / 16];
-            *at_++ = digits[value % 16];
+            *position_++ = digits[value / 16];
+            *position_++ = digits[value % 16];
         }
         return *this;
     }
 
     std::string_view done() const noexcept {
-        return {begin_, static_cast<std::size_t>(at_ - begin_)};
+        return {begin_, static_cast<std::size_t>(position_ - begin_)};
     }
 
 private:
     char* begin_;
-    char* at_;
+    char* position_;
 };
 
 void put_text(line_writer& line, std::string_view text) noexcept {
