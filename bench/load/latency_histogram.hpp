@@ -26,10 +26,10 @@ constexpr std::size_t index_of(std::uint64_t ns) noexcept {
 }
 
 // The largest value that falls into bucket `at`.
-constexpr std::uint64_t last_of(std::size_t at) noexcept {
-    if (at < cuts) return at;
-    const auto shift = static_cast<unsigned>(at / cuts) - 1;
-    return ((at % cuts + cuts + 1) << shift) - 1;
+constexpr std::uint64_t last_of(std::size_t index) noexcept {
+    if (index < cuts) return index;
+    const auto shift = static_cast<unsigned>(index / cuts) - 1;
+    return ((index % cuts + cuts + 1) << shift) - 1;
 }
 
 static_assert(last_of(index_of(63)) == 63 && last_of(index_of(64)) == 64);
@@ -49,7 +49,8 @@ public:
     }
 
     void add(const latency_histogram& other) noexcept {
-        for (std::size_t at = 0; at < counts_.size(); ++at) counts_[at] += other.counts_[at];
+        for (std::size_t index = 0; index < counts_.size(); ++index)
+            counts_[index] += other.counts_[index];
         total_ += other.total_;
         sum_ns_ += other.sum_ns_;
         max_ns_ = std::max(max_ns_, other.max_ns_);
@@ -61,10 +62,10 @@ public:
         const auto wanted = std::max<std::uint64_t>(
             1, static_cast<std::uint64_t>(share * static_cast<double>(total_) + 0.5));
         std::uint64_t seen = 0;
-        for (std::size_t at = 0; at < counts_.size(); ++at) {
-            seen += counts_[at];
+        for (std::size_t index = 0; index < counts_.size(); ++index) {
+            seen += counts_[index];
             if (seen >= wanted)
-                return std::chrono::nanoseconds(std::min(latency_bucket::last_of(at), max_ns_));
+                return std::chrono::nanoseconds(std::min(latency_bucket::last_of(index), max_ns_));
         }
         return std::chrono::nanoseconds(max_ns_);
     }

@@ -126,8 +126,8 @@ load_options parse_load_options(int argc, char** argv) {
     load.duration = nanoseconds(duration);
     load.warm_up = nanoseconds(warm_up);
     load.timeout = nanoseconds(timeout);
-    for (unsigned at = 1; at <= source_count; ++at)
-        load.sources.push_back("127.0.1." + std::to_string(at));
+    for (unsigned number = 1; number <= source_count; ++number)
+        load.sources.push_back("127.0.1." + std::to_string(number));
     if (!path_file.empty()) {
         std::ifstream file(path_file);
         for (std::string line; std::getline(file, line);)

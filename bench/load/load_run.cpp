@@ -64,8 +64,8 @@ public:
     load_run(const load_options& options, const std::vector<load_target>& targets)
         : options_(options), started_(options.threads) {
         if (options.requests > 0) control_.requests_left = options.requests;
-        for (unsigned at = 0; at < options.threads; ++at)
-            threads_.emplace_back([this, &targets, at] { work(targets, at); });
+        for (unsigned i = 0; i < options.threads; ++i)
+            threads_.emplace_back([this, &targets, i] { work(targets, i); });
     }
 
     load_report finish() {
@@ -79,7 +79,7 @@ public:
         control_.measuring = true;
         made.begin = take();
         if (!warm_up) go_.release(options_.threads);
-        wait_until(made.begin.at + options_.duration);
+        wait_until(made.begin.time + options_.duration);
         if (options_.requests == 0) control_.measuring = false;
         made.end = take();
         control_.stopping = true;
@@ -128,7 +128,7 @@ private:
 
     load_snapshot take() const {
         load_snapshot now;
-        now.at = load_worker::clock::now();
+        now.time = load_worker::clock::now();
         for (const auto& worker : workers_) {
             now.responses += worker->responses();
             now.bytes += worker->bytes();

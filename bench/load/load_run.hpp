@@ -17,7 +17,7 @@
 namespace kevring::bench {
 
 struct load_snapshot {
-    load_worker::clock::time_point at;
+    load_worker::clock::time_point time;
     std::uint64_t responses = 0;
     std::uint64_t bytes = 0;
     std::uint64_t aborts = 0;
@@ -38,7 +38,7 @@ struct load_report {
     std::size_t idle_count = 0;
     std::size_t idle_held = 0;
 
-    double seconds() const { return std::chrono::duration<double>(end.at - begin.at).count(); }
+    double seconds() const { return std::chrono::duration<double>(end.time - begin.time).count(); }
     double each_second(std::uint64_t count) const {
         return static_cast<double>(count) / std::max(seconds(), 1e-9);
     }

@@ -59,7 +59,7 @@ void load_worker::run() {
         pthread_setaffinity_np(pthread_self(), sizeof set, &set);
     }
     started_ = now_ = clock::now();
-    for (std::size_t at = 0; at < connections_.size(); ++at) open(at);
+    for (std::size_t i = 0; i < connections_.size(); ++i) open(i);
 
     std::vector<std::size_t> again;
     clock::time_point stall_check = now_ + stall_check_interval;
@@ -75,7 +75,7 @@ void load_worker::run() {
         if (rate_ > 0) send_due();
         again.clear();
         again.swap(reopen_);
-        for (const std::size_t at : again) open(at);
+        for (const std::size_t i : again) open(i);
         if (now_ < stall_check) continue;
         stall_check = now_ + stall_check_interval;
         look_for_stalls();
@@ -86,8 +86,8 @@ void load_worker::run() {
 void load_worker::drain() {
     stopping_ = true;
     reopen_.clear();
-    for (std::size_t at = 0; at < connections_.size(); ++at)
-        if (connections_[at].count == 0) end(at);
+    for (std::size_t i = 0; i < connections_.size(); ++i)
+        if (connections_[i].count == 0) end(i);
     const auto until =
         clock::now() + (options_.requests > 0 ? options_.timeout : std::chrono::nanoseconds(1s));
     bool patient = true;
@@ -97,7 +97,7 @@ void load_worker::drain() {
         now_ = clock::now();
         if (!patient || now_ < until) continue;
         patient = false;
-        for (std::size_t at = 0; at < connections_.size(); ++at) end(at);
+        for (std::size_t i = 0; i < connections_.size(); ++i) end(i);
     }
 }
 
@@ -139,7 +139,7 @@ void load_worker::open(std::size_t index) {
         reopen_.push_back(index);
         return;
     }
-    fresh.at = phase::connecting;
+    fresh.current = phase::connecting;
     fresh.receiving = false;
     fresh.failed = false;
     fresh.answered = false;
@@ -165,12 +165,12 @@ void load_worker::connected(std::size_t index, int result) {
         if (!one_request()) ended(index);
         return;
     }
-    if (one.at == phase::ending) return ended(index);
-    one.at = phase::open;
+    if (one.current == phase::ending) return ended(index);
+    one.current = phase::open;
     one.progress = now_;
     receive(index);
     if (rate_ > 0) {
-        for (unsigned at = 0; at < options_.pipeline; ++at) free_.push_back(index);
+        for (unsigned i = 0; i < options_.pipeline; ++i) free_.push_back(index);
     } else {
         fill(index);
     }
@@ -215,7 +215,8 @@ void load_worker::sunk(std::size_t index, int result) {
         if (result != -ECANCELED) fail(index, &load_errors::send);
         return;
     }
-    if (to.at != phase::open || static_cast<std::uint64_t>(result) < to.on_the_way[to.first].whole)
+    if (to.current != phase::open ||
+        static_cast<std::uint64_t>(result) < to.on_the_way[to.first].whole)
         return;
     bytes_.store(bytes() + static_cast<std::uint64_t>(result), std::memory_order_relaxed);
     to.progress = now_;
@@ -245,17 +246,18 @@ void load_worker::received(std::size_t index, const io_uring_cqe& cqe) {
     connection& from = connections_[index];
     if (cqe.flags & IORING_CQE_F_BUFFER)
         ring_.recycle(static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT));
-    if (cqe.res > 0 && from.at == phase::open) consume(index, static_cast<std::uint64_t>(cqe.res));
+    if (cqe.res > 0 && from.current == phase::open)
+        consume(index, static_cast<std::uint64_t>(cqe.res));
     if (cqe.flags & IORING_CQE_F_MORE) return;
     from.receiving = false;
-    if (from.at == phase::open && (cqe.res > 0 || cqe.res == -ENOBUFS)) return receive(index);
-    if (from.at == phase::open) {
+    if (from.current == phase::open && (cqe.res > 0 || cqe.res == -ENOBUFS)) return receive(index);
+    if (from.current == phase::open) {
         // A server may close between responses, but not before the first or within one.
         const pending& front = from.on_the_way[from.first];
-        const bool between = from.answered && (from.count == 0 || front.bytes == front.whole);
+        const bool may_close = from.answered && (from.count == 0 || front.bytes == front.whole);
         if (cqe.res < 0) {
             fail(index, &load_errors::receive);
-        } else if (!between) {
+        } else if (!may_close) {
             fail(index, &load_errors::early);
         } else {
             ++reopened_;
@@ -338,7 +340,7 @@ void load_worker::finished(std::size_t index, int result) {
     const std::uint64_t wanted = one.on_the_way[0].bytes;
     const auto got = static_cast<std::uint64_t>(std::max(result, 0));
     bytes_.store(bytes() + got, std::memory_order_relaxed);
-    if (one.at == phase::ending) {
+    if (one.current == phase::ending) {
         // It timed out, or the run is over: counted already.
     } else if (options_.mode == load_mode::abort && got >= one.end_at) {
         // More may have come: bytes that are discarded do not count towards what MSG_WAITALL
@@ -371,8 +373,8 @@ void load_worker::fail(std::size_t index, std::uint64_t load_errors::* kind) {
 
 void load_worker::end(std::size_t index) {
     connection& one = connections_[index];
-    if (one.at == phase::closed || one.at == phase::ending) return;
-    one.at = phase::ending;
+    if (one.current == phase::closed || one.current == phase::ending) return;
+    one.current = phase::ending;
     // Not shutdown(2): it does not end a connect that waits in the ring (seen on 6.18).
     io_uring_sqe& sqe = ring_.next();
     io_uring_prep_cancel_fd(&sqe, one.fd, IORING_ASYNC_CANCEL_ALL);
@@ -382,8 +384,8 @@ void load_worker::end(std::size_t index) {
 
 void load_worker::ended(std::size_t index) {
     connection& one = connections_[index];
-    if (one.receiving || one.at == phase::closed) return;
-    one.at = phase::closed;
+    if (one.receiving || one.current == phase::closed) return;
+    one.current = phase::closed;
     one.count = 0;
     io_uring_sqe& sqe = ring_.next();
     io_uring_prep_close(&sqe, one.fd);
@@ -396,10 +398,11 @@ void load_worker::ended(std::size_t index) {
 }
 
 void load_worker::look_for_stalls() {
-    for (std::size_t at = 0; at < connections_.size(); ++at) {
-        const connection& one = connections_[at];
-        const bool waits = one.at == phase::connecting || (one.at == phase::open && one.count > 0);
-        if (waits && now_ - one.progress > options_.timeout) fail(at, &load_errors::timeout);
+    for (std::size_t i = 0; i < connections_.size(); ++i) {
+        const connection& one = connections_[i];
+        const bool waits =
+            one.current == phase::connecting || (one.current == phase::open && one.count > 0);
+        if (waits && now_ - one.progress > options_.timeout) fail(i, &load_errors::timeout);
     }
 }
 

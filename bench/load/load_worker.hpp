@@ -88,7 +88,7 @@ private:
 
     struct connection {
         int fd = -1;
-        phase at = phase::closed;
+        phase current = phase::closed;
         bool receiving = false;        // a receive of this connection is in the kernel
         bool failed = false;           // counted as an error already
         bool answered = false;         // has had a response since it was opened

@@ -113,12 +113,12 @@ std::optional<std::uint64_t> content_length(std::string_view head) {
     std::transform(lower.begin(), lower.end(), lower.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     constexpr std::string_view name = "\r\ncontent-length:";
-    auto at = lower.find(name);
-    if (at == lower.npos) return std::nullopt;
-    at = lower.find_first_not_of(' ', at + name.size());
+    auto begin = lower.find(name);
+    if (begin == lower.npos) return std::nullopt;
+    begin = lower.find_first_not_of(' ', begin + name.size());
     std::uint64_t value = 0;
     const auto [end, error] =
-        std::from_chars(lower.data() + at, lower.data() + lower.size(), value);
+        std::from_chars(lower.data() + begin, lower.data() + lower.size(), value);
     if (error != std::errc{}) return std::nullopt;
     return value;
 }
@@ -217,8 +217,8 @@ std::vector<load_target> learn_targets(const load_options& options) {
 
 idle_connections::idle_connections(const load_options& options, const load_target& first) {
     fds_.reserve(options.idle);
-    for (unsigned at = 0; at < options.idle; ++at) {
-        blocking_connection connection(options, at);
+    for (unsigned i = 0; i < options.idle; ++i) {
+        blocking_connection connection(options, i);
         connection.send_all(first.request);
         connection.discard(first.response_bytes);
         fds_.push_back(connection.release());

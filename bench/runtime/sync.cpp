@@ -118,10 +118,10 @@ kevring::generator<int> numbers() {
 }
 void generator_item(benchmark::State& state) {
     auto source = numbers();
-    auto at = source.begin();
+    auto iterator = source.begin();
     for (auto _ : state) {
-        benchmark::DoNotOptimize(*at);
-        ++at;
+        benchmark::DoNotOptimize(*iterator);
+        ++iterator;
     }
 }
 BENCHMARK(generator_item);

@@ -38,9 +38,9 @@ public:
         if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
         root_ = name;
         const std::string content(file_bytes, 'x');
-        for (std::size_t at = 0; at < directory_count; ++at) {
+        for (std::size_t i = 0; i < directory_count; ++i) {
             const std::string folder =
-                source() + '/' + std::to_string(at % 10) + '/' + std::to_string(at);
+                source() + '/' + std::to_string(i % 10) + '/' + std::to_string(i);
             std::filesystem::create_directories(folder);
             for (std::size_t file = 0; file < file_count; ++file)
                 std::ofstream(folder + '/' + std::to_string(file)) << content;

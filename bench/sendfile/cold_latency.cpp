@@ -234,9 +234,9 @@ measurements measure(const cold_files& files, way how, const char* control) {
 
 double microseconds_at(const measurements& result, double part) {
     if (result.probe_ns.empty()) return 0;
-    const auto at =
+    const auto index =
         static_cast<std::size_t>(part * static_cast<double>(result.probe_ns.size() - 1));
-    return static_cast<double>(result.probe_ns[at]) / 1e3;
+    return static_cast<double>(result.probe_ns[index]) / 1e3;
 }
 
 void report(const char* control, const char* name, const cold_files& files,

@@ -87,7 +87,7 @@ task<void> send_often(ring& loop, fd_ref socket, fd_ref file, const contender& h
 }
 
 void measure(const char* control, const scratch_file& file, int round_count, int times) {
-    kernel_without_registration without;
+    kernel_without_registration unregistered;
     std::array contenders{
         contender{"plain", send_path::zero_copy, false, {}, {}},
         contender{"registered", send_path::zero_copy, true, {}, {}},
@@ -96,7 +96,7 @@ void measure(const char* control, const scratch_file& file, int round_count, int
     for (int round = 0; round < round_count; ++round) {
         for (contender& each : contenders) {
             const drain to(control);
-            ring loop({}, each.registered ? kernel::real() : without);
+            ring loop({}, each.registered ? kernel::real() : unregistered);
             run(loop,
                 send_often(loop, to.local(), file.native(), each, 1));  // registers, and warms up
             const std::int64_t begin_ns = thread_cpu_ns();

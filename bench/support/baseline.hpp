@@ -100,10 +100,10 @@ inline unsigned baseline_size(std::string_view text) {
 inline baseline_options parse_baseline_options(int argc, char** argv) {
     baseline_options options;
     unsigned seconds = 3600;
-    for (int at = 1; at < argc; at += 2) {
-        const std::string_view name = argv[at];
-        if (at + 1 == argc) baseline_usage("an option and its value, please");
-        const std::string_view value = argv[at + 1];
+    for (int i = 1; i < argc; i += 2) {
+        const std::string_view name = argv[i];
+        if (i + 1 == argc) baseline_usage("an option and its value, please");
+        const std::string_view value = argv[i + 1];
         if (name == "--listen") {
             const auto colon = value.rfind(':');
             if (colon == std::string_view::npos) baseline_usage("--listen wants HOST:PORT");
@@ -205,13 +205,13 @@ void baseline_serve(const baseline_options& options, Serve serve) {
 
     unsigned short port = options.port;
     std::vector<int> listeners;
-    for (unsigned at = 0; at < options.threads; ++at)
+    for (unsigned i = 0; i < options.threads; ++i)
         listeners.push_back(baseline_listen(options, port));
     std::printf("listening on %s:%u\n", options.host.c_str(), port);
     std::fflush(stdout);
 
     std::vector<std::thread> others;
-    for (unsigned at = 1; at < options.threads; ++at) others.emplace_back(serve, listeners[at]);
+    for (unsigned i = 1; i < options.threads; ++i) others.emplace_back(serve, listeners[i]);
     serve(listeners[0]);
 }
 

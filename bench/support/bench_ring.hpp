@@ -171,9 +171,10 @@ private:
     }
 
     static void* map(std::size_t bytes) {
-        void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
-        if (at == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
-        return at;
+        void* memory =
+            mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+        if (memory == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
+        return memory;
     }
 
     static void check(int result, const char* what) {

@@ -52,8 +52,8 @@ bool answer(int fd, head_counter& heads) {
     std::array<epoll_event, 512> events;
     for (;;) {
         const int count = epoll_wait(epoll, events.data(), static_cast<int>(events.size()), -1);
-        for (int at = 0; at < count; ++at) {
-            const int fd = events[static_cast<unsigned>(at)].data.fd;
+        for (int i = 0; i < count; ++i) {
+            const int fd = events[static_cast<unsigned>(i)].data.fd;
             if (fd == listener) {
                 const int peer = accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
                 if (peer < 0) continue;

@@ -26,7 +26,7 @@ constexpr std::uint64_t label(tag what, int fd) {
 class hello_server {
 public:
     explicit hello_server(int listener) : listener_(listener), heads_(baseline_fd_count_max) {
-        for (unsigned at = 0; at < repeat_max; ++at) responses_ += hello_response;
+        for (unsigned i = 0; i < repeat_max; ++i) responses_ += hello_response;
         accept();
     }
 

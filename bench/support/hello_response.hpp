@@ -25,9 +25,9 @@ public:
             bytes.remove_prefix(1);
         }
         constexpr std::string_view head_end = "\r\n\r\n";
-        for (auto at = bytes.find(head_end); at != bytes.npos; at = bytes.find(head_end)) {
+        for (auto found = bytes.find(head_end); found != bytes.npos; found = bytes.find(head_end)) {
             ++found;
-            bytes.remove_prefix(at + head_end.size());
+            bytes.remove_prefix(found + head_end.size());
         }
         if (bytes.size() > head_end.size()) bytes.remove_prefix(bytes.size() - head_end.size());
         for (const char c : bytes) found += step(c);

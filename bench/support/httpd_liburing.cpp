@@ -51,9 +51,9 @@ constexpr std::string_view head_start = "HTTP/1.1 200 OK\r\nDate: ";
 constexpr std::size_t date_offset = head_start.size();
 constexpr std::size_t date_bytes = sizeof "Tue, 07 Nov 2006 12:00:00 GMT" - 1;
 
-std::string http_date(std::time_t at) {
+std::string http_date(std::time_t seconds) {
     std::tm parts{};
-    gmtime_r(&at, &parts);
+    gmtime_r(&seconds, &parts);
     std::string text(date_bytes + 1, '\0');
     text.resize(std::strftime(text.data(), text.size(), "%a, %d %b %Y %H:%M:%S GMT", &parts));
     return text;
@@ -212,10 +212,10 @@ private:
 
         const std::size_t body_bytes = head_only ? 0 : file->bytes;
         const std::size_t bytes = file->head.size() + body_bytes;
-        char* at = room(fd, to, bytes);
-        std::memcpy(at, file->head.data(), file->head.size());
-        std::memcpy(at + date_offset, date().data(), date_bytes);
-        const ssize_t count = pread(file->fd, at + file->head.size(), body_bytes, 0);
+        char* target = room(fd, to, bytes);
+        std::memcpy(target, file->head.data(), file->head.size());
+        std::memcpy(target + date_offset, date().data(), date_bytes);
+        const ssize_t count = pread(file->fd, target + file->head.size(), body_bytes, 0);
         if (count != static_cast<ssize_t>(body_bytes)) {
             to.last = true;  // shrunk: no bytes are better than wrong ones
             return;

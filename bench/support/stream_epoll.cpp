@@ -47,15 +47,15 @@ public:
                                          again_.empty() ? -1 : 0);
             again.clear();
             again.swap(again_);
-            for (int at = 0; at < count; ++at) {
-                const epoll_event& event = events[static_cast<unsigned>(at)];
+            for (int i = 0; i < count; ++i) {
+                const epoll_event& event = events[static_cast<unsigned>(i)];
                 if (event.data.fd == listener_)
                     accept();
                 else
                     ready(event.data.fd, event.events);
             }
             for (const int fd : again) {
-                connection& one = at(fd);
+                connection& one = connection_of(fd);
                 if (!one.open || !one.listed) continue;
                 one.listed = false;
                 step(fd, true);
@@ -64,7 +64,7 @@ public:
     }
 
 private:
-    connection& at(int fd) { return connections_[static_cast<unsigned>(fd)]; }
+    connection& connection_of(int fd) { return connections_[static_cast<unsigned>(fd)]; }
 
     void watch(int fd, std::uint32_t kinds) {
         epoll_event event{};
@@ -89,7 +89,7 @@ private:
     }
 
     void open(int fd, int target) {
-        connection& fresh = at(fd);
+        connection& fresh = connection_of(fd);
         fresh.target = target;
         fresh.rest.clear();
         fresh.rest_sent = 0;
@@ -99,16 +99,16 @@ private:
     }
 
     void ready(int fd, std::uint32_t kinds) {
-        if (!at(fd).open) return;
+        if (!connection_of(fd).open) return;
         if (options_.work == stream_work::source) {
             if ((kinds & (EPOLLRDHUP | EPOLLERR)) != 0) return close(fd);
             return step(fd, true);
         }
         if ((kinds & EPOLLOUT) != 0) {
-            const int source = at(fd).target;  // both point to each other
-            if (!at(source).rest.empty() && flush(source)) step(source, true);
+            const int source = connection_of(fd).target;  // both point to each other
+            if (!connection_of(source).rest.empty() && flush(source)) step(source, true);
         }
-        if ((kinds & (EPOLLIN | EPOLLRDHUP | EPOLLERR)) != 0 && at(fd).open)
+        if ((kinds & (EPOLLIN | EPOLLRDHUP | EPOLLERR)) != 0 && connection_of(fd).open)
             step(fd, (kinds & EPOLLRDHUP) != 0);
     }
 
@@ -119,13 +119,13 @@ private:
                 options_.work == stream_work::source ? produce(fd) : pass_on(fd, to_the_end);
             if (!more) return;
         }
-        connection& one = at(fd);
+        connection& one = connection_of(fd);
         if (!one.listed) again_.push_back(fd);
         one.listed = true;
     }
 
     bool produce(int fd) {
-        connection& one = at(fd);
+        connection& one = connection_of(fd);
         const ssize_t sent = send(fd, bytes_.data() + one.rest_sent,
                                   options_.message_bytes - one.rest_sent, MSG_NOSIGNAL);
         if (sent < 0) {
@@ -137,7 +137,7 @@ private:
     }
 
     bool pass_on(int fd, bool to_the_end) {
-        connection& from = at(fd);
+        connection& from = connection_of(fd);
         if (!from.rest.empty() || from.ended) return false;
         const ssize_t count = recv(fd, bytes_.data(), options_.buffer_bytes, 0);
         if (count < 0) {
@@ -170,7 +170,7 @@ private:
 
     // True when `target` has taken all that was left.
     bool flush(int fd) {
-        connection& from = at(fd);
+        connection& from = connection_of(fd);
         const ssize_t sent = send(from.target, from.rest.data() + from.rest_sent,
                                   from.rest.size() - from.rest_sent, MSG_NOSIGNAL);
         if (sent < 0) {
@@ -184,17 +184,17 @@ private:
     }
 
     void end(int fd) {
-        connection& from = at(fd);
+        connection& from = connection_of(fd);
         from.ended = true;
-        if (at(from.target).ended) return close(fd);
+        if (connection_of(from.target).ended) return close(fd);
         shutdown(from.target, SHUT_WR);
     }
 
     void close(int fd) {
-        const int other = at(fd).target;
+        const int other = connection_of(fd).target;
         for (const int one : {fd, other}) {
-            if (!at(one).open) continue;
-            at(one).open = false;
+            if (!connection_of(one).open) continue;
+            connection_of(one).open = false;
             ::close(one);
         }
     }

@@ -9,6 +9,7 @@
 // for the world needs a bound for each.
 #include "bench/support/baseline.hpp"
 #include "bench/support/bench_ring.hpp"
+#include "bench/support/stream_request.hpp"
 
 #include <vector>
 
@@ -17,19 +18,6 @@ namespace {
 using namespace kevring::bench;
 
 constexpr std::uint16_t no_buffer = 0xffff;
-
-enum class tag : std::uint64_t { accept, receive, send };
-
-constexpr std::uint64_t label(tag what, int fd) {
-    return static_cast<std::uint64_t>(what) << 32 | static_cast<std::uint32_t>(fd);
-}
-
-// 4 MiB of small buffers, and never fewer than 256.
-constexpr unsigned count_of_buffers(unsigned buffer_bytes) {
-    unsigned count = 256;
-    while (count < 1024 && std::uint64_t{count} * buffer_bytes < 4U << 20) count *= 2;
-    return count;
-}
 
 // One direction: its socket receives, and `target` sends; both are the same in an echo.
 struct connection {
@@ -68,7 +56,7 @@ public:
             // Only after a buffer was recycled, otherwise this would spin.
             if (returned_ && !starved_.empty()) {
                 for (const int fd : starved_) {
-                    at(fd).starved = false;
+                    connection_of(fd).starved = false;
                     receive(fd);
                 }
                 starved_.clear();
@@ -78,25 +66,26 @@ public:
     }
 
 private:
-    connection& at(int fd) { return connections_[static_cast<unsigned>(fd)]; }
+    connection& connection_of(int fd) { return connections_[static_cast<unsigned>(fd)]; }
 
     void accept() { ring_.accept_all(listener_, label(tag::accept, listener_)); }
 
     void receive(int fd) {
         ring_.receive_all(fd, label(tag::receive, fd));
-        at(fd).receiving = true;
+        connection_of(fd).receiving = true;
     }
 
     // `fd` received the bytes.
     void send(int fd, const char* bytes, std::size_t byte_count) {
         io_uring_sqe& sqe = ring_.next();
-        io_uring_prep_send(&sqe, at(fd).target, bytes, byte_count, MSG_WAITALL | MSG_NOSIGNAL);
+        io_uring_prep_send(&sqe, connection_of(fd).target, bytes, byte_count,
+                           MSG_WAITALL | MSG_NOSIGNAL);
         sqe.user_data = label(tag::send, fd);
     }
     void send(int fd, std::uint16_t id) { send(fd, ring_.buffer(id), held_[id].bytes); }
     void produce(int fd) {
         send(fd, message_.data(), message_.size());
-        at(fd).sending = true;
+        connection_of(fd).sending = true;
     }
 
     void complete(const io_uring_cqe& cqe) {
@@ -118,16 +107,16 @@ private:
                 ::close(fd);
                 return;
             }
-            at(other) = connection{.target = fd};
+            connection_of(other) = connection{.target = fd};
             receive(other);
         }
-        at(fd) = connection{.target = other};
+        connection_of(fd) = connection{.target = other};
         receive(fd);
         if (options_.work == stream_work::source) produce(fd);
     }
 
     void received(int fd, const io_uring_cqe& cqe) {
-        connection& from = at(fd);
+        connection& from = connection_of(fd);
         if (cqe.res > 0) {
             const auto id = static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
             if (options_.work == stream_work::sink || options_.work == stream_work::source) {
@@ -157,7 +146,7 @@ private:
     }
 
     void sent(int fd, int result) {
-        connection& from = at(fd);
+        connection& from = connection_of(fd);
         if (options_.work == stream_work::source) {
             from.sending = false;
             if (result == static_cast<int>(message_.size()) && from.receiving) return produce(fd);
@@ -182,11 +171,11 @@ private:
     }
 
     void close_when_done(int fd) {
-        connection& from = at(fd);
+        connection& from = connection_of(fd);
         if (from.first != no_buffer || from.sending) return;
         from.done = true;
         const int other = from.target;
-        if (!at(other).done) {
+        if (!connection_of(other).done) {
             shutdown(other, SHUT_WR);
             return;
         }

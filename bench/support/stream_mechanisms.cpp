@@ -8,6 +8,7 @@
 // In all of them one request sends what has come since the last one, from where it was received.
 #include "bench/support/baseline.hpp"
 #include "bench/support/bench_ring.hpp"
+#include "bench/support/stream_request.hpp"
 
 #include <limits.h>
 #include <sys/uio.h>
@@ -21,19 +22,6 @@ using namespace kevring::bench;
 // Newer than the header of liburing 2.3 (include/uapi/linux/io_uring.h).
 constexpr std::uint16_t receive_bundle = 1U << 4;   // IORING_RECVSEND_BUNDLE
 constexpr std::uint32_t buffer_has_room = 1U << 4;  // IORING_CQE_F_BUF_MORE
-
-enum class tag : std::uint64_t { accept, receive, send };
-
-constexpr std::uint64_t label(tag what, int fd) {
-    return static_cast<std::uint64_t>(what) << 32 | static_cast<std::uint32_t>(fd);
-}
-
-// As in stream_liburing.
-constexpr unsigned count_of_buffers(unsigned buffer_bytes) {
-    unsigned count = 256;
-    while (count < 1024 && std::uint64_t{count} * buffer_bytes < 4U << 20) count *= 2;
-    return count;
-}
 
 struct piece {
     char* data;
@@ -83,7 +71,7 @@ public:
             ring_.run_once([this](const io_uring_cqe& cqe) { complete(cqe); });
             if (returned_ && !starved_.empty()) {
                 for (const int fd : starved_) {
-                    at(fd).starved = false;
+                    connection_of(fd).starved = false;
                     receive(fd);
                 }
                 starved_.clear();
@@ -93,7 +81,7 @@ public:
     }
 
 private:
-    connection& at(int fd) { return connections_[static_cast<unsigned>(fd)]; }
+    connection& connection_of(int fd) { return connections_[static_cast<unsigned>(fd)]; }
 
     void accept() { ring_.accept_all(listener_, label(tag::accept, listener_)); }
 
@@ -104,7 +92,7 @@ private:
         sqe.flags |= IOSQE_BUFFER_SELECT;
         sqe.buf_group = bench_ring::buffer_group;
         sqe.user_data = label(tag::receive, fd);
-        at(fd).receiving = true;
+        connection_of(fd).receiving = true;
     }
 
     void complete(const io_uring_cqe& cqe) {
@@ -136,7 +124,7 @@ private:
     }
 
     void received(int fd, const io_uring_cqe& cqe) {
-        connection& from = at(fd);
+        connection& from = connection_of(fd);
         if (cqe.res > 0) {
             auto id = static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
             auto left = static_cast<std::uint32_t>(cqe.res);
@@ -176,7 +164,7 @@ private:
     }
 
     void send(int fd) {
-        connection& one = at(fd);
+        connection& one = connection_of(fd);
         one.sending.swap(one.waiting);
         if (one.sending.size() > IOV_MAX) {
             one.waiting.assign(one.sending.begin() + IOV_MAX, one.sending.end());
@@ -201,7 +189,7 @@ private:
     }
 
     void sent(int fd, int result) {
-        connection& one = at(fd);
+        connection& one = connection_of(fd);
         const bool whole = result >= 0 && static_cast<std::size_t>(result) == one.bytes;
         if (!whole) shutdown(fd, SHUT_RDWR);  // ends the receives, and that closes
         for (const piece& each : one.sending) released(each.id);
@@ -215,7 +203,7 @@ private:
     }
 
     void close_when_done(int fd) {
-        if (at(fd).sending.empty()) ::close(fd);
+        if (connection_of(fd).sending.empty()) ::close(fd);
     }
 
     const int listener_;

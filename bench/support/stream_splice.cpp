@@ -45,14 +45,15 @@ public:
                     continue;
                 }
                 const auto kinds = events[static_cast<unsigned>(index)].events;
-                if (at(fd).target >= 0 && (kinds & EPOLLOUT) != 0) pass_on(at(fd).target);
-                if (at(fd).target >= 0 && (kinds & ~EPOLLOUT) != 0) pass_on(fd);
+                if (direction_of(fd).target >= 0 && (kinds & EPOLLOUT) != 0)
+                    pass_on(direction_of(fd).target);
+                if (direction_of(fd).target >= 0 && (kinds & ~EPOLLOUT) != 0) pass_on(fd);
             }
         }
     }
 
 private:
-    direction& at(int fd) { return directions_[static_cast<unsigned>(fd)]; }
+    direction& direction_of(int fd) { return directions_[static_cast<unsigned>(fd)]; }
 
     void watch(int fd, std::uint32_t kinds) {
         epoll_event event{};
@@ -78,21 +79,21 @@ private:
         std::array<int, 2> ends{-1, -1};
         if (pipe2(ends.data(), O_NONBLOCK | O_CLOEXEC) != 0) baseline_failed("pipe2");
         fcntl(ends[1], F_SETPIPE_SZ, static_cast<int>(options_.buffer_bytes));
-        at(fd) = {target, ends[0], ends[1], 0, false};
+        direction_of(fd) = {target, ends[0], ends[1], 0, false};
     }
 
     void close(int fd) {
-        for (const int one : {fd, at(fd).target}) {
-            ::close(at(one).pipe_read);
-            ::close(at(one).pipe_write);
-            at(one) = {};
+        for (const int one : {fd, direction_of(fd).target}) {
+            ::close(direction_of(one).pipe_read);
+            ::close(direction_of(one).pipe_write);
+            direction_of(one) = {};
             ::close(one);
         }
     }
 
     // Until there is nothing to read, or no room to write to.
     void pass_on(int fd) {
-        direction& from = at(fd);
+        direction& from = direction_of(fd);
         constexpr unsigned flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
         for (;;) {
             if (from.piped_bytes == 0) {
@@ -103,7 +104,7 @@ private:
                 if (count < 0) return close(fd);
                 if (count == 0) {
                     from.ended = true;
-                    if (at(from.target).ended) return close(fd);
+                    if (direction_of(from.target).ended) return close(fd);
                     shutdown(from.target, SHUT_WR);
                     return;
                 }
