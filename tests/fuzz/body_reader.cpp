@@ -34,16 +34,16 @@ outcome read(const request_head& head, std::uint64_t limit, std::string_view bod
 
 // The end of a whole chunked body by the grammar of RFC 9112 7.1; npos when it is none, or not yet.
 std::size_t end_of_chunked(std::string_view body) {
-    const auto line_at = [body](std::size_t at) {
-        const std::size_t end = body.find("\r\n", at);
-        return end == body.npos ? end : end - at;
+    const auto line_at = [body](std::size_t index) {
+        const std::size_t end = body.find("\r\n", index);
+        return end == body.npos ? end : end - index;
     };
-    std::size_t at = 0;
+    std::size_t index = 0;
     while (true) {
-        const std::size_t line_bytes = line_at(at);
+        const std::size_t line_bytes = line_at(index);
         if (line_bytes == body.npos) return body.npos;
-        const std::string line(body.substr(at, line_bytes));
-        at += line_bytes + 2;
+        const std::string line(body.substr(index, line_bytes));
+        index += line_bytes + 2;
         const std::string digits = line.substr(0, line.find(';'));
         if (digits.empty() || digits.find_first_not_of("0123456789abcdefABCDEF") != digits.npos ||
             digits.size() > 15) {
@@ -51,16 +51,16 @@ std::size_t end_of_chunked(std::string_view body) {
         }
         const std::size_t chunk_bytes = std::stoull(digits, nullptr, 16);
         if (chunk_bytes == 0) break;
-        if (body.size() < at || body.size() - at < chunk_bytes + 2) return body.npos;
-        at += chunk_bytes;
-        if (body.substr(at, 2) != "\r\n") return body.npos;
-        at += 2;
+        if (body.size() < index || body.size() - index < chunk_bytes + 2) return body.npos;
+        index += chunk_bytes;
+        if (body.substr(index, 2) != "\r\n") return body.npos;
+        index += 2;
     }
     while (true) {  // the trailer
-        const std::size_t line_bytes = line_at(at);
+        const std::size_t line_bytes = line_at(index);
         if (line_bytes == body.npos) return body.npos;
-        at += line_bytes + 2;
-        if (line_bytes == 0) return at;
+        index += line_bytes + 2;
+        if (line_bytes == 0) return index;
     }
 }
 

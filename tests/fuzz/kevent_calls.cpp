@@ -34,13 +34,13 @@ using fuzz::check;
 
 class bytes {
 public:
-    bytes(const std::uint8_t* data, std::size_t size) : at_(data), end_(data + size) {}
-    bool empty() const { return at_ == end_; }
-    std::uint8_t next() { return empty() ? 0 : *at_++; }
+    bytes(const std::uint8_t* data, std::size_t size) : position_(data), end_(data + size) {}
+    bool empty() const { return position_ == end_; }
+    std::uint8_t next() { return empty() ? 0 : *position_++; }
     unsigned below(unsigned bound) { return next() % bound; }
 
 private:
-    const std::uint8_t* at_;
+    const std::uint8_t* position_;
     const std::uint8_t* end_;
 };
 
@@ -166,28 +166,28 @@ private:
         const int answered = counted(kevent_ctl, queues_[which], KEVENT_CTL_ADD,
                                      static_cast<unsigned>(reply.size()), reply.data());
         check(answered >= 0 && answered <= static_cast<int>(asked.size()), "ADD counts answers");
-        std::size_t at = 0;
+        std::size_t index = 0;
         for (const ukevent& each : asked) {
-            const bool is_answer = at < static_cast<std::size_t>(answered) &&
-                                   key_of(reply[at]) == key_of(each) &&
-                                   (reply[at].ret_flags & KEVENT_RET_DONE) != 0;
+            const bool is_answer = index < static_cast<std::size_t>(answered) &&
+                                   key_of(reply[index]) == key_of(each) &&
+                                   (reply[index].ret_flags & KEVENT_RET_DONE) != 0;
             const bool there = registered_[which].count(key_of(each)) != 0;
             if (is_answer) {
                 if (there) {
                     const bool is_made = each.type == KEVENT_AIO || each.type == KEVENT_NAIO ||
                                          each.type == KEVENT_POSIX_TIMER;
-                    check((reply[at].ret_flags & KEVENT_RET_BROKEN) != 0 &&
-                              static_cast<int>(reply[at].ret_data[1]) ==
+                    check((reply[index].ret_flags & KEVENT_RET_BROKEN) != 0 &&
+                              static_cast<int>(reply[index].ret_data[1]) ==
                                   (is_made ? -ENOSYS : -EEXIST),
                           "a key is taken once");
                 }
-                ++at;
+                ++index;
             } else {
                 check(!there, "a key that is taken is answered");
                 registered_[which].insert(key_of(each));
             }
         }
-        check(at == static_cast<std::size_t>(answered), "answers are in order");
+        check(index == static_cast<std::size_t>(answered), "answers are in order");
     }
 
     void control(unsigned which, unsigned command, bytes& from) {
@@ -279,8 +279,8 @@ private:
     }
 
     void transfer(unsigned which, bytes& from) {
-        static std::array<char, 100> around{};
-        static const iovec part{around.data(), around.size()};
+        static std::array<char, 100> bytes{};
+        static const iovec part{bytes.data(), bytes.size()};
         const int socket = pairs_[1 + from.below(2)][from.below(2)];
         const off_t offset = from.next() * 200;
         const std::size_t count = from.next() * 100u;

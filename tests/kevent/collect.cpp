@@ -22,12 +22,12 @@ int get(queue& q, unsigned min_count, unsigned max_count, timespec timeout, unsi
     return kevent_get_events(q.number(), min_count, max_count, timeout, records.data(), flags);
 }
 timespec wall_clock_plus(long ms) {
-    timespec at{};
-    ::clock_gettime(CLOCK_REALTIME, &at);
-    at.tv_nsec += ms * 1'000'000;
-    at.tv_sec += at.tv_nsec / 1'000'000'000;
-    at.tv_nsec %= 1'000'000'000;
-    return at;
+    timespec time{};
+    ::clock_gettime(CLOCK_REALTIME, &time);
+    time.tv_nsec += ms * 1'000'000;
+    time.tv_sec += time.tv_nsec / 1'000'000'000;
+    time.tv_nsec %= 1'000'000'000;
+    return time;
 }
 
 }  // namespace
@@ -44,15 +44,15 @@ TEST_CASE("records come in the order in which they became ready", "[kevent][coll
     for (const std::size_t i : {2u, 0u, 3u, 1u}) peers[i].send_from_peer();
     auto got = q.get(4);
     REQUIRE(got.size() == 4);
-    std::size_t at = 0;
+    std::size_t index = 0;
     for (const std::size_t i : {2u, 0u, 3u, 1u})
-        CHECK(got[at++].id.raw[0] == static_cast<std::uint32_t>(peers[i].local()));
+        CHECK(got[index++].id.raw[0] == static_cast<std::uint32_t>(peers[i].local()));
 
     for (const std::uint64_t id : {3u, 1u, 0u, 2u}) q.ready(user_event(id));
     got = q.get(4);
     REQUIRE(got.size() == 4);
-    at = 0;
-    for (const std::uint64_t id : {3u, 1u, 0u, 2u}) CHECK(got[at++].id.raw_u64 == id);
+    index = 0;
+    for (const std::uint64_t id : {3u, 1u, 0u, 2u}) CHECK(got[index++].id.raw_u64 == id);
 }
 
 TEST_CASE("a call takes at most what it asks for", "[kevent][collect][K-057]") {
@@ -141,11 +141,12 @@ TEST_CASE("an absolute deadline is a point of the wall clock", "[kevent][collect
     CHECK(get(q, 1, 1, {0, 0}, KEVENT_FLAGS_ABSTIME) == 0);
     CHECK(now() - begin < half_of_test_timeout);
 
-    const timespec at = wall_clock_plus(50);
-    CHECK(get(q, 1, 1, at, KEVENT_FLAGS_ABSTIME) == 0);
+    const timespec time = wall_clock_plus(50);
+    CHECK(get(q, 1, 1, time, KEVENT_FLAGS_ABSTIME) == 0);
     timespec after{};
     ::clock_gettime(CLOCK_REALTIME, &after);
-    CHECK((after.tv_sec > at.tv_sec || (after.tv_sec == at.tv_sec && after.tv_nsec >= at.tv_nsec)));
+    CHECK((after.tv_sec > time.tv_sec ||
+           (after.tv_sec == time.tv_sec && after.tv_nsec >= time.tv_nsec)));
 }
 
 TEST_CASE("each waiter has its own absolute deadline", "[kevent][many-threads][collect][K-065]") {

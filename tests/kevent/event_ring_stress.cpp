@@ -83,11 +83,11 @@ public:
             ++out_of_range_;
             return;
         }
-        entry& at = entries_[position];
-        at.source = event.type;
-        at.whole = is_whole(event);
-        at.number = event.id.raw_u64;
-        ++at.times;
+        entry& entered = entries_[position];
+        entered.source = event.type;
+        entered.whole = is_whole(event);
+        entered.number = event.id.raw_u64;
+        ++entered.times;
     }
 
     // Empty if every event of every source is present once and in order, else the first error.
@@ -95,13 +95,13 @@ public:
         if (out_of_range_ != 0) return "a position that nothing was published at";
         std::vector<std::uint64_t> next(source_count, 0);
         for (std::uint64_t position = 0; position < entries_.size(); ++position) {
-            const entry& at = entries_[position];
+            const entry& entered = entries_[position];
             const std::string where = " at position " + std::to_string(position);
-            if (at.times == 0) return "nothing" + where;
-            if (at.times > 1) return "two claims" + where;
-            if (!at.whole || at.source >= source_count) return "a torn record" + where;
-            if (at.number != next[at.source]) return "another event than was due" + where;
-            ++next[at.source];
+            if (entered.times == 0) return "nothing" + where;
+            if (entered.times > 1) return "two claims" + where;
+            if (!entered.whole || entered.source >= source_count) return "a torn record" + where;
+            if (entered.number != next[entered.source]) return "another event than was due" + where;
+            ++next[entered.source];
         }
         return {};
     }

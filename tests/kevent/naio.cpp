@@ -75,12 +75,12 @@ TEST_CASE("a send of more than the socket holds ends when the peer has read", "[
 
     std::vector<char> seen(bytes.size());
     std::thread reader([&] {
-        for (std::size_t at = 0; at < seen.size();) {
+        for (std::size_t index = 0; index < seen.size();) {
             pollfd wait{peers.peer(), POLLIN, 0};
             if (::poll(&wait, 1, 60'000) != 1) return;
-            const ssize_t count = ::read(peers.peer(), seen.data() + at, seen.size() - at);
+            const ssize_t count = ::read(peers.peer(), seen.data() + index, seen.size() - index);
             if (count <= 0) return;
-            at += static_cast<std::size_t>(count);
+            index += static_cast<std::size_t>(count);
         }
     });
     const ukevent got = q.get_one();

@@ -93,23 +93,23 @@ private:
 
 // Drives positions the way a queue does: the calls of the worked examples.
 struct example_ring {
-    explicit example_ring(std::uint32_t slot_count) { at.slot_count = slot_count; }
+    explicit example_ring(std::uint32_t slot_count) { positions.slot_count = slot_count; }
 
     std::uint64_t place(std::uint64_t count) {
-        const auto fits = count < at.space() ? count : at.space();
-        at.producer += fits;
+        const auto fits = count < positions.space() ? count : positions.space();
+        positions.producer += fits;
         return fits;
     }
     int commit(std::uint32_t new_uidx, std::uint32_t over) {
-        const auto decided = decide_commit(at, new_uidx, over);
-        at.consumer = decided.consumer;
+        const auto decided = decide_commit(positions, new_uidx, over);
+        positions.consumer = decided.consumer;
         return decided.result;
     }
-    std::uint32_t kidx() const { return slot_of(at.producer, at.slot_count); }
-    std::uint32_t uidx() const { return slot_of(at.consumer, at.slot_count); }
-    std::uint64_t over() const { return lap_of(at.consumer, at.slot_count); }
+    std::uint32_t kidx() const { return slot_of(positions.producer, positions.slot_count); }
+    std::uint32_t uidx() const { return slot_of(positions.consumer, positions.slot_count); }
+    std::uint64_t over() const { return lap_of(positions.consumer, positions.slot_count); }
 
-    ring_positions at;
+    ring_positions positions;
 };
 
 }  // namespace
@@ -123,7 +123,7 @@ TEST_CASE("every commit that can be asked of a small ring does what a list of ti
         for (std::uint64_t start = 0; start < 4 * slot_count; ++start) {
             for (std::uint32_t filled = 0; filled <= slot_count; ++filled) {
                 const std::uint64_t consumer = first_lap * slot_count + start;
-                const ring_positions at{consumer, consumer + filled, slot_count};
+                const ring_positions positions{consumer, consumer + filled, slot_count};
                 reference_ring fresh(slot_count,
                                      {slot_of(consumer, slot_count),
                                       static_cast<std::uint32_t>(lap_of(consumer, slot_count))});
@@ -134,7 +134,7 @@ TEST_CASE("every commit that can be asked of a small ring does what a list of ti
                             lap_of(consumer, slot_count) + static_cast<std::uint64_t>(lap));
                         reference_ring model = fresh;
 
-                        const auto decided = decide_commit(at, slot, over);
+                        const auto decided = decide_commit(positions, slot, over);
                         const int expected = model.commit(slot, over);
 
                         CAPTURE(slot_count, consumer, filled, slot, lap);
@@ -142,7 +142,8 @@ TEST_CASE("every commit that can be asked of a small ring does what a list of ti
                         const auto freed = static_cast<std::uint64_t>(expected > 0 ? expected : 0);
                         REQUIRE(decided.consumer == consumer + freed);
                         REQUIRE(model.filled() == filled - freed);
-                        REQUIRE(ring_positions{decided.consumer, at.producer, slot_count}.valid());
+                        REQUIRE(ring_positions{decided.consumer, positions.producer, slot_count}
+                                    .valid());
                     }
                 }
             }
@@ -160,29 +161,29 @@ TEST_CASE("long runs of placing and committing keep step with a list of tickets"
     for (int i = 0; i < 5; ++i) sequences *= choices;
     for (std::uint64_t sequence = 0; sequence < sequences; ++sequence) {
         const std::uint64_t start = first_lap * slot_count;
-        ring_positions at{start, start, slot_count};
+        ring_positions positions{start, start, slot_count};
         reference_ring model(slot_count, {0, static_cast<std::uint32_t>(first_lap)});
         std::uint64_t rest = sequence;
         for (int step = 0; step < 5; ++step, rest /= choices) {
             const auto choice = static_cast<std::uint32_t>(rest % choices);
             if (choice < 2) {
                 for (std::uint32_t i = 0; i <= choice; ++i) {
-                    const bool fits = at.space() > 0;
-                    if (fits) ++at.producer;
+                    const bool fits = positions.space() > 0;
+                    if (fits) ++positions.producer;
                     if (model.place() != fits) FAIL("space differs in sequence " << sequence);
                 }
             } else {
                 const std::uint32_t slot = (choice - 2) % slot_count;
                 const auto over = static_cast<std::uint32_t>(first_lap + (choice - 2) / slot_count);
-                const auto decided = decide_commit(at, slot, over);
-                at.consumer = decided.consumer;
+                const auto decided = decide_commit(positions, slot, over);
+                positions.consumer = decided.consumer;
                 if (model.commit(slot, over) != decided.result) {
                     FAIL("commit differs in sequence " << sequence << " at step " << step);
                 }
             }
-            if (!at.valid() || at.filled() != model.filled() ||
-                slot_of(at.consumer, slot_count) != model.oldest().slot ||
-                static_cast<std::uint32_t>(lap_of(at.consumer, slot_count)) !=
+            if (!positions.valid() || positions.filled() != model.filled() ||
+                slot_of(positions.consumer, slot_count) != model.oldest().slot ||
+                static_cast<std::uint32_t>(lap_of(positions.consumer, slot_count)) !=
                     model.oldest().over) {
                 FAIL("positions differ in sequence " << sequence << " at step " << step);
             }
@@ -195,18 +196,18 @@ TEST_CASE("the worked example of the specification, with its correct values",
           "[kevent][ring][K-082][K-083]") {
     example_ring ring(4);
 
-    CHECK(ring.at.space() == 4);
+    CHECK(ring.positions.space() == 4);
     CHECK(ring.place(3) == 3);
     CHECK(ring.kidx() == 3);
-    CHECK(ring.at.space() == 1);
+    CHECK(ring.positions.space() == 1);
 
     CHECK(ring.commit(3, 0) == 3);
     CHECK(ring.uidx() == 3);
-    CHECK(ring.at.space() == 4);
+    CHECK(ring.positions.space() == 4);
 
     CHECK(ring.place(3) == 3);  // slots 3 0 1
     CHECK(ring.kidx() == 2);
-    CHECK(ring.at.space() == 1);
+    CHECK(ring.positions.space() == 1);
 
     CHECK(ring.commit(2, 0) == 0);  // the lap before the wrap: changes nothing
     CHECK(ring.commit(2, 1) == 3);
@@ -214,16 +215,16 @@ TEST_CASE("the worked example of the specification, with its correct values",
     CHECK(ring.over() == 1);
 
     CHECK(ring.place(9) == 4);  // slots 2 3 0 1; five stay ready
-    CHECK(ring.at.space() == 0);
+    CHECK(ring.positions.space() == 0);
     CHECK(ring.place(1) == 0);
 
     CHECK(ring.commit(2, 1) == 0);  // "nothing"
     CHECK(ring.commit(1, 2) == 3);
     CHECK(ring.over() == 2);
-    CHECK(ring.at.space() == 3);
+    CHECK(ring.positions.space() == 3);
 
     CHECK(ring.commit(2, 2) == 1);
-    CHECK(ring.at.space() == 4);
+    CHECK(ring.positions.space() == 4);
     CHECK(ring.commit(4, 2) == -EINVAL);
     CHECK(ring.commit(3, 0) == -EOVERFLOW);
     CHECK(ring.over() == 2);
@@ -262,7 +263,7 @@ TEST_CASE("a commit that comes after a later one changes nothing", "[kevent][rin
     CHECK(ring.commit(3, 0) == 0);
     CHECK(ring.uidx() == 6);
     CHECK(ring.over() == 0);
-    CHECK(ring.at.space() == 8);
+    CHECK(ring.positions.space() == 8);
 }
 
 TEST_CASE("nothing beyond the producer can be committed", "[kevent][ring][K-081]") {
@@ -294,25 +295,25 @@ TEST_CASE("two threads that cross the end of the ring in the wrong order do no h
     CHECK(ring.commit(2, 1) == 3);  // B took slots 0 and 1
     CHECK(ring.commit(0, 1) == 0);  // A took slot 3
     CHECK(ring.over() == 1);
-    CHECK(ring.at.space() == 4);
+    CHECK(ring.positions.space() == 4);
 }
 
 TEST_CASE("a lap that is two old or two ahead does not belong to the present",
           "[kevent][ring][K-084]") {
-    const ring_positions at{10, 12, 4};  // lap 2
+    const ring_positions positions{10, 12, 4};  // lap 2
 
-    CHECK(decide_commit(at, 3, 0).result == -EOVERFLOW);
-    CHECK(decide_commit(at, 3, 4).result == -EOVERFLOW);
-    CHECK(decide_commit(at, 3, 1).result == 0);
-    CHECK(decide_commit(at, 3, 2).result == 1);
-    CHECK(decide_commit(at, 0, 3).result == 2);
-    CHECK(decide_commit(at, 1, 3).result == -EINVAL);
+    CHECK(decide_commit(positions, 3, 0).result == -EOVERFLOW);
+    CHECK(decide_commit(positions, 3, 4).result == -EOVERFLOW);
+    CHECK(decide_commit(positions, 3, 1).result == 0);
+    CHECK(decide_commit(positions, 3, 2).result == 1);
+    CHECK(decide_commit(positions, 0, 3).result == 2);
+    CHECK(decide_commit(positions, 1, 3).result == -EINVAL);
 }
 
 TEST_CASE("the 32 bits of the lap may wrap", "[kevent][ring][K-087]") {
     const std::uint64_t last_lap = (std::uint64_t{1} << 32) - 1;
     example_ring ring(4);
-    ring.at.consumer = ring.at.producer = last_lap * 4 + 2;
+    ring.positions.consumer = ring.positions.producer = last_lap * 4 + 2;
 
     CHECK(ring.place(4) == 4);
     CHECK(ring.commit(3, 0xffffffff) == 1);
@@ -321,7 +322,7 @@ TEST_CASE("the 32 bits of the lap may wrap", "[kevent][ring][K-087]") {
     CHECK(ring.commit(3, 0xffffffff) == 0);
     CHECK(ring.commit(3, 0xfffffffe) == -EOVERFLOW);
     CHECK(ring.commit(2, 0) == 1);
-    CHECK(ring.at.space() == 4);
+    CHECK(ring.positions.space() == 4);
 
     CHECK(laps_ahead(0, last_lap) == 1);
     CHECK(laps_ahead(0xffffffff, last_lap + 1) == -1);

@@ -91,13 +91,13 @@ TEST_CASE("a listening socket reports a connection", "[kevent][socket]") {
     REQUIRE(::bind(listener.number(), reinterpret_cast<const sockaddr*>(&unnamed),
                    sizeof unnamed) == 0);
     REQUIRE(::listen(listener.number(), 4) == 0);
-    sockaddr_storage at{};
-    socklen_t size = sizeof at;
-    REQUIRE(::getsockname(listener.number(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    REQUIRE(::getsockname(listener.number(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
     q.add(record(KEVENT_SOCKET, listener.number(), KEVENT_SOCKET_ACCEPT));
 
     kevring::fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    REQUIRE(::connect(client.number(), reinterpret_cast<sockaddr*>(&at), size) == 0);
+    REQUIRE(::connect(client.number(), reinterpret_cast<sockaddr*>(&address), size) == 0);
 
     CHECK(q.get_one().ret_data[0] == KEVENT_SOCKET_ACCEPT);
 }

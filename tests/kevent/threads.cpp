@@ -269,16 +269,17 @@ TEST_CASE("one connection is for the older of two queues, or for both if they as
     REQUIRE(::bind(listener.number(), reinterpret_cast<const sockaddr*>(&unnamed),
                    sizeof unnamed) == 0);
     REQUIRE(::listen(listener.number(), 8) == 0);
-    sockaddr_storage at{};
-    socklen_t size = sizeof at;
-    REQUIRE(::getsockname(listener.number(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    REQUIRE(::getsockname(listener.number(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
     const ukevent request = record(KEVENT_SOCKET, listener.number(), KEVENT_SOCKET_ACCEPT, flags);
     older.add(request);
     younger.add(request);
     std::vector<kevring::fd> clients;
     const auto connect = [&] {
         clients.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        REQUIRE(::connect(clients.back().number(), reinterpret_cast<sockaddr*>(&at), size) == 0);
+        REQUIRE(::connect(clients.back().number(), reinterpret_cast<sockaddr*>(&address), size) ==
+                0);
     };
 
     for (int round = 0; round < 2; ++round) {

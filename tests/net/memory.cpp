@@ -91,7 +91,7 @@ TEST_CASE("an idle connection takes at most 1 KiB of user memory", "[net][memory
             serve(sockets.front());  // makes the pool
             for (int i = 0; i < 10; ++i) co_await kevring::yield();
             const std::size_t before = ::mallinfo2().uordblks;
-            for (std::size_t at = 1; at < connection_count; ++at) serve(sockets[at]);
+            for (std::size_t i = 1; i < connection_count; ++i) serve(sockets[i]);
             for (int i = 0; i < 10; ++i) co_await kevring::yield();
             used_bytes = ::mallinfo2().uordblks - before;
             clients.request_stop();
@@ -148,12 +148,12 @@ TEST_CASE("connections whose consumers have stopped hold at most the bound of th
     std::vector<kevring::borrowed_buffer> held(connection_count);
 
     run_on(loop, [&]() -> task<void> {
-        auto receive_one = [&](std::size_t at) -> task<void> {
-            auto received = co_await streams[at].next();
-            if (received) held[at] = std::move(*received);
+        auto receive_one = [&](std::size_t i) -> task<void> {
+            auto received = co_await streams[i].next();
+            if (received) held[i] = std::move(*received);
         };
         auto body = [&](task_scope& all) -> task<void> {
-            for (std::size_t at = 0; at < connection_count; ++at) all.spawn(receive_one(at));
+            for (std::size_t i = 0; i < connection_count; ++i) all.spawn(receive_one(i));
             for (const socket_pair& each : sockets) each.send_from_peer(message);
             for (int i = 0; i < 50; ++i) co_await kevring::yield();
             all.request_stop();

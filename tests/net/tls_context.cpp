@@ -103,10 +103,10 @@ TEST_CASE("ALPN selects the server's first protocol that the client offers", "[n
     tls_client_options offers = client_options();
     const auto [offered, selected] = GENERATE(table<std::string, std::string>(
         {{"echo,http/1.1", "http/1.1"}, {"h2,echo", "echo"}, {"", ""}, {"h2", "error"}}));
-    for (std::size_t at = 0; at < offered.size();) {
-        const std::size_t end = std::min(offered.find(',', at), offered.size());
-        offers.protocols.push_back(offered.substr(at, end - at));
-        at = end + 1;
+    for (std::size_t index = 0; index < offered.size();) {
+        const std::size_t end = std::min(offered.find(',', index), offered.size());
+        offers.protocols.push_back(offered.substr(index, end - index));
+        index = end + 1;
     }
     std::string client_protocol = "error";
     std::string server_protocol = "error";

@@ -26,13 +26,14 @@ namespace {
 
 // A chain of `depth` directories "d", each with the file "f" after it is made.
 void make_chain(const scratch_folder& scratch, std::size_t depth) {
-    kevring::fd at(::dup(scratch.native().number()));
+    kevring::fd folder(::dup(scratch.native().number()));
     for (std::size_t i = 0; i < depth; ++i) {
-        REQUIRE(::mkdirat(at.number(), "d", 0700) == 0);
-        kevring::fd below(::openat(at.number(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        REQUIRE(::mkdirat(folder.number(), "d", 0700) == 0);
+        kevring::fd below(::openat(folder.number(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         REQUIRE(below.valid());
-        at = std::move(below);
-        const kevring::fd file(::openat(at.number(), "f", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+        folder = std::move(below);
+        const kevring::fd file(
+            ::openat(folder.number(), "f", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
         REQUIRE(file.valid());
     }
 }

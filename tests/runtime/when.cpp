@@ -82,9 +82,9 @@ TEST_CASE("an exception before there is a winner is thrown by when_any", "[runti
         const std::string second =
             co_await text_of_failure(when_any(sleep_for(1h), throwing(when)));
         CHECK(second == "failure");
-        const std::string among = co_await text_of_failure(
+        const std::string text_among_others = co_await text_of_failure(
             when_any(stopped_value(), stopped_exception(), throwing(when), stopped_access()));
-        CHECK(among == "failure");
+        CHECK(text_among_others == "failure");
         std::vector<task<int>> list;
         list.push_back(throwing(when));
         list.push_back(throwing(begin::later, "another"));

@@ -61,12 +61,12 @@ public:
     fd_ref native() const noexcept { return fd_; }
     const std::string& name() const noexcept { return name_; }
 
-    void write(off_t at, std::string_view bytes) const {
+    void write(off_t offset, std::string_view bytes) const {
         while (!bytes.empty()) {
-            const ssize_t written = ::pwrite(fd_.number(), bytes.data(), bytes.size(), at);
+            const ssize_t written = ::pwrite(fd_.number(), bytes.data(), bytes.size(), offset);
             REQUIRE(written > 0);
             bytes.remove_prefix(static_cast<std::size_t>(written));
-            at += written;
+            offset += written;
         }
     }
     void truncate(off_t byte_count) const { REQUIRE(::ftruncate(fd_.number(), byte_count) == 0); }
@@ -213,10 +213,10 @@ inline exchange send_over(stream_pair& ends, fd_ref file, file_range range, send
 /// For REQUIRE on strings of megabytes: says where they differ instead of printing them.
 inline std::string difference(std::string_view got, std::string_view wanted) {
     if (got == wanted) return {};
-    const auto at = std::mismatch(got.begin(), got.begin() + std::min(got.size(), wanted.size()),
-                                  wanted.begin());
+    const auto different = std::mismatch(
+        got.begin(), got.begin() + std::min(got.size(), wanted.size()), wanted.begin());
     return "sizes " + std::to_string(got.size()) + " and " + std::to_string(wanted.size()) +
-           ", first difference at " + std::to_string(at.first - got.begin());
+           ", first difference at " + std::to_string(different.first - got.begin());
 }
 
 }  // namespace kevring::testing

@@ -111,36 +111,36 @@ void mutate(std::string& text, random_source& random, const options& given) {
                                         "1e9",
                                         "0x10",
                                         "4294967296"};
-    const std::size_t at = random.below(text.size() + 1);
+    const std::size_t index = random.below(text.size() + 1);
     const std::size_t count = 1 + random.below(random.once_in(4) ? 64 : 4);
     switch (random.below(11)) {
         case 0:
-            if (at < text.size()) text[at] ^= static_cast<char>(1 << random.below(8));
+            if (index < text.size()) text[index] ^= static_cast<char>(1 << random.below(8));
             break;
         case 1:
-            if (at < text.size()) text[at] = static_cast<char>(random.next());
+            if (index < text.size()) text[index] = static_cast<char>(random.next());
             break;
-        case 2: text.insert(at, 1, static_cast<char>(random.next())); break;
-        case 3: text.erase(at, count); break;
-        case 4: text.insert(at, std::string(text.substr(at, count))); break;
-        case 5: text.insert(at, random.one_of(given.dictionary)); break;
-        case 6: text.replace(at, count, random.one_of(given.dictionary)); break;
+        case 2: text.insert(index, 1, static_cast<char>(random.next())); break;
+        case 3: text.erase(index, count); break;
+        case 4: text.insert(index, std::string(text.substr(index, count))); break;
+        case 5: text.insert(index, random.one_of(given.dictionary)); break;
+        case 6: text.replace(index, count, random.one_of(given.dictionary)); break;
         case 7: {
             const std::string& other = random.one_of(given.seeds);
-            text = text.substr(0, at) + other.substr(random.below(other.size()));
+            text = text.substr(0, index) + other.substr(random.below(other.size()));
             break;
         }
         case 8: {  // long, up to and beyond every limit
-            std::string piece = text.substr(at, 1 + random.below(40));
+            std::string piece = text.substr(index, 1 + random.below(40));
             const std::size_t times = 1 + random.below(random.once_in(8) ? 2'000 : 40);
             std::string long_piece;
             for (std::size_t i = 0; i < times; ++i) long_piece += piece;
-            text.insert(at, long_piece);
+            text.insert(index, long_piece);
             break;
         }
-        case 9: text.insert(at, random.one_of(numbers)); break;
+        case 9: text.insert(index, random.one_of(numbers)); break;
         default: {  // another number in the place of one
-            const std::size_t digit = text.find_first_of("0123456789", at);
+            const std::size_t digit = text.find_first_of("0123456789", index);
             if (digit == std::string::npos) break;
             const std::size_t end = text.find_first_not_of("0123456789", digit);
             text.replace(digit, std::min(end, text.size()) - digit, random.one_of(numbers));
@@ -297,10 +297,10 @@ std::string read_file(const std::filesystem::path& path) {
 std::vector<std::string> read_dictionary(const std::filesystem::path& path) {
     std::vector<std::string> words;
     const std::string text = read_file(path);
-    for (std::size_t at = 0; at < text.size();) {
-        const std::size_t line_end = std::min(text.find('\n', at), text.size());
-        const std::string_view line = std::string_view(text).substr(at, line_end - at);
-        at = line_end + 1;
+    for (std::size_t index = 0; index < text.size();) {
+        const std::size_t line_end = std::min(text.find('\n', index), text.size());
+        const std::string_view line = std::string_view(text).substr(index, line_end - index);
+        index = line_end + 1;
         if (line.size() < 3 || line.front() != '"') continue;
         std::string& word = words.emplace_back();
         for (std::size_t i = 1; i + 1 < line.size(); ++i) {

@@ -230,8 +230,8 @@ public:
         if (run_.below(4) == 0) return take_names();
         auto& parent = all_[run_.below(all_.size())];
         const std::string name(1, static_cast<char>('a' + run_.below(4)));
-        const auto at = parent->entries.find(name);
-        const bool is_there = at != parent->entries.end();
+        const auto found = parent->entries.find(name);
+        const bool is_there = found != parent->entries.end();
         switch (run_.below(is_there ? 8 : 4)) {
             case 0:
             case 1:
@@ -244,7 +244,7 @@ public:
             case 4: remove_name(*parent, name); break;
             case 5: rename(*parent, name); break;
             case 6:
-                if (at->second) break;
+                if (found->second) break;
                 if (!once(*parent, name, KEVENT_INODE_MODIFIED)) break;
                 write(*parent, name);
                 report_change(*parent, KEVENT_INODE_MODIFIED, name, false);
@@ -253,7 +253,7 @@ public:
                 if (!once(*parent, name, KEVENT_INODE_ATTRIBUTES)) break;
                 require(::chmod(path(*parent, name).c_str(), run_.below(2) == 0 ? 0700 : 0755) ==
                         0);
-                report_change(*parent, KEVENT_INODE_ATTRIBUTES, name, at->second);
+                report_change(*parent, KEVENT_INODE_ATTRIBUTES, name, found->second);
                 break;
         }
     }
@@ -313,8 +313,8 @@ private:
     }
     void remove_name(directory& parent, const std::string& name) {
         const bool is_directory = parent.entries.at(name);
-        const std::string at = path(parent, name);
-        require((is_directory ? ::rmdir(at.c_str()) : ::unlink(at.c_str())) == 0);
+        const std::string entry_path = path(parent, name);
+        require((is_directory ? ::rmdir(entry_path.c_str()) : ::unlink(entry_path.c_str())) == 0);
         parent.entries.erase(name);
         report_change(parent, KEVENT_INODE_REMOVE, name, is_directory);
     }

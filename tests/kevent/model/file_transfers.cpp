@@ -5,6 +5,7 @@
 // contradicts.
 #include "tests/kevent/model/model.hpp"
 
+#include <set>
 #include <string_view>
 
 #include <sys/mman.h>

@@ -95,9 +95,9 @@ private:
 
         std::chrono::nanoseconds first = when.first;
         if (is_absolute) {
-            timespec at{};
-            ::clock_gettime(clock, &at);
-            first += std::chrono::seconds(at.tv_sec) + std::chrono::nanoseconds(at.tv_nsec);
+            timespec time{};
+            ::clock_gettime(clock, &time);
+            first += std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
         }
         const itimerspec request{as_timespec(when.interval), as_timespec(first)};
         const long id =

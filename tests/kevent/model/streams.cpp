@@ -92,11 +92,11 @@ public:
         broken_due = false;
         if (dead && fired_already) return;
         dead = false;
-        const state at = request.event != 0 ? now() : state::not_ready;
-        if (at == state::not_ready) return;
+        const state present = request.event != 0 ? now() : state::not_ready;
+        if (present == state::not_ready) return;
         raise(expected::must);
         allow_one_more();
-        broken_due = at == state::broken && !has(KEVENT_REQ_ONESHOT);
+        broken_due = present == state::broken && !has(KEVENT_REQ_ONESHOT);
     }
 
     void check_record(const ukevent& got) override {

@@ -227,9 +227,9 @@ TEST_CASE("splice moves bytes from a pipe to a socket", "[runtime][splice]") {
     std::array<int, 2> ends{};
     REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
     const kevring::fd out(ends[0]);
-    kevring::fd in(ends[1]);
-    REQUIRE(::write(in.number(), "through", 7) == 7);
-    in.reset();
+    kevring::fd input(ends[1]);
+    REQUIRE(::write(input.number(), "through", 7) == 7);
+    input.reset();
     auto body = [&]() -> task<void> {
         kevring::splice_operation move(loop, out, -1, sockets.local(), -1, 100);
         const auto moved = co_await move;

@@ -16,7 +16,8 @@ namespace {
 
 std::size_t count_of(std::string_view text, std::string_view part) {
     std::size_t count = 0;
-    for (auto at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++count;
+    for (auto found = text.find(part); found != text.npos; found = text.find(part, found + 1))
+        ++count;
     return count;
 }
 

@@ -128,18 +128,20 @@ TEST_CASE("for all ranges, no byte is sent twice and no requested byte is missin
             const std::uint64_t first = random() % 2100;
             const std::uint64_t last = first + random() % 100;
             value += std::to_string(first) + "-" + std::to_string(last) + ",";
-            for (std::uint64_t at = first; at <= last && at < file_bytes; ++at) asked[at] = true;
+            for (std::uint64_t offset = first; offset <= last && offset < file_bytes; ++offset)
+                asked[offset] = true;
         }
         std::vector<int> sent(file_bytes);
         for (const byte_range& range : ranges_of(value, file_bytes)) {
             REQUIRE(range.count > 0);
             REQUIRE(range.first + range.count <= file_bytes);
-            for (std::uint64_t at = range.first; at < range.first + range.count; ++at) ++sent[at];
+            for (std::uint64_t offset = range.first; offset < range.first + range.count; ++offset)
+                ++sent[offset];
         }
-        for (std::uint64_t at = 0; at < file_bytes; ++at) {
-            if (sent[at] > 1 || (asked[at] && sent[at] == 0)) {
-                CAPTURE(value, file_bytes, at);
-                FAIL("sent " << sent[at] << " times");
+        for (std::uint64_t offset = 0; offset < file_bytes; ++offset) {
+            if (sent[offset] > 1 || (asked[offset] && sent[offset] == 0)) {
+                CAPTURE(value, file_bytes, offset);
+                FAIL("sent " << sent[offset] << " times");
             }
         }
     }

@@ -43,9 +43,9 @@ condition_outcome outcome_of(const std::string& fields, const validators& file =
 }
 
 bool range_holds(const std::string& if_range, const validators& file = strong_file,
-                 std::int64_t at = now) {
+                 std::int64_t seconds = now) {
     const request asked(field("If-Range", if_range));
-    return if_range_matches(asked.parser.head(), file, at);
+    return if_range_matches(asked.parser.head(), file, seconds);
 }
 
 }  // namespace
@@ -204,8 +204,8 @@ TEST_CASE("both lists can come in several lines", "[httpd][conditions]") {
 }
 
 TEST_CASE("If-Range takes a strong tag or the date itself", "[httpd][conditions]") {
-    const request without("");
-    CHECK(if_range_matches(without.parser.head(), strong_file, now));
+    const request plain("");
+    CHECK(if_range_matches(plain.parser.head(), strong_file, now));
 
     CHECK(range_holds("\"x\""));
     CHECK_FALSE(range_holds("\"y\""));

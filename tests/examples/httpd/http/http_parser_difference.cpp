@@ -51,8 +51,8 @@ their_outcome read_theirs(const std::string& text) {
     } collected;
     http_parser_settings settings;
     http_parser_settings_init(&settings);
-    settings.on_url = [](http_parser* parser, const char* at, std::size_t size) {
-        static_cast<collector*>(parser->data)->target.append(at, size);
+    settings.on_url = [](http_parser* parser, const char* part, std::size_t size) {
+        static_cast<collector*>(parser->data)->target.append(part, size);
         return 0;
     };
     settings.on_headers_complete = [](http_parser* parser) {
@@ -171,20 +171,20 @@ std::string changed(random_engine& random) {
     std::string text = seeds[below(random, std::size(seeds))];
     const std::size_t changes = 1 + below(random, 3);
     for (std::size_t change = 0; change < changes; ++change) {
-        const std::size_t at = below(random, text.size() + 1);
+        const std::size_t index = below(random, text.size() + 1);
         switch (below(random, 6)) {
-            case 0: text.insert(at, 1, static_cast<char>(random())); break;
-            case 1: text.erase(at, 1 + below(random, 3)); break;
+            case 0: text.insert(index, 1, static_cast<char>(random())); break;
+            case 1: text.erase(index, 1 + below(random, 3)); break;
             case 2:
-                if (at < text.size()) text[at] = static_cast<char>(random());
+                if (index < text.size()) text[index] = static_cast<char>(random());
                 break;
             case 3: {  // where a line begins
-                const std::size_t line = text.find("\r\n", at);
-                text.insert(line == text.npos ? at : line + 2,
+                const std::size_t line = text.find("\r\n", index);
+                text.insert(line == text.npos ? index : line + 2,
                             scraps[below(random, std::size(scraps))]);
                 break;
             }
-            default: text.insert(at, scraps[below(random, std::size(scraps))]); break;
+            default: text.insert(index, scraps[below(random, std::size(scraps))]); break;
         }
     }
     return text;
@@ -233,9 +233,9 @@ constexpr http_errno theirs_is_stricter[] = {
 bool has_longer_name(std::string text) {
     std::ranges::transform(text, text.begin(), lower_case);
     for (const std::string_view name : {"transfer-encoding", "content-length", "connection"}) {
-        for (auto at = text.find(name); at != text.npos; at = text.find(name, at + 1)) {
-            const std::size_t behind = at + name.size();
-            if (behind < text.size() && is(text[behind], token_character)) return true;
+        for (auto index = text.find(name); index != text.npos; index = text.find(name, index + 1)) {
+            const std::size_t end = index + name.size();
+            if (end < text.size() && is(text[end], token_character)) return true;
         }
     }
     return false;

@@ -200,9 +200,9 @@ TEST_CASE("known fields are found in any case, others are ignored", "[httpd][req
             CHECK(parser.head().single(one.field) == std::string_view("v w"));
         }
         // As long, and one letter off: another field.
-        for (std::size_t at = 0; at < lower.size(); ++at) {
+        for (std::size_t i = 0; i < lower.size(); ++i) {
             std::string other = lower;
-            other[at] = 'q';
+            other[i] = 'q';
             CAPTURE(other);
             const std::string text = with_field(other + ": v");
             request_parser parser;

@@ -43,7 +43,7 @@ TEST_CASE("tabs do not hide what follows them", "[httpd][scan]") {
     for (std::size_t size = 1; size < 70; ++size) {
         for (std::size_t step = 1; step < 20; ++step) {
             std::string line(size, '\xff');
-            for (std::size_t at = 0; at < size; at += step) line[at] = '\t';
+            for (std::size_t i = 0; i < size; i += step) line[i] = '\t';
             line.back() = '\n';
             const char* const last = line.data() + size;
             CHECK(detail::skip_text(line.data(), last) == last - 1);
