@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <new>
+#include <span>
 #include <utility>
 
 #include <fcntl.h>
@@ -185,9 +186,11 @@ int queue_core::add_with_source(const ukevent& record, const source_factory& mak
 // REMOVE, MODIFY.
 
 int queue_core::remove(ukevent* records, unsigned count) {
-    const lock held(mutex_);
+    port::removals removals;
+    lock held(mutex_);
     if (const int failure = port_->claim(); failure != 0) return failure;
     if (count > registrations_.size()) return -EINVAL;
+    port_->track_removals(&removals);
     for (unsigned i = 0; i < count; ++i) {
         registration* const entry = registrations_.find(records[i]);
         records[i].ret_flags = KEVENT_RET_DONE;
@@ -198,8 +201,23 @@ int queue_core::remove(ukevent* records, unsigned count) {
             drop(*entry);
         }
     }
+    port_->track_removals(nullptr);
     notify_waiters();
+    held.unlock();  // first: a driver may wait for it
+    port_->await_removals(removals);
     return 0;
+}
+
+// True if a registration that is not ready is to lose a part of its mask.
+bool queue_core::narrows(const ukevent* records, unsigned count) {
+    const lock held(mutex_);
+    if (count > registrations_.size()) return false;  // modify() refuses it
+    for (const ukevent& record : std::span(records, count)) {
+        const registration* const entry = registrations_.find(record);
+        if (entry != nullptr && !entry->ready() && (entry->record.event & ~record.event) != 0)
+            return true;
+    }
+    return false;
 }
 
 void queue_core::modify_one(registration& entry, std::uint32_t event, std::uint32_t req_flags) {
@@ -220,6 +238,8 @@ void queue_core::modify_one(registration& entry, std::uint32_t event, std::uint3
 }
 
 int queue_core::modify(ukevent* records, unsigned count) {
+    // A driver dispatches on its own thread what came before the call (K-045).
+    if (publishes_ && narrows(records, count)) port_->synchronize();
     const lock held(mutex_);
     if (const int failure = port_->claim(); failure != 0) return failure;
     if (count > registrations_.size()) return -EINVAL;

@@ -149,6 +149,7 @@ private:
 
     int add_one(ukevent& record, const source_factory& make, bool& answered)
         KEVRING_REQUIRES(mutex_);
+    bool narrows(const ukevent* records, unsigned count) KEVRING_EXCLUDES(mutex_);
     void modify_one(registration& entry, std::uint32_t event, std::uint32_t req_flags)
         KEVRING_REQUIRES(mutex_);
     void mark_broken(registration& entry) noexcept KEVRING_REQUIRES(mutex_);

@@ -24,6 +24,9 @@ constexpr std::uint32_t output_group = POLLOUT | POLLWRNORM;
 // They come unasked, or with input.
 constexpr std::uint32_t end_group = POLLERR | POLLHUP | POLLNVAL | POLLRDHUP;
 
+// Iterations in which the driver takes what is pending. Each runs at least 20 completions.
+constexpr unsigned reap_round_max = 8192;
+
 std::size_t request_index(std::uint64_t tag) noexcept { return static_cast<std::uint32_t>(tag); }
 
 }  // namespace
@@ -51,6 +54,7 @@ public:
     // Guarded by the port's mutex.
     request* next_mail = nullptr;
     bool is_mailed = false;
+    removals* removed_by = nullptr;  // the REMOVE that waits for its end
 
     // Written under the queue's lock.
     std::atomic<bool> is_disarmed{false};
@@ -66,7 +70,7 @@ void driver_port::request::complete(std::int32_t res, std::uint32_t flags) noexc
     if (is_ending) {
         if (!in_flight) {
             unlink();
-            delete this;
+            owner_.destroy(*this);
         }
         return;
     }
@@ -158,16 +162,23 @@ void driver_port::run() noexcept {
     start_result_.notify_one();
     while (!stop_requested_) {
         loop_->run_until(has_edges_);
+        const std::uint64_t synchronizing = std::exchange(synchronizing_, 0);
+        if (synchronizing != 0) reap_all();
         has_edges_ = stop_requested_;
         if (stop_requested_) break;
         client_.on_edges(client_.context);
-        if (reported_.linked() || timer_expired_) has_edges_ = true;
+        if (reported_.linked() || timer_expired_ || synchronizing_ != 0) has_edges_ = true;
+        if (synchronizing == 0) continue;
+        const std::lock_guard held(mutex_);
+        synchronized_ = synchronizing;
+        progress_.notify_all();
     }
     is_closing_ = true;
     if (alarm_.armed()) loop_->timers().disarm(alarm_);
     {
         const std::lock_guard held(mutex_);
         accepts_mail_ = false;
+        progress_.notify_all();
     }
     loop_.reset();  // ends what is in flight
     read_mail();
@@ -222,7 +233,11 @@ void driver_port::mail(request& changed, bool disarms) noexcept {
     const bool inline_call = on_driver_thread();
     {
         const std::lock_guard held(mutex_);
-        if (disarms) changed.is_disarmed.store(true, std::memory_order_relaxed);
+        if (disarms) {
+            changed.is_disarmed.store(true, std::memory_order_relaxed);
+            changed.removed_by = tracked_;
+            ++(tracked_ != nullptr ? tracked_->pending_count : ending_count_);
+        }
         if (changed.is_mailed) return;
         if (!inline_call && accepts_mail_) {
             changed.is_mailed = true;
@@ -252,6 +267,10 @@ void driver_port::read_mail() noexcept {
         first = std::exchange(taken, next);
     }
     if (!edges_again_.empty() || tests_all_) has_edges_ = true;
+    if (synchronize_count_ != synchronized_) {
+        synchronizing_ = synchronize_count_;
+        has_edges_ = true;
+    }
     while (first != nullptr) {
         request& changed = *std::exchange(first, first->next_mail);
         changed.is_mailed = false;
@@ -273,12 +292,52 @@ void driver_port::carry_out(request& changed, bool disarms) noexcept {
         return;
     }
     changed.unlink();
-    if (!changed.in_flight) {
-        delete &changed;
-        return;
-    }
+    if (!changed.in_flight) return destroy(changed);
     changed.is_ending = true;
     if (!is_closing_) loop_->queue_cancel(changed);
+}
+
+// The kernel has released its file.
+void driver_port::destroy(request& ended) noexcept {
+    {
+        const std::lock_guard held(mutex_);
+        if (ended.removed_by == nullptr)
+            --ending_count_;
+        else if (--ended.removed_by->pending_count == 0)
+            progress_.notify_all();
+    }
+    delete &ended;
+}
+
+// Calls of the driver itself do not wait for it.
+void driver_port::track_removals(removals* of_call) noexcept {
+    tracked_ = on_driver_thread() ? nullptr : of_call;
+}
+
+void driver_port::await_removals(removals& of_call) noexcept {
+    bool others_end = false;
+    {
+        std::unique_lock held(mutex_);
+        progress_.wait(held, [&] { return of_call.pending_count == 0; });
+        others_end = ending_count_ != 0;
+    }
+    // They may be requests of the same registration, which a MODIFY has replaced.
+    if (others_end) synchronize();
+}
+
+void driver_port::synchronize() noexcept {
+    if (on_driver_thread()) return;
+    std::unique_lock held(mutex_);
+    if (!accepts_mail_) return;
+    const std::uint64_t own = ++synchronize_count_;
+    post_mail();
+    progress_.wait(held, [&] { return synchronized_ >= own || !accepts_mail_; });
+}
+
+// Reaps the completions of all that has happened by now.
+void driver_port::reap_all() noexcept {
+    for (unsigned round = 0; round < reap_round_max && loop_->has_work(); ++round)
+        loop_->run_once(false);
 }
 
 void driver_port::set_alarm(std::int64_t deadline_ns) noexcept {

@@ -17,6 +17,7 @@
 #include <kevring/runtime/work.hpp>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -52,6 +53,9 @@ public:
     void disarm(int number, std::uint64_t tag) noexcept override;
     void set_readable(bool is_readable) noexcept override { control_.set_readable(is_readable); }
     int create_timer() noexcept override { return 0; }
+    void track_removals(removals* of_call) noexcept override;
+    void await_removals(removals& of_call) noexcept override;
+    void synchronize() noexcept override;
     int arm_timer(std::int64_t deadline_ns) noexcept override;
 
     /// On a thread other than the driver's it has no edges.
@@ -73,9 +77,11 @@ private:
     void post_mail() noexcept;
     void read_mail() noexcept;
     void carry_out(request& changed, bool disarms) noexcept;
+    void destroy(request& ended) noexcept;
     void set_alarm(std::int64_t deadline_ns) noexcept;
     std::uint32_t missing_bits(const request& reported) const noexcept;
     void test_all() noexcept;
+    void reap_all() noexcept;
     void run() noexcept;
     static void* run_thread(void* self);
 
@@ -89,21 +95,27 @@ private:
 
     // Guarded by the queue's lock.
     std::vector<request*> requests_;  // by the low half of the tag; null: not watched
+    unsigned ending_count_ = 0;  // requests that are disarmed, and of no REMOVE; guarded by mutex_
+    removals* tracked_ = nullptr;  // of the REMOVE under way
 
     // Guarded by mutex_, which is taken under the queue's lock, never the other way round.
     std::mutex mutex_;
+    std::condition_variable progress_;  // requests of a REMOVE, or synchronized_
     bool accepts_mail_ = true;
     bool has_mail_ = false;  // mailbox_ is posted
     request* mail_ = nullptr;
     std::int64_t mailed_deadline_ns_ = 0;  // 0: none
     std::vector<edge> edges_again_;        // of report_again()
     bool tests_all_ = false;               // memory for such an edge was exhausted
+    std::uint64_t synchronize_count_ = 0;  // calls of synchronize()
+    std::uint64_t synchronized_ = 0;       // those that have been served
 
     // Written on the driver's thread.
     std::atomic<std::int64_t> alarm_ns_{never_ns};  // read on any
     list_link reported_;                            // requests with bits to report
     bool timer_expired_ = false;
-    bool has_edges_ = false;  // ends the iterations of the loop
+    bool has_edges_ = false;           // ends the iterations of the loop
+    std::uint64_t synchronizing_ = 0;  // synchronize_count_ as of the last reading of the mailbox
     bool stop_requested_ = false;
     bool is_closing_ = false;           // the ring is being destroyed, or was
     std::atomic<int> start_result_{1};  // 1: not known yet

@@ -65,6 +65,13 @@ public:
     virtual int check_pollable(int number) noexcept = 0;
     /// Ends it. A report that is in flight keeps its tag.
     virtual void disarm(int number, std::uint64_t tag) noexcept = 0;
+    /// The descriptors that one REMOVE disarms, while its caller waits for the kernel.
+    struct removals {
+        unsigned pending_count = 0;  // the port's
+    };
+    /// From now on disarm() counts in `of_call`; null: it does not count. Only for a port whose
+    /// disarm() returns before the kernel has released the file.
+    virtual void track_removals(removals* /*of_call*/) noexcept {}
     /// Last in every control call: passes on to the kernel what the calls above have queued.
     virtual int flush() noexcept { return 0; }
     /// Sets or clears `readable`.
@@ -77,6 +84,12 @@ public:
 
     // Any thread.
 
+    /// Returns when the kernel has released the files of all that `of_call` counts. No longer tracked,
+    /// and without the queue's lock.
+    virtual void await_removals(removals& /*of_call*/) noexcept {}
+    /// Returns when the edges that came before the call have been dispatched by the port's own
+    /// thread. Without the queue's lock.
+    virtual void synchronize() noexcept {}
     /// First in a check that does not wait: makes the kernel's current edges available to poll().
     /// poll() alone may lag by one iteration of the port's loop.
     virtual void update() noexcept {}

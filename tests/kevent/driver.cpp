@@ -231,7 +231,7 @@ TEST_CASE("get_events takes from the ring and commits",
     CHECK(records[0].id.raw_u64 == 1);
 }
 
-TEST_CASE("REMOVE and close release the files of a driven queue",
+TEST_CASE("REMOVE releases the files of a driven queue before it returns, and close releases them",
           "[kevent][driver_port][K-102][K-128]") {
     auto removed = connected_pair::sockets();
     auto closed = connected_pair::sockets();
@@ -244,7 +244,7 @@ TEST_CASE("REMOVE and close release the files of a driven queue",
     CHECK_FALSE(removed.peer_sees_end(0));
 
     q.remove(one);
-    CHECK(removed.peer_sees_end());
+    CHECK(removed.peer_sees_end(0));
     CHECK_FALSE(closed.peer_sees_end(0));
     const int number = q.number();
     SECTION("close()") {
@@ -257,6 +257,62 @@ TEST_CASE("REMOVE and close release the files of a driven queue",
         CHECK(closed.peer_sees_end(0));
         CHECK(kevent_close(number) == -EBADF);
     }
+}
+
+TEST_CASE("one REMOVE of a driven queue releases many files before it returns",
+          "[kevent][driver_port][K-038][K-102]") {
+    constexpr unsigned count = 64;
+    std::vector<connected_pair> pairs;
+    std::vector<ukevent> records;
+    driven_queue q(4);
+    for (unsigned i = 0; i < count; ++i) {
+        pairs.push_back(connected_pair::sockets());
+        records.push_back(record(KEVENT_SOCKET, pairs[i].local(), KEVENT_SOCKET_RECV));
+    }
+    for (int round = 0; round < 20; ++round) {
+        std::vector<ukevent> added = records;
+        REQUIRE(kevent_ctl(q.number(), KEVENT_CTL_ADD, count, added.data()) == 0);
+        if (round == 19)
+            for (auto& pair : pairs) pair.close_local();
+        REQUIRE(kevent_ctl(q.number(), KEVENT_CTL_REMOVE, count, records.data()) == 0);
+    }
+
+    for (const auto& pair : pairs) CHECK(pair.peer_sees_end(0));
+}
+
+TEST_CASE("REMOVE releases the file of a record that MODIFY has disarmed before",
+          "[kevent][driver_port][K-102]") {
+    driven_queue q(4);
+    const std::uint32_t mask = GENERATE(KEVENT_MASK_EMPTY, KEVENT_SOCKET_ACCEPT);
+    for (int round = 0; round < 20; ++round) {
+        auto peers = connected_pair::sockets();
+        ukevent one = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
+        q.add(one);
+        one.event = mask;
+        REQUIRE(kevent_ctl(q.number(), KEVENT_CTL_MODIFY, 1, &one) == 0);
+        peers.close_local();
+        q.remove(one);
+        CHECK(peers.peer_sees_end(0));
+    }
+}
+
+TEST_CASE("MODIFY of a driven queue keeps an event that came before it",
+          "[kevent][driver_port][K-045]") {
+    driven_queue q(8);
+    const auto peers = connected_pair::sockets();
+    const ukevent receives = record(KEVENT_SOCKET, peers.local(), KEVENT_SOCKET_RECV);
+    for (int round = 0; round < 50; ++round) {
+        q.add(receives);
+        peers.send_from_peer();
+        // No other event, which the driver would publish after the take().
+        ukevent nothing = record(KEVENT_SOCKET, peers.local(), KEVENT_MASK_EMPTY);
+        REQUIRE(kevent_ctl(q.number(), KEVENT_CTL_MODIFY, 1, &nothing) == 0);
+
+        CHECK(q.take().ret_data[0] == KEVENT_SOCKET_RECV);
+        q.remove(receives);
+        peers.drain_local();
+    }
+    CHECK(q.filled() == 0);
 }
 
 TEST_CASE("nothing is written to the ring after kevent_close()", "[kevent][driver_port]") {
