@@ -105,6 +105,11 @@ unsigned queue_core::place_ready() noexcept {
             entry.is_held = true;
             continue;
         }
+        if (needs_last_check(entry)) {
+            // One poll(2) for all that there is space for; those that are held come later.
+            drop_stale(static_cast<unsigned>(end - ring_->next_position()));
+            continue;
+        }
         const std::uint64_t position = ring_->next_position();
         registration*& owner = slot_owners_[slot_of(position, ring_->slot_count())];
         owner = nullptr;

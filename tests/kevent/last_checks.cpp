@@ -109,6 +109,36 @@ TEST_CASE("a call whose records have failed their last check collects the next o
     for (const questions& each : checked.counts) CHECK(each.alone == 0);
 }
 
+TEST_CASE("the records that are published together are asked for at once",
+          "[kevent][last_check][K-093]") {
+    constexpr std::size_t count = 40;
+    std::vector<std::uint64_t> memory(1 + (count + 1) * 5);
+    std::vector<connected_pair> pairs;
+    std::vector<questions> counts(count);
+    std::vector<ukevent> records;
+    auto* const ring = reinterpret_cast<kevent_ring*>(memory.data());
+    kevring::detail::queue_core queue(std::make_unique<kevring::detail::epoll_port>(), ring,
+                                      count + 1, "", kevring::detail::publication::by_driver);
+    for (std::size_t i = 0; i < count; ++i) {
+        pairs.push_back(connected_pair::sockets());
+        if (i % 2 == 0) pairs.back().send_from_peer();
+        records.push_back(user_event(i + 1, KEVENT_REQ_LAST_CHECK));
+        REQUIRE(queue.add_with_source(records[i], [&](auto& host, auto& target) {
+            return kevring::result<std::unique_ptr<kevring::detail::source>>(
+                std::make_unique<checked_source>(host, target, pairs[i].local(), counts[i]));
+        }) == 0);
+    }
+
+    REQUIRE(queue.mark_ready(records.data(), count) == static_cast<int>(count));
+
+    CHECK(ring->ring_kidx == count / 2);
+    for (std::size_t i = 0; i < count / 2; ++i) CHECK(ring->event[i].id.raw_u64 == 2 * i + 1);
+    for (const questions& each : counts) {
+        CHECK(each.alone == 0);
+        CHECK(each.answered == 1);
+    }
+}
+
 TEST_CASE("a call that waits for more records than one poll(2) asks for counts no stale ones",
           "[kevent][last_check][K-059][K-093]") {
     constexpr unsigned count = 600;  // of which 300 pass their last check
