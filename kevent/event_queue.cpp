@@ -338,6 +338,7 @@ task<result<std::span<const event>>> event_queue::wait_as_task(unsigned min_coun
                                                                steady_time deadline) {
     // Of its own: another task may wait with more room, and move `collected_`.
     std::vector<ukevent> records(max_count);
+    batch_.reserve(max_count);  // first: no event is lost for want of memory; it never shrinks
     const std::span<ukevent> target(records);
     result<unsigned> count = 0u;
     if (deadline == steady_time::max()) {
@@ -359,6 +360,7 @@ task<result<std::span<const event>>> event_queue::wait_as_task(unsigned min_coun
 std::span<const event> event_queue::poll(unsigned max_count) {
     if (inherited() || max_count == 0) return {};
     if (polled_.size() < max_count) polled_.resize(max_count);
+    batch_.reserve(max_count);  // as in wait_as_task()
     if (fetched_) --max_count;  // it comes first, and counts
     int count = 0;
     if (max_count != 0)

@@ -221,7 +221,7 @@ public:
     /// Waits until `min_count` events are there, and gives up to `max_count` of them, in the order
     /// in which they became ready; at `deadline` as many as there are, maybe none.
     ///
-    /// Lifetime   The events stay until the next wait() or take() of this object ends. Tasks that
+    /// Lifetime   The events stay until the next wait() or poll() of this object begins. Tasks that
     ///            wait at the same time copy what they keep, or use next().
     /// Errors     Those of next().
     detail::queue_wait wait(unsigned min_count, unsigned max_count,
@@ -262,7 +262,7 @@ private:
     unsigned fork_generation_;                        // of the construction
     std::shared_ptr<detail::readiness_watch> edges_;  // after share()
     std::vector<ukevent> collected_;                  // by wait(), which may be suspended while
-    std::vector<ukevent> polled_;                     // take() takes these
+    std::vector<ukevent> polled_;                     // poll() takes these
     std::vector<event> batch_;
     std::vector<ukevent> unpublished_;  // taken by publish_to(), for which there was no space
     std::optional<event> fetched_;      // by a next() that was left before it took it

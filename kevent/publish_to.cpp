@@ -70,6 +70,7 @@ task<result<void>> event_queue::publish_to(event_ring& target) {
             const auto space = co_await wait_for_space(target);
             if (!space) co_return tl::unexpected<std::error_code>(space.error());
         }
+        unpublished_.reserve(batch_max);  // first: no event is lost for want of memory
         const auto events = co_await wait(1, batch_max);
         if (!events) co_return tl::unexpected<std::error_code>(events.error());
         for (const event& one : *events) unpublished_.push_back(one.record());

@@ -21,8 +21,9 @@ bool queue_wait::start(std::coroutine_handle<> waiter, cancel_scope* scope) {
         !queue_.fetched_ && scope->loop().spend_inline_budget() &&
         queue_.attach(scope->loop()) == 0) {
         if (readiness_watch* const watch = queue_.port_->waits(scope->loop())) {
-            // Here, where it may throw; it never shrinks.
+            // Here, where it may throw; they never shrink.
             if (queue_.collected_.size() < max_count_) queue_.collected_.resize(max_count_);
+            queue_.batch_.reserve(max_count_);
             collecting_.emplace(*this, *watch, scope->loop());
             return !collecting_->collect() && collecting_->start(waiter, scope);
         }

@@ -1,5 +1,6 @@
 // publish_to.cpp: loops that publish the events of a queue into a ring for other threads.
 #include "tests/kevent/kevent_fixture.hpp"
+#include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 
@@ -10,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <mutex>
+#include <new>
 #include <set>
 #include <thread>
 #include <vector>
@@ -45,6 +47,14 @@ task<void> publish_until(event_queue& queue, event_ring& target, Until until) {
         scope.request_stop();
     };
     co_await kevring::in_scope(body);
+}
+
+// User events 0 to `count` - 1, which are ready.
+void add_notified(event_queue& queue, std::uint64_t count) {
+    for (std::uint64_t id = 0; id < count; ++id) {
+        REQUIRE(queue.add(user_event(id)));
+        REQUIRE(queue.notify(user_event(id)));
+    }
 }
 
 std::uint64_t take_one(event_ring& events) {
@@ -147,6 +157,78 @@ TEST_CASE("events for which a ring has no space keep their order, also after a s
     });
     consumer.join();
     CHECK(rest == std::vector<std::uint64_t>{2, 3, 4, 5, 6});
+}
+
+TEST_CASE("publish_to() loses no event when an allocation fails",
+          "[kevent][event_queue][event_ring][memory]") {
+    if (!allocations_are_counted()) return;
+    constexpr std::size_t count = 4;
+    bool has_failed = true;
+    for (std::uint64_t good_ones = 0; has_failed; ++good_ones) {
+        REQUIRE(good_ones < 100);
+        CAPTURE(good_ones);
+        ring loop;
+        event_ring events(count);
+        event_queue queue(loop);
+        add_notified(queue, count);
+        has_failed = false;
+        const auto publish = [&]() -> task<void> {
+            try {
+                const failing_allocation one(good_ones);
+                const auto end = co_await queue.publish_to(events);
+                CHECK(end.error() == std::errc::operation_canceled);
+            } catch (const std::bad_alloc&) {
+                has_failed = true;
+            }
+        };
+        const auto body = [&](kevring::task_scope& scope) -> task<void> {
+            scope.spawn(publish());
+            const auto deadline = kevent_test::now() + kevent_test::half_of_test_timeout;
+            while (!has_failed && !events.is_full() && kevent_test::now() < deadline)
+                co_await kevring::yield();
+            scope.request_stop();
+        };
+        run_on(loop, [&]() -> task<void> {
+            co_await kevring::in_scope(body);
+            co_await publish_until(queue, events, [&] { return events.is_full(); });
+        });
+        for (std::uint64_t id = 0; id < count; ++id) CHECK(take_one(events) == id);
+    }
+}
+
+TEST_CASE("wait() and poll() lose no event when an allocation fails",
+          "[kevent][event_queue][memory]") {
+    if (!allocations_are_counted()) return;
+    constexpr std::size_t count = 4;
+    const bool waits = GENERATE(true, false);
+    CAPTURE(waits);
+    bool has_failed = true;
+    for (std::uint64_t good_ones = 0; has_failed; ++good_ones) {
+        REQUIRE(good_ones < 100);
+        CAPTURE(good_ones);
+        ring loop;
+        event_queue queue(loop);
+        add_notified(queue, count);
+        std::vector<std::uint64_t> seen;
+        seen.reserve(count);
+        const auto take = [&]() -> task<void> {
+            has_failed = false;
+            try {
+                const failing_allocation one(good_ones);
+                if (waits) {
+                    const auto events = co_await queue.wait(3, 3);
+                    for (const auto& each : *events) seen.push_back(each.record().id.raw_u64);
+                } else {
+                    for (const auto& each : queue.poll(3)) seen.push_back(each.record().id.raw_u64);
+                }
+            } catch (const std::bad_alloc&) {
+                has_failed = true;
+            }
+            for (const auto& each : queue.poll(count)) seen.push_back(each.record().id.raw_u64);
+        };
+        run_on(loop, take);
+        CHECK(seen == std::vector<std::uint64_t>{0, 1, 2, 3});
+    }
 }
 
 TEST_CASE("two loops publish into one ring", "[kevent][event_queue][event_ring][threads]") {
