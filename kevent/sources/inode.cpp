@@ -243,20 +243,26 @@ int inode_watches::join(inode_source& member, int inode) noexcept {
 
 void inode_watches::on_ready(std::uint32_t) noexcept {
     alignas(inotify_event) std::array<char, 4096> bytes;
-    // Later changes are an edge of their own: a process that makes changes without end cannot keep
-    // the queue, and its lock, busy for ever.
-    int left = 0;
-    if (::ioctl(inotify_fd_.number(), FIONREAD, &left) != 0) return;
+    // A read that leaves room for the longest event has taken all: one call for most reports. Names
+    // of some file systems are longer than NAME_MAX.
+    constexpr std::size_t event_bytes_max = sizeof(inotify_event) + 1024;
+    int left = 1;
+    bool is_first = true;
     while (left > 0) {
         const ssize_t count = ::read(inotify_fd_.number(), bytes.data(), bytes.size());
         if (count <= 0) return;
-        left -= static_cast<int>(count);
         for (ssize_t offset = 0; offset < count;) {
             inotify_event event;  // the kernel pads names so that each event is aligned
             std::memcpy(&event, bytes.data() + offset, sizeof event);
             apply(event, event.len != 0 ? bytes.data() + offset + sizeof event : "");
             offset += static_cast<ssize_t>(sizeof event + event.len);
         }
+        if (bytes.size() - static_cast<std::size_t>(count) >= event_bytes_max) return;
+        left -= static_cast<int>(count);
+        // Later changes are an edge of their own: a process that makes changes without end cannot
+        // keep the queue, and its lock, busy for ever.
+        if (std::exchange(is_first, false) && ::ioctl(inotify_fd_.number(), FIONREAD, &left) != 0)
+            return;
     }
 }
 
