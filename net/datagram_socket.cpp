@@ -203,6 +203,20 @@ task<result<std::size_t>> datagram_socket::send_message(std::span<const std::byt
     co_return co_await request;
 }
 
+task<result<std::size_t>> datagram_socket::send_parts(std::vector<iovec> parts,
+                                                      std::optional<endpoint> peer) {
+    if (!fd_) co_return error_from(std::errc::bad_file_descriptor);
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = parts.size();
+    if (peer) {
+        message.msg_name = peer->address();
+        message.msg_namelen = peer->address_bytes();
+    }
+    send_datagram_operation request(*ring_, fd_, message);
+    co_return co_await request;
+}
+
 task<result<std::size_t>> datagram_socket::send_to(std::span<const std::byte> bytes, endpoint peer,
                                                    std::uint16_t segment_bytes) {
     return send_message(bytes, peer, segment_bytes);

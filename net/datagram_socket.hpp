@@ -10,6 +10,7 @@
 
 #include <kevring/net/endpoint.hpp>
 #include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/datagram.hpp>
 #include <kevring/runtime/result.hpp>
@@ -22,6 +23,7 @@
 #include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace kevring {
 
@@ -120,6 +122,23 @@ public:
     task<result<std::size_t>> send(std::span<const std::byte> bytes,
                                    std::uint16_t segment_bytes = 0);
     task<result<std::size_t>> send(std::string_view text);
+    template <byte_view Bytes>
+    task<result<std::size_t>> send_to(const Bytes& bytes, endpoint peer) {
+        return send_to(bytes_of(bytes), peer);
+    }
+    template <byte_view Bytes>
+    task<result<std::size_t>> send(const Bytes& bytes) {
+        return send(bytes_of(bytes));
+    }
+    /// The same; the bytes of all elements are one message.
+    template <byte_view_list List>
+    task<result<std::size_t>> send_to(const List& list, endpoint peer) {
+        return send_parts(detail::parts_of(list), peer);
+    }
+    template <byte_view_list List>
+    task<result<std::size_t>> send(const List& list) {
+        return send_parts(detail::parts_of(list), std::nullopt);
+    }
 
     /// Receives one message into the caller's memory.
     ///
@@ -175,6 +194,7 @@ private:
     task<result<std::size_t>> send_message(std::span<const std::byte> bytes,
                                            std::optional<endpoint> peer,
                                            std::uint16_t segment_bytes);
+    task<result<std::size_t>> send_parts(std::vector<iovec> parts, std::optional<endpoint> peer);
     result<void> change_membership(const endpoint& group, unsigned interface_index,
                                    bool joins) noexcept;
 

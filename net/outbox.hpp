@@ -8,6 +8,7 @@
 
 #include <kevring/net/socket.hpp>
 #include <kevring/runtime/assert.hpp>
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/reset_event.hpp>
@@ -75,17 +76,22 @@ public:
         if (const std::error_code refusal = refusal_of(bytes.size()))
             co_return tl::unexpected<std::error_code>(refusal);
         const auto acquired = co_await free_bytes_.acquire(bytes.size());
-        if (!acquired) co_return tl::unexpected<std::error_code>(acquired.error());
-        const std::error_code refusal = refusal_of(bytes.size());
-        if (refusal) {
-            free_bytes_.release(bytes.size());  // the next writer is released, and fails as well
+        if (const std::error_code refusal = refusal_after(acquired, bytes.size()))
             co_return tl::unexpected<std::error_code>(refusal);
-        }
         append(bytes);
         co_return result<void>();
     }
     task<result<void>> write(std::string_view text) {
         return write(std::as_bytes(std::span(text)));
+    }
+    template <byte_view Bytes>
+    task<result<void>> write(const Bytes& bytes) {
+        return write(bytes_of(bytes));
+    }
+    /// The same for the bytes of all elements of a list, which are contiguous.
+    template <byte_view_list List>
+    task<result<void>> write(const List& list) {
+        return write_parts(detail::parts_of(list));
     }
 
     /// The same without waiting. False: the bytes do not fit, other writers wait, or write() would
@@ -97,6 +103,18 @@ public:
     }
     [[nodiscard]] bool try_write(std::string_view text) {
         return try_write(std::as_bytes(std::span(text)));
+    }
+    template <byte_view Bytes>
+    [[nodiscard]] bool try_write(const Bytes& bytes) {
+        return try_write(bytes_of(bytes));
+    }
+    template <byte_view_list List>
+    [[nodiscard]] bool try_write(const List& list) {
+        const std::vector<iovec> parts = detail::parts_of(list);
+        const std::size_t byte_count = byte_count_of(parts);
+        if (refusal_of(byte_count) || !free_bytes_.try_acquire(byte_count)) return false;
+        append_parts(parts, byte_count);
+        return true;
     }
 
     /// Waits until the outbox is empty: the kernel has all bytes.
@@ -174,7 +192,42 @@ private:
         return {};
     }
 
-    // Has acquired the bytes.
+    // After a wait for space. An error: nothing is acquired.
+    std::error_code refusal_after(const result<void>& acquired, std::size_t byte_count) noexcept {
+        if (!acquired) return acquired.error();
+        const std::error_code refusal = refusal_of(byte_count);
+        if (refusal)
+            free_bytes_.release(byte_count);  // the next writer is released, and fails as well
+        return refusal;
+    }
+    task<result<void>> write_parts(std::vector<iovec> parts) {
+        const std::size_t byte_count = byte_count_of(parts);
+        if (const std::error_code refusal = refusal_of(byte_count))
+            co_return tl::unexpected<std::error_code>(refusal);
+        const auto acquired = co_await free_bytes_.acquire(byte_count);
+        if (const std::error_code refusal = refusal_after(acquired, byte_count))
+            co_return tl::unexpected<std::error_code>(refusal);
+        append_parts(parts, byte_count);
+        co_return result<void>();
+    }
+    static std::size_t byte_count_of(const std::vector<iovec>& parts) noexcept {
+        std::size_t byte_count = 0;
+        for (const iovec& part : parts) byte_count += part.iov_len;
+        return byte_count;
+    }
+
+    // Have acquired the bytes.
+    void append_parts(const std::vector<iovec>& parts, std::size_t byte_count) {
+        try {
+            // So that all are queued, or none; a vector that grows doubles.
+            if (queued_.capacity() - queued_.size() < byte_count)
+                queued_.reserve(std::max(queued_.size() + byte_count, 2 * queued_.capacity()));
+        } catch (...) {
+            free_bytes_.release(byte_count);
+            throw;
+        }
+        for (const iovec& part : parts) append(detail::bytes_of_part(part));
+    }
     void append(std::span<const std::byte> bytes) {
         if (bytes.empty()) return;
         try {

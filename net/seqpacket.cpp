@@ -33,6 +33,16 @@ task<result<std::size_t>> seqpacket_socket::send(std::span<const std::byte> byte
     co_return co_await request;
 }
 
+task<result<std::size_t>> seqpacket_socket::send_parts(std::vector<iovec> parts) {
+    if (!fd_) co_return error_from(std::errc::bad_file_descriptor);
+    if (parts.empty()) co_return error_from(std::errc::invalid_argument);
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = parts.size();
+    send_datagram_operation request(*ring_, fd_, message);
+    co_return co_await request;
+}
+
 task<result<std::size_t>> seqpacket_socket::send(std::string_view text) {
     return send(std::as_bytes(std::span(text)));
 }

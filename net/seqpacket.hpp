@@ -9,6 +9,7 @@
 #include <kevring/net/endpoint.hpp>
 #include <kevring/net/listener.hpp>
 #include <kevring/net/socket.hpp>
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -21,6 +22,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace kevring {
 
@@ -51,6 +53,15 @@ public:
     /// Lifetime   `bytes` stay valid until the await completes.
     task<result<std::size_t>> send(std::span<const std::byte> bytes);
     task<result<std::size_t>> send(std::string_view text);
+    template <byte_view Bytes>
+    task<result<std::size_t>> send(const Bytes& bytes) {
+        return send(bytes_of(bytes));
+    }
+    /// The same; the bytes of all elements are one message.
+    template <byte_view_list List>
+    task<result<std::size_t>> send(const List& list) {
+        return send_parts(detail::parts_of(list));
+    }
 
     /// Receives one message.
     ///
@@ -70,6 +81,8 @@ public:
     fd_ref native() const noexcept { return fd_; }
 
 private:
+    task<result<std::size_t>> send_parts(std::vector<iovec> parts);
+
     ring* ring_;
     fd fd_;
 };

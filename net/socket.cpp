@@ -3,11 +3,27 @@
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/task_scope.hpp>
 
+#include <algorithm>
+
 #include <sys/socket.h>
 
 namespace kevring {
 
 shutdown_operation socket::shutdown_send() noexcept { return {*loop_, fd_, SHUT_WR}; }
+
+task<send_result> socket::send_parts(std::vector<iovec> parts, int flags) {
+    constexpr std::size_t part_count_max = 1024;  // IOV_MAX
+    std::size_t bytes_sent = 0;
+    for (std::size_t first = 0; first < parts.size(); first += part_count_max) {
+        msghdr message{};
+        message.msg_iov = &parts[first];
+        message.msg_iovlen = std::min(part_count_max, parts.size() - first);
+        const send_result sent = co_await send(message, flags);
+        bytes_sent += sent.bytes_sent();
+        if (!sent) co_return send_result(tl::unexpected<std::error_code>(sent.error()), bytes_sent);
+    }
+    co_return send_result(bytes_sent);
+}
 
 task<void> socket::close(clamped_duration linger_timeout) { return end(SHUT_WR, linger_timeout); }
 

@@ -3,6 +3,7 @@
 
 #include <kevring/net/endpoint.hpp>
 #include <kevring/net/socket_options.hpp>
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/receive.hpp>
 #include <kevring/runtime/operations/send.hpp>
@@ -107,6 +108,18 @@ public:
     [[nodiscard]] send_operation send(std::string_view text, int flags = 0) noexcept {
         return send(std::as_bytes(std::span(text)), flags);
     }
+    template <byte_view Bytes>
+    [[nodiscard]] send_operation send(const Bytes& bytes, int flags = 0) noexcept {
+        return send(bytes_of(bytes), flags);
+    }
+    /// Sends the bytes of all elements of a list, in order; the list itself is not used after the call.
+    ///
+    /// Errors     Those of send_operation.
+    /// Lifetime   The bytes to which the list refers stay valid until the await completes.
+    template <byte_view_list List>
+    task<send_result> send(const List& list, int flags = 0) {
+        return send_parts(detail::parts_of(list), flags);
+    }
     /// Sends several buffers; see send_message_operation.
     [[nodiscard]] send_message_operation send(const msghdr& message, int flags = 0) noexcept {
         return {*loop_, fd_, message, flags, sending_};
@@ -147,6 +160,7 @@ public:
     [[nodiscard]] fd release() noexcept;
 
 private:
+    task<send_result> send_parts(std::vector<iovec> parts, int flags);
     task<void> end(int directions, std::chrono::nanoseconds linger_timeout);
 
     ring* loop_;

@@ -1,6 +1,7 @@
 // stream.hpp: whole buffers through any stream: sockets, pipes, and streams of the program.
 #pragma once
 
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/task.hpp>
 
@@ -8,6 +9,7 @@
 #include <span>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 namespace kevring {
 
@@ -66,6 +68,30 @@ task<result<void>> write_all(Stream& target, std::span<const std::byte> bytes) {
 template <class Stream>
 task<result<void>> write_all(Stream& target, std::string_view text) {
     return write_all(target, std::as_bytes(std::span(text)));
+}
+template <class Stream, byte_view Bytes>
+task<result<void>> write_all(Stream& target, const Bytes& bytes) {
+    return write_all(target, bytes_of(bytes));
+}
+
+namespace detail {
+
+template <class Stream>
+task<result<void>> write_parts(Stream& target, std::vector<iovec> parts) {
+    for (const iovec& part : parts) {
+        const result<void> written = co_await write_all(target, bytes_of_part(part));
+        if (!written) co_return tl::unexpected<std::error_code>(written.error());
+    }
+    co_return result<void>();
+}
+
+}  // namespace detail
+
+/// Sends the bytes of all elements of a list, one after the other; the list itself is not used after the
+/// call.
+template <class Stream, byte_view_list List>
+task<result<void>> write_all(Stream& target, const List& list) {
+    return detail::write_parts(target, detail::parts_of(list));
 }
 
 }  // namespace kevring

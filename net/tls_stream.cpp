@@ -328,6 +328,16 @@ task<send_result> tls_stream::send(std::span<const std::byte> bytes) {
     }
 }
 
+task<send_result> tls_stream::send_parts(std::vector<iovec> parts) {
+    std::size_t bytes_sent = 0;
+    for (const iovec& part : parts) {
+        const send_result sent = co_await send(detail::bytes_of_part(part));
+        bytes_sent += sent.bytes_sent();
+        if (!sent) co_return send_result(tl::unexpected<std::error_code>(sent.error()), bytes_sent);
+    }
+    co_return send_result(bytes_sent);
+}
+
 task<send_result> tls_stream::send(std::string_view text) {
     return send(std::as_bytes(std::span(text)));
 }

@@ -7,6 +7,7 @@
 #include <kevring/net/tls_context.hpp>
 #include <kevring/net/tls_error.hpp>
 #include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/send.hpp>
@@ -20,6 +21,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace kevring {
 
@@ -87,6 +89,17 @@ public:
     /// Lifetime   `bytes` stay valid until the await completes.
     task<send_result> send(std::span<const std::byte> bytes);
     task<send_result> send(std::string_view text);
+    template <byte_view Bytes>
+    task<send_result> send(const Bytes& bytes) {
+        return send(bytes_of(bytes));
+    }
+    /// Sends the bytes of all elements of a list, in order; the list itself is not used after the call.
+    ///
+    /// In flight  Another send can come between two elements.
+    template <byte_view_list List>
+    task<send_result> send(const List& list) {
+        return send_parts(detail::parts_of(list));
+    }
 
     /// Ends the sending side: sends a close_notify and shuts the sending side of the socket down.
     /// Receiving continues. A peer with TLS 1.2 may answer by the end of its own side.
@@ -123,6 +136,7 @@ public:
     fd_ref native() const noexcept;
 
 private:
+    task<send_result> send_parts(std::vector<iovec> parts);
     struct state;
     class busy;
 

@@ -1,6 +1,7 @@
 // file.hpp: an open file, its reads and writes, size, storage and attributes.
 #pragma once
 
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/advise.hpp>
 #include <kevring/runtime/operations/file_range.hpp>
@@ -112,6 +113,11 @@ public:
                                  std::uint64_t file_offset = file_position) const;
     task<result<void>> write_all(std::string_view text,
                                  std::uint64_t file_offset = file_position) const;
+    template <byte_view Bytes>
+    task<result<void>> write_all(const Bytes& bytes,
+                                 std::uint64_t file_offset = file_position) const {
+        return write_all(bytes_of(bytes), file_offset);
+    }
 
     /// Sets the size.
     ///

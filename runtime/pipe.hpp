@@ -1,6 +1,7 @@
 // pipe.hpp: the ends of a pipe, read and written by a coroutine.
 #pragma once
 
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/read.hpp>
 #include <kevring/runtime/result.hpp>
@@ -77,6 +78,10 @@ public:
     ///            signal; IORING_OP_POLL_ADD while the pipe is full.
     task<result<void>> write(std::span<const std::byte> bytes);
     task<result<void>> write(std::string_view text);
+    template <byte_view Bytes>
+    task<result<void>> write(const Bytes& bytes) {
+        return write(bytes_of(bytes));
+    }
 
 private:
     ring* ring_ = nullptr;

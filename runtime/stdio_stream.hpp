@@ -1,6 +1,7 @@
 // stdio_stream.hpp: standard input and output, and other descriptors that the program shares.
 #pragma once
 
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -95,6 +96,10 @@ public:
     ///            pool. Files by IORING_OP_WRITE (5.6) at their position; sockets by IORING_OP_SEND.
     task<result<void>> write(std::span<const std::byte> bytes);
     task<result<void>> write(std::string_view text);
+    template <byte_view Bytes>
+    task<result<void>> write(const Bytes& bytes) {
+        return write(bytes_of(bytes));
+    }
 
 private:
     detail::shared_descriptor output_;

@@ -41,6 +41,7 @@
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/async_generator.hpp>
 #include <kevring/runtime/buffer_pool.hpp>
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/channel.hpp>
 #include <kevring/runtime/child_process.hpp>
