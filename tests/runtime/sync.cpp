@@ -114,6 +114,63 @@ struct with_condition {
     void release() { c.notify_one(); }
 };
 
+// One side of a shared_mutex, of which a writer holds the other.
+template <class Mutex, bool shared>
+struct with_shared_mutex {
+    static constexpr bool releases_all = shared;
+    Mutex m;
+    std::vector<typename Mutex::guard> held;
+    with_shared_mutex() { held.push_back(std::move(*m.try_lock())); }
+    ~with_shared_mutex() { held.clear(); }
+    auto wait() {
+        if constexpr (shared)
+            return m.lock_shared();
+        else
+            return m.lock();
+    }
+    template <class T>
+    void keep(T& acquired) {
+        held.push_back(std::move(*acquired));
+    }
+    void release() { held.erase(held.begin()); }
+};
+template <class Mutex>
+struct with_writers : with_shared_mutex<Mutex, false> {};
+template <class Mutex>
+struct with_readers : with_shared_mutex<Mutex, true> {};
+template <class Channel>
+struct with_receivers {
+    static constexpr bool releases_all = false;
+    Channel c{1};
+    auto wait() { return c.receive(); }
+    template <class T>
+    void keep(T&) {}
+    void release() { CHECK(c.try_send(1)); }
+};
+template <class Channel>
+struct with_senders {
+    static constexpr bool releases_all = false;
+    Channel c{0};
+    auto wait() { return c.send(1); }
+    template <class T>
+    void keep(T&) {}
+    void release() { CHECK(c.try_receive().has_value()); }
+};
+// The first call runs a body that waits; its end releases the others.
+template <class Once>
+struct with_once {
+    static constexpr bool releases_all = true;
+    Once o;
+    kevring::auto_reset_event end_of_body;
+    task<result<void>> wait() {
+        auto body = [this]() -> task<result<void>> { co_return co_await end_of_body.wait(); };
+        co_return co_await o.call(body);
+    }
+    template <class T>
+    void keep(T&) {}
+    void release() { end_of_body.set(); }
+};
+
 template <class Primitive>
 task<void> wait_and_note(Primitive& primitive, int number, std::vector<int>& order) {
     auto outcome = co_await primitive.wait();
@@ -135,7 +192,12 @@ task<void> wait_and_note(Primitive& primitive, int number, std::vector<int>& ord
         with_manual_event<kevring::manual_reset_event>,                                         \
         with_manual_event<kevring::cross_loop::manual_reset_event>, with_latch<kevring::latch>, \
         with_latch<kevring::cross_loop::latch>, with_condition<kevring::condition>,             \
-        with_condition<kevring::cross_loop::condition>
+        with_condition<kevring::cross_loop::condition>, with_writers<kevring::shared_mutex>,    \
+        with_readers<kevring::shared_mutex>, with_writers<kevring::cross_loop::shared_mutex>,   \
+        with_readers<kevring::cross_loop::shared_mutex>, with_receivers<kevring::channel<int>>, \
+        with_receivers<kevring::cross_loop::channel<int>>, with_senders<kevring::channel<int>>, \
+        with_senders<kevring::cross_loop::channel<int>>, with_once<kevring::once>,              \
+        with_once<kevring::cross_loop::once>
 
 TEMPLATE_TEST_CASE("waiters are released in the order in which they came", "[runtime][sync]",
                    KEVRING_PRIMITIVES) {
@@ -439,6 +501,21 @@ TEMPLATE_TEST_CASE("a barrier lets all continue together, phase by phase",
         phases.drop();
         co_await scope.join();
         CHECK(passed == 2);
+
+        // A stop before the arrival is none, and one after the phase is complete changes nothing.
+        task_scope before(loop);
+        before.request_stop();
+        before.spawn(once());
+        co_await before.join();
+        task_scope after(loop);
+        after.spawn(once());
+        co_await yield();
+        CHECK(passed == 2);
+        scope.spawn(once());
+        after.request_stop();
+        co_await after.join();
+        co_await scope.join();
+        CHECK(passed == 4);
     };
     run_on(loop, body);
 }
@@ -541,7 +618,9 @@ TEMPLATE_TEST_CASE("a primitive may be destroyed once its waiters have been stop
                    with_semaphore<kevring::cross_loop::semaphore>,
                    with_auto_event<kevring::auto_reset_event>,
                    with_manual_event<kevring::cross_loop::manual_reset_event>,
-                   with_latch<kevring::latch>, with_latch<kevring::cross_loop::latch>) {
+                   with_latch<kevring::latch>, with_latch<kevring::cross_loop::latch>,
+                   with_receivers<kevring::channel<int>>,
+                   with_senders<kevring::cross_loop::channel<int>>) {
     ring loop;
     auto body = [&]() -> task<void> {
         auto primitive = std::make_unique<TestType>();

@@ -3,20 +3,23 @@
 #include "tests/support/child_process.hpp"
 
 #include <kevring/runtime/channel.hpp>
+#include <kevring/runtime/condition.hpp>
 #include <kevring/runtime/latch.hpp>
 #include <kevring/runtime/mutex.hpp>
+#include <kevring/runtime/once.hpp>
 #include <kevring/runtime/reset_event.hpp>
 #include <kevring/runtime/run.hpp>
 #include <kevring/runtime/semaphore.hpp>
+#include <kevring/runtime/sleep.hpp>
 
+#include <chrono>
 #include <memory>
-#include <optional>
 #include <string>
-#include <type_traits>
 
 using kevring::ring;
 using kevring::task;
 using kevring::task_scope;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -27,6 +30,7 @@ child_outcome destroy_under_waiter(Arguments... arguments) {
         ring loop;
         auto body = [&]() -> task<void> {
             auto primitive = std::make_unique<Primitive>(arguments...);
+            kevring::mutex mutex;
             auto wait = [&]() -> task<void> {
                 if constexpr (requires { primitive->acquire(); })
                     static_cast<void>(co_await primitive->acquire());
@@ -39,11 +43,24 @@ child_outcome destroy_under_waiter(Arguments... arguments) {
                                        primitive->drop();
                                    })
                     static_cast<void>(co_await primitive->arrive_and_wait());
-                else
+                else if constexpr (requires { primitive->is_done(); }) {
+                    auto endless = []() -> task<void> {
+                        static_cast<void>(co_await kevring::sleep_for(1h));
+                    };
+                    static_cast<void>(co_await primitive->call(endless));
+                } else if constexpr (requires { primitive->notify_one(); }) {
+                    auto guard = co_await mutex.lock();
+                    static_cast<void>(co_await primitive->wait(*guard));
+                } else {
                     static_cast<void>(co_await primitive->wait());
+                }
             };
-            std::optional<kevring::mutex::guard> held;
-            if constexpr (std::is_same_v<Primitive, kevring::mutex>) held = primitive->try_lock();
+            [[maybe_unused]] const auto held = [&] {
+                if constexpr (requires { primitive->try_lock(); })
+                    return primitive->try_lock();
+                else
+                    return 0;
+            }();
             task_scope scope(loop);
             scope.spawn(wait());
             primitive.reset();
@@ -69,6 +86,10 @@ TEST_CASE("a primitive destroyed while a task waits for it is refused",
     CHECK(destroy_under_waiter<kevring::barrier>(2u).asserted(refusal("barrier", users)));
     CHECK(destroy_under_waiter<kevring::channel<int>>(1u).asserted(
         refusal("channel", "close() it and join its users first")));
-    CHECK(destroy_under_waiter<kevring::mutex>().asserted(
-        "mutex destroyed while it is locked; end its users first"));
+    CHECK(destroy_under_waiter<kevring::condition>().asserted(refusal("condition", users)));
+    CHECK(destroy_under_waiter<kevring::once>().asserted(
+        "once destroyed while a call runs; end its users first"));
+    const std::string locked = "mutex destroyed while it is locked; end its users first";
+    CHECK(destroy_under_waiter<kevring::mutex>().asserted(locked));
+    CHECK(destroy_under_waiter<kevring::cross_loop::shared_mutex>().asserted(locked));
 }
