@@ -88,6 +88,12 @@ public:
     /// A signal: the process that sent it, and the value that sigqueue(3) sent.
     std::uint32_t sender() const noexcept { return record_.ret_data[0]; }
     std::int32_t value() const noexcept { return static_cast<std::int32_t>(record_.ret_data[1]); }
+    /// A file transfer: the bytes that were passed to the kernel; of one that failed, modulo 2^32.
+    std::uint64_t bytes_sent() const noexcept {
+        if (type() != event_type::aio) return 0;
+        const std::uint64_t high = failed() ? 0 : record_.ret_data[1];
+        return high << 32 | record_.ret_data[0];
+    }
     /// A child process: its exit code, or the signal that ended it; CLD_EXITED, CLD_KILLED, ...
     std::int32_t exit_code() const noexcept {
         return static_cast<std::int32_t>(record_.ret_data[0]);

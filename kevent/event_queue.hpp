@@ -100,6 +100,18 @@ struct process {
     pid_t number;
 };
 
+/// A part of a file, to be sent to a connected stream socket once; see send_file(). A file that is
+/// shorter is sent up to its end.
+struct file_transfer {
+    file_transfer(fd_ref target_socket, fd_ref source_file, std::uint64_t offset = 0,
+                  std::uint64_t byte_count = INT64_MAX) noexcept
+        : socket(target_socket), file(source_file), file_offset(offset), bytes(byte_count) {}
+    fd_ref socket;
+    fd_ref file;
+    std::uint64_t file_offset;
+    std::uint64_t bytes;
+};
+
 /// An event of the program's own, fired by event_queue::notify(); its number is its name.
 struct user_event {
     explicit constexpr user_event(std::uint64_t note_number) noexcept : number(note_number) {}
@@ -190,6 +202,16 @@ public:
     result<event_key> add(const inode& request, user_data user = {}, repeat times = repeat::always);
     result<event_key> add(process request, user_data user = {}, repeat times = repeat::once);
     result<event_key> add(user_event request, user_data user = {}, repeat times = repeat::always);
+    /// Sends a part of a file on the loop that the calling thread drives. Its one event comes when
+    /// the last byte was passed to the kernel, or the transfer has failed; remove() stops it.
+    /// Transfers of one loop to one socket run in the order of the calls.
+    ///
+    /// Errors     In the event those of send_file(), with event::bytes_sent(); operation_canceled
+    ///            where the loop has ended. Here not_a_socket, bad_file_descriptor,
+    ///            too_many_files_open; operation_not_permitted on a thread that drives no loop.
+    /// Lifetime   The caller may close both descriptors: the transfer has duplicates. It continues if
+    ///            the queue is destroyed.
+    result<event_key> add(const file_transfer& request, user_data user = {});
 
     /// Watches a descriptor, a socket, a pipe or an inode for other bits from now on, as often as
     /// it was to be reported before; bits that are set already are reported again. An inode that

@@ -20,6 +20,8 @@ namespace kevring::detail {
 class aio_completion {
 public:
     /// Errors     Those of eventfd(2).
+    ///
+    /// With the constructor and no descriptor, the loop that finishes it also marks its record ready.
     static result<std::shared_ptr<aio_completion>> make();
 
     /// The transfer is over: `byte_count` bytes were passed to the kernel; `error_number` is 0 or
@@ -43,6 +45,11 @@ private:
     int error_number_ = 0;
     std::atomic<bool> finished_{false};
 };
+
+/// The same for a transfer on the queue's own loop, which marks the record ready: no descriptor is
+/// watched.
+std::unique_ptr<source> make_loop_aio_source(source_host& host, registration& target,
+                                             std::shared_ptr<aio_completion> ticket);
 
 /// The source of a record of type AIO; REMOVE of the record stops the transfer.
 ///

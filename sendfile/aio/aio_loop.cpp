@@ -109,17 +109,17 @@ void aio_loop::start_on_loop(work& item) noexcept {
     const std::shared_ptr<aio_completion> ticket = request->ticket;
     aio_loop& self = get();
     try {
-        self.scope_->spawn(self.run_transfer(std::move(request)));
+        self.scope_->spawn(run_transfer(self.lines_, std::move(request)));
     } catch (const std::bad_alloc&) {
         ticket->finish(0, ENOMEM);
     }
 }
 
-task<void> aio_loop::run_transfer(std::unique_ptr<aio_request> request) {
+task<void> run_transfer(aio_lines& lines, std::unique_ptr<aio_request> request) {
     const std::shared_ptr<aio_completion> ticket = request->ticket;
     send_report report;
     try {
-        socket_queue& mine = queues_[request->socket_identity];
+        aio_line& mine = lines[request->socket_identity];
         ++mine.transfer_count;
         send_options options;
         options.header = send_buffers(std::span<const std::span<const std::byte>>(request->header));
@@ -138,7 +138,7 @@ task<void> aio_loop::run_transfer(std::unique_ptr<aio_request> request) {
         } catch (...) {
             thrown = std::current_exception();
         }
-        if (--mine.transfer_count == 0) queues_.erase(request->socket_identity);
+        if (--mine.transfer_count == 0) lines.erase(request->socket_identity);
         if (thrown) std::rethrow_exception(thrown);
     } catch (const std::bad_alloc&) {
         report.error = std::make_error_code(std::errc::not_enough_memory);

@@ -34,6 +34,18 @@ struct aio_request : work {
     std::shared_ptr<aio_completion> ticket;
 };
 
+/// The transfers of one loop, in a line for each socket.
+struct aio_line {
+    send_queue queue;
+    std::size_t transfer_count = 0;
+};
+using aio_lines = std::map<std::uint64_t, aio_line>;  // by socket
+
+/// Runs a transfer on the current loop, in the line of its socket, and finishes its ticket.
+///
+/// Lifetime   `lines` outlives the task.
+task<void> run_transfer(aio_lines& lines, std::unique_ptr<aio_request> request);
+
 /// One thread for all queues and all transfers of the process. It starts with the first transfer, and
 /// runs until the process ends.
 ///
@@ -52,15 +64,9 @@ public:
     void start(std::unique_ptr<aio_request> request) noexcept;
 
 private:
-    struct socket_queue {
-        send_queue queue;
-        std::size_t transfer_count = 0;
-    };
-
     static void* main(void* self);
     void drive();
     static void start_on_loop(work& item) noexcept;
-    task<void> run_transfer(std::unique_ptr<aio_request> request);
 
     thread_mutex mutex_;
     thread_condition started_;
@@ -71,7 +77,7 @@ private:
 
     // Used on the loop's thread only.
     task_scope* scope_ = nullptr;
-    std::map<std::uint64_t, socket_queue> queues_;  // by socket
+    aio_lines lines_;
 };
 
 }  // namespace kevring::detail
