@@ -6,76 +6,28 @@
 namespace kevring::detail {
 
 void remote_task_base::begin(cancel_scope& scope) noexcept {
-    stop_cause cause = stop_cause::none;
-    {
-        const thread_lock lock(mutex_);
-        scope_ = &scope;
-        cause = cause_;
-    }
+    const stop_cause cause = states_.begin(scope);
     if (cause != stop_cause::none) scope.request_stop(cause);
-}
-
-void remote_task_base::end() noexcept {
-    const thread_lock lock(mutex_);
-    loop_ = nullptr;
-    scope_ = nullptr;
-    ended_condition_.notify_all();
-    // The ring of the waiter stays until this post has been made, and the waiter keeps this object
-    // until it has locked the mutex.
-    if (waiter_ != nullptr) waiting_loop_->post_expected(*waiter_);
 }
 
 void remote_task_base::refuse() noexcept {
     set_failure(std::make_exception_ptr(std::system_error(
         std::make_error_code(std::errc::operation_not_permitted),
         "kevring: submit() to a ring of the parent process; make a new ring after fork()")));
-    const thread_lock lock(mutex_);
-    loop_ = nullptr;
+    states_.end();
 }
 
-bool remote_task_base::ended() noexcept {
-    const thread_lock lock(mutex_);
-    return loop_ == nullptr;
-}
-
-void remote_task_base::wait() noexcept {
-    thread_lock lock(mutex_);
-    while (loop_ != nullptr) ended_condition_.wait(lock);
-}
-
-bool remote_task_base::watch(ring& waiting, work& item) noexcept {
-    const thread_lock lock(mutex_);
-    if (loop_ == nullptr) return false;
-    waiting_loop_ = &waiting;
-    waiter_ = &item;
-    return true;
-}
-
-// A task that has not ended keeps its ring: the post under the mutex reaches a ring that exists.
 void remote_task_base::request_stop(stop_cause cause) noexcept {
-    const thread_lock lock(mutex_);
-    if (loop_ == nullptr || cause_ != stop_cause::none) return;
-    cause_ = cause;
-    if (scope_ == nullptr) return;  // begin() will see it
-    kept_ = shared_from_this();
-    if (loop_->on_ring_thread())
-        loop_->schedule(*this);  // the caller may be within a walk over the hooks of the scope
-    else
-        loop_->post(*this);
+    states_.request_stop(cause, *this, [this] { kept_ = shared_from_this(); });
 }
 
 void remote_task_base::stop_arrived(work& item) noexcept {
     auto& self = static_cast<remote_task_base&>(item);
-    std::shared_ptr<remote_task_base> kept;
-    cancel_scope* scope = nullptr;
     stop_cause cause = stop_cause::none;
-    {
-        const thread_lock lock(self.mutex_);
-        kept = std::move(self.kept_);
-        scope = self.scope_;
-        cause = self.cause_;
-    }
-    if (scope != nullptr) scope->request_stop(cause);  // it changes on this thread only
+    // first: the thread that posted leaves the mutex, and with it kept_
+    cancel_scope* const scope = self.states_.stopped_scope(cause);
+    const std::shared_ptr<remote_task_base> kept = std::move(self.kept_);
+    if (scope != nullptr) scope->request_stop(cause);
 }
 
 bool remote_join::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexcept {

@@ -3,6 +3,7 @@
 
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
+#include <kevring/runtime/detail/remote_states.hpp>
 #include <kevring/runtime/operation.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
@@ -19,27 +20,49 @@
 
 namespace kevring::detail {
 
+/// The remote_states of tasks on rings.
+struct ring_world {
+    using mutex = thread_mutex;
+    using lock = thread_lock;
+    using condition = thread_condition;
+    using loop = ring;
+    using scope = cancel_scope;
+    using item = work;
+
+    static void post(ring& target, work& arrival) noexcept {
+        if (target.on_ring_thread())
+            target.schedule(
+                arrival);  // the caller may be within a walk over the hooks of the scope
+        else
+            target.post(arrival);
+    }
+    static void post_expected(ring& waiting, work& waiter) noexcept {
+        waiting.post_expected(waiter);
+    }
+    static void notify(thread_condition& ended) noexcept { ended.notify_all(); }
+};
+
 /// Everything but the result.
 ///
 /// Lifetime   Shared by the task, by the object that submit() returned, and by a stop in transit.
 /// Thread     Any, but for begin() and end(): the thread of the loop of the task.
 class remote_task_base : public std::enable_shared_from_this<remote_task_base>, private work {
 public:
-    explicit remote_task_base(ring& loop) noexcept : work(stop_arrived), loop_(&loop) {}
+    explicit remote_task_base(ring& loop) noexcept : work(stop_arrived), states_(loop) {}
 
     /// The task runs in `scope` from here on.
-    void begin(cancel_scope& scope) noexcept KEVRING_EXCLUDES(mutex_);
+    void begin(cancel_scope& scope) noexcept;
     /// The task has ended, and its frame and its scope are not used any more.
-    void end() noexcept KEVRING_EXCLUDES(mutex_);
+    void end() noexcept { states_.end(); }
     /// The task never starts.
-    void refuse() noexcept KEVRING_EXCLUDES(mutex_);
+    void refuse() noexcept;
 
-    bool ended() noexcept KEVRING_EXCLUDES(mutex_);
+    bool ended() noexcept { return states_.ended(); }
     /// Blocks the thread until the task has ended.
-    void wait() noexcept KEVRING_EXCLUDES(mutex_);
-    void request_stop(stop_cause cause) noexcept KEVRING_EXCLUDES(mutex_);
+    void wait() noexcept { states_.wait(); }
+    void request_stop(stop_cause cause) noexcept;
     /// False: the task has ended. True: `item` will be posted to `waiting`, where that is expected.
-    bool watch(ring& waiting, work& item) noexcept KEVRING_EXCLUDES(mutex_);
+    bool watch(ring& waiting, work& item) noexcept { return states_.watch(waiting, item); }
 
     void set_failure(std::exception_ptr failure) noexcept { failure_ = std::move(failure); }
 
@@ -51,16 +74,10 @@ protected:
 
 private:
     static void stop_arrived(work& item) noexcept;
-    cancel_scope* stopped_scope() noexcept KEVRING_EXCLUDES(mutex_);
 
-    thread_mutex mutex_;
-    thread_condition ended_condition_;
-    ring* loop_ KEVRING_GUARDED_BY(mutex_);                     // null when the task has ended
-    cancel_scope* scope_ KEVRING_GUARDED_BY(mutex_) = nullptr;  // while the task runs
-    stop_cause cause_ KEVRING_GUARDED_BY(mutex_) = stop_cause::none;
-    ring* waiting_loop_ KEVRING_GUARDED_BY(mutex_) = nullptr;
-    work* waiter_ KEVRING_GUARDED_BY(mutex_) = nullptr;
-    std::shared_ptr<remote_task_base> kept_ KEVRING_GUARDED_BY(mutex_);  // by a stop in transit
+    remote_states<ring_world> states_;
+    // By a stop in transit: written before it is posted, and taken where it arrives.
+    std::shared_ptr<remote_task_base> kept_;
     std::exception_ptr failure_;  // written before end(), read after it
 };
 

@@ -66,6 +66,9 @@ struct limits {
     /// Whether the knowledge of threads is part of a state even if no old value is readable any
     /// more: for scenarios that call known().
     bool knowledge = false;
+    /// Whether a wake is part of the history of its thread. Without it, the next operation of the thread is
+    /// taken for the wake itself where no thread sleeps: for code that wakes in the middle of an update.
+    bool wakes_are_steps = false;
     std::uint64_t runs_max = 20'000'000;
 };
 
@@ -214,6 +217,7 @@ public:
 
     void wake(std::size_t at, std::uint32_t count) {
         point();
+        if (limits_.wakes_are_steps) threads_[self_].history = mixed(threads_[self_].history, 4);
         if (mutation_.wakes_no_thread) return;
         while (count != 0) {
             std::array<std::size_t, thread_count_max> sleepers{};
