@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 
-CHAPTERS = ['README', 'first-server', 'tasks', 'buffers', 'events', 'queue', 'send-file', 'threads', 'asio', 'testing',
+CHAPTERS = ['README', 'first-server', 'tasks', 'buffers', 'events', 'queue', 'files', 'send-file', 'names', 'tls', 'threads', 'asio', 'testing',
             'observability', 'deployment', 'errors', 'coming-from']
 PAGES = ['docs/assertions.md', 'docs/gcc-12.md', 'docs/threads.md', 'docs/awaitables.md', 'docs/httpd.md',
          'docs/kevent-operations.md', 'docs/figures.md', 'SECURITY.md', 'CHANGELOG.md']
