@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Tests the example programs about control flow from outside.
 
-  threads.py ASIO_INSIDE ASIO_OUTSIDE CHAT COMPUTE FETCH PIPELINE PROXY
+  threads.py ASIO_CONTEXT_INSIDE ASIO_INSIDE ASIO_OUTSIDE CHAT COMPUTE FETCH PIPELINE PROXY
 """
+import signal
 import socket
 import subprocess
 import sys
@@ -203,6 +204,20 @@ class Examples(unittest.TestCase):
             first.sendall(b'ld\n')
             self.assertEqual(read_line(first), b'WORLD\n')
 
+    def test_a_ring_runs_an_io_context(self):
+        with Program(ASIO_CONTEXT_INSIDE) as program, program.connect() as first, \
+                program.connect() as second:
+            first.sendall(b'hello\nwor')
+            second.sendall(b'other\n')
+            self.assertEqual(read_line(first), b'HELLO\n')
+            self.assertEqual(read_line(second), b'OTHER\n')
+            first.sendall(b'ld\n')
+            self.assertEqual(read_line(first), b'WORLD\n')
+            program.process.send_signal(signal.SIGUSR1)
+            self.assertEqual(program.process.stdout.readline(), b'3 lines\n')
+            program.process.terminate()
+            self.assertEqual(program.process.wait(DEADLINE_SECONDS), 0)
+
     def test_asio_inside_resolves_on_a_ring(self):
         done = subprocess.run([ASIO_INSIDE, '127.0.0.1'], capture_output=True, text=True,
                               timeout=DEADLINE_SECONDS, check=True)
@@ -210,5 +225,5 @@ class Examples(unittest.TestCase):
 
 
 if __name__ == '__main__':
-    (ASIO_INSIDE, ASIO_OUTSIDE, CHAT, COMPUTE, FETCH, PIPELINE, PROXY) = sys.argv[1:8]
+    (ASIO_CONTEXT_INSIDE, ASIO_INSIDE, ASIO_OUTSIDE, CHAT, COMPUTE, FETCH, PIPELINE, PROXY) = sys.argv[1:9]
     unittest.main(argv=sys.argv[:1])

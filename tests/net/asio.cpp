@@ -6,6 +6,7 @@
 
 #include <kevring/net/asio/async_run.hpp>
 #include <kevring/net/asio/from_asio.hpp>
+#include <kevring/net/asio/io_context_in_ring.hpp>
 #include <kevring/net/asio/ring_executor.hpp>
 #include <kevring/net/asio/stream.hpp>
 
@@ -15,6 +16,7 @@
 #include <asio/completion_condition.hpp>
 #include <asio/detached.hpp>
 #include <asio/io_context.hpp>
+#include <asio/local/connect_pair.hpp>
 #include <asio/local/stream_protocol.hpp>
 #include <asio/post.hpp>
 #include <asio/read.hpp>
@@ -26,6 +28,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <future>
 #include <optional>
 #include <stdexcept>
@@ -334,5 +337,95 @@ TEST_CASE("an io_context drives a ring on its own thread", "[net][asio]") {
         context.run();
     }
 
+    CHECK(count == 2);
+}
+
+TEST_CASE("a ring runs the handlers of an io_context on its own thread", "[net][asio]") {
+    ring loop;
+    auto body = [&]() -> task<int> {
+        asio::io_context context(1);
+        kevring::io_context_in_ring driven(loop, context);
+        const std::thread::id here = std::this_thread::get_id();
+        int count = 0;
+        asio::steady_timer timer(context, 1ms);
+        const result<void> waited = co_await timer.async_wait(kevring::use_kevring);
+        if (waited) ++count;
+
+        using local_socket = asio::local::stream_protocol::socket;
+        local_socket left(context);
+        local_socket right(context);
+        asio::local::connect_pair(left, right);
+        std::string text;
+        kevring::manual_reset_event read;
+        asio::async_read_until(right, asio::dynamic_buffer(text), '\n',
+                               [&](asio::error_code error, std::size_t) {
+                                   if (!error && std::this_thread::get_id() == here) ++count;
+                                   read.set();
+                               });
+        co_await kevring::yield();
+        const result<std::size_t> wrote =
+            co_await asio::async_write(left, asio::buffer("line\n", 5), kevring::use_kevring);
+        if (wrote && *wrote == 5) ++count;
+        static_cast<void>(co_await read.wait());
+
+        kevring::manual_reset_event posted;
+        std::jthread other([&] {
+            asio::post(context, [&] {
+                if (std::this_thread::get_id() == here) ++count;
+                posted.set();
+            });
+            driven.wake();
+        });
+        static_cast<void>(co_await posted.wait());
+        co_return count;
+    };
+
+    CHECK(run_on(loop, body) == 4);
+}
+
+TEST_CASE("an io_context that always has work holds up no coroutine of its ring", "[net][asio]") {
+    ring loop;
+    auto body = [&]() -> task<int> {
+        asio::io_context context(1);
+        kevring::io_context_in_ring driven(loop, context);
+        int handler_count = 0;
+        std::function<void()> again = [&] {
+            ++handler_count;
+            asio::post(context, again);
+        };
+        again();
+        for (int i = 0; i < 100; ++i) co_await kevring::yield();
+        driven.stop();
+        const int at_stop = handler_count;
+        for (int i = 0; i < 100; ++i) co_await kevring::yield();
+        CHECK(handler_count == at_stop);
+        co_return handler_count;
+    };
+
+    CHECK(run_on(loop, body) > 1);
+}
+
+TEST_CASE("the end of a ring, and of an io_context, end the driving", "[net][asio]") {
+    asio::io_context context(1);
+    std::optional<kevring::io_context_in_ring> driven;
+    int count = 0;
+    {
+        ring loop;
+        driven.emplace(loop, context);
+        asio::post(context, [&] { ++count; });
+        REQUIRE(drive(loop, [&] { return count == 1; }));
+    }  // the destructor of the ring ends the task that drives
+    driven.reset();
+
+    context.restart();  // it has stopped, as its work has ended
+    ring loop;
+    kevring::io_context_in_ring again(loop, context);
+    asio::post(context, [&] {
+        ++count;
+        context.stop();
+        asio::post(context, [&] { ++count; });
+    });
+    REQUIRE(drive(loop, [&] { return count == 2; }));
+    for (int i = 0; i < 10; ++i) loop.run_once(false);
     CHECK(count == 2);
 }
