@@ -343,6 +343,7 @@ model::coverage explore(std::size_t thread_count, bool may_stop, int rounds,
                         model::mutation mutation = {}) {
     model::limits limits;
     limits.switches_max = 3;
+    limits.wakes_are_steps = thread_count == 2;  // more threads have too many states with it
     limits.runs_max = 300'000;
     auto found = std::make_unique<model::explorer>(limits, std::move(mutation));
     return found->explore(
