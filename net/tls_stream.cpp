@@ -312,7 +312,8 @@ task<send_result> tls_stream::send(std::span<const std::byte> bytes) {
     const busy sending(self.sends);
     // The rest of an interrupted send comes first: else each stopped send would add to it.
     if (!self.next_output().empty()) {
-        const std::error_code failure = co_await flush(self);
+        std::error_code failure = co_await flush(self);
+        if (self.closed) failure = std::make_error_code(std::errc::operation_canceled);
         if (failure) co_return send_result(tl::unexpected(failure), 0);
     }
     std::size_t encrypted_bytes = 0;
@@ -322,7 +323,10 @@ task<send_result> tls_stream::send(std::span<const std::byte> bytes) {
         if (!self.engine->encrypt(piece))
             co_return send_result(tl::unexpected(self.engine->failure), encrypted_bytes);
         encrypted_bytes += piece.size();
-        const std::error_code failure = co_await flush(self);
+        std::error_code failure = co_await flush(self);
+        // close() may come between two pieces.
+        if (self.closed && (failure || encrypted_bytes < bytes.size()))
+            failure = std::make_error_code(std::errc::operation_canceled);
         if (failure) co_return send_result(tl::unexpected(failure), encrypted_bytes);
         if (encrypted_bytes == bytes.size()) co_return send_result(encrypted_bytes);
     }
