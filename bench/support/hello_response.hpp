@@ -25,9 +25,9 @@ public:
             bytes.remove_prefix(1);
         }
         constexpr std::string_view head_end = "\r\n\r\n";
-        for (auto found = bytes.find(head_end); found != bytes.npos; found = bytes.find(head_end)) {
+        for (auto end = bytes.find(head_end); end != bytes.npos; end = bytes.find(head_end)) {
             ++found;
-            bytes.remove_prefix(found + head_end.size());
+            bytes.remove_prefix(end + head_end.size());
         }
         if (bytes.size() > head_end.size()) bytes.remove_prefix(bytes.size() - head_end.size());
         for (const char c : bytes) found += step(c);
