@@ -10,6 +10,8 @@
 //     co_await client.send(parts);
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <concepts>
 #include <cstddef>
 #include <iterator>

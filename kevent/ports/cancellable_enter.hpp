@@ -1,6 +1,8 @@
 // cancellable_enter.hpp: io_uring_enter(2) as a cancellation point (pthreads(7)).
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cstdint>
 
 struct io_uring_getevents_arg;

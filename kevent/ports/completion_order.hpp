@@ -1,6 +1,8 @@
 // completion_order.hpp: the order in which the kernel delivers completions of one enter.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 namespace kevring::detail {
 
 /// True if this kernel delivers the completions that one io_uring_enter(2) collects in the reverse

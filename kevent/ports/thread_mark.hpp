@@ -1,6 +1,8 @@
 // thread_mark.hpp: tells a port that the thread which owns it has ended.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>

@@ -1,6 +1,8 @@
 // watched_slot.hpp: the descriptors that a ring_port watches, and lists of them.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cstdint>
 #include <vector>
 

@@ -7,6 +7,8 @@
 // that shares this memory, as that of vfork(2) does, is seen by its process number only.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <atomic>
 
 namespace kevring::detail {

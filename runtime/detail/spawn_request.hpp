@@ -1,6 +1,8 @@
 // spawn_request.hpp: the arguments of posix_spawn(3), as one object for the kernel seam.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <spawn.h>
 
 namespace kevring::detail {

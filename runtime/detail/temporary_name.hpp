@@ -1,6 +1,8 @@
 // temporary_name.hpp: names of temporary files that no other process guesses.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 #include <cstdint>
 #include <string>
 #include <string_view>

@@ -1,6 +1,8 @@
 // warm_bytes.hpp: a guess whether the bytes of a large send are in the caches of the processor.
 #pragma once
 
+#include <kevring/runtime/detail/language.hpp>
+
 namespace kevring::detail {
 
 /// True from a receive or a read of this thread until its next large send: that probably sends

@@ -18,12 +18,12 @@ import shutil
 import subprocess
 import sys
 
+from standard import LANGUAGE
 from tree import LIBRARY, Tree
 
 WARNINGS = ['-Wall', '-Wextra', '-Wpedantic', '-Werror']
 USER_WARNINGS = ['-Wshadow', '-Wconversion', '-Wsign-conversion']
 OLDEST_CLANG = 'clang++-14'
-LANGUAGE = 'runtime/detail/language.hpp'
 
 
 def below(tree, name, seen=None):

@@ -332,6 +332,22 @@ class Orphans(Rules):
                 "files('ring.cpp')\ninstall_headers('ring.hpp', 'detail/more.hpp')\n"})
 
 
+class Standard(Rules):
+    LANGUAGE = {'runtime/detail/language.hpp': '#pragma once\n#error\n'}
+    RING = {'runtime/ring.hpp': '#pragma once\n#include <kevring/runtime/detail/language.hpp>\n',
+            'runtime/meson.build':
+            "files('ring.cpp')\ninstall_headers('ring.hpp', 'detail/language.hpp')\n"}
+
+    def test_a_header_without_another_of_ours_includes_that_of_the_language(self):
+        part = 'runtime/detail/part.hpp'
+        user = {'runtime/ring.cpp': f'#include <kevring/runtime/ring.hpp>\n#include <kevring/{part}>\n'}
+        base = {**self.LANGUAGE, **self.RING, **user}
+        self.passes({**base, part: '#include <kevring/runtime/detail/language.hpp>\n'})
+        self.passes({**base, part: '#include <kevring/runtime/ring.hpp>\n'})
+        self.finds('standard', {**base, part: '#include <vector>\n'})
+        self.finds('standard', {**base, part: '// #include <kevring/runtime/ring.hpp>\n'})
+
+
 class Umbrella(Rules):
     INSTALL = {'meson.build': "install_headers('include/kevring/kevring.hpp')\n"}
 

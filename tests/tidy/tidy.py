@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Tests the tree itself: layers, texts of assertions, forms of co_await, orphan files, the public
-include folder, stray words, the language of comments, subjects of commits, documents.
+"""Tests the tree itself: layers, the required C++ standard, texts of assertions, forms of co_await,
+orphan files, the public include folder, stray words, the language of comments, subjects of commits,
+documents.
 
   tidy.py ROOT
 
@@ -15,11 +16,12 @@ from documents import documents
 from language import language
 from layers import layers
 from orphans import orphans
+from standard import standard
 from tree import Tree
 from umbrella import umbrella
 from words import words
 
-RULES = (layers, assertions, awaits, orphans, umbrella, words, language, commits,
+RULES = (layers, standard, assertions, awaits, orphans, umbrella, words, language, commits,
          documents)
 
 
