@@ -24,6 +24,7 @@ class own_ring {
     static constexpr unsigned completion_entries = 1024;
 
 public:
+    /// Registers the eventfd `event_number`, unless it is -1.
     explicit own_ring(int event_number) {
         io_uring_params params{};
         params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
@@ -49,7 +50,7 @@ public:
         entry_count_ = params.sq_entries;
         completion_mask_ = params.cq_entries - 1;
         tail_ = *ring_.sq.ktail;
-        if (const int failure = register_event(event_number); failure < 0) {
+        if (const int failure = event_number < 0 ? 0 : register_event(event_number); failure < 0) {
             unmap();
             throw std::system_error(-failure, std::system_category(), "io_uring_register");
         }
@@ -59,6 +60,7 @@ public:
         if (fd_) unmap();  // in the child of a fork nothing is mapped
     }
 
+    int number() const noexcept { return fd_.number(); }
     int register_event(int number) noexcept {
         return kernel::real().ring_register(ring_, IORING_REGISTER_EVENTFD, &number, 1);
     }
@@ -85,13 +87,16 @@ public:
     }
     /// Submits, and delivers what has completed. A kernel that reverses completions submits in a
     /// call of its own, and delivers in the next round: the completions of submissions come in order,
-    /// and nothing distinguishes those from the others.
+    /// and nothing distinguishes those from the others. Completions that had no room are delivered
+    /// first: Linux 6.1 submits nothing before (EBUSY), and would never deliver them in a call that only
+    /// submits.
     int enter() noexcept {
         // release: the entries are written.
         __atomic_store_n(ring_.sq.ktail, tail_, __ATOMIC_RELEASE);
-        const unsigned count = unsubmitted_count();
+        const bool overflowed = (load(ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0;
+        const unsigned count = overflowed ? 0 : unsubmitted_count();
         const bool submits_only = kernel_reverses_ && count != 0;
-        is_reversed_ = kernel_reverses_ && !submits_only;
+        is_reversed_ = kernel_reverses_ && !submits_only && !overflowed;
         return kernel::real().ring_enter(ring_, count, 0, submits_only ? 0 : IORING_ENTER_GETEVENTS,
                                          nullptr);
     }

@@ -1,6 +1,7 @@
 // ring_port.cpp: see ring_port.hpp.
 #include <kevring/kevent/ports/ring_port.hpp>
 
+#include <kevring/kevent/ports/event_signal.hpp>
 #include <kevring/runtime/kernel.hpp>
 
 #include <cerrno>
@@ -74,10 +75,11 @@ private:
 
 ring_port::ring_port()
     : set_(create_set()),
+      polls_ring_(signals_event_late()),
       event_fd_(open_eventfd()),
       readable_fd_(open_eventfd()),
       wake_fd_(open_eventfd()),
-      ring_(std::make_unique<own_ring>(event_fd_.number())),
+      ring_(make_ring()),
       slots_(first_free),
       own_changes_(1U << wake_poll | 1U << handled_poll | 1U << other_poll) {
     slots_[timer].tag = timer;
@@ -111,8 +113,10 @@ int ring_port::claim() noexcept {
 // bits that are set, and so the activity that the kernel had not delivered.
 int ring_port::renew_ring() noexcept {
     try {
-        auto made = std::make_unique<own_ring>(event_fd_.number());
+        auto made = make_ring();
         take_completions();
+        // A child of a fork may keep the ring's file open, and so readable in the set.
+        if (polls_ring_) change_set(set_.number(), EPOLL_CTL_DEL, ring_->number(), 0);
         ring_ = std::move(made);
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
@@ -121,6 +125,17 @@ int ring_port::renew_ring() noexcept {
     }
     arm_all();
     return 0;
+}
+
+// The ring is disabled yet: were its descriptor polled for the first time later, that would interrupt a
+// system call of the owner.
+std::unique_ptr<own_ring> ring_port::make_ring() const {
+    auto made = std::make_unique<own_ring>(polls_ring_ ? -1 : event_fd_.number());
+    if (polls_ring_)
+        if (const int failure = change_set(set_.number(), EPOLL_CTL_ADD, made->number(), EPOLLIN);
+            failure != 0)
+            throw std::system_error(-failure, std::system_category(), "epoll_ctl");
+    return made;
 }
 
 void ring_port::arm_all() noexcept {
@@ -243,7 +258,7 @@ void ring_port::alert_owner() noexcept {
 // Linux 6.18 defers the signal of a registered eventfd once and no more, until the eventfd is
 // registered again (measured). It may come after the reset.
 void ring_port::reset_event() noexcept {
-    if (was_deferred_ && is_owner()) {
+    if (was_deferred_ && !polls_ring_ && is_owner()) {
         ring_->unregister_event();
         was_deferred_ = ring_->register_event(event_fd_.number()) < 0;
     }

@@ -15,7 +15,9 @@
 //             nothing resets the first one: the control descriptor is never unreadable while there
 //             is a report. The kernel does not signal an eventfd within a write to another one, but
 //             later: an event of an eventfd, or of another queue, makes the control descriptor
-//             readable after some milliseconds. The owner's sleep does not depend on it.
+//             readable after some milliseconds. The owner's sleep does not depend on it. A kernel that
+//             signals it late for all events (event_signal.hpp) is not asked to: there the set holds
+//             the ring's own descriptor too, which is readable at once.
 // Sleeping    io_uring_enter(2), which submits, sleeps and delivers in one call. The ring itself
 //             polls what ends a sleep: an eventfd for other threads, the timerfd, and the signalfds
 //             of handler_watch. A cancelled thread leaves all completions in the ring.
@@ -89,6 +91,7 @@ private:
         return owner_ != nullptr && owner_->thread == thread_marks::present;
     }
     int renew_ring() noexcept;
+    std::unique_ptr<own_ring> make_ring() const;
 
     slot* find_slot(std::uint64_t tag) noexcept;
     void note_report(std::uint32_t index, std::uint32_t poll_bits) noexcept;
@@ -110,7 +113,8 @@ private:
 
     // Constant after construction.
     hidden_fd set_;
-    hidden_fd event_fd_;  // the kernel signals it for completions
+    const bool polls_ring_;  // the set holds the ring, and the kernel signals no eventfd
+    hidden_fd event_fd_;     // the kernel signals it for completions
     hidden_fd readable_fd_;
     hidden_fd wake_fd_;
     handler_watch handlers_;  // used by the owner

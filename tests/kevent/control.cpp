@@ -269,7 +269,7 @@ TEST_CASE("READY without records and without a waiter releases exactly the next 
     queue q;
     ukevent got{};
     for (int i = 0; i < 3; ++i) CHECK(q.release() == 0);
-    CHECK(q.readable());
+    CHECK(q.becomes_readable());
 
     auto begin = now();
     CHECK(kevent_get_events(q.number(), 1, 1, test_timeout, &got, 0) == 0);

@@ -5,6 +5,7 @@
 #include "tests/support/catch.hpp"
 
 #include <kevring/kevent/kevent.h>
+#include <kevring/kevent/ports/event_signal.hpp>
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/fd.hpp>
 
@@ -26,6 +27,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -64,6 +67,26 @@ inline ukevent user_event(std::uint64_t id, std::uint32_t req_flags = 0) {
 inline bool is_of_one_thread() {
     const char* const port = std::getenv("KEVRING_KEVENT_PORT");
     return port != nullptr && std::string_view(port) == "ring";
+}
+
+/// Allows as many descriptors as the hard limit does, and returns their number. Debian's soft limit is
+/// 1024.
+inline std::size_t raise_descriptor_limit() {
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    limit.rlim_cur = limit.rlim_max;
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    return limit.rlim_cur;
+}
+
+/// True if an epoll set reports an event. The kernel interrupts a sleep of a thread that has used a ring
+/// while the ring ends, even without a signal.
+inline bool becomes_ready(const kevring::fd& set, epoll_event& event) {
+    int count = -1;
+    do {
+        count = ::epoll_wait(set.number(), &event, 1, 60'000);
+    } while (count < 0 && errno == EINTR);
+    return count == 1;
 }
 
 /// A queue of the C interface.
@@ -134,6 +157,12 @@ public:
         ::poll(&now, 1, 0);
         CHECK((now.revents & ~(POLLIN | POLLRDNORM)) == 0);
         return (now.revents & POLLIN) != 0;
+    }
+    /// The same where something is ready. Some kernels signal a queue of one thread late.
+    bool becomes_readable() const {
+        pollfd control{number_, POLLIN, 0};
+        return readable() ||
+               (kevring::detail::signals_event_late() && ::poll(&control, 1, 60'000) == 1);
     }
     /// The same where nothing is ready: a queue of one thread may be readable until the next call.
     bool stays_readable() {
