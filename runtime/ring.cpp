@@ -33,6 +33,7 @@ using detail::ring_failed;
 using detail::store_release;
 using detail::this_thread;
 
+[[gnu::tls_model("initial-exec")]] constinit thread_local std::uint64_t detail::thread_number = 0;
 [[gnu::tls_model("initial-exec")]] constinit thread_local ring* detail::current_ring = nullptr;
 [[gnu::tls_model("initial-exec")]] constinit thread_local ring* detail::queuing_ring = nullptr;
 
@@ -59,12 +60,6 @@ void cpu_relax() noexcept {
 
 // Hot path: no allocation, no mutex, no system call but io_uring_enter.
 
-ring* ring::current() noexcept { return current_ring; }
-
-bool ring::on_ring_thread() const noexcept {
-    return owner_.load(std::memory_order_relaxed) == this_thread();
-}
-
 bool ring::driven_by_another_thread() const noexcept {
     const std::uint64_t owner = owner_.load(std::memory_order_relaxed);
     return owner != 0 && owner != this_thread();
@@ -85,12 +80,6 @@ unsigned ring::queue(completion& request) noexcept {
     ++counters_.requests;
     counters_.punts.add(detail::always_punted(entry.opcode) ? 1 : 0);
     return entry_tail_ - 1;
-}
-
-void ring::schedule(work& item) noexcept {
-    item.next = nullptr;
-    *ready_last_ = &item;
-    ready_last_ = &item.next;
 }
 
 void ring::post(work& item) noexcept {
@@ -125,8 +114,8 @@ bool ring::take_posted() noexcept {
 }
 
 // Runs the work that is ready now. Work that it schedules waits for the next iteration: the kernel,
-// the timers and other threads come between.
-void ring::run_ready() noexcept {
+// the timers and other threads come between. False: an item forked, and this is the child.
+bool ring::run_ready() noexcept {
     work* item = std::exchange(ready_first_, nullptr);
     ready_last_ = &ready_first_;
     while (item != nullptr) {
@@ -134,11 +123,20 @@ void ring::run_ready() noexcept {
         inline_budget_ = inline_budget_per_iteration;
         item->run(*item);
         item = after;
-        if (created_by_parent_process()) [[unlikely]] {  // `item` forked, and this is the child
+        if (created_by_parent_process()) [[unlikely]] {
             *ready_last_ = item;
-            return;
+            return false;
         }
     }
+    return true;
+}
+
+// Coroutines that resume each other: where neither the kernel, nor a timer, nor another thread has
+// anything for this loop, the rest of the iteration would do nothing.
+bool ring::only_coroutines_have_work() const noexcept {
+    return ready_first_ != nullptr && done_flag_ != nullptr && !*done_flag_ && unsubmitted() == 0 &&
+           !completions_ready() && !kernel_has_work() && !has_posted() && saved_.empty() &&
+           timers_.empty() && (system_is_real_ || !system_.holds_completions(*uring_));
 }
 
 // Returns how long the loop may sleep: 0 if more timers are due, never_ns if there are none.
@@ -188,18 +186,13 @@ void ring::run_once(bool may_wait) {
     take_posted();
     // Each of these may resume a coroutine that forks. The child leaves the loop at once: the ready
     // coroutines, the timers and the completions are the parent's.
-    run_ready();
-    // Coroutines that resume each other: where neither the kernel, nor a timer, nor another thread has
-    // anything for this loop, the rest of the iteration would do nothing.
-    while (ready_first_ != nullptr && done_flag_ != nullptr && !*done_flag_ && unsubmitted() == 0 &&
-           !completions_ready() && !kernel_has_work() && !has_posted() && saved_.empty() &&
-           timers_.next_deadline_ns() == never_ns && !system_.holds_completions(*uring_) &&
-           !created_by_parent_process()) {
-        ++counters_.iterations;
-        run_ready();
-    }
-    if (created_by_parent_process()) [[unlikely]]
+    if (!run_ready()) [[unlikely]]
         return;
+    while (only_coroutines_have_work()) {
+        ++counters_.iterations;
+        if (!run_ready()) [[unlikely]]
+            return;
+    }
     const std::int64_t timeout_ns = fire_timers();
     if (created_by_parent_process()) [[unlikely]]
         return;

@@ -25,6 +25,8 @@ struct io_uring_sqe;
 
 namespace kevring {
 
+class ring;
+
 /// The target of completions: a request in flight that completes once or (multishot) many times.
 class completion {
 public:
@@ -55,6 +57,13 @@ struct ring_counters {
 };
 
 namespace detail {
+
+// constinit and initial-exec: without them, an access calls a function.
+
+// 0 in a thread that has not driven a ring.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local std::uint64_t thread_number;
+// The ring whose loop this thread runs.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local ring* current_ring;
 
 /// A number that one thread writes and any thread reads.
 class shared_counter {
@@ -103,8 +112,11 @@ public:
     ~ring();
 
     /// The ring that this thread drives at the moment; null outside of one.
-    static ring* current() noexcept;
-    bool on_ring_thread() const noexcept;
+    static ring* current() noexcept { return detail::current_ring; }
+    bool on_ring_thread() const noexcept {
+        const std::uint64_t owner = owner_.load(std::memory_order_relaxed);
+        return owner == detail::thread_number && owner != 0;
+    }
     /// True if the ring has an owner, and it is not the calling thread.
     bool driven_by_another_thread() const noexcept;
 
@@ -185,7 +197,11 @@ public:
     // Work.
 
     /// Runs `item` in the next iteration, after the work that is scheduled already.
-    void schedule(work& item) noexcept;
+    void schedule(work& item) noexcept {
+        item.next = nullptr;
+        *ready_last_ = &item;
+        ready_last_ = &item.next;
+    }
     /// The same, from any thread; wakes the loop where it sleeps, and makes native_handle()
     /// readable where another loop drives the ring. In a child process it does nothing.
     void post(work& item) noexcept;
@@ -317,7 +333,8 @@ private:
     void wake() noexcept;
 
     bool take_posted() noexcept;
-    void run_ready() noexcept;
+    bool run_ready() noexcept;
+    bool only_coroutines_have_work() const noexcept;
     std::int64_t fire_timers() noexcept;
     void enter(bool may_wait, std::int64_t timeout_ns) noexcept;
     bool mark_asleep() noexcept;
@@ -358,6 +375,7 @@ private:
     unsigned wait_flags_ = 0;
     const unsigned fork_generation_ = detail::fork_generation();
     bool wake_by_message_ = false;  // else by an eventfd
+    bool system_is_real_ = false;   // then it holds no completions
     int wake_fd_ = -1;
     // Of native_handle(), once it was called. Written on the ring's thread, read on any.
     std::atomic<int> event_fd_{-1};

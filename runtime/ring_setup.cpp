@@ -30,6 +30,7 @@ ring::ring(ring_options options, kernel& system)
 }
 
 [[gnu::cold]] void ring::set_up() {
+    system_is_real_ = &system_ == &kernel::real();
     io_uring_params params{};
     params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                    IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |

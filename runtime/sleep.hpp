@@ -74,11 +74,12 @@ public:
     yield_operation() noexcept : work(resumed) {}
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiter) noexcept {
-        KEVRING_ASSERT(ring::current() != nullptr,
+        ring* const loop = ring::current();
+        KEVRING_ASSERT(loop != nullptr,
                        "yield() awaited on a thread that drives no ring; await it in a task that "
                        "run() or spawn() started");
         waiter_ = waiter;
-        ring::current()->schedule(*this);
+        loop->schedule(*this);
     }
     void await_resume() const noexcept {}
 

@@ -11,17 +11,14 @@ namespace kevring::detail {
 // The mailbox of a ring that sleeps holds this sentinel, which is the address of no work.
 inline work* asleep() noexcept { return reinterpret_cast<work*>(1); }
 
-// The ring whose loop this thread runs. constinit: access needs no call of an initializer.
-[[gnu::tls_model("initial-exec")]] extern constinit thread_local ring* current_ring;
 // The ring that holds this thread's entries that have not been submitted; there is one at most.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local ring* queuing_ring;
 
 // A number that no other thread of this process has had: the address of a thread_local is reused.
 inline std::uint64_t this_thread() noexcept {
     static std::atomic<std::uint64_t> last{0};
-    [[gnu::tls_model("initial-exec")]] static thread_local std::uint64_t number = 0;
-    if (number == 0) number = last.fetch_add(1, std::memory_order_relaxed) + 1;
-    return number;
+    if (thread_number == 0) thread_number = last.fetch_add(1, std::memory_order_relaxed) + 1;
+    return thread_number;
 }
 
 template <class T>
