@@ -97,6 +97,14 @@ struct with_latch {
     void keep(T&) {}
     void release() { l.count_down(); }
 };
+// Of two, one of which does not arrive.
+template <class Barrier>
+struct with_barrier {
+    Barrier b{2};
+    auto wait() { return b.arrive_and_wait(); }
+    template <class T>
+    void keep(T&) {}
+};
 template <class Condition>
 struct with_condition {
     static constexpr bool releases_all = false;
@@ -613,14 +621,19 @@ TEMPLATE_TEST_CASE("a body runs once, and again where it has failed", "[runtime]
 }
 
 // The waiter resumes in the next iteration, and does not touch the primitive then.
-TEMPLATE_TEST_CASE("a primitive may be destroyed once its waiters have been stopped",
-                   "[runtime][sync]", with_semaphore<kevring::semaphore>,
-                   with_semaphore<kevring::cross_loop::semaphore>,
-                   with_auto_event<kevring::auto_reset_event>,
-                   with_manual_event<kevring::cross_loop::manual_reset_event>,
-                   with_latch<kevring::latch>, with_latch<kevring::cross_loop::latch>,
-                   with_receivers<kevring::channel<int>>,
-                   with_senders<kevring::cross_loop::channel<int>>) {
+TEMPLATE_TEST_CASE(
+    "a primitive may be destroyed once its waiters have been stopped", "[runtime][sync]", one_mutex,
+    cross_mutex, with_semaphore<kevring::semaphore>, with_semaphore<kevring::cross_loop::semaphore>,
+    with_auto_event<kevring::auto_reset_event>,
+    with_auto_event<kevring::cross_loop::auto_reset_event>,
+    with_manual_event<kevring::manual_reset_event>,
+    with_manual_event<kevring::cross_loop::manual_reset_event>, with_latch<kevring::latch>,
+    with_latch<kevring::cross_loop::latch>, with_barrier<kevring::barrier>,
+    with_barrier<kevring::cross_loop::barrier>, with_writers<kevring::shared_mutex>,
+    with_readers<kevring::shared_mutex>, with_writers<kevring::cross_loop::shared_mutex>,
+    with_readers<kevring::cross_loop::shared_mutex>, with_receivers<kevring::channel<int>>,
+    with_receivers<kevring::cross_loop::channel<int>>, with_senders<kevring::channel<int>>,
+    with_senders<kevring::cross_loop::channel<int>>) {
     ring loop;
     auto body = [&]() -> task<void> {
         auto primitive = std::make_unique<TestType>();

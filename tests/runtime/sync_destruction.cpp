@@ -15,6 +15,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 using kevring::ring;
 using kevring::task;
@@ -30,7 +31,9 @@ child_outcome destroy_under_waiter(Arguments... arguments) {
         ring loop;
         auto body = [&]() -> task<void> {
             auto primitive = std::make_unique<Primitive>(arguments...);
-            kevring::mutex mutex;
+            std::conditional_t<std::is_same_v<Primitive, kevring::cross_loop::condition>,
+                               kevring::cross_loop::mutex, kevring::mutex>
+                mutex;
             auto wait = [&]() -> task<void> {
                 if constexpr (requires { primitive->acquire(); })
                     static_cast<void>(co_await primitive->acquire());
@@ -78,18 +81,29 @@ TEST_CASE("a primitive destroyed while a task waits for it is refused",
         return name + " destroyed while a task waits for it; " + remedy;
     };
     const std::string users = "end its users first";
-    CHECK(destroy_under_waiter<kevring::semaphore>(0u).asserted(refusal("semaphore", users)));
-    CHECK(destroy_under_waiter<kevring::manual_reset_event>().asserted(refusal("event", users)));
-    CHECK(destroy_under_waiter<kevring::cross_loop::auto_reset_event>().asserted(
-        refusal("event", users)));
-    CHECK(destroy_under_waiter<kevring::latch>(1u).asserted(refusal("latch", users)));
-    CHECK(destroy_under_waiter<kevring::barrier>(2u).asserted(refusal("barrier", users)));
-    CHECK(destroy_under_waiter<kevring::channel<int>>(1u).asserted(
-        refusal("channel", "close() it and join its users first")));
-    CHECK(destroy_under_waiter<kevring::condition>().asserted(refusal("condition", users)));
-    CHECK(destroy_under_waiter<kevring::once>().asserted(
-        "once destroyed while a call runs; end its users first"));
+    const std::string event = refusal("event", users);
+    const std::string channel = refusal("channel", "close() it and join its users first");
+    const std::string once = "once destroyed while a call runs; end its users first";
     const std::string locked = "mutex destroyed while it is locked; end its users first";
+    namespace cross = kevring::cross_loop;
+    CHECK(destroy_under_waiter<kevring::semaphore>(0u).asserted(refusal("semaphore", users)));
+    CHECK(destroy_under_waiter<cross::semaphore>(0u).asserted(refusal("semaphore", users)));
+    CHECK(destroy_under_waiter<kevring::manual_reset_event>().asserted(event));
+    CHECK(destroy_under_waiter<cross::manual_reset_event>().asserted(event));
+    CHECK(destroy_under_waiter<kevring::auto_reset_event>().asserted(event));
+    CHECK(destroy_under_waiter<cross::auto_reset_event>().asserted(event));
+    CHECK(destroy_under_waiter<kevring::latch>(1u).asserted(refusal("latch", users)));
+    CHECK(destroy_under_waiter<cross::latch>(1u).asserted(refusal("latch", users)));
+    CHECK(destroy_under_waiter<kevring::barrier>(2u).asserted(refusal("barrier", users)));
+    CHECK(destroy_under_waiter<cross::barrier>(2u).asserted(refusal("barrier", users)));
+    CHECK(destroy_under_waiter<kevring::channel<int>>(1u).asserted(channel));
+    CHECK(destroy_under_waiter<cross::channel<int>>(1u).asserted(channel));
+    CHECK(destroy_under_waiter<kevring::condition>().asserted(refusal("condition", users)));
+    CHECK(destroy_under_waiter<cross::condition>().asserted(refusal("condition", users)));
+    CHECK(destroy_under_waiter<kevring::once>().asserted(once));
+    CHECK(destroy_under_waiter<cross::once>().asserted(once));
     CHECK(destroy_under_waiter<kevring::mutex>().asserted(locked));
-    CHECK(destroy_under_waiter<kevring::cross_loop::shared_mutex>().asserted(locked));
+    CHECK(destroy_under_waiter<cross::mutex>().asserted(locked));
+    CHECK(destroy_under_waiter<kevring::shared_mutex>().asserted(locked));
+    CHECK(destroy_under_waiter<cross::shared_mutex>().asserted(locked));
 }

@@ -8,6 +8,7 @@
 #include "tests/support/interleavings.hpp"
 
 #include <kevring/runtime/channel.hpp>
+#include <kevring/runtime/latch.hpp>
 #include <kevring/runtime/mutex.hpp>
 #include <kevring/runtime/reset_event.hpp>
 #include <kevring/runtime/semaphore.hpp>
@@ -131,7 +132,10 @@ class wait_operation<basic_channel<T, model_domain>, Entry> {
 namespace {
 
 using kevring::basic_auto_reset_event;
+using kevring::basic_barrier;
 using kevring::basic_channel;
+using kevring::basic_latch;
+using kevring::basic_manual_reset_event;
 using kevring::basic_mutex;
 using kevring::basic_semaphore;
 using kevring::basic_shared_mutex;
@@ -302,6 +306,98 @@ private:
     undestroyed<basic_semaphore<model_domain>> answer_{0u};
 };
 
+// Thread 0 sets the event, which releases all others, and resets it when they have passed.
+class manual_event_scenario final : public sync_scenario {
+public:
+    using sync_scenario::sync_scenario;
+    void run(std::size_t thread) override {
+        if (thread == 0) {
+            event_->set();
+            for (std::size_t i = 1; i < thread_count_; ++i)
+                passed_->acquire().wait(*boxes_[0], false);
+            event_->reset();
+            return;
+        }
+        while (true) {
+            auto wait = event_->wait();
+            if (wait.wait(*boxes_[thread], may_stop_ && stopped_[thread] == 0)) break;
+            if (wait.await_resume()) wrong_ = "a wait that was granted has been stopped";
+            ++stopped_[thread];
+        }
+        ++done_[thread];
+        passed_->release();
+    }
+
+private:
+    std::string final_verdict() override {
+        return event_->is_set() ? "the event is set after the reset" : "";
+    }
+    undestroyed<basic_manual_reset_event<model_domain>> event_;
+    undestroyed<basic_semaphore<model_domain>> passed_{0u};
+};
+
+// Every thread counts down once and waits for the others.
+class latch_scenario final : public sync_scenario {
+public:
+    latch_scenario(std::size_t thread_count, bool may_stop, int rounds)
+        : sync_scenario(thread_count, may_stop, rounds), latch_(thread_count) {}
+    void run(std::size_t thread) override {
+        ++inside_;
+        auto wait = latch_->arrive_and_wait();
+        if (!wait.wait(*boxes_[thread], may_stop_ && thread != 0)) {
+            if (wait.await_resume()) wrong_ = "a wait that was granted has been stopped";
+            ++stopped_[thread];
+            return;
+        }
+        if (inside_ != static_cast<int>(thread_count_)) wrong_ = "the latch has opened too early";
+        ++done_[thread];
+    }
+
+private:
+    std::string final_verdict() override {
+        return latch_->is_open() ? std::string() : "the latch is closed after all have arrived";
+    }
+    undestroyed<basic_latch<model_domain>> latch_;
+};
+
+// Every thread arrives in each phase. One that is stopped has taken its arrival back, and arrives again.
+class barrier_scenario final : public sync_scenario {
+public:
+    barrier_scenario(std::size_t thread_count, bool may_stop, int rounds)
+        : sync_scenario(thread_count, may_stop, rounds), barrier_(thread_count) {}
+    void run(std::size_t thread) override {
+        for (int i = 0; i < rounds_; ++i) {
+            while (true) {
+                auto arrive = barrier_->arrive_and_wait();
+                ++arrived_[thread];
+                if (arrive.wait(*boxes_[thread], may_stop_ && thread == 1 && stopped_[1] == 0)) {
+                    inside_ += *arrive.await_resume() ? 1 : 0;
+                    break;
+                }
+                if (arrive.await_resume()) wrong_ = "an arrival that was granted has been stopped";
+                --arrived_[thread];
+                ++stopped_[thread];
+            }
+            ++done_[thread];
+            for (std::size_t other = 0; other < thread_count_; ++other)
+                if (arrived_[other] < done_[thread]) wrong_ = "a phase has ended too early";
+            forget(thread, i + 8 * stopped_[thread]);
+        }
+    }
+    std::uint64_t state() const override {
+        std::uint64_t hash = sync_scenario::state();
+        for (const int each : arrived_) hash = model::mixed(hash, static_cast<std::uint64_t>(each));
+        return hash;
+    }
+
+private:
+    std::string final_verdict() override {
+        return inside_ == rounds_ ? std::string() : "a phase has not one last arrival";
+    }
+    std::array<int, thread_count_max> arrived_{};
+    undestroyed<basic_barrier<model_domain>> barrier_;
+};
+
 // Thread 0 sends to the others by rendezvous, then closes. Each item is received once.
 class channel_scenario final : public sync_scenario {
 public:
@@ -354,7 +450,7 @@ model::coverage explore(std::size_t thread_count, bool may_stop, int rounds,
 
 TEMPLATE_TEST_CASE("a primitive between loops holds in every order", "[runtime][sync][model]",
                    mutex_scenario, shared_scenario, semaphore_scenario, event_scenario,
-                   channel_scenario) {
+                   manual_event_scenario, latch_scenario, barrier_scenario, channel_scenario) {
     for (const bool may_stop : {false, true}) {
         for (const std::size_t threads : {2u, 3u}) {
             CAPTURE(may_stop, threads);
@@ -368,7 +464,7 @@ TEMPLATE_TEST_CASE("a primitive between loops holds in every order", "[runtime][
 
 TEMPLATE_TEST_CASE("the explorer finds what is planted in a primitive", "[runtime][sync][model]",
                    mutex_scenario, shared_scenario, semaphore_scenario, event_scenario,
-                   channel_scenario) {
+                   manual_event_scenario, latch_scenario, barrier_scenario, channel_scenario) {
     model::mutation silent;
     silent.wakes_no_thread = true;
     CHECK(explore<TestType>(3, false, 2, silent).failure != "");
