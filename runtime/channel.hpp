@@ -225,6 +225,10 @@ private:
     void enqueue(receiver& entry) noexcept { receivers_.push_back(entry); }
     void withdrawn(receiver&) const noexcept {}
 
+    // The slot of a position below 2 * capacity_. A remainder would be a division for each item.
+    std::size_t slot_at(std::size_t position) const noexcept {
+        return position < capacity_ ? position : position - capacity_;
+    }
     static void move_to(std::optional<T>& target, std::optional<T>&& item) noexcept {
         if (item) target.emplace(std::move(*item));
     }
@@ -232,7 +236,7 @@ private:
     bool place(T& item) noexcept {
         if (give(item)) return true;
         if (count_ == capacity_) return false;
-        slots_[(first_ + count_++) % capacity_].emplace(std::move(item));
+        slots_[slot_at(first_ + count_++)].emplace(std::move(item));
         return true;
     }
     bool give(T& item) noexcept {
@@ -249,11 +253,11 @@ private:
         } else if (count_ != 0) {
             item.emplace(std::move(*slots_[first_]));
             slots_[first_].reset();
-            first_ = (first_ + 1) % capacity_;
+            first_ = slot_at(first_ + 1);
             --count_;
             if (!senders_.empty()) {
                 T& waiting = static_cast<sender&>(senders_.front()).item;
-                slots_[(first_ + count_++) % capacity_].emplace(std::move(waiting));
+                slots_[slot_at(first_ + count_++)].emplace(std::move(waiting));
                 senders_.grant_front(domain_);
             }
         } else if (!senders_.empty()) {
