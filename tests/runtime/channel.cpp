@@ -111,10 +111,12 @@ TEMPLATE_TEST_CASE("senders and receivers that wait are served in order", "[runt
     run_on(loop, body);
 }
 
-TEST_CASE("a closed channel gives what it holds, and refuses what comes", "[runtime][channel]") {
+TEMPLATE_TEST_CASE("a closed channel gives what it holds, and refuses what comes",
+                   "[runtime][channel]", kevring::channel<std::unique_ptr<int>>,
+                   kevring::cross_loop::channel<std::unique_ptr<int>>) {
     ring loop;
     auto body = [&]() -> task<void> {
-        kevring::channel<std::unique_ptr<int>> items(2);
+        TestType items(2);
         std::vector<std::errc> errors;
         auto send = [&]() -> task<void> {
             const auto sent = co_await items.send(std::make_unique<int>(3));
@@ -139,7 +141,7 @@ TEST_CASE("a closed channel gives what it holds, and refuses what comes", "[runt
         const auto none = co_await items.receive();
         CHECK(none.error() == std::errc::broken_pipe);
 
-        kevring::channel<int> empty(0);
+        TestType empty(0);
         auto receive = [&]() -> task<void> {
             const auto item = co_await empty.receive();
             CHECK(item.error() == std::errc::broken_pipe);
@@ -217,11 +219,12 @@ TEMPLATE_TEST_CASE("select takes one item, and the others stay in their channels
     run_on(loop, body);
 }
 
-TEST_CASE("an item that a loser puts back is the next one", "[runtime][channel]") {
+TEMPLATE_TEST_CASE("an item that a loser puts back is the next one", "[runtime][channel]",
+                   kevring::channel<int>, kevring::cross_loop::channel<int>) {
     ring loop;
     auto body = [&]() -> task<void> {
         const std::size_t capacity = GENERATE(0u, 1u, 2u);
-        kevring::channel<int> items(capacity);
+        TestType items(capacity);
         auto give_then_win = [&]() -> task<int> {
             co_await yield();
             CHECK(items.try_send(1));  // given to the receiver, which has not run
@@ -256,10 +259,11 @@ TEST_CASE("an item that a loser puts back is the next one", "[runtime][channel]"
     run_on(loop, body);
 }
 
-TEST_CASE("ranges are sent and received", "[runtime][channel]") {
+TEMPLATE_TEST_CASE("ranges are sent and received", "[runtime][channel]", kevring::channel<int>,
+                   kevring::cross_loop::channel<int>) {
     ring loop;
     auto body = [&]() -> task<void> {
-        kevring::channel<int> items(4);
+        TestType items(4);
         std::vector<int> received;
         auto send = [&]() -> task<void> {
             const auto sent = co_await items.send_range(std::views::iota(0, 30));
