@@ -6,6 +6,7 @@
 // and wake-ups.
 #include "tests/support/catch.hpp"
 #include "tests/support/interleavings.hpp"
+#include "tests/support/model_threads.hpp"
 
 #include <kevring/kevent/event_ring.hpp>
 
@@ -109,11 +110,11 @@ public:
             // A sleeping producer has not yet counted the events that it has published.
             if (asleep[i]) total = static_cast<std::size_t>(got.end() - shape_.first_position);
         }
-        for (std::size_t at = 0; at < found_.size(); ++at) {
-            if ((found_[at] != 0) != (at < total)) return "an event was lost, or made up";
-            if (found_[at] == 0) break;
-            const std::size_t source = (found_[at] >> number_bits) - 1;
-            const std::size_t number = found_[at] & ((1u << number_bits) - 1);
+        for (std::size_t index = 0; index < found_.size(); ++index) {
+            if ((found_[index] != 0) != (index < total)) return "an event was lost, or made up";
+            if (found_[index] == 0) break;
+            const std::size_t source = (found_[index] >> number_bits) - 1;
+            const std::size_t number = found_[index] & ((1u << number_bits) - 1);
             if (source >= shape_.producers.size() || number != next[source]++)
                 return "out of order";
         }
@@ -166,15 +167,15 @@ private:
 
     void log_events(kevring::claimed_events got, const record* records) {
         for (std::size_t i = 0; i < got.count; ++i) {
-            const std::uint64_t at = got.first - shape_.first_position + i;
-            if (at >= found_.size())
+            const std::uint64_t index = got.first - shape_.first_position + i;
+            if (index >= found_.size())
                 wrong_ = "a position too far";
-            else if (found_[at] != 0)
+            else if (found_[index] != 0)
                 wrong_ = "two claims of one position";
             else if (records[i].id == 0 || records[i].check != ~records[i].id)
                 wrong_ = "a torn record";
             else
-                found_[at] = records[i].id;
+                found_[index] = records[i].id;
         }
     }
 

@@ -5,6 +5,7 @@
 // one stops it. That the explorer finds mistakes is shown by planting them.
 #include "tests/support/catch.hpp"
 #include "tests/support/interleavings.hpp"
+#include "tests/support/model_threads.hpp"
 
 #include <kevring/runtime/detail/remote_states.hpp>
 

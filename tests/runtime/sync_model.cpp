@@ -6,6 +6,7 @@
 // mistakes is shown by planting them.
 #include "tests/support/catch.hpp"
 #include "tests/support/interleavings.hpp"
+#include "tests/support/model_threads.hpp"
 
 #include <kevring/runtime/channel.hpp>
 #include <kevring/runtime/latch.hpp>

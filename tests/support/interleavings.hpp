@@ -2,8 +2,8 @@
 // loads can return.
 //
 // Code that takes its atomics and its sleeping from a type (as kevring::detail::native_threads) gets
-// model_threads instead. Its threads are then contexts of one thread, and before each atomic
-// operation the explorer selects the thread that continues. It repeats the run from the start with
+// model_threads (model_threads.hpp) instead. Its threads are then contexts of one thread, and before each
+// atomic operation the explorer selects the thread that continues. It repeats the run from the start with
 // another selection, depth first, until it has tried all.
 //
 // Memory      Each location keeps its stores, in order. A load may return an old one unless an
@@ -136,77 +136,78 @@ public:
 
     std::size_t add_location(std::uint64_t value) {
         if (location_count_ == location_count_max) fatal("too many atomics");
-        location& made = locations_[location_count_];
+        word_history& made = locations_[location_count_];
         made.stores.clear();
         made.stores.push_back({value, {}});
         return location_count_++;
     }
 
-    std::uint64_t load(std::size_t at, std::memory_order order) {
-        if (!running_) return locations_[at].stores.back().value;
+    std::uint64_t load(std::size_t location, std::memory_order order) {
+        if (!running_) return locations_[location].stores.back().value;
         point();
-        order = ordered(at, access::load, order);
-        return read(at, order, [](std::uint64_t) { return true; });
+        order = ordered(location, access::load, order);
+        return read(location, order, [](std::uint64_t) { return true; });
     }
 
-    void store(std::size_t at, std::uint64_t value, std::memory_order order) {
+    void store(std::size_t location, std::uint64_t value, std::memory_order order) {
         if (!running_) {
-            locations_[at].stores.assign(1, {value, {}});
+            locations_[location].stores.assign(1, {value, {}});
             return;
         }
         point();
-        if (const char* const wrong = scenario_->before_store(at)) {
+        if (const char* const wrong = scenario_->before_store(location)) {
             coverage_.failure = wrong;
             _longjmp(explorer_place_, 1);
         }
-        write(at, value, ordered(at, access::store, order), false);
+        write(location, value, ordered(location, access::store, order), false);
     }
 
-    std::uint64_t add(std::size_t at, std::uint64_t value, std::memory_order order) {
+    std::uint64_t add(std::size_t location, std::uint64_t value, std::memory_order order) {
         if (!running_) fatal("fetch_add outside a run");
         point();
-        order = ordered(at, access::exchange, order);
-        const std::uint64_t old = read_last(at, order);
-        write(at, old + value, order, true);
+        order = ordered(location, access::exchange, order);
+        const std::uint64_t old = read_last(location, order);
+        write(location, old + value, order, true);
         return old;
     }
 
-    bool exchange(std::size_t at, std::uint64_t& expected, std::uint64_t desired,
+    bool exchange(std::size_t location, std::uint64_t& expected, std::uint64_t desired,
                   std::memory_order success, std::memory_order failure) {
-        location& where = locations_[at];
+        word_history& word = locations_[location];
         if (!running_) {
-            const std::uint64_t value = where.stores.back().value;
+            const std::uint64_t value = word.stores.back().value;
             const bool equal = value == expected;
-            where.stores.assign(1, {equal ? desired : value, {}});
+            word.stores.assign(1, {equal ? desired : value, {}});
             expected = value;
             return equal;
         }
         point();
-        if (where.stores.back().value == expected) {
-            success = ordered(at, access::exchange, success);
-            read_last(at, success);
-            if (mutation_.torn && mutation_.torn(at)) {
+        if (word.stores.back().value == expected) {
+            success = ordered(location, access::exchange, success);
+            read_last(location, success);
+            if (mutation_.torn && mutation_.torn(location)) {
                 point();
-                write(at, desired, success, false);
+                write(location, desired, success, false);
             } else {
-                write(at, desired, success, true);
+                write(location, desired, success, true);
             }
             return true;
         }
         const std::uint64_t wanted = expected;
-        expected = read(at, ordered(at, access::failed_exchange, failure),
+        expected = read(location, ordered(location, access::failed_exchange, failure),
                         [wanted](std::uint64_t value) { return value != wanted; });
         return false;
     }
 
-    kevring::detail::wait_status sleep(std::size_t at, std::uint64_t expected, bool has_deadline) {
+    kevring::detail::wait_status sleep(std::size_t location, std::uint64_t expected,
+                                       bool has_deadline) {
         point();
         thread& self = threads_[self_];
-        if (!mutation_.sleeps_unseen && locations_[at].stores.back().value != expected) {
+        if (!mutation_.sleeps_unseen && locations_[location].stores.back().value != expected) {
             self.history = mixed(self.history, 1);
             return kevring::detail::wait_status::woken;
         }
-        self.sleeps_on = static_cast<int>(at);
+        self.sleeps_on = static_cast<int>(location);
         self.has_deadline = has_deadline;
         self.timed_out = false;
         schedule();
@@ -215,7 +216,7 @@ public:
                               : kevring::detail::wait_status::woken;
     }
 
-    void wake(std::size_t at, std::uint32_t count) {
+    void wake(std::size_t location, std::uint32_t count) {
         point();
         if (limits_.wakes_are_steps) threads_[self_].history = mixed(threads_[self_].history, 4);
         if (mutation_.wakes_no_thread) return;
@@ -223,7 +224,8 @@ public:
             std::array<std::size_t, thread_count_max> sleepers{};
             std::size_t sleeper_count = 0;
             for (std::size_t i = 0; i < thread_count_; ++i) {
-                if (threads_[i].sleeps_on == static_cast<int>(at)) sleepers[sleeper_count++] = i;
+                if (threads_[i].sleeps_on == static_cast<int>(location))
+                    sleepers[sleeper_count++] = i;
             }
             if (sleeper_count == 0) return;
             threads_[sleepers[choose(sleeper_count)]].sleeps_on = awake;
@@ -238,12 +240,14 @@ public:
 
     /// The newest value of a location that is known to the running thread: all that led to it
     /// happened before what the thread does next.
-    std::uint64_t known(std::size_t at) const {
-        return locations_[at].stores[threads_[self_].seen[at]].value;
+    std::uint64_t known(std::size_t location) const {
+        return locations_[location].stores[threads_[self_].seen[location]].value;
     }
 
     /// How often a location was stored to in this run.
-    std::size_t store_count(std::size_t at) const { return locations_[at].stores.size() - 1; }
+    std::size_t store_count(std::size_t location) const {
+        return locations_[location].stores.size() - 1;
+    }
 
 private:
     using view = std::array<std::uint16_t, location_count_max>;
@@ -256,7 +260,7 @@ private:
         std::uint64_t value;
         view seen;  // what a load that acquires it knows from then on
     };
-    struct location {
+    struct word_history {
         std::vector<stored> stores;
     };
     struct thread {
@@ -289,8 +293,8 @@ private:
                order == std::memory_order_seq_cst;
     }
 
-    std::memory_order ordered(std::size_t at, access kind, std::memory_order order) const {
-        return mutation_.order ? mutation_.order(at, kind, order) : order;
+    std::memory_order ordered(std::size_t location, access kind, std::memory_order order) const {
+        return mutation_.order ? mutation_.order(location, kind, order) : order;
     }
 
     void join(view& target, const view& source) const {
@@ -299,53 +303,54 @@ private:
     }
 
     template <class May>
-    std::uint64_t read(std::size_t at, std::memory_order order, May may) {
+    std::uint64_t read(std::size_t location, std::memory_order order, May may) {
         thread& self = threads_[self_];
-        const location& where = locations_[at];
-        const std::size_t last = where.stores.size() - 1;
+        const word_history& word = locations_[location];
+        const std::size_t last = word.stores.size() - 1;
         std::size_t index = last;
         if (old_values_left_ != 0) {
-            std::size_t oldest = self.seen[at];
+            std::size_t oldest = self.seen[location];
             // No seq_cst load returns less than what an earlier seq_cst operation left or found.
-            if (order == std::memory_order_seq_cst) oldest = std::max<std::size_t>(oldest, sc_[at]);
+            if (order == std::memory_order_seq_cst)
+                oldest = std::max<std::size_t>(oldest, sc_[location]);
             std::array<std::size_t, 64> options{};
             std::size_t option_count = 0;
             for (std::size_t i = last + 1; i-- > oldest && option_count < options.size();) {
-                if (may(where.stores[i].value)) options[option_count++] = i;
+                if (may(word.stores[i].value)) options[option_count++] = i;
             }
             if (option_count > 1) index = options[choose(option_count)];
         }
         if (index != last) --old_values_left_;
-        self.seen[at] = static_cast<std::uint16_t>(index);
-        if (acquires(order)) join(self.seen, where.stores[index].seen);
+        self.seen[location] = static_cast<std::uint16_t>(index);
+        if (acquires(order)) join(self.seen, word.stores[index].seen);
         if (order == std::memory_order_seq_cst) {
-            sc_[at] = std::max(sc_[at], static_cast<std::uint16_t>(index));
+            sc_[location] = std::max(sc_[location], static_cast<std::uint16_t>(index));
         }
-        self.history = mixed(self.history, where.stores[index].value);
-        return where.stores[index].value;
+        self.history = mixed(self.history, word.stores[index].value);
+        return word.stores[index].value;
     }
 
-    std::uint64_t read_last(std::size_t at, std::memory_order order) {
+    std::uint64_t read_last(std::size_t location, std::memory_order order) {
         thread& self = threads_[self_];
-        const stored& last = locations_[at].stores.back();
-        self.seen[at] = static_cast<std::uint16_t>(locations_[at].stores.size() - 1);
+        const stored& last = locations_[location].stores.back();
+        self.seen[location] = static_cast<std::uint16_t>(locations_[location].stores.size() - 1);
         if (acquires(order)) join(self.seen, last.seen);
         self.history = mixed(self.history, last.value);
         return last.value;
     }
 
-    void write(std::size_t at, std::uint64_t value, std::memory_order order, bool continues) {
+    void write(std::size_t location, std::uint64_t value, std::memory_order order, bool continues) {
         thread& self = threads_[self_];
-        location& where = locations_[at];
-        const auto index = static_cast<std::uint16_t>(where.stores.size());
-        self.seen[at] = index;
+        word_history& word = locations_[location];
+        const auto index = static_cast<std::uint16_t>(word.stores.size());
+        self.seen[location] = index;
         view seen{};
         // An exchange is part of the release sequence that it continues.
-        if (continues) seen = where.stores.back().seen;
+        if (continues) seen = word.stores.back().seen;
         if (releases(order)) join(seen, self.seen);
-        seen[at] = index;
-        where.stores.push_back({value, seen});
-        if (order == std::memory_order_seq_cst) sc_[at] = index;
+        seen[location] = index;
+        word.stores.push_back({value, seen});
+        if (order == std::memory_order_seq_cst) sc_[location] = index;
     }
 
     std::size_t choose(std::size_t count) {
@@ -421,31 +426,33 @@ private:
             hash = mixed(hash, static_cast<std::uint64_t>(t.sleeps_on + 1) * 2 + (t.ended ? 1 : 0));
         }
         if (old_values_left_ == 0 && !limits_.knowledge) {
-            for (std::size_t at = 0; at < location_count_; ++at) {
-                hash = mixed(hash, locations_[at].stores.back().value);
+            for (std::size_t location = 0; location < location_count_; ++location) {
+                hash = mixed(hash, locations_[location].stores.back().value);
             }
             return hash;
         }
         // Stores that no thread can read any more do not count, and of the others only their order.
         view oldest{};
-        for (std::size_t at = 0; at < location_count_; ++at) {
-            oldest[at] = static_cast<std::uint16_t>(locations_[at].stores.size() - 1);
+        for (std::size_t location = 0; location < location_count_; ++location) {
+            oldest[location] = static_cast<std::uint16_t>(locations_[location].stores.size() - 1);
             for (std::size_t i = 0; i < thread_count_; ++i) {
-                if (!threads_[i].ended) oldest[at] = std::min(oldest[at], threads_[i].seen[at]);
+                if (!threads_[i].ended)
+                    oldest[location] = std::min(oldest[location], threads_[i].seen[location]);
             }
         }
         const auto mix_view = [&](const view& seen) {
-            for (std::size_t at = 0; at < location_count_; ++at) {
-                hash = mixed(
-                    hash, static_cast<std::uint64_t>(std::max(seen[at], oldest[at]) - oldest[at]));
+            for (std::size_t location = 0; location < location_count_; ++location) {
+                hash =
+                    mixed(hash, static_cast<std::uint64_t>(
+                                    std::max(seen[location], oldest[location]) - oldest[location]));
             }
         };
-        for (std::size_t at = 0; at < location_count_; ++at) {
-            const location& where = locations_[at];
-            hash = mixed(hash, where.stores.size() - oldest[at]);
-            for (std::size_t i = oldest[at]; i < where.stores.size(); ++i) {
-                hash = mixed(hash, where.stores[i].value);
-                mix_view(where.stores[i].seen);
+        for (std::size_t location = 0; location < location_count_; ++location) {
+            const word_history& word = locations_[location];
+            hash = mixed(hash, word.stores.size() - oldest[location]);
+            for (std::size_t i = oldest[location]; i < word.stores.size(); ++i) {
+                hash = mixed(hash, word.stores[i].value);
+                mix_view(word.stores[i].seen);
             }
         }
         for (std::size_t i = 0; i < thread_count_; ++i) {
@@ -473,9 +480,9 @@ private:
     }
 
     std::uint64_t* place_of(std::uint64_t hash) {
-        std::size_t at = static_cast<std::size_t>(hash) & (seen_.size() - 1);
-        while (seen_[at] != 0 && seen_[at] != hash) at = (at + 1) & (seen_.size() - 1);
-        return &seen_[at];
+        std::size_t slot = static_cast<std::size_t>(hash) & (seen_.size() - 1);
+        while (seen_[slot] != 0 && seen_[slot] != hash) slot = (slot + 1) & (seen_.size() - 1);
+        return &seen_[slot];
     }
 
     static void enter_thread() {
@@ -545,7 +552,7 @@ private:
 
     // Of the run.
     std::unique_ptr<scenario> scenario_;
-    std::array<location, location_count_max> locations_;
+    std::array<word_history, location_count_max> locations_;
     std::size_t location_count_ = 0;
     std::array<thread, thread_count_max + 1> threads_;
     std::size_t thread_count_ = 0;
@@ -560,59 +567,6 @@ private:
     bool starting_ = false;
     bool at_end_ = false;
     std::jmp_buf explorer_place_;
-};
-
-/// An atomic of the explorer's. Outside a run it is a plain variable.
-template <class T>
-class atomic {
-public:
-    atomic() : atomic(T{}) {}
-    explicit(false) atomic(T value)
-        : at_(explorer::current().add_location(static_cast<std::uint64_t>(value))) {}
-    atomic(const atomic&) = delete;
-
-    T load(std::memory_order order) const {
-        return static_cast<T>(explorer::current().load(at_, order));
-    }
-    void store(T value, std::memory_order order) {
-        explorer::current().store(at_, static_cast<std::uint64_t>(value), order);
-    }
-    T fetch_add(T value, std::memory_order order) {
-        return static_cast<T>(
-            explorer::current().add(at_, static_cast<std::uint64_t>(value), order));
-    }
-    bool compare_exchange_strong(T& expected, T desired, std::memory_order success,
-                                 std::memory_order failure) {
-        std::uint64_t value = static_cast<std::uint64_t>(expected);
-        const bool done = explorer::current().exchange(
-            at_, value, static_cast<std::uint64_t>(desired), success, failure);
-        expected = static_cast<T>(value);
-        return done;
-    }
-    bool compare_exchange_weak(T& expected, T desired, std::memory_order success,
-                               std::memory_order failure) {
-        return compare_exchange_strong(expected, desired, success, failure);
-    }
-
-    std::size_t location() const { return at_; }
-
-private:
-    std::size_t at_;
-};
-
-/// The explorer's threads, in place of kevring::detail::native_threads.
-struct model_threads {
-    template <class T>
-    using atomic = model::atomic<T>;
-
-    static kevring::detail::wait_status sleep(atomic<std::uint32_t>& word, std::uint32_t expected,
-                                              kevring::detail::steady_deadline deadline) {
-        return explorer::current().sleep(word.location(), expected,
-                                         deadline != kevring::detail::no_deadline);
-    }
-    static void wake(atomic<std::uint32_t>& word, std::uint32_t count) {
-        explorer::current().wake(word.location(), count);
-    }
 };
 
 }  // namespace model
