@@ -22,7 +22,9 @@ HEAD = re.compile(r'^[\w./-]+\.(?:hpp|cpp|h|c|py): '
                   r'(?:what|who|whose|where|which|how|why|whether)\b')
 FOR_WHO = re.compile(r'\b(?:for|by|to|from|with|than) who\b|\bwhos?ever\b', re.I)
 TEST_NAME = re.compile(r'^(?:what|who|whoever|whatever)\b')
-PREPOSITION = re.compile(r'(?<!\w)(?:of|into|on|with|without|by|in|among|between)_?(?!\w)')
+# at(index) is a call.
+PREPOSITION = re.compile(r'(?<!\w)(?:(?:of|into|on|with|without|by|in|among|between)_?(?!\w)'
+                         r'|at_?(?![\w(]))')
 
 # (expression, replacement). Each is banned in comments, documents, messages and test names.
 BANNED = tuple((re.compile(pattern, re.I), instead) for pattern, instead in (

@@ -544,7 +544,7 @@ class Language(Rules):
         self.accepts('log("what waits");\n')
 
     def test_prepositions_are_no_names(self):
-        for name in ('of', 'into', 'on', 'with', 'by', 'in', 'of_', 'on_'):
+        for name in ('of', 'into', 'on', 'with', 'by', 'in', 'at', 'of_', 'on_', 'at_'):
             with self.subTest(name=name):
                 self.rejects('preposition', f'int {name} = 1;\n')
         self.accepts('int offset = on_ready(with_stop, by_name, of_type);\n')

@@ -100,9 +100,9 @@ ukevent checked_queue::random_key() {
         if (const auto made = origins_[run_.below(origins_.size())]->random_request()) return *made;
         return user_event(run_.below(6));
     }
-    auto at = run_.all.begin();
-    std::advance(at, static_cast<std::ptrdiff_t>(run_.below(run_.all.size())));
-    return at->second->request;
+    auto entry = run_.all.begin();
+    std::advance(entry, static_cast<std::ptrdiff_t>(run_.below(run_.all.size())));
+    return entry->second->request;
 }
 
 void checked_queue::add() {
@@ -152,13 +152,13 @@ void checked_queue::modify() {
         if (run_.below(2) == 0) request.event = random_event(request.type);
         if (run_.below(2) == 0) request.req_flags = random_flags();
         request.req_flags &= ~std::uint32_t{KEVENT_REQ_READY};
-        const auto at = run_.all.find(model_run::key_of(request));
-        found.push_back(at != run_.all.end());
-        if (found.back()) at->second->choose(request);
+        const auto entry = run_.all.find(model_run::key_of(request));
+        found.push_back(entry != run_.all.end());
+        if (found.back()) entry->second->choose(request);
         run_.log("MODIFY ", name_of(request));
         records.push_back(request);
         if (!found.back() || too_many) continue;
-        registration_model& one = *at->second;
+        registration_model& one = *entry->second;
         const ukevent before = one.request;
         one.request.event = request.event;
         one.request.req_flags = request.req_flags | one.forced_flags();
@@ -181,23 +181,23 @@ void checked_queue::remove() {
     KEVRING_MODEL_CHECK(run_, answer == (too_many ? -EINVAL : 0));
     if (too_many) return;
     for (const ukevent& each : records) {
-        const auto at = run_.all.find(model_run::key_of(each));
-        const bool found = at != run_.all.end();
+        const auto entry = run_.all.find(model_run::key_of(each));
+        const bool found = entry != run_.all.end();
         KEVRING_MODEL_CHECK(run_, each.ret_flags == (found ? KEVENT_RET_DONE
                                                            : KEVENT_RET_DONE | KEVENT_RET_BROKEN));
         if (!found) continue;
-        at->second->removed();
-        run_.all.erase(at);
+        entry->second->removed();
+        run_.all.erase(entry);
     }
 }
 
 void checked_queue::mark_ready() {
     ukevent one = random_key();
     run_.log("READY ", name_of(one));
-    const auto at = run_.all.find(model_run::key_of(one));
-    const int expected_answer = run_.all.empty() ? -EINVAL : at != run_.all.end() ? 1 : 0;
+    const auto entry = run_.all.find(model_run::key_of(one));
+    const int expected_answer = run_.all.empty() ? -EINVAL : entry != run_.all.end() ? 1 : 0;
     KEVRING_MODEL_CHECK(run_, run_.tested_queue->ctl(KEVENT_CTL_READY, one) == expected_answer);
-    if (at != run_.all.end()) at->second->marked();
+    if (entry != run_.all.end()) entry->second->marked();
 }
 
 void checked_queue::release() {
@@ -277,9 +277,9 @@ void checked_queue::deliver(const ukevent& got) {
     run_.log("event ", name_of(got), " returns ", got.ret_flags, " data ", got.ret_data[0], ' ',
              error_of(got));
     ++delivered_count_;
-    const auto at = run_.all.find(model_run::key_of(got));
-    if (!KEVRING_MODEL_CHECK(run_, at != run_.all.end())) return;
-    registration_model& one = *at->second;
+    const auto entry = run_.all.find(model_run::key_of(got));
+    if (!KEVRING_MODEL_CHECK(run_, entry != run_.all.end())) return;
+    registration_model& one = *entry->second;
     const ukevent& request = one.request;
     KEVRING_MODEL_CHECK(run_, got.user_u64 == request.user_u64);
     KEVRING_MODEL_CHECK(run_, got.event == request.event);
@@ -287,7 +287,7 @@ void checked_queue::deliver(const ukevent& got) {
     KEVRING_MODEL_CHECK(run_, (got.ret_flags & KEVENT_RET_DONE) != 0);
     one.check_record(got);
     if (one.has(KEVENT_REQ_ONESHOT))
-        run_.all.erase(at);
+        run_.all.erase(entry);
     else
         one.delivered(got);
 }

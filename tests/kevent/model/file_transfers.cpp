@@ -53,23 +53,24 @@ struct expected_bytes {
     std::size_t size() const { return body_end() + trailer.size(); }
     bool is_cut() const { return body_min < body.size(); }
     /// True if only the next byte of this transfer may follow.
-    bool continues(std::size_t at) const {
+    bool continues(std::size_t offset) const {
         const bool can_end = removed || may_fail || (sent && *sent != size());
-        return !can_end && at != 0 && at < size() && (at < header.size() + body_min || !is_cut());
+        return !can_end && offset != 0 && offset < size() &&
+               (offset < header.size() + body_min || !is_cut());
     }
-    bool has_at(std::size_t at, char byte) const {
-        if (at < header.size()) return header[at] == byte;
-        if (at >= body_end()) return trailer[at - body_end()] == byte;
-        at -= header.size();
+    bool has_at(std::size_t offset, char byte) const {
+        if (offset < header.size()) return header[offset] == byte;
+        if (offset >= body_end()) return trailer[offset - body_end()] == byte;
+        offset -= header.size();
         // Pages in transit belong to the file: truncated bytes may have become 0.
-        return body[at] == byte || (at >= body_min && byte == 0);
+        return body[offset] == byte || (offset >= body_min && byte == 0);
     }
 };
 
-/// A possible position: before byte `at` of a transfer, of which `skipped` bytes were omitted.
+/// A possible position: before byte `offset` of a transfer, of which `skipped` bytes were omitted.
 struct position {
     std::size_t index = 0;
-    std::size_t at = 0;
+    std::size_t offset = 0;
     std::size_t skipped = 0;
     auto operator<=>(const position&) const = default;
 };
@@ -86,7 +87,7 @@ public:
     /// True if the stream may have passed a transfer, and true if it must have.
     bool may_be_past(std::size_t index) const { return last().index > index; }
     bool is_past(std::size_t index) const {
-        return std::all_of(at_.begin(), at_.end(),
+        return std::all_of(positions_.begin(), positions_.end(),
                            [&](const position& each) { return each.index > index; });
     }
 
@@ -110,33 +111,34 @@ public:
     /// Recomputes the possible positions after the expectations have changed.
     void close_over() {
         begins_.assign(line.size() + 1, false);
-        for (const position& each : at_)
-            if (each.at == 0) begins_[each.index] = true;
+        for (const position& each : positions_)
+            if (each.offset == 0) begins_[each.index] = true;
         reached_.clear();
-        reached_.insert(at_.begin(), at_.end());
-        for (std::size_t i = 0; i < at_.size(); ++i) {
-            const position from = at_[i];
+        reached_.insert(positions_.begin(), positions_.end());
+        for (std::size_t i = 0; i < positions_.size(); ++i) {
+            const position from = positions_[i];
             if (from.index == line.size()) continue;
             const expected_bytes& each = *line[from.index];
-            const std::size_t body_done = from.at - std::min(from.at, each.header.size());
-            if (each.is_cut() && from.at >= each.header.size() && from.at < each.body_end() &&
-                body_done >= each.body_min &&
-                (!each.sent || *each.sent == from.at + each.trailer.size()))
+            const std::size_t body_done = from.offset - std::min(from.offset, each.header.size());
+            if (each.is_cut() && from.offset >= each.header.size() &&
+                from.offset < each.body_end() && body_done >= each.body_min &&
+                (!each.sent || *each.sent == from.offset + each.trailer.size()))
                 skip_to_trailer(from);
-            const bool can_end = each.sent ? *each.sent == from.at - from.skipped
-                                           : from.at == each.size() || each.removed ||
-                                                 each.may_fail || (each.may_cancel && from.at == 0);
+            const bool can_end = each.sent
+                                     ? *each.sent == from.offset - from.skipped
+                                     : from.offset == each.size() || each.removed ||
+                                           each.may_fail || (each.may_cancel && from.offset == 0);
             if (!can_end || begins_[from.index + 1]) continue;
             begins_[from.index + 1] = true;
-            at_.push_back({from.index + 1, 0, 0});
+            positions_.push_back({from.index + 1, 0, 0});
         }
         // A position at the end of a complete transfer moves to the next one.
-        at_.erase(std::remove_if(at_.begin(), at_.end(),
-                                 [&](const position& each) {
-                                     return each.index < line.size() &&
-                                            each.at == line[each.index]->size();
-                                 }),
-                  at_.end());
+        positions_.erase(std::remove_if(positions_.begin(), positions_.end(),
+                                        [&](const position& each) {
+                                            return each.index < line.size() &&
+                                                   each.offset == line[each.index]->size();
+                                        }),
+                         positions_.end());
     }
 
     connected_pair peers = connected_pair::sockets();
@@ -145,34 +147,35 @@ public:
     std::vector<std::shared_ptr<expected_bytes>> line;
 
 private:
-    const position& last() const { return *std::max_element(at_.begin(), at_.end()); }
+    const position& last() const { return *std::max_element(positions_.begin(), positions_.end()); }
     void skip_to_trailer(const position& from) {
         const std::size_t to = line[from.index]->body_end();
-        const position reached{from.index, to, to - from.at};
-        if (reached_.insert(reached).second) at_.push_back(reached);
+        const position reached{from.index, to, to - from.offset};
+        if (reached_.insert(reached).second) positions_.push_back(reached);
     }
     bool follow(std::string_view bytes) {
         for (const char each : bytes) {
-            position& first = at_.front();
-            if (at_.size() == 1 && first.index < line.size() &&
-                line[first.index]->continues(first.at)) {
-                if (!line[first.index]->has_at(first.at++, each)) return false;
+            position& first = positions_.front();
+            if (positions_.size() == 1 && first.index < line.size() &&
+                line[first.index]->continues(first.offset)) {
+                if (!line[first.index]->has_at(first.offset++, each)) return false;
                 continue;
             }
             close_over();
             std::size_t kept = 0;
-            for (const position& from : at_) {
-                if (from.index == line.size() || !line[from.index]->has_at(from.at, each)) continue;
-                at_[kept++] = {from.index, from.at + 1, from.skipped};
+            for (const position& from : positions_) {
+                if (from.index == line.size() || !line[from.index]->has_at(from.offset, each))
+                    continue;
+                positions_[kept++] = {from.index, from.offset + 1, from.skipped};
             }
-            at_.resize(kept);
-            if (at_.empty()) return false;
+            positions_.resize(kept);
+            if (positions_.empty()) return false;
         }
         return true;
     }
 
-    std::vector<position> at_{position{}};
-    std::set<position> reached_;  // those of at_, which can be thousands after a cut
+    std::vector<position> positions_{position{}};
+    std::set<position> reached_;  // those of positions_, which can be thousands after a cut
     std::vector<bool> begins_;    // by index: the stream may be before the first byte
 };
 
