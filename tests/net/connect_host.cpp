@@ -1,5 +1,6 @@
 // A connection to a host name: its addresses are tried in a staggered race, and all are in the error.
 #include "tests/support/catch.hpp"
+#include "tests/support/descriptor_count.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
 #include "tests/support/scripted_names.hpp"
@@ -9,7 +10,6 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <filesystem>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -33,13 +33,6 @@ std::vector<endpoint> parse_all(const std::vector<std::string>& texts) {
     std::vector<endpoint> addresses;
     for (const std::string& each : texts) addresses.push_back(endpoint::parse(each).value());
     return addresses;
-}
-
-std::size_t descriptor_count() {
-    std::size_t count = 0;
-    for ([[maybe_unused]] const auto& each : std::filesystem::directory_iterator("/proc/self/fd"))
-        ++count;
-    return count;
 }
 
 // 127.0.0.1 with the port of `listening`, and other addresses of this host with the same port.

@@ -1,6 +1,7 @@
 // Datagrams arrive whole, with their addresses, and an empty one is a message like others.
 #include "tests/support/allocations.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/descriptor_count.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
 
@@ -11,7 +12,6 @@
 
 #include <array>
 #include <cerrno>
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,13 +40,6 @@ datagram_socket bind_loopback(const datagram_options& options = {}) {
     auto bound = datagram_socket::bind(endpoint::loopback(0), options);
     REQUIRE(bound.has_value());
     return std::move(*bound);
-}
-
-std::size_t descriptor_count() {
-    std::size_t count = 0;
-    for ([[maybe_unused]] const auto& each : std::filesystem::directory_iterator("/proc/self/fd"))
-        ++count;
-    return count;
 }
 
 // A name that no other run of the test has.
