@@ -1,6 +1,8 @@
 // bench/runtime/asio_steps.cpp: the steps of bench_coroutines and bench_sync in Asio, on one thread.
 //
 // The unit is the call that is not inlined, as there. Built twice: with epoll, and with io_uring.
+#include "bench/support/function_call.hpp"
+
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
@@ -20,17 +22,6 @@ namespace {
 using asio::awaitable;
 using asio::use_awaitable;
 using channel = asio::experimental::channel<void(asio::error_code, int)>;
-
-[[gnu::noinline]] int call(int number) {
-    benchmark::DoNotOptimize(number);
-    return number + 1;
-}
-void function_call(benchmark::State& state) {
-    int number = 0;
-    for (auto _ : state) number = call(number);
-    benchmark::DoNotOptimize(number);
-}
-BENCHMARK(function_call);
 
 awaitable<void> yield_often(benchmark::State& state) {
     for (auto _ : state) co_await asio::post(use_awaitable);

@@ -3,6 +3,8 @@
 // Targets: 2 ns for an await that is ready, 8 ns to suspend and be resumed by the loop, 12 ns
 // for a child task whose frame is recycled. The baselines, in the same process, are a call that is
 // not inlined, and the same child with a frame from malloc().
+#include "bench/support/function_call.hpp"
+
 #include <kevring/runtime/operations/nop.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/run.hpp>
@@ -21,18 +23,6 @@
 namespace {
 
 using kevring::task;
-
-[[gnu::noinline]] int call(int number) {
-    benchmark::DoNotOptimize(number);
-    return number + 1;
-}
-
-void function_call(benchmark::State& state) {
-    int number = 0;
-    for (auto _ : state) number = call(number);
-    benchmark::DoNotOptimize(number);
-}
-BENCHMARK(function_call);
 
 // The await of a stream with a buffered item: it spends inline budget and does not suspend.
 class ready_item {

@@ -2,6 +2,8 @@
 //
 // Targets on one loop: 15 calls for a channel item. The baselines, in the same process, are a call
 // that is not inlined, and a std::mutex that no other thread wants.
+#include "bench/support/function_call.hpp"
+
 #include <kevring/runtime/async_generator.hpp>
 #include <kevring/runtime/channel.hpp>
 #include <kevring/runtime/generator.hpp>
@@ -24,17 +26,6 @@ namespace {
 
 using kevring::ring;
 using kevring::task;
-
-[[gnu::noinline]] int call(int number) {
-    benchmark::DoNotOptimize(number);
-    return number + 1;
-}
-void function_call(benchmark::State& state) {
-    int number = 0;
-    for (auto _ : state) number = call(number);
-    benchmark::DoNotOptimize(number);
-}
-BENCHMARK(function_call);
 
 void std_mutex(benchmark::State& state) {
     std::mutex mutex;

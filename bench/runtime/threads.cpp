@@ -4,6 +4,8 @@
 // resume_on() on a pool of one thread, spawn() on the own loop. The baselines, in the same process, are
 // the usual alternatives: std::async, a function posted to an asio::thread_pool with a future, and a post to the pool
 // and back to the loop of Asio.
+#include "bench/support/function_call.hpp"
+
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/run.hpp>
 #include <kevring/runtime/submit.hpp>
@@ -28,17 +30,6 @@ namespace {
 
 using kevring::ring;
 using kevring::task;
-
-[[gnu::noinline]] int call(int number) {
-    benchmark::DoNotOptimize(number);
-    return number + 1;
-}
-void function_call(benchmark::State& state) {
-    int number = 0;
-    for (auto _ : state) number = call(number);
-    benchmark::DoNotOptimize(number);
-}
-BENCHMARK(function_call);
 
 task<void> nothing() { co_return; }
 task<void> spawn_often(ring& loop, benchmark::State& state) {
