@@ -106,6 +106,13 @@ class Serve(unittest.TestCase):
         self.assertIn('a seccomp filter refuses it', said)
         self.assertIn('packaging/container/allow-io-uring', said)
 
+    def test_a_setting_that_allows_io_uring_to_a_group_is_reported_before_the_build(self):
+        with tempfile.NamedTemporaryFile('w') as setting:
+            setting.write('1\n')
+            setting.flush()
+            said = self.refusal({'KEVRING_TEST_IO_URING_DISABLED': setting.name}, preexec_fn=refuse_io_uring)
+        self.assertIn('kernel.io_uring_disabled is 1; remedy: sysctl', said)
+
     def test_the_help_has_one_example(self):
         said = subprocess.run([TOP / 'scripts/serve', '--help'], capture_output=True, text=True, check=True,
                               timeout=DEADLINE_SECONDS)
