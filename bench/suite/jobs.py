@@ -113,6 +113,11 @@ def load_options(kind):
     return ["--echo", "--message-bytes", 64] if kind == "echo" else ["--path", "/1KiB.html"]
 
 
+def time_left(deadline):
+    """At least a second, so that a job ends by the program's own time limit rather than at once."""
+    return max(1.0, deadline - time.monotonic())
+
+
 class NoResponses(RuntimeError):
     """The load had errors, or ended before the first response."""
 
@@ -130,12 +135,17 @@ def rate_job(context, kind, rate, control):
     row = rows.rate_row(kind, rate)
 
     def run(seconds_max):
-        samples = []
+        samples, deadline = [], time.monotonic() + seconds_max
         with (stream_servers if kind == "echo" else file_servers)(context, control) as started:
             for server in started:
                 watch = measure.disturbance().begin()
                 ticks = measure.cpu_ticks(server.pids())
-                report = load(context, kind, server, ["--rate", rate, "--duration", 2 * context.seconds, "--warm-up", 0.2], seconds_max)
+                try:
+                    report = load(context, kind, server, ["--rate", rate, "--duration", 2 * context.seconds, "--warm-up", 0.2],
+                                  time_left(deadline))
+                except NoResponses as problem:  # the others are measured
+                    samples.append({"row": row.name, "series": server.name, "failed": str(problem)})
+                    continue
                 facts = watch.end(measure.cpu_ticks(server.pids()) - ticks)
                 samples.append({"row": row.name, "series": server.name, "value": report["latency_us"]["p99"],
                                 "p50_us": report["latency_us"]["p50"], "per_second": report["requests_per_second"],
@@ -184,12 +194,13 @@ def count_calls(pids, work):
 def calls_job(context, kind, row, control):
     """System calls for each operation: the difference of a long and a short run, so that the connections do not count."""
     def run(seconds_max):
-        samples = []
+        samples, deadline = [], time.monotonic() + seconds_max
         with (stream_servers if kind == "echo" else file_servers)(context, control) as started:
             for server in started:
                 try:
                     counts = [count_calls(server.pids(), functools.partial(
-                        load, context, kind, server, ["--duration", seconds, "--warm-up", 0], seconds_max)) for seconds in (0.2, 0.8)]
+                        load, context, kind, server, ["--duration", seconds, "--warm-up", 0], time_left(deadline)))
+                        for seconds in (0.2, 0.8)]
                 except NoResponses:
                     continue  # a busy machine, on which the traced server did not come to an end
                 (few_calls, few), (many_calls, many) = counts
@@ -213,6 +224,7 @@ def http_job(context, names, control, seconds, rounds_max=None):
             for series, entry in result["servers"].items():
                 for one in entry["runs"]:
                     if "failed" in one:
+                        samples.append({"row": f"{result['row']}/{control}", "series": series, "failed": one["failed"]})
                         continue
                     kind = result["row"].partition(":")[0]
                     value = one["idle_bytes_each"] if kind == "idle" else one["p99_us"] if kind == "cold" else one["cpu_us"]
@@ -359,6 +371,8 @@ def all_jobs(context, controls):
     pairs.append(http_job(context, ("idle:9000",) if context.full else ("idle:5000",), first, 12, rounds_max=1))
     pairs += [rate_job(context, "echo", rate, first) for rate in ((5000, 20000, 50000) if context.full else (20000,))]
     pairs += [rate_job(context, "http", rate, first) for rate in ((2000, 10000, 30000) if context.full else (10000,))]
+    for job, made in pairs:
+        job.rows = tuple(row.name for row in made)
     jobs = [job for job, _ in pairs]
     jobs.append(calls_job(context, "echo", f"echo/64B/64/{first}", first))
     jobs.append(calls_job(context, "http", f"load:1KiB/{first}", first))

@@ -1,7 +1,8 @@
 """The report of scripts/bench: medians, ratios, spread and disturbance; as JSON, HTML with SVG, and Markdown.
 
 A sample is {"row", "series", "value"} with optional "p50_us", "p99_us", "per_second" and "disturbed" (a reason), or
-{"row", "series", "calls"}: system calls for each operation. All files are complete in themselves and need no network.
+{"row", "series", "calls"}: system calls for each operation, or {"row", "series", "failed"}: a reason. All files are complete in
+themselves and need no network.
 """
 import html
 import math
@@ -69,6 +70,33 @@ def summarize(rows, records):
                      "ratio": series[row.baseline]["ratio"] if row.baseline in series else None,
                      "disturbed": "; ".join(reasons) or None})
     return made, empty
+
+
+def left_out(rows, records, jobs, beyond_limit):
+    """The reason for each of `rows`, which have no value, and for each job that failed and has rows with one.
+
+    `beyond_limit` has the names of jobs that the time limit has left out.
+    """
+    failed = {record["job"]: record["failed"] for record in records if "failed" in record}
+    refused = {sample["row"]: f"{sample['series']}: {sample['failed']}" for record in records
+               for sample in record.get("samples", []) if "failed" in sample}
+    ran = {record["job"] for record in records}
+    made = {}
+    for row in rows:
+        own = [job.name for job in jobs if row in job.rows]
+        problem = next((failed[name] for name in own if name in failed), None)
+        if problem or row in refused:
+            made[row] = problem or refused[row]
+        elif any(name in beyond_limit for name in own):
+            made[row] = "the time limit was reached"
+        elif own and ran.isdisjoint(own):
+            made[row] = "the run was interrupted"
+        else:
+            made[row] = "no result: its program or a package is missing"
+    for job in jobs:
+        if job.name in failed and not set(job.rows) & set(rows):
+            made[job.name] = failed[job.name]
+    return made
 
 
 def number(value):
@@ -263,3 +291,37 @@ def markdown(report, sections):
                 cells.append(f"**{text}**" if text and other == row["baseline"] else text)
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+BEGIN, END = "<!-- from docs/figures.json; scripts/bench --publish writes this part -->", "<!-- end of this part -->"
+# Of README; a row is named by its begin. The choice is fixed, so that losses stay in.
+HEADLINES = ("echo/64B/64/", "echo/16KiB/64/", "load:1KiB/", "load:64KiB/", "load-close:1KiB/", "queue/epoll_port, get_events/32", "ring/1/64",
+             "timers/arm_and_disarm", "coroutines/child_task")
+
+
+def headlines(report):
+    """The table of README: some rows, with wins and losses."""
+    machine = report["machine"]
+    lines = [f"Commit `{report['commit']}`, {machine['cpu']}, {len(machine['cpus'])} CPUs, Linux {machine['kernel']}, loopback; CPU time, ratios of "
+             "ours to the named one (below 1 ours needs less). A star marks a row that other processes disturbed.", "",
+             "| row | ours | ratio | to |", "|---|---|---|---|"]
+    for begin in HEADLINES:
+        row = next((one for one in report["rows"] if one["row"].startswith(begin) and one["ratio"]), None)
+        if row:
+            ours = row["series"][row["ours"]]
+            lines.append(f"| {row['title']}{' *' if row['disturbed'] else ''} | {number(ours['median'])} {row['unit']} | "
+                         f"{ratio_text(row['ratio'])} | {row['baseline']} |")
+    return "\n".join(lines) + "\n"
+
+
+def replaced(document, part):
+    """A document whose part between the two marks is `part`."""
+    begin, end = document.index(BEGIN) + len(BEGIN), document.index(END)
+    return f"{document[:begin]}\n{part}{document[end:]}"
+
+
+def published(report):
+    """A report for docs/figures.json: without the single rounds."""
+    rows = [{**row, "series": {name: {key: value for key, value in entry.items() if key != "rounds"} for name, entry in row["series"].items()}}
+            for row in report["rows"]]
+    return {**report, "rows": rows}

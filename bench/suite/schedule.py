@@ -18,6 +18,7 @@ class Job:
     seconds: float  # that one round takes, as a first estimate
     run: typing.Callable[[float], list]  # gets the seconds after which it must have ended
     rounds_max: int | None = None
+    rows: tuple = ()  # the names of the rows for which it has samples
 
 
 class State:
@@ -98,7 +99,7 @@ def run_rounds(jobs, rounds, state, say, seconds_max=None, clock=time.monotonic)
         try:
             limit = 10 * job.seconds + 60
             record["samples"] = job.run(limit if seconds_max is None else min(limit, seconds_max - elapsed))
-        except (RuntimeError, OSError, ValueError, KeyError) as problem:
+        except Exception as problem:  # of any kind: the other jobs still have to run
             record["failed"] = f"{type(problem).__name__}: {problem}"[-500:]
             say(f"    failed: {record['failed']}")
         state.add({**record, "seconds": round(clock() - start, 3)})

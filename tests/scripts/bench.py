@@ -113,9 +113,10 @@ class Schedule(unittest.TestCase):
 
     def test_a_job_that_fails_does_not_end_the_run(self):
         made = self.fixture
-        made.run([made.job('a', 1, fails=RuntimeError('no server')), made.job('b', 1)], 1)
-        self.assertEqual(made.ran, ['a', 'b'])
+        made.run([made.job('a', 1, fails=RuntimeError('no server')), made.job('b', 1, fails=IndexError()), made.job('c', 1)], 1)
+        self.assertEqual(made.ran, ['a', 'b', 'c'])
         self.assertIn('no server', made.state.records[0]['failed'])
+        self.assertIn('IndexError', made.state.records[1]['failed'])
 
 
 def sample_row(name='echo/64B/64/cubic', **changes):
@@ -158,6 +159,27 @@ class Summary(unittest.TestCase):
     def test_a_row_without_a_value_is_named(self):
         made, empty = report.summarize([sample_row(), sample_row('absent')], records({'kevring': [1, 1, 1]}))
         self.assertEqual(([entry['row'] for entry in made], empty), (['echo/64B/64/cubic'], ['absent']))
+
+    def left_out(self, *records, beyond_limit=()):
+        jobs = [schedule.Job('a job', 1, None, rows=('echo',))]
+        return report.left_out(['echo'], records, jobs, beyond_limit)
+
+    def test_a_row_without_a_value_has_its_own_reason(self):
+        failed = {'job': 'a job', 'failed': 'RuntimeError: no server'}
+        refused = {'job': 'a job', 'samples': [{'row': 'echo', 'series': 'kevring', 'failed': 'no response'}]}
+        self.assertEqual(self.left_out(failed), {'echo': 'RuntimeError: no server'})
+        self.assertEqual(self.left_out(refused), {'echo': 'kevring: no response'})
+        self.assertEqual(self.left_out(beyond_limit={'a job'}), {'echo': 'the time limit was reached'})
+        self.assertEqual(self.left_out(), {'echo': 'the run was interrupted'})
+        self.assertIn('is missing', self.left_out({'job': 'a job', 'samples': []})['echo'])
+
+    def test_a_job_that_failed_once_is_named_beside_its_rows(self):
+        jobs = [schedule.Job('a job', 1, None, rows=('echo',))]
+        self.assertEqual(report.left_out([], [{'job': 'a job', 'failed': 'no server'}], jobs, ()), {'a job': 'no server'})
+
+    def test_a_failure_is_no_value(self):
+        further = [{'samples': [{'row': 'echo/64B/64/cubic', 'series': 'asio', 'failed': 'no response'}]}]
+        self.assertNotIn('asio', self.entry({'kevring': [5, 5, 5]}, further)['series'])
 
     def test_numbers_have_three_digits(self):
         self.assertEqual([report.number(value) for value in (0, 0.0312, 6.957, 21.64, 236.4, 12345)],
@@ -214,6 +236,28 @@ class Pages(unittest.TestCase):
         self.assertEqual(json.loads(json.dumps(self.report)), self.report)
 
 
+class Published(unittest.TestCase):
+    def test_the_figures_of_readme_and_docs_are_those_of_the_published_report(self):
+        top = SUITE.parents[1]
+        path = top / 'docs/figures.json'
+        made = json.loads(path.read_text()) if path.exists() else None
+        for name, part in (('docs/figures.md', lambda: report.markdown(made, rows.SECTIONS)), ('README.md', lambda: report.headlines(made))):
+            document = (top / name).read_text()
+            self.assertEqual(document, report.replaced(document, part() if made else ''), name)  # no report: no figures
+
+    def test_a_part_between_the_marks_is_replaced(self):
+        document = f'before\n{report.BEGIN}\nold\n{report.END}\nafter\n'
+        self.assertEqual(report.replaced(document, 'new\n'), f'before\n{report.BEGIN}\nnew\n{report.END}\nafter\n')
+
+    def test_the_headlines_have_the_commit_and_the_losses(self):
+        entries, _ = report.summarize([sample_row(), sample_row('load:1KiB/cubic')],
+                                      records({'kevring': [5, 5, 5], 'epoll': [10, 10, 10]})
+                                      + records({'kevring': [3, 3, 3], 'epoll': [2, 2, 2]}, 'load:1KiB/cubic'))
+        text = report.headlines({'commit': '0123456789ab', 'machine': {'cpu': 'A', 'cpus': [0], 'kernel': '6.1'}, 'rows': entries})
+        for part in ('`0123456789ab`', '| 5.00 us | 0.50 | epoll |', '| 3.00 us | 1.50 | epoll |'):
+            self.assertIn(part, text)
+
+
 class Rows(unittest.TestCase):
     def test_each_row_of_both_runs_says_what_it_measures_and_what_it_does_not(self):
         import jobs  # imported here: it reads limits of the machine
@@ -222,6 +266,7 @@ class Rows(unittest.TestCase):
             names = [row.name for row in found]
             self.assertEqual(len(names), len(set(names)))
             self.assertEqual(len({job.name for job in made}), len(made))
+            self.assertEqual({name for job in made for name in job.rows}, set(names))
             for row in found:
                 self.assertIn(row.section, rows.SECTIONS)
                 self.assertTrue(row.measures.endswith('.') and row.excludes.endswith('.'), row.name)
