@@ -131,7 +131,7 @@ p { margin: .4rem 0; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .5rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-table.wrap td:first-child { white-space: normal; min-width: 9rem; }
+table.wrap td:first-child { white-space: normal; min-width: 7rem; }
 table.wrap td:last-child, table.wrap th:last-child { text-align: left; }
 .row { border: 1px solid var(--line); border-radius: 8px; padding: .8rem; margin: .8rem 0; }
 .row .parts { display: grid; grid-template-columns: minmax(0, 26rem) minmax(0, 1fr); gap: .5rem 1.5rem; align-items: start; }
@@ -144,7 +144,9 @@ svg { display: block; width: 100%; height: auto; max-width: 26rem; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--text); paint-order: stroke; stroke: var(--back); stroke-width: 3px; }
 svg .value { fill: var(--quiet); }
 nav ul { padding: 0; list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin: .5rem 0; }
-@media (max-width: 48rem) { .row .parts { display: block; } .row svg { margin-bottom: .6rem; } body { padding: .7rem; } }
+li { overflow-wrap: anywhere; }
+@media (max-width: 48rem) { .row .parts { display: block; } .row svg { margin-bottom: .6rem; } body { padding: .7rem; }
+  .row { padding: .6rem; } th { white-space: normal; vertical-align: bottom; } th, td { padding: .25rem .3rem; } table { font-size: .8rem; } table.wrap td:last-child { white-space: normal; } }
 """
 
 BAR_WIDTH, BAR_LINE, LABEL_LINE = 380, 30, 14
@@ -204,13 +206,13 @@ def overview(section_rows):
 def series_table(row):
     keys = [key for key in EXTRAS if any(key in entry for entry in row["series"].values())]
     head = "".join(f"<th>{text}</th>" for text in
-                   ["", f"median, {row['unit']}", "range", f"{html.escape(row['ours'])} / it", *(EXTRAS[key] for key in keys)])
+                   ["", f"median, {row['unit']}", f"{html.escape(row['ours'])} / it", "range", *(EXTRAS[key] for key in keys)])
     lines = []
     for name, entry in row["series"].items():
         color = color_of(row, name)
         mark = ' <span class="mark" title="{}">*</span>'.format(html.escape(entry["disturbed"])) if entry["disturbed"] else ""
         ratio = "" if name == row["ours"] else ratio_text(entry["ratio"])
-        cells = [number(entry["median"]) + mark, f'{number(entry["low"])} to {number(entry["high"])}', ratio,
+        cells = [number(entry["median"]) + mark, ratio, f'{number(entry["low"])} to {number(entry["high"])}',
                  *(number(entry.get(key)) for key in keys)]
         lines.append(f'<tr><td class="{color}">{html.escape(name)}</td>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
@@ -232,11 +234,11 @@ def summary_table(rows):
     for row in rows:
         entry = row["series"][row["ours"]]
         better = "" if not row["ratio"] else "better" if row["ratio"][0] <= 1 else "worse"
-        mark = '<span class="mark">disturbed</span>' if row["disturbed"] else ""
-        lines.append(f'<tr><td><a href="#{row_id(row)}">{html.escape(row["title"])}</a></td><td>{number(entry["median"])} {row["unit"]}</td>'
+        mark = ' <span class="mark" title="{}">*</span>'.format(html.escape(row["disturbed"])) if row["disturbed"] else ""
+        lines.append(f'<tr><td><a href="#{row_id(row)}">{html.escape(row["title"])}</a></td><td>{number(entry["median"])} {row["unit"]}{mark}</td>'
                      f'<td class="{better}">{ratio_text(row["ratio"])}</td><td>{number(entry.get("calls"))}</td>'
-                     f'<td>{html.escape(row["baseline"])} {mark}</td></tr>')
-    return ('<div class="scroll"><table class="wrap"><thead><tr><th>row</th><th>ours</th><th>ratio</th><th>calls</th><th>to</th></tr></thead>'
+                     f'<td>{html.escape(row["baseline"])}</td></tr>')
+    return ('<div class="scroll"><table class="wrap"><thead><tr><th>row</th><th>ours</th><th>ratio</th><th>calls</th><th>baseline</th></tr></thead>'
             f'<tbody>{"".join(lines)}</tbody></table></div>')
 
 

@@ -115,7 +115,7 @@ def loop_row(burst):
 
 
 def ring_row(pairs, batch):
-    return Row(f"ring/{pairs}/{batch}", "ring", f"{pairs} producer(s) and {pairs} consumer(s), batches of {batch}", "ns", "mutex_deque",
+    return Row(f"ring/{pairs}/{batch}", "ring", f"{pairs} producer{'s' * (pairs > 1)}, {pairs} consumer{'s' * (pairs > 1)}, batches of {batch}", "ns", "mutex_deque",
                "CPU time of all threads for an event of 40 bytes from thread to thread, through a queue of 4096.",
                "Sleeping: a thread that finds nothing yields. Baselines whose header is not installed are left out.", "event_ring")
 
