@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
-"""Tests that scripts/count-tests counts what Catch2, of both versions, and meson say."""
+"""Tests that scripts/count-tests counts what Catch2, of both versions, and meson say, and that the scripts which call it count
+the tests of this run.
+"""
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
 
-SCRIPT = pathlib.Path(__file__).resolve().parents[2] / 'scripts/count-tests'
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / 'scripts'
+SCRIPT = SCRIPTS / 'count-tests'
 
 
 def counted(*entries):
@@ -54,6 +59,36 @@ class Counts(unittest.TestCase):
 
     def test_that_nothing_ran_is_no_success(self):
         self.assertEqual(counted(), ('0 passed, 0 failed, 0 skipped', 1))
+
+
+class Runs(unittest.TestCase):
+    def run_without_tests(self, script, *arguments):
+        """Runs a script in a tree whose last run passed, by a meson that finds no test and ends with 0."""
+        with tempfile.TemporaryDirectory() as folder:
+            top = pathlib.Path(folder)
+            (top / 'scripts').mkdir()
+            (top / 'programs').mkdir()
+            (top / 'build/meson-logs').mkdir(parents=True)
+            (top / 'build/build.ninja').touch()
+            log = top / 'build/meson-logs/testlog.json'
+            log.write_text(json.dumps({'name': 'kevring:a / b', 'result': 'OK', 'stdout': '', 'duration': 1}) + '\n')
+            for name in (script, 'count-tests', 'suite-seconds'):
+                shutil.copy(SCRIPTS / name, top / 'scripts')
+            for name in ('scripts/packages', 'scripts/format', 'scripts/bench-once', 'programs/ninja', 'programs/meson'):
+                (top / name).write_text('#!/bin/sh\n')
+                (top / name).chmod(0o755)
+            environment = {**os.environ, 'PATH': f'{top}/programs:{os.environ["PATH"]}'}
+            environment.pop('BUILD', None)
+            done = subprocess.run([top / 'scripts' / script, *arguments], cwd=top, env=environment, capture_output=True, text=True,
+                                  check=False, timeout=60)
+        return done
+
+    def test_a_name_that_no_test_has_is_no_success(self):
+        for script, argument in (('test', 'no-such-test'), ('check', 'build')):
+            with self.subTest(script):
+                done = self.run_without_tests(script, argument)
+                self.assertIn('0 passed, 0 failed, 0 skipped', done.stdout)
+                self.assertNotEqual(done.returncode, 0)
 
 
 if __name__ == '__main__':
