@@ -6,6 +6,7 @@
 #pragma once
 
 #include <kevring/net/datagram_socket.hpp>
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/task.hpp>
 
@@ -30,5 +31,10 @@ task<result<std::size_t>> reply(datagram_socket& socket, const datagram& request
                                 std::span<const std::byte> bytes);
 task<result<std::size_t>> reply(datagram_socket& socket, const datagram& request,
                                 std::string_view text);
+template <byte_view Bytes>
+task<result<std::size_t>> reply(datagram_socket& socket, const datagram& request,
+                                const Bytes& bytes) {
+    return reply(socket, request, bytes_of(bytes));
+}
 
 }  // namespace kevring

@@ -24,6 +24,24 @@
 namespace kevring {
 namespace {
 
+// Control data that divides a message into segments.
+class segment_control {
+public:
+    void attach(msghdr& message, std::uint16_t segment_bytes) noexcept {
+        if (segment_bytes == 0) return;
+        message.msg_control = bytes_.data();
+        message.msg_controllen = bytes_.size();
+        cmsghdr& entry = *CMSG_FIRSTHDR(&message);
+        entry.cmsg_level = IPPROTO_UDP;
+        entry.cmsg_type = UDP_SEGMENT;
+        entry.cmsg_len = CMSG_LEN(sizeof segment_bytes);
+        std::memcpy(CMSG_DATA(&entry), &segment_bytes, sizeof segment_bytes);
+    }
+
+private:
+    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(std::uint16_t))> bytes_{};
+};
+
 // Keeps the first failure.
 class option_setter {
 public:
@@ -189,22 +207,15 @@ task<result<std::size_t>> datagram_socket::send_message(std::span<const std::byt
         message.msg_name = peer->address();
         message.msg_namelen = peer->address_bytes();
     }
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof segment_bytes)> control{};
-    if (segment_bytes > 0) {
-        message.msg_control = control.data();
-        message.msg_controllen = control.size();
-        cmsghdr& entry = *CMSG_FIRSTHDR(&message);
-        entry.cmsg_level = IPPROTO_UDP;
-        entry.cmsg_type = UDP_SEGMENT;
-        entry.cmsg_len = CMSG_LEN(sizeof segment_bytes);
-        std::memcpy(CMSG_DATA(&entry), &segment_bytes, sizeof segment_bytes);
-    }
+    segment_control control;
+    control.attach(message, segment_bytes);
     send_datagram_operation request(*ring_, fd_, message);
     co_return co_await request;
 }
 
 task<result<std::size_t>> datagram_socket::send_parts(std::vector<iovec> parts,
-                                                      std::optional<endpoint> peer) {
+                                                      std::optional<endpoint> peer,
+                                                      std::uint16_t segment_bytes) {
     if (!fd_) co_return error_from(std::errc::bad_file_descriptor);
     msghdr message{};
     message.msg_iov = parts.data();
@@ -213,6 +224,8 @@ task<result<std::size_t>> datagram_socket::send_parts(std::vector<iovec> parts,
         message.msg_name = peer->address();
         message.msg_namelen = peer->address_bytes();
     }
+    segment_control control;
+    control.attach(message, segment_bytes);
     send_datagram_operation request(*ring_, fd_, message);
     co_return co_await request;
 }

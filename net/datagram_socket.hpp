@@ -123,21 +123,23 @@ public:
                                    std::uint16_t segment_bytes = 0);
     task<result<std::size_t>> send(std::string_view text);
     template <byte_view Bytes>
-    task<result<std::size_t>> send_to(const Bytes& bytes, endpoint peer) {
-        return send_to(bytes_of(bytes), peer);
+    task<result<std::size_t>> send_to(const Bytes& bytes, endpoint peer,
+                                      std::uint16_t segment_bytes = 0) {
+        return send_to(bytes_of(bytes), peer, segment_bytes);
     }
     template <byte_view Bytes>
-    task<result<std::size_t>> send(const Bytes& bytes) {
-        return send(bytes_of(bytes));
+    task<result<std::size_t>> send(const Bytes& bytes, std::uint16_t segment_bytes = 0) {
+        return send(bytes_of(bytes), segment_bytes);
     }
-    /// The same; the bytes of all elements are one message.
+    /// The same; the bytes of all elements are one message, or are divided as one.
     template <byte_view_list List>
-    task<result<std::size_t>> send_to(const List& list, endpoint peer) {
-        return send_parts(detail::parts_of(list), peer);
+    task<result<std::size_t>> send_to(const List& list, endpoint peer,
+                                      std::uint16_t segment_bytes = 0) {
+        return send_parts(detail::parts_of(list), peer, segment_bytes);
     }
     template <byte_view_list List>
-    task<result<std::size_t>> send(const List& list) {
-        return send_parts(detail::parts_of(list), std::nullopt);
+    task<result<std::size_t>> send(const List& list, std::uint16_t segment_bytes = 0) {
+        return send_parts(detail::parts_of(list), std::nullopt, segment_bytes);
     }
 
     /// Receives one message into the caller's memory.
@@ -194,7 +196,8 @@ private:
     task<result<std::size_t>> send_message(std::span<const std::byte> bytes,
                                            std::optional<endpoint> peer,
                                            std::uint16_t segment_bytes);
-    task<result<std::size_t>> send_parts(std::vector<iovec> parts, std::optional<endpoint> peer);
+    task<result<std::size_t>> send_parts(std::vector<iovec> parts, std::optional<endpoint> peer,
+                                         std::uint16_t segment_bytes);
     result<void> change_membership(const endpoint& group, unsigned interface_index,
                                    bool joins) noexcept;
 

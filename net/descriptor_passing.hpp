@@ -1,6 +1,7 @@
 // descriptor_passing.hpp: open files and identities through a Unix socket.
 #pragma once
 
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -46,6 +47,11 @@ inline constexpr std::size_t passed_descriptor_count_max = 253;
 task<result<std::size_t>> send_descriptors(ring& loop, fd_ref socket,
                                            std::span<const std::byte> bytes,
                                            std::span<const fd_ref> descriptors);
+template <byte_view Bytes>
+task<result<std::size_t>> send_descriptors(ring& loop, fd_ref socket, const Bytes& bytes,
+                                           std::span<const fd_ref> descriptors) {
+    return send_descriptors(loop, socket, bytes_of(bytes), descriptors);
+}
 
 /// Receives bytes and at most `descriptor_count_max` descriptors.
 ///

@@ -106,6 +106,15 @@ task<result<void>> file::write_all(std::string_view text, std::uint64_t file_off
     return write_all(std::as_bytes(std::span(text)), file_offset);
 }
 
+task<result<void>> file::write_parts(std::vector<iovec> parts, std::uint64_t file_offset) const {
+    for (const iovec& part : parts) {
+        const auto written = co_await write_all(detail::bytes_of_part(part), file_offset);
+        if (!written) co_return tl::unexpected<std::error_code>(written.error());
+        file_offset = advanced(file_offset, part.iov_len);
+    }
+    co_return result<void>();
+}
+
 task<result<void>> file::truncate(std::uint64_t file_bytes) const {
     if (features::get().truncate) {
         truncate_operation request(*ring_, opened_, file_bytes);

@@ -91,6 +91,11 @@ public:
                           std::uint64_t file_offset = file_position) const noexcept {
         return write_operation(*ring_, opened_, bytes, file_offset);
     }
+    template <byte_view Bytes>
+    write_operation write(const Bytes& bytes,
+                          std::uint64_t file_offset = file_position) const noexcept {
+        return write(bytes_of(bytes), file_offset);
+    }
 
     /// Reads until `buffer` is full or the file ends.
     ///
@@ -117,6 +122,13 @@ public:
     task<result<void>> write_all(const Bytes& bytes,
                                  std::uint64_t file_offset = file_position) const {
         return write_all(bytes_of(bytes), file_offset);
+    }
+    /// Writes the bytes of all elements of a list, one after the other; the list itself is not used
+    /// after the call.
+    template <byte_view_list List>
+    task<result<void>> write_all(const List& list,
+                                 std::uint64_t file_offset = file_position) const {
+        return write_parts(detail::parts_of(list), file_offset);
     }
 
     /// Sets the size.
@@ -165,6 +177,7 @@ public:
     task<result<void>> remove_attribute(std::string_view name) const;
 
 private:
+    task<result<void>> write_parts(std::vector<iovec> parts, std::uint64_t file_offset) const;
     task<result<std::string>> get_attribute(std::string name) const;
     task<result<void>> put_attribute(std::string name, std::string value, int flags) const;
     task<result<void>> drop_attribute(std::string name) const;

@@ -1,6 +1,7 @@
 // file_replacement.hpp: new content for a file, which appears whole or not at all.
 #pragma once
 
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/directory.hpp>
 #include <kevring/runtime/file.hpp>
 #include <kevring/runtime/result.hpp>
@@ -59,5 +60,14 @@ private:
 /// Lifetime   `parent` and `content` stay valid until the await completes.
 task<result<void>> replace_file(const directory& parent, std::string_view path,
                                 std::span<const std::byte> content);
+inline task<result<void>> replace_file(const directory& parent, std::string_view path,
+                                       std::string_view content) {
+    return replace_file(parent, path, std::as_bytes(std::span(content)));
+}
+template <byte_view Bytes>
+task<result<void>> replace_file(const directory& parent, std::string_view path,
+                                const Bytes& content) {
+    return replace_file(parent, path, bytes_of(content));
+}
 
 }  // namespace kevring

@@ -1,6 +1,7 @@
 // send_options.hpp: options of a transfer: header and trailer, rate, version, path.
 #pragma once
 
+#include <kevring/runtime/byte_views.hpp>
 #include <kevring/sendfile/send_report.hpp>
 
 #include <array>
@@ -23,6 +24,8 @@ public:
     send_buffers(std::span<const std::byte> one) noexcept : one_(one) {}
     send_buffers(std::string_view text) noexcept : one_(std::as_bytes(std::span(text))) {}
     send_buffers(const char* text) noexcept : send_buffers(std::string_view(text)) {}
+    template <byte_view Bytes>
+    send_buffers(const Bytes& one) noexcept : one_(bytes_of(one)) {}
     send_buffers(std::span<const std::span<const std::byte>> several) noexcept
         : several_(several) {}
 

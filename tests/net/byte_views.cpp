@@ -1,18 +1,23 @@
 // Bytes in the types of programs and of Asio, wherever bytes are sent or written.
 #include "tests/support/catch.hpp"
+#include "tests/support/file_support.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/socket_pair.hpp"
 
+#include <kevring/net/datagram_reply.hpp>
 #include <kevring/net/datagram_socket.hpp>
+#include <kevring/net/descriptor_passing.hpp>
 #include <kevring/net/outbox.hpp>
 #include <kevring/net/seqpacket.hpp>
 #include <kevring/net/socket.hpp>
 #include <kevring/net/stream.hpp>
 #include <kevring/net/tls_stream.hpp>
 #include <kevring/runtime/byte_views.hpp>
+#include <kevring/runtime/file_replacement.hpp>
 #include <kevring/runtime/pipe.hpp>
 #include <kevring/runtime/stdio_stream.hpp>
 #include <kevring/runtime/task_scope.hpp>
+#include <kevring/sendfile/send_options.hpp>
 
 #include <asio/buffer.hpp>
 
@@ -196,6 +201,119 @@ TEST_CASE("a datagram of a list is one message", "[net][datagram][byte_views]") 
         CHECK(received_on(packets[1].number()) == "onetwothree");
     };
     run_on(loop, body);
+}
+
+TEST_CASE("views and lists are divided into segments as plain bytes are",
+          "[net][datagram][byte_views]") {
+    ring loop;
+    auto body = [&]() -> task<void> {
+        auto receiver = kevring::datagram_socket::bind(kevring::endpoint::loopback(0));
+        auto sender = kevring::datagram_socket::open(AF_INET);
+        REQUIRE((receiver.has_value() && sender.has_value()));
+        const kevring::endpoint address = receiver->local().value();
+        const int peer = receiver->native().number();
+        const auto check_segments = [&](const kevring::result<std::size_t>& sent) {
+            CHECK(sent.value() == 11);
+            CHECK(received_on(peer) == "onet");
+            CHECK(received_on(peer) == "woth");
+            CHECK(received_on(peer) == "ree");
+        };
+        const inputs given;
+        const std::string_view text = "onetwothree";
+        const std::vector<unsigned char> octets(text.begin(), text.end());
+        const std::vector<char> characters(text.begin(), text.end());
+        check_segments(co_await sender->send_to(octets, address, 4));
+        check_segments(co_await sender->send_to(asio::buffer(text), address, 4));
+        check_segments(co_await sender->send_to(given.strings, address, 4));
+        check_segments(co_await sender->send_to(given.buffers, address, 4));
+        const auto connected = sender->connect(address);
+        CHECK(connected.has_value());
+        check_segments(co_await sender->send(characters, 4));
+        check_segments(co_await sender->send(given.mutable_buffers, 4));
+        check_segments(co_await sender->send(given.spans, 4));
+        const auto whole = co_await sender->send(given.buffers);
+        CHECK(whole.value() == 11);
+        CHECK(received_on(peer) == "onetwothree");
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("an answer and a message with descriptors take views", "[net][datagram][byte_views]") {
+    ring loop;
+    auto body = [&]() -> task<void> {
+        const inputs given;
+        auto server =
+            kevring::datagram_socket::bind(kevring::endpoint::loopback(0), {.packet_info = true});
+        auto client = kevring::datagram_socket::bind(kevring::endpoint::loopback(0));
+        REQUIRE((server.has_value() && client.has_value()));
+        const kevring::endpoint address = server->local().value();
+        const auto asked = co_await client->send_to(given.text, address);
+        CHECK(asked.value() == 3);
+        std::array<std::byte, 16> buffer{};
+        const auto request = co_await server->receive_from(buffer);
+        REQUIRE(request.has_value());
+        const auto answered = co_await kevring::reply(*server, *request, given.octets);
+        CHECK(answered.value() == 3);
+        CHECK(received_on(client->native().number()) == "two");
+
+        auto ends = unix_pair(SOCK_STREAM);
+        const std::array<kevring::fd_ref, 1> passed{ends[0]};
+        const auto bytes = asio::buffer(given.last);
+        const auto sent = co_await kevring::send_descriptors(loop, ends[0], bytes, passed);
+        CHECK(sent.value() == 5);
+        const auto received = co_await kevring::receive_descriptors(loop, ends[1], buffer, 1);
+        REQUIRE(received.has_value());
+        CHECK(received->descriptors.size() == 1);
+        CHECK(text_of(std::span(buffer).first(received->byte_count)) == "three");
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("a file is written from views and lists, at its position and at an offset",
+          "[runtime][file][byte_views]") {
+    const scratch_folder folder;
+    ring loop;
+    auto body = [&]() -> task<void> {
+        const inputs given;
+        const kevring::directory here = folder.opened(loop);
+        const std::vector<std::byte> bytes(3, std::byte{'b'});
+        const std::vector<char> characters{'c', 'h', 'a', 'r'};
+        const kevring::open_options options{.access = kevring::file_access::write, .create = true};
+        auto opened = co_await here.open_file("file", options);
+        REQUIRE(opened.has_value());
+        const auto check = [&](const kevring::result<void>& written, const std::string& content) {
+            CHECK(written.has_value());
+            CHECK(folder.read("file") == content);
+        };
+        check(co_await opened->write_all(given.octets), "two");
+        check(co_await opened->write_all(bytes), "twobbb");
+        check(co_await opened->write_all(characters), "twobbbchar");
+        check(co_await opened->write_all(asio::buffer(given.text)), "twobbbcharone");
+        check(co_await opened->write_all(given.strings), "twobbbcharoneonetwothree");
+        check(co_await opened->write_all(given.octets, 3), "twotwocharoneonetwothree");
+        check(co_await opened->write_all(given.buffers, 6), "twotwoonetwothreewothree");
+        // An offset has left the position where it was.
+        const auto count = co_await opened->write(given.octets);
+        CHECK(count.value() == 3);
+        check(co_await kevring::write_all(*opened, given.spans),
+              "twotwoonetwothreewothreetwoonetwothree");
+
+        const auto replaced = co_await kevring::replace_file(here, "file", given.octets);
+        check(replaced, "two");
+        const auto text = co_await kevring::replace_file(here, "file", "text");
+        check(text, "text");
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("a header of a transfer refers to views", "[sendfile][byte_views]") {
+    const inputs given;
+    const asio::const_buffer last = asio::buffer(given.last);
+    const kevring::send_buffers octets = given.octets;
+    const kevring::send_buffers buffer = last;
+    CHECK(text_of(octets[0]) == "two");
+    CHECK(text_of(buffer[0]) == "three");
+    CHECK(buffer[0].data() == last.data());
 }
 
 TEST_CASE("pipes and streams write views", "[runtime][byte_views]") {
