@@ -18,7 +18,7 @@ public:
     explicit pooled_pipe(kernel& system) noexcept;
     pooled_pipe(const pooled_pipe&) = delete;
     pooled_pipe& operator=(const pooled_pipe&) = delete;
-    /// Returns the pipe to the pool; closes one that is not empty.
+    /// Returns the pipe to the pool; closes one that is not empty, or that a parent process opened.
     ~pooled_pipe();
 
     explicit operator bool() const noexcept { return read_end_.valid(); }
@@ -38,6 +38,7 @@ private:
     fd read_end_;
     fd write_end_;
     std::size_t capacity_ = 0;
+    unsigned generation_;  // of the process that opened it
 };
 
 }  // namespace kevring::detail

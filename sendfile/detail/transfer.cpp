@@ -316,11 +316,9 @@ bool budget_available(const transfer& transfer) {
     return !transfer.pace.limited() && send_budget::available(transfer.loop);
 }
 
+// Asks each time: the program may ignore SIGPIPE now and no longer later, or set an older mask. Two system
+// calls beside a sendfile(2) or splice(2).
 void block_sigpipe() noexcept {
-    thread_local bool quiet = false;
-    if (quiet) [[likely]]
-        return;
-    quiet = true;
     struct sigaction now{};
     ::sigaction(SIGPIPE, nullptr, &now);
     if (now.sa_handler == SIG_IGN) return;
