@@ -359,8 +359,8 @@ long aio_sendfile_path(int kevent_fd, int sock_fd, const char* filename, off_t o
                        size_t count);
 
 /* As aio_sendfile(), with bytes before and after those of the file: nothing of another transfer on
- * this socket comes between. The vectors and their memory stay valid until the event. Its byte
- * count includes header and trailer.
+ * this socket comes between. The call copies them: vectors and memory may be freed after it. The
+ * event's byte count includes header and trailer.
  *
  * user        Comes back in the event's `ptr`, in place of the cookie; null: the cookie. */
 long aio_sendfilev(int kevent_fd, int sock_fd, const struct iovec* header, unsigned header_count,

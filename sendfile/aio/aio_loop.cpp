@@ -122,9 +122,8 @@ task<void> run_transfer(aio_lines& lines, std::unique_ptr<aio_request> request) 
         aio_line& mine = lines[request->socket_identity];
         ++mine.transfer_count;
         send_options options;
-        options.header = send_buffers(std::span<const std::span<const std::byte>>(request->header));
-        options.trailer =
-            send_buffers(std::span<const std::span<const std::byte>>(request->trailer));
+        options.header = std::span<const std::byte>(request->header);
+        options.trailer = std::span<const std::byte>(request->trailer);
         options.stop_at_eof = true;  // a short file is not an error (5.7)
         options.allow_growth = true;
         options.keep_blocking = true;

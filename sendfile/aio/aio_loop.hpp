@@ -21,7 +21,9 @@
 
 namespace kevring::detail {
 
-/// One transfer, with duplicates of its descriptors: the caller may close its own.
+/// One transfer, with duplicates of its descriptors, and copies of header and trailer: the caller may
+/// close and free its own. A transfer that REMOVE stops reads them until its last request has ended, which
+/// no event reports.
 struct aio_request : work {
     aio_request() noexcept : work(nullptr) {}
 
@@ -29,8 +31,8 @@ struct aio_request : work {
     hidden_fd file;
     std::uint64_t socket_identity = 0;  // the same for all descriptors of one socket
     file_range range;
-    std::vector<std::span<const std::byte>> header;
-    std::vector<std::span<const std::byte>> trailer;
+    std::vector<std::byte> header;
+    std::vector<std::byte> trailer;
     std::shared_ptr<aio_completion> ticket;
 };
 

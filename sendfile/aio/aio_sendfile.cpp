@@ -66,8 +66,7 @@ int take_file(int number, aio_request& request) {
     return is_proc ? -EINVAL : 0;
 }
 
-int take_vector(const iovec* parts, unsigned count,
-                std::vector<std::span<const std::byte>>& spans) {
+int copy_vector(const iovec* parts, unsigned count, std::vector<std::byte>& bytes) {
     if (count > IOV_MAX) return -EINVAL;
     if (parts == nullptr && count > 0) return -EFAULT;
     std::size_t room = SSIZE_MAX;  // as of writev(2)
@@ -75,7 +74,11 @@ int take_vector(const iovec* parts, unsigned count,
         if (part.iov_base == nullptr && part.iov_len > 0) return -EFAULT;
         if (part.iov_len > room) return -EINVAL;
         room -= part.iov_len;
-        spans.emplace_back(static_cast<const std::byte*>(part.iov_base), part.iov_len);
+    }
+    bytes.reserve(SSIZE_MAX - room);
+    for (const iovec& part : std::span(parts, count)) {
+        const auto* const first = static_cast<const std::byte*>(part.iov_base);
+        bytes.insert(bytes.end(), first, first + part.iov_len);
     }
     return 0;
 }
@@ -119,9 +122,9 @@ long send_by_event(int kevent_fd, int sock_fd, int in_fd, off_t offset, std::siz
         if (const int failure = take_file(in_fd, *request); failure != 0) return failure;
         if (const int failure = take_socket(sock_fd, *request); failure != 0) return failure;
         int failure =
-            take_vector(header.data(), static_cast<unsigned>(header.size()), request->header);
+            copy_vector(header.data(), static_cast<unsigned>(header.size()), request->header);
         if (failure == 0)
-            failure = take_vector(trailer.data(), static_cast<unsigned>(trailer.size()),
+            failure = copy_vector(trailer.data(), static_cast<unsigned>(trailer.size()),
                                   request->trailer);
         if (failure != 0) return failure;
         return start(*found.queue, std::move(request), offset, count, user);
