@@ -328,6 +328,11 @@ protected:
     /// authorities verified are dropped.
     virtual void forget_sessions() noexcept {}
 
+    /// No reload ends while the result lives.
+    std::unique_lock<std::mutex> hold_context() { return std::unique_lock(mutex_); }
+    /// True if connections are made from `context` now; hold_context() comes first.
+    bool is_current(const SSL_CTX* context) const noexcept { return context == current_.get(); }
+
     unique_connection new_connection() {
         const std::lock_guard alone(mutex_);
         return unique_connection(SSL_new(current_.get()));
@@ -446,7 +451,12 @@ public:
         return session;
     }
 
-    void keep_session(const std::string& host_name, unique_session session) {
+    /// Keeps a session that `verified_by` has verified. Tickets come after the handshake, and so
+    /// maybe after a reload, which drops what the previous authorities verified.
+    void keep_session(const std::string& host_name, unique_session session,
+                      const SSL_CTX* verified_by) {
+        const std::unique_lock<std::mutex> no_reload = hold_context();
+        if (!is_current(verified_by)) return;
         const std::lock_guard alone(sessions_mutex_);
         if (!sessions_.contains(host_name) && sessions_.size() >= options_.session_count_max)
             sessions_.erase(sessions_.begin());
@@ -508,7 +518,8 @@ private:
         if (engine.host_name().empty()) return 0;
         try {
             static_cast<client_state&>(engine.context())
-                .keep_session(engine.host_name(), unique_session(session));
+                .keep_session(engine.host_name(), unique_session(session),
+                              SSL_get_SSL_CTX(connection));
         } catch (const std::bad_alloc&) {
             // The session is not resumed; unique_session has freed it.
         }

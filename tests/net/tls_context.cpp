@@ -3,6 +3,7 @@
 #include "tests/support/run_on.hpp"
 #include "tests/support/tls_pair.hpp"
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -152,6 +153,42 @@ TEST_CASE("a session is resumed by its ticket, also after a reload of the server
     CHECK(!resumed[0]);
     CHECK(resumed[1] == options.session_tickets);
     CHECK(resumed[2] == options.session_tickets);
+}
+
+// The tickets of TLS 1.3 come after the handshake.
+TEST_CASE("a client keeps no session that the authorities before a reload have verified",
+          "[net][tls]") {
+    ring loop;
+    tls_authority revoked;
+    const auto files = revoked.issue("revoked", "DNS:localhost");
+    tls_server_options options = server_options();
+    options.certificate_file = files.chain_file;
+    options.key_file = files.key_file;
+    const tls_context server = tls_context::server(options).value();
+    const std::string trusted = authority().path("trusted.pem");
+    const auto replace = std::filesystem::copy_options::overwrite_existing;
+    std::filesystem::copy_file(revoked.authority_file(), trusted, replace);
+    tls_client_options trust;
+    trust.authority_file = trusted;
+    const tls_context client = tls_context::client(trust).value();
+    std::error_code error;
+    auto body = [&]() -> task<void> {
+        two_streams first = co_await handshake(two_sockets(loop), client, server);
+        REQUIRE(first.client.has_value());
+        const auto sent = co_await first.server->send("x");  // the tickets precede it
+        CHECK(sent.has_value());
+        std::filesystem::copy_file(authority().authority_file(), trusted, replace);
+        CHECK(client.reload().has_value());
+        const std::string byte = co_await receive_bytes(*first.client, 1);
+        CHECK(byte == "x");
+
+        const two_streams second = co_await handshake(two_sockets(loop), client, server);
+        if (!second.client) error = second.client.error();
+    };
+
+    run_on(loop, body);
+
+    CHECK(error == tls_errc::certificate_untrusted);
 }
 
 TEST_CASE("a reload changes the certificate of new connections, and keeps those that exist",
