@@ -9,7 +9,14 @@
 
 namespace kevring {
 
-shutdown_operation socket::shutdown_send() noexcept { return {*loop_, fd_, SHUT_WR}; }
+// No request: a worker thread of the kernel would look up the descriptor when it begins, and the number may
+// be another socket's by then.
+task<result<void>> socket::shutdown_send() {
+    if (sending_.taken()) loop_->submit();  // first: the bytes of a send precede the end
+    const int failure = loop_->system().shutdown(fd_.number(), SHUT_WR);
+    if (failure < 0) co_return error_from(failure);
+    co_return result<void>();
+}
 
 task<send_result> socket::send_parts(std::vector<iovec> parts, int flags) {
     constexpr std::size_t part_count_max = 1024;  // IOV_MAX

@@ -126,8 +126,10 @@ public:
     }
 
     /// Ends the sending side, which the peer receives as the end of the stream; receiving
-    /// continues.
-    [[nodiscard]] shutdown_operation shutdown_send() noexcept;
+    /// continues. Waits for nothing.
+    ///
+    /// Errors     bad_file_descriptor after close(); otherwise as shutdown(2).
+    [[nodiscard]] task<result<void>> shutdown_send();
 
     /// Ends the connection so that the peer gets all that was sent: shuts down, takes what the peer
     /// still sends for at most `patience`, then closes. A close() with unread bytes would be a
