@@ -29,8 +29,6 @@ struct feature_row {
 constexpr std::array feature_table{
     feature_row{"send_message", &features::send_message, "wake-ups are sent by message",
                 "wake-ups are written to an eventfd"},
-    feature_row{"read_multishot", &features::read_multishot, "one request for a stream of reads",
-                "one request for each read"},
     feature_row{"truncate", &features::truncate, "files are truncated by requests",
                 "files are truncated by threads of a pool"},
     feature_row{"no_iowait", &features::no_iowait, "a sleeping loop does not count as iowait",
@@ -65,7 +63,6 @@ features find_out() noexcept {
     found.send_message = can_send_message(probe);
     found.no_iowait = (params.features & detail::feature_no_iowait) != 0;
     if (io_uring_probe* const offered = io_uring_get_probe_ring(&probe)) {
-        found.read_multishot = io_uring_opcode_supported(offered, detail::op_read_multishot) != 0;
         found.truncate = io_uring_opcode_supported(offered, truncate_operation::opcode) != 0;
         io_uring_free_probe(offered);
     }

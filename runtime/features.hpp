@@ -13,10 +13,9 @@ namespace kevring {
 /// The environment variable KEVRING_WITHOUT takes names away (`KEVRING_WITHOUT=send_message,...`),
 /// to test the fallbacks or to avoid a fault of a kernel.
 struct features {
-    bool send_message = false;    // wake another ring without a ring (6.13); else an eventfd
-    bool read_multishot = false;  // one request for a stream of reads (6.7); else one for each
-    bool truncate = false;        // a request that truncates a file (6.9); else a thread of a pool
-    bool no_iowait = false;       // a sleeping loop does not count as waiting for a disk (6.15)
+    bool send_message = false;  // wake another ring without a ring (6.13); else an eventfd
+    bool truncate = false;      // a request that truncates a file (6.9); else a thread of a pool
+    bool no_iowait = false;     // a sleeping loop does not count as waiting for a disk (6.15)
 
     /// Thread     Any; found out at the first call.
     static const features& get() noexcept;

@@ -56,7 +56,8 @@ ring::ring(ring_options options, kernel& system)
     // versions of liburing ask for rings that have none.
     if (uring_->sq.array != nullptr)
         for (unsigned i = 0; i < sq_entries_; ++i) uring_->sq.array[i] = i;
-    if ((params.features & detail::feature_no_iowait) != 0) wait_flags_ |= detail::enter_no_iowait;
+    if ((params.features & detail::feature_no_iowait) != 0 && features::get().no_iowait)
+        wait_flags_ |= detail::enter_no_iowait;
 
     wake_by_message_ = features::get().send_message && &system_ == &kernel::real();
     if (!wake_by_message_) {

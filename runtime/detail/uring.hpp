@@ -13,11 +13,7 @@
 
 namespace kevring::detail {
 
-// Requests that came after Linux 6.1 (include/uapi/linux/io_uring.h).
-inline constexpr std::uint8_t op_read_multishot = 49;  // Linux 6.7
-inline constexpr std::uint8_t op_waitid = 50;          // Linux 6.7
-
-// Registrations that came after Linux 6.1.
+// Registrations that came after Linux 6.1 (include/uapi/linux/io_uring.h).
 inline constexpr unsigned register_send_msg_ring = 31;  // Linux 6.13
 
 // Flags of io_uring_enter() that came after Linux 6.1.
