@@ -36,6 +36,7 @@ namespace {
 using kevring::detail::call_guard;
 using kevring::detail::close_detection;
 using kevring::detail::find_queue;
+using kevring::detail::identification;
 using kevring::detail::queue_core;
 using kevring::detail::queue_ref;
 using kevring::detail::wait_limit;
@@ -86,6 +87,33 @@ auto control_queue(int fd, Body&& body) -> decltype(body(std::declval<const queu
     } catch (const std::bad_alloc&) {
         return -ENOMEM;
     }
+}
+
+// Runs the body of a call that can find out by itself whether its number refers to the queue.
+template <class Body>
+int call_queue(int fd, Body&& body) {
+    for (const identification how : {identification::by_queue, identification::by_lookup}) {
+        const queue_ref found = find_queue(fd, how);
+        if (found.queue == nullptr) return found.error_number;
+        const int result = body(found, found.is_identified ? queue_core::identified : fd);
+        if (result != queue_core::not_identified) return result;
+    }
+    return -EBADF;
+}
+
+// A wrong argument. An error of the descriptor takes precedence.
+int refuse(int failure, int unidentified) {
+    return unidentified == queue_core::identified ? failure : queue_core::not_identified;
+}
+
+// MODIFY of a queue whose port refuses calls of a child that shares the memory of its parent.
+int modify_by_port(int fd, unsigned num, ukevent* arg) {
+    const queue_ref found = find_queue(fd, identification::by_queue_only);
+    if (found.queue == nullptr) return queue_core::not_identified;
+    const int result = found.queue->modify(arg, num, fd);
+    // Second: such a child would check the descriptors of its own.
+    if (result != queue_core::not_identified) kevring::detail::check_next_queue();
+    return result;
 }
 
 // A queue whose driver publishes. Errors: throws std::bad_alloc and std::system_error.
@@ -191,6 +219,10 @@ int kevent_close(int fd) {
 
 int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {
     const call_guard whole_call;
+    if (cmd == KEVENT_CTL_MODIFY && num != 0 && arg != nullptr) {
+        const int result = modify_by_port(fd, num, arg);
+        if (result != queue_core::not_identified) return result;
+    }
     return control_queue(fd, [&](const queue_ref& found) {
         if (cmd > KEVENT_CTL_READY) return -EINVAL;
         if (num == 0) {
@@ -198,32 +230,35 @@ int kevent_ctl(int fd, unsigned cmd, unsigned num, ukevent* arg) {
             return 0;
         }
         if (arg == nullptr) return -EFAULT;
-        using command = int (queue_core::*)(ukevent*, unsigned);
-        constexpr command commands[] = {&queue_core::add, &queue_core::remove, &queue_core::modify,
-                                        &queue_core::mark_ready};
-        return (*found.queue.*commands[cmd])(arg, num);
+        queue_core& queue = *found.queue;
+        if (cmd == KEVENT_CTL_MODIFY) return queue.modify(arg, num);
+        if (cmd == KEVENT_CTL_ADD) return queue.add(arg, num);
+        return cmd == KEVENT_CTL_REMOVE ? queue.remove(arg, num) : queue.mark_ready(arg, num);
     });
 }
 
 int kevent_get_events(int fd, unsigned min_nr, unsigned max_nr, timespec timeout, ukevent* buf,
                       unsigned flags) {
     const call_guard whole_call;
-    const queue_ref found = find_queue(fd);
-    if (found.queue == nullptr) return found.error_number;
-    wait_limit limit;
-    if (const int failure = read_limit(found, timeout, flags, limit); failure != 0) return failure;
-    if (buf == nullptr && max_nr != 0) return -EFAULT;
-    return found.queue->get_events(min_nr, max_nr, limit, buf);
+    return call_queue(fd, [&](const queue_ref& found, int unidentified) {
+        wait_limit limit;
+        if (const int failure = read_limit(found, timeout, flags, limit); failure != 0)
+            return refuse(failure, unidentified);
+        if (buf == nullptr && max_nr != 0) return refuse(-EFAULT, unidentified);
+        return found.queue->get_events(min_nr, max_nr, limit, buf, unidentified);
+    });
 }
 
 int kevent_wait(int fd, unsigned num, unsigned old_uidx, timespec timeout, unsigned flags) {
     const call_guard whole_call;
-    const queue_ref found = find_queue(fd);
-    if (found.queue == nullptr) return found.error_number;
-    if (!found.queue->has_ring() || num > found.queue->ring_size()) return -EINVAL;
-    wait_limit limit;
-    if (const int failure = read_limit(found, timeout, flags, limit); failure != 0) return failure;
-    return found.queue->wait(num, old_uidx, limit);
+    return call_queue(fd, [&](const queue_ref& found, int unidentified) {
+        if (!found.queue->has_ring() || num > found.queue->ring_size())
+            return refuse(-EINVAL, unidentified);
+        wait_limit limit;
+        if (const int failure = read_limit(found, timeout, flags, limit); failure != 0)
+            return refuse(failure, unidentified);
+        return found.queue->wait(num, old_uidx, limit, unidentified);
+    });
 }
 
 int kevent_commit(int fd, unsigned new_uidx, unsigned over) {

@@ -33,6 +33,9 @@ constexpr std::array feature_table{
                 "files are truncated by threads of a pool"},
     feature_row{"no_iowait", &features::no_iowait, "a sleeping loop does not count as iowait",
                 "a sleeping loop counts as iowait"},
+    feature_row{"epoll_control", &features::epoll_control,
+                "a queue of one thread checks its descriptor by a request",
+                "a queue of one thread checks its descriptor by a call of its own"},
 };
 
 bool disabled_by_environment(std::string_view name) noexcept {
@@ -64,6 +67,7 @@ features find_out() noexcept {
     found.no_iowait = (params.features & detail::feature_no_iowait) != 0;
     if (io_uring_probe* const offered = io_uring_get_probe_ring(&probe)) {
         found.truncate = io_uring_opcode_supported(offered, truncate_operation::opcode) != 0;
+        found.epoll_control = io_uring_opcode_supported(offered, IORING_OP_EPOLL_CTL) != 0;
         io_uring_free_probe(offered);
     }
     io_uring_queue_exit(&probe);

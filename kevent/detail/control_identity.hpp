@@ -12,7 +12,13 @@
 
 namespace kevring::detail {
 
-enum class control_identity : std::uint8_t { closed, other, same };
+enum class control_identity : std::uint8_t { closed, other, same, unknown };
+
+/// The meaning of an answer to EPOLL_CTL_MOD of a number, asked of the control file: 0 or -errno.
+constexpr control_identity identity_of_answer(int answer) noexcept {
+    if (answer == -EINVAL) return control_identity::same;
+    return answer == -EBADF ? control_identity::closed : control_identity::other;
+}
 
 /// Compares the file of `number` with `own`, the queue's own descriptor of its control file, which
 /// is an epoll set. A change of a set within itself is refused with EINVAL before the kernel
@@ -27,10 +33,9 @@ inline control_identity identify_control(int number, fd_ref own) noexcept {
     // Not by epoll_ctl(): the thread sanitizer takes that for a use of the program's descriptor, and
     // reports a race with the close(2) that this call detects.
     const long changed = ::syscall(SYS_epoll_ctl, own.number(), EPOLL_CTL_MOD, number, &unused);
-    const int error = changed == 0 ? 0 : errno;
+    const int answer = changed == 0 ? 0 : -errno;
     errno = caller_errno;
-    if (error == EINVAL) return control_identity::same;
-    return error == EBADF ? control_identity::closed : control_identity::other;
+    return identity_of_answer(answer);
 }
 
 }  // namespace kevring::detail

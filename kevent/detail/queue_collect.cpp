@@ -2,6 +2,7 @@
 #include <kevring/kevent/detail/queue_core.hpp>
 
 #include <kevring/kevent/detail/call_guard.hpp>
+#include <kevring/kevent/detail/control_identity.hpp>
 #include <kevring/kevent/detail/wait_limit.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/kernel.hpp>
@@ -400,17 +401,27 @@ unsigned queue_core::collect_into_ring(unsigned max_count) noexcept {
     return count;
 }
 
+// True if `number` refers to the control file.
+bool queue_core::end_identification(int number) noexcept {
+    control_identity found = port_->end_identification();
+    if (found == control_identity::unknown) found = identify_control(number, control());
+    return found == control_identity::same;
+}
+
 // A call that collects: polls, waits if it must, and collects by `collect_ready`, until there is
 // something or the call is over.
 template <class Collect>
 int queue_core::collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
-                        Collect collect_ready) {
+                        int unidentified, Collect collect_ready) {
     lock held(mutex_);
-    if (const int failure = port_->claim(); failure != 0) return failure;
+    if (const int failure = port_->claim(); failure != 0)
+        return unidentified == identified ? failure : not_identified;
+    if (unidentified != identified) port_->begin_identification(unidentified);
     ++fetch_number_;
     bool over = limit.clock == wait_limit::kind::never || condition.min_count == 0;
     over = take_interrupt() || over;
     fetch_if_useful(condition, capacity, !over && !has_enough(condition));
+    if (unidentified != identified && !end_identification(unidentified)) return not_identified;
     if (!over && condition.min_count > 1 && has_enough(condition)) drop_stale(capacity);
     unsigned count = 0;
     while (true) {
@@ -431,8 +442,8 @@ int queue_core::collect(const wait_condition& condition, unsigned capacity, wait
 }
 
 int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit limit,
-                           ukevent* buffer) {
-    if (max_count == 0) return 0;
+                           ukevent* buffer, int unidentified) {
+    if (max_count == 0) return unidentified == identified ? 0 : not_identified;
     if (publishes_) return take_published(min_count, max_count, limit, buffer);
     wait_condition condition;
     condition.min_count = std::min(min_count, max_count);
@@ -440,10 +451,10 @@ int queue_core::get_events(unsigned min_count, unsigned max_count, wait_limit li
         mutex_.assert_held();  // collect() calls it
         return collect_into_buffer(max_count, buffer);
     };
-    return collect(condition, max_count, limit, collect_ready);
+    return collect(condition, max_count, limit, unidentified, collect_ready);
 }
 
-int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit) {
+int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit, int unidentified) {
     if (publishes_) return wait_for_published(max_count, old_uidx, limit);
     wait_condition condition;
     condition.needs_space = true;
@@ -452,7 +463,7 @@ int queue_core::wait(unsigned max_count, unsigned old_uidx, wait_limit limit) {
         mutex_.assert_held();  // collect() calls it
         return collect_into_ring(max_count);
     };
-    return collect(condition, max_count, limit, collect_ready);
+    return collect(condition, max_count, limit, unidentified, collect_ready);
 }
 
 int queue_core::collect_or_wait(async_waiter& self, unsigned max_count, ukevent* buffer) {

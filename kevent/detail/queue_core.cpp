@@ -237,10 +237,28 @@ void queue_core::modify_one(registration& entry, std::uint32_t event, std::uint3
         report(entry, entry.event_source->test());
 }
 
-int queue_core::modify(ukevent* records, unsigned count) {
+// For MODIFY: the port finds out whether `number` refers to the control file, and for few records in
+// the same system call which of their descriptors are ready. That would report events again, so a
+// call that changes nothing must not ask it.
+bool queue_core::identify_by_port(int number, const ukevent* records, unsigned count) noexcept {
+    if (!port_->begin_identification(number)) return false;
+    if (count < watch_set::batch_min && count <= registrations_.size()) {
+        for (unsigned i = 0; i < count; ++i) {
+            registration* const entry = registrations_.find(records[i]);
+            if (entry != nullptr && entry->armed && entry->record.event == records[i].event)
+                entry->event_source->prepare_arm();
+        }
+    }
+    port_->flush();
+    return port_->end_identification() == control_identity::same;
+}
+
+int queue_core::modify(ukevent* records, unsigned count, int unidentified) {
     // A driver dispatches on its own thread what came before the call (K-045).
     if (publishes_ && narrows(records, count)) port_->synchronize();
     const lock held(mutex_);
+    if (unidentified != identified && !identify_by_port(unidentified, records, count))
+        return not_identified;
     if (const int failure = port_->claim(); failure != 0) return failure;
     if (count > registrations_.size()) return -EINVAL;
     watches_.begin_batch(count);
@@ -329,6 +347,11 @@ int queue_core::watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_
     // got its number. A descriptor in the set must not have it: see identify_control().
     if (target.number == control_number_.load(std::memory_order_relaxed)) return -EBADF;
     return watches_.watch(target, handler, poll_bits);
+}
+
+void queue_core::prepare_watch(const fd_watch& target) noexcept {
+    mutex_.assert_held();
+    port_->prepare_change(target.tag);
 }
 
 void queue_core::unwatch(fd_watch& target) noexcept {

@@ -32,6 +32,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -61,6 +62,15 @@ public:
     queue_core& operator=(const queue_core&) = delete;
 
     // The calls of kevent.h, with checked arguments. Each returns the value of the call.
+    //
+    // With an `unidentified` number a call finds out by itself whether that number still refers to
+    // this queue's control file. not_identified: it does not, or the call could not find out; nothing
+    // has changed, unless the number refers to another file.
+
+    static constexpr int identified = -1;
+    static constexpr int not_identified = std::numeric_limits<int>::min();
+    /// True if a call with an unidentified number can succeed.
+    bool identifies_control() const noexcept { return port_->identifies_control(); }
 
     int add(ukevent* records, unsigned count);
     /// Registers `record` with a source that `make` makes. A record that is ready is queued.
@@ -72,7 +82,7 @@ public:
         return next_id_.fetch_add(1, std::memory_order_relaxed);
     }
     int remove(ukevent* records, unsigned count);
-    int modify(ukevent* records, unsigned count);
+    int modify(ukevent* records, unsigned count, int unidentified = identified);
     /// MODIFY of one registration that keeps its request flags. False: no such registration.
     bool change_event(std::uint64_t id, event_type type, std::uint32_t event);
     /// Calls `question` with the source of one registration and returns its result; -ENOENT: no
@@ -83,8 +93,9 @@ public:
     /// The current or else the next waiting call returns without waiting.
     void interrupt_wait();
 
-    int get_events(unsigned min_count, unsigned max_count, wait_limit limit, ukevent* buffer);
-    int wait(unsigned count, unsigned old_uidx, wait_limit limit);
+    int get_events(unsigned min_count, unsigned max_count, wait_limit limit, ukevent* buffer,
+                   int unidentified = identified);
+    int wait(unsigned count, unsigned old_uidx, wait_limit limit, int unidentified = identified);
     int commit(unsigned new_uidx, unsigned over);
 
     /// Collects without waiting if `self.min_count` records are ready. If fewer are, or all fail
@@ -123,6 +134,7 @@ public:
     // the mutex of its queue.
 
     int watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_bits) override;
+    void prepare_watch(const fd_watch& target) noexcept override;
     void unwatch(fd_watch& target) noexcept override;
     void report_again(const fd_watch& target) noexcept override;
     void fetch_reports() noexcept override;
@@ -149,6 +161,8 @@ private:
 
     int add_one(ukevent& record, const source_factory& make, bool& answered)
         KEVRING_REQUIRES(mutex_);
+    bool identify_by_port(int number, const ukevent* records, unsigned count) noexcept
+        KEVRING_REQUIRES(mutex_);
     bool narrows(const ukevent* records, unsigned count) KEVRING_EXCLUDES(mutex_);
     void modify_one(registration& entry, std::uint32_t event, std::uint32_t req_flags)
         KEVRING_REQUIRES(mutex_);
@@ -168,7 +182,8 @@ private:
     unsigned room_for(unsigned capacity) const noexcept KEVRING_REQUIRES(mutex_);
     template <class Collect>
     int collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
-                Collect collect_ready);
+                int unidentified, Collect collect_ready);
+    bool end_identification(int number) noexcept KEVRING_REQUIRES(mutex_);
     bool wait_until_ready(lock& held, const wait_condition& condition, unsigned capacity,
                           wait_limit limit) KEVRING_REQUIRES(mutex_);
     int sleep_until(lock& held, waiter& self, std::int64_t left_ns) KEVRING_REQUIRES(mutex_);

@@ -93,14 +93,18 @@ public:
         return only;
     }
 
-    queue_ref find(int number) noexcept {
+    queue_ref find(int number, identification how) noexcept {
         std::unique_ptr<entry> dropped;  // destroyed last, without the lock
         shard& part = shard_of(number);
         const thread_lock held(part.mutex);
         std::unique_ptr<entry>* const slot = part.entries.find(number);
         if (slot == nullptr) return {nullptr, ::fcntl(number, F_GETFD) < 0 ? -EBADF : -EINVAL};
-        const control_identity found = identify_control(number, (*slot)->queue->control());
-        if (found == control_identity::same) return {(*slot)->queue, 0};
+        const std::shared_ptr<queue_core>& queue = (*slot)->queue;
+        if (how != identification::by_lookup && queue->identifies_control())
+            return {queue, 0, false};
+        if (how == identification::by_queue_only) return {};
+        const control_identity found = identify_control(number, queue->control());
+        if (found == control_identity::same) return {queue, 0};
         dropped = remove(part, slot);
         return {nullptr, found == control_identity::closed ? -EBADF : -EINVAL};
     }
@@ -279,7 +283,9 @@ private:
 
 }  // namespace
 
-queue_ref find_queue(int number) noexcept { return queue_table::get().find(number); }
+queue_ref find_queue(int number, identification how) noexcept {
+    return queue_table::get().find(number, how);
+}
 
 int insert_queue(std::shared_ptr<queue_core> queue, close_detection how) {
     return queue_table::get().insert(std::move(queue), how);

@@ -19,7 +19,15 @@ namespace kevring::detail {
 /// A queue that a call is made on; it lives at least as long as the call.
 struct queue_ref {
     std::shared_ptr<queue_core> queue;
-    int error_number = 0;  // -EBADF, -EINVAL; then `queue` is null
+    int error_number = 0;       // -EBADF, -EINVAL; then `queue` is null
+    bool is_identified = true;  // the number refers to the queue's file
+};
+
+/// The call that finds out whether a number still refers to the file of a queue.
+enum class identification : std::uint8_t {
+    by_lookup,      // find_queue()
+    by_queue,       // the call on the queue, if queue_core::identifies_control()
+    by_queue_only,  // the same; without that no queue is found, and the number is not checked
 };
 
 /// Finds the queue of a control descriptor. One system call tells whether `number` still refers to
@@ -27,7 +35,7 @@ struct queue_ref {
 /// closed one, is not taken for it.
 ///
 /// Errors     -EBADF: the number is closed; -EINVAL: it refers to another file.
-queue_ref find_queue(int number) noexcept;
+queue_ref find_queue(int number, identification how = identification::by_lookup) noexcept;
 
 /// Closes the control descriptor `number`. Afterwards no call finds its queue, and no driver writes
 /// to its ring. Errors: those of find_queue().

@@ -68,6 +68,8 @@ public:
     ///
     /// Result     0, or a negative error number; what was watched before stays so then.
     virtual int watch(fd_watch& what, fd_handler& listener, std::uint32_t poll_bits) = 0;
+    /// Before a watch() for the same bits in the same call: it will cost less.
+    virtual void prepare_watch(const fd_watch& what) noexcept = 0;
     /// Ends it: no report comes after this. Not watching is fine.
     virtual void unwatch(fd_watch& what) noexcept = 0;
 
@@ -113,6 +115,9 @@ public:
     ///
     /// Result     0, or a negative error number; what was armed before stays so then.
     virtual int arm() = 0;
+    /// Before an arm() by the same event in the same call, or in vain: the source may begin what
+    /// takes a system call.
+    virtual void prepare_arm() noexcept {}
     /// Says how the origin is now, and sets ret_data by it. Never waits.
     virtual readiness test() = 0;
     /// The question of test() to poll(2), for a call that asks it of many registrations at once. -1 as

@@ -11,9 +11,6 @@ namespace {
 
 constexpr std::uint32_t no_slot = 0;
 
-// Batches of at least this many changes query readiness with one poll(2).
-constexpr unsigned batch_min = 4;
-
 }  // namespace
 
 int watch_set::watch(fd_watch& target, fd_handler& handler, std::uint32_t poll_bits) {

@@ -18,6 +18,9 @@ namespace kevring::detail {
 /// Thread     The thread that holds the queue's lock.
 class watch_set {
 public:
+    /// Batches of at least this many changes query readiness with one poll(2).
+    static constexpr unsigned batch_min = 4;
+
     explicit watch_set(port& carrier) : port_(carrier), slots_(1) {}
     watch_set(const watch_set&) = delete;
     watch_set& operator=(const watch_set&) = delete;

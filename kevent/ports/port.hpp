@@ -11,6 +11,7 @@
 //   timer      expires at the earliest deadline of the queue's timers
 #pragma once
 
+#include <kevring/kevent/detail/control_identity.hpp>
 #include <kevring/runtime/fd.hpp>
 
 #include <cstdint>
@@ -49,6 +50,9 @@ public:
     /// were set when the descriptor became ready.
     virtual bool reports_present_state() const noexcept { return true; }
 
+    /// True if begin_identification() may succeed.
+    virtual bool identifies_control() const noexcept { return false; }
+
     // Under the queue's lock.
 
     /// First in every call but READY and commit. A port that belongs to one thread takes the
@@ -72,6 +76,14 @@ public:
     /// From now on disarm() counts in `of_call`; null: it does not count. Only for a port whose
     /// disarm() returns before the kernel has released the file.
     virtual void track_removals(removals* /*of_call*/) noexcept {}
+    /// The next flush() or poll() also finds out whether `number` refers to the control file, in a
+    /// system call that it makes anyway. False: the caller has to find out by identify_control().
+    virtual bool begin_identification(int /*number*/) noexcept { return false; }
+    /// Ends it. Result: the answer; unknown: there was none.
+    virtual control_identity end_identification() noexcept { return control_identity::unknown; }
+    /// Between begin_identification() and a change() to the same bits in the same call: the port may
+    /// begin already to find out which bits are set.
+    virtual void prepare_change(std::uint64_t /*tag*/) noexcept {}
     /// Last in every control call: passes on to the kernel what the calls above have queued.
     virtual int flush() noexcept { return 0; }
     /// Sets or clears `readable`.

@@ -2,6 +2,7 @@
 #include <kevring/kevent/ports/ring_port.hpp>
 
 #include <kevring/kevent/ports/event_signal.hpp>
+#include <kevring/runtime/features.hpp>
 #include <kevring/runtime/kernel.hpp>
 
 #include <cerrno>
@@ -79,6 +80,7 @@ ring_port::ring_port()
       event_fd_(open_eventfd()),
       readable_fd_(open_eventfd()),
       wake_fd_(open_eventfd()),
+      identifies_(features::get().epoll_control),
       ring_(make_ring()),
       slots_(first_free),
       own_changes_(1U << wake_poll | 1U << handled_poll | 1U << other_poll) {
@@ -178,12 +180,43 @@ int ring_port::change(int number, std::uint32_t poll_bits, std::uint64_t tag) no
     if (entry == nullptr) return arm(number, poll_bits, tag);
     const auto index = static_cast<std::uint32_t>(tag);
     if (entry->poll_bits == poll_bits && entry->is_in_kernel) {
-        tests_.push(slots_, index);
+        if (entry->prepared_in != call_number_) tests_.push(slots_, index);
     } else {
         entry->poll_bits = poll_bits;
         changes_.push(slots_, index);
     }
     return 0;
+}
+
+// An update to the same bits makes the kernel look at the descriptor, and complete the request once
+// more if some are set. It fails while a completion is under way, which reports the present bits. A
+// report that waits for poll() may be out of date, which an update without completion would not tell.
+void ring_port::prepare_change(std::uint64_t tag) noexcept {
+    slot* const entry = find_slot(tag);
+    if (entry == nullptr || !entry->is_in_kernel || entry->is_changed || entry->is_reported) return;
+    io_uring_sqe* const request = ring_->next_entry();
+    if (request == nullptr) return;
+    const std::uint64_t target = user_data_of(static_cast<std::uint32_t>(tag), entry->serial);
+    io_uring_prep_poll_update(request, target, 0, entry->poll_bits,
+                              IORING_POLL_UPDATE_EVENTS | IORING_POLL_ADD_MULTI);
+    request->flags = IOSQE_CQE_SKIP_SUCCESS;
+    request->user_data = user_data_ignored;
+    entry->prepared_in = call_number_;
+}
+
+// The same question as in identify_control(), in an enter of the owner. The kernel refuses an enter
+// by any other thread, and so by a child that shares this memory.
+bool ring_port::begin_identification(int number) noexcept {
+    if (!identifies_ || !is_owner()) return false;
+    unidentified_ = number;
+    identity_ = control_identity::unknown;
+    return true;
+}
+
+control_identity ring_port::end_identification() noexcept {
+    unidentified_ = -1;
+    if (identity_ != control_identity::same) ++call_number_;  // what is prepared may not be done
+    return identity_;
 }
 
 void ring_port::disarm(int, std::uint64_t tag) noexcept {

@@ -49,12 +49,16 @@ public:
 
     std::string_view name() const noexcept override { return "ring"; }
     bool reports_present_state() const noexcept override { return false; }
+    bool identifies_control() const noexcept override { return identifies_; }
 
     int claim() noexcept override;
     int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
     int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override;
     int check_pollable(int number) noexcept override;
     void disarm(int number, std::uint64_t tag) noexcept override;
+    bool begin_identification(int number) noexcept override;
+    control_identity end_identification() noexcept override;
+    void prepare_change(std::uint64_t tag) noexcept override;
     int flush() noexcept override;
     void set_readable(bool is_readable) noexcept override;
     int create_timer() noexcept override;
@@ -86,6 +90,8 @@ private:
     using slot_list = watched_slot_list<next, is_linked>;
     // In the user data of a request, the index of the first own_poll.
     static constexpr std::uint32_t own_first = 1U << 31;
+    // The same of a request that identifies the control file.
+    static constexpr std::uint32_t identification_index = own_first + own_poll_count;
 
     bool is_owner() const noexcept {
         return owner_ != nullptr && owner_->thread == thread_marks::present;
@@ -97,6 +103,7 @@ private:
     void note_report(std::uint32_t index, std::uint32_t poll_bits) noexcept;
     void collect() noexcept;
     void prepare_own_polls() noexcept;
+    void prepare_identification() noexcept;
     void prepare_changes() noexcept;
     void test_watched() noexcept;
     void take_completions() noexcept;
@@ -118,6 +125,7 @@ private:
     hidden_fd readable_fd_;
     hidden_fd wake_fd_;
     handler_watch handlers_;  // used by the owner
+    const bool identifies_;   // by a request of the ring
 
     // Under the queue's lock.
     hidden_fd timer_fd_;
@@ -130,6 +138,10 @@ private:
     std::array<std::uint32_t, own_poll_count> own_serials_{};  // of their last requests
     std::uint32_t own_changes_;                                // by own_poll: requests to submit
     bool is_readable_ = false;
+    int unidentified_ = -1;  // the number that the next collection has to identify
+    control_identity identity_ = control_identity::unknown;
+    std::uint32_t identification_serial_ = 0;
+    std::uint64_t call_number_ = 1;  // numbers the calls that flush
 
     // event_fd_. Under the queue's lock.
     bool is_certain_ = false;     // it was signalled here, and not reset since

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <poll.h>
+#include <sys/epoll.h>
 
 namespace kevring::detail {
 namespace {
@@ -86,7 +87,8 @@ void ring_port::take_repeated() noexcept {
 
 int ring_port::flush() noexcept {
     if (is_owner()) {
-        if (changes_.empty() && tests_.empty() && own_changes_ == 0) return 0;
+        if (unidentified_ < 0) ++call_number_;
+        if (changes_.empty() && tests_.empty() && own_changes_ == 0 && unidentified_ < 0) return 0;
         const collection collecting(*this);
         collect();
     } else if (!changes_.empty() || !tests_.empty()) {
@@ -102,6 +104,12 @@ void ring_port::note_report(std::uint32_t index, std::uint32_t poll_bits) noexce
 
 void ring_port::complete(std::uint64_t user_data, std::int32_t res, std::uint32_t flags) noexcept {
     const auto index = static_cast<std::uint32_t>(user_data);
+    if (index == identification_index) {
+        const bool answers = res == -EINVAL || res == -ENOENT || res == -EPERM || res == -EBADF;
+        if (answers && identification_serial_ == user_data >> 32)
+            identity_ = identity_of_answer(res);
+        return;
+    }
     if (index >= own_first) {
         const std::uint32_t which = index - own_first;
         if (own_serials_[which] != user_data >> 32) return;
@@ -168,8 +176,18 @@ void ring_port::prepare_own_polls() noexcept {
     }
 }
 
+void ring_port::prepare_identification() noexcept {
+    static epoll_event unused{};
+    io_uring_sqe* const request = ring_->next_entry();
+    if (request == nullptr) return;
+    io_uring_prep_epoll_ctl(request, set_.number(), std::exchange(unidentified_, -1), EPOLL_CTL_MOD,
+                            &unused);
+    request->user_data = user_data_of(identification_index, ++identification_serial_);
+}
+
 // Writes requests for the changes, as far as the queue of submissions has room.
 void ring_port::prepare_changes() noexcept {
+    if (unidentified_ >= 0) prepare_identification();
     if (own_changes_ != 0) prepare_own_polls();
     while (!changes_.empty() && ring_->room() >= 2) {
         const std::uint32_t index = changes_.pop(slots_);

@@ -11,6 +11,7 @@ namespace kevring::detail {
 // One watched descriptor; the low half of its tag is its index.
 struct watched_slot {
     std::uint64_t tag = 0;            // 0: not watched
+    std::uint64_t prepared_in = 0;    // the call in which a request asks for its present bits
     int number = -1;                  // of the descriptor
     std::uint32_t poll_bits = 0;      // watched for
     std::uint32_t serial = 0;         // of its last request

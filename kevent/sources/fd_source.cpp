@@ -40,6 +40,12 @@ int fd_source::arm() {
     return answer == -EPERM ? -EINVAL : answer;  // it cannot be polled
 }
 
+void fd_source::prepare_arm() noexcept {
+    // Of a shared file arm() asks first which bits are set.
+    if (watch_.slot != 0 && watch_.poll_bits == wanted_bits() && !sharing_.is_shared())
+        host_.prepare_watch(watch_);
+}
+
 pollfd fd_source::poll_question() const noexcept {
     return {number(), static_cast<short>(wanted_bits()), 0};
 }

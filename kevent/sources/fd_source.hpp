@@ -25,6 +25,7 @@ public:
     ~fd_source() override;
 
     int arm() override;
+    void prepare_arm() noexcept override;
     readiness test() override;
     pollfd poll_question() const noexcept override;
     readiness test_by_answer(std::uint32_t poll_bits) override { return evaluate(poll_bits); }

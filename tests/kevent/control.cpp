@@ -106,6 +106,22 @@ TEST_CASE("MODIFY reports unread data again", "[kevent][modify][K-043]") {
     CHECK(q.has_no_event());
 }
 
+TEST_CASE("a MODIFY that is refused does not report unread data again", "[kevent][modify][K-043]") {
+    queue q;
+    const auto pipe = connected_pair::pipe();
+    const ukevent request = record(KEVENT_PIPE, pipe.local(), KEVENT_SOCKET_RECV);
+    q.add(request);
+    pipe.send_from_peer();
+    q.get_one();
+
+    std::vector<ukevent> records{request, request};
+    CHECK(q.ctl(KEVENT_CTL_MODIFY, records) == -EINVAL);
+
+    CHECK(q.has_no_event());
+    q.modify(request);
+    CHECK(is_done(q.get_one()));
+}
+
 TEST_CASE("MODIFY of many records reports each ready registration once",
           "[kevent][modify][K-042][K-043]") {
     constexpr std::size_t count = 6;

@@ -262,6 +262,7 @@ TEST_CASE("a child that shares the memory of its parent cannot change a queue", 
     q.add(user_event(1));
     static volatile int added = 0;
     static volatile int marked = 0;
+    static volatile int modified = 0;
     static volatile int made = 0;
     const pid_t child = ::vfork();
     if (child == 0) {
@@ -269,6 +270,8 @@ TEST_CASE("a child that shares the memory of its parent cannot change a queue", 
         added = kevent_ctl(q.number(), KEVENT_CTL_ADD, 1, &one);
         one = user_event(1);
         marked = kevent_ctl(q.number(), KEVENT_CTL_READY, 1, &one);
+        one.event = KEVENT_MASK_EMPTY;
+        modified = kevent_ctl(q.number(), KEVENT_CTL_MODIFY, 1, &one);
         made = kevent_init(nullptr, 0, 0);
         ::_exit(0);
     }
@@ -277,6 +280,7 @@ TEST_CASE("a child that shares the memory of its parent cannot change a queue", 
 
     CHECK(added == -EBADF);
     CHECK(marked == -EBADF);
+    CHECK(modified == -EBADF);
     CHECK(made == -EPERM);
     CHECK(q.has_no_event());
     q.add(request);

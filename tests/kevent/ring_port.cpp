@@ -419,6 +419,70 @@ TEST_CASE("a queue of one thread calls no function of the epoll family",
     CHECK(answer == 7);
 }
 
+TEST_CASE("an owner that finds an event, and one that modifies it, makes one system call for each",
+          "[kevent][ring_port][seccomp][epoll-control][K-043]") {
+    const int answer = in_child([] {
+        const int number = kevent_init(nullptr, 0, one_thread);
+        int pipes[2];
+        if (number < 0 || ::pipe(pipes) != 0) return 90;
+        ukevent one = record(KEVENT_PIPE, pipes[0], KEVENT_SOCKET_RECV);
+        if (kevent_ctl(number, KEVENT_CTL_ADD, 1, &one) != 0) return 91;
+        if (::write(pipes[1], "x", 1) != 1) return 92;
+        filter_calls({SYS_epoll_ctl, SYS_getpid, SYS_fcntl,
+#ifdef SYS_poll
+                      SYS_poll,
+#endif
+                      SYS_ppoll},
+                     SECCOMP_RET_KILL_PROCESS);
+        ukevent got{};
+        for (int i = 0; i < 20; ++i) {
+            if (kevent_get_events(number, 1, 1, test_timeout, &got, 0) != 1) return 93;
+            // The byte is unread: this reports it again.
+            if (kevent_ctl(number, KEVENT_CTL_MODIFY, 1, &got) != 0) return 94;
+        }
+        if (kevent_get_events(number, 1, 1, test_timeout, &got, 0) != 1) return 95;
+        char byte = 0;
+        if (::read(pipes[0], &byte, 1) != 1) return 96;
+        return kevent_ctl(number, KEVENT_CTL_MODIFY, 1, &got) == 0 ? 7 : 97;
+    });
+    CHECK(answer == 7);
+}
+
+TEST_CASE("an owner's calls take no other file for the control file that had its number",
+          "[kevent][ring_port][K-014]") {
+    const bool is_closed = GENERATE(true, false);
+    const int answer = in_child([&] {
+        alignas(kevent_ring) std::array<std::byte, sizeof(kevent_ring) + 4 * sizeof(ukevent)>
+            memory;
+        auto* const ring = reinterpret_cast<kevent_ring*>(memory.data());
+        int failures = 0;
+        for (int call = 0; call < 4; ++call) {
+            const int number = kevent_init(ring, 4, one_thread);
+            const int other = kevent_init(nullptr, 0, one_thread);
+            int pipes[2];
+            if (number < 0 || other < 0 || ::pipe(pipes) != 0) return 90;
+            ukevent one = record(KEVENT_PIPE, pipes[0], KEVENT_SOCKET_RECV);
+            if (kevent_ctl(number, KEVENT_CTL_ADD, 1, &one) != 0) return 91;
+            if (::write(pipes[1], "x", 1) != 1) return 92;
+            if (is_closed)
+                ::close(number);
+            else
+                ::dup2(other, number);
+            ukevent got{};
+            const int answers = call == 0   ? kevent_get_events(number, 1, 1, no_wait, &got, 0)
+                                : call == 1 ? kevent_wait(number, 1, 0, no_wait, 0)
+                                : call == 2 ? kevent_ctl(number, KEVENT_CTL_MODIFY, 1, &one)
+                                            : kevent_get_events(number, 1, 0, no_wait, &got, 0);
+            failures += answers == (is_closed ? -EBADF : -EINVAL) ? 0 : 1;
+            ::close(pipes[0]);
+            pollfd released{pipes[1], 0, 0};  // POLLERR, once the queue is destroyed
+            failures += ::poll(&released, 1, 10'000) == 1 ? 0 : 1;
+        }
+        return failures == 0 ? 7 : failures;
+    });
+    CHECK(answer == 7);
+}
+
 TEST_CASE("kevent_init returns the error of a system that refuses io_uring",
           "[kevent][ring_port][seccomp]") {
     const int error = GENERATE(EPERM, ENOSYS);
