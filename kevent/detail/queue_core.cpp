@@ -185,11 +185,27 @@ int queue_core::add_with_source(const ukevent& record, const source_factory& mak
 
 // REMOVE, MODIFY.
 
+// True if a registration has to know what its driver has dispatched.
+bool queue_core::begin_removals(const ukevent* records, unsigned count) noexcept {
+    bool waits = false;
+    for (const ukevent& record : std::span(records, count)) {
+        registration* const entry = registrations_.find(record);
+        if (entry != nullptr && entry->event_source->begin_removal()) waits = true;
+    }
+    return waits;
+}
+
 int queue_core::remove(ukevent* records, unsigned count) {
     port::removals removals;
     lock held(mutex_);
     if (const int failure = port_->claim(); failure != 0) return failure;
     if (count > registrations_.size()) return -EINVAL;
+    if (publishes_ && begin_removals(records, count)) {
+        held.unlock();
+        port_->synchronize();
+        held.lock();
+        if (count > registrations_.size()) return -EINVAL;  // another thread has removed some
+    }
     port_->track_removals(&removals);
     for (unsigned i = 0; i < count; ++i) {
         registration* const entry = registrations_.find(records[i]);

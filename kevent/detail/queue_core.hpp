@@ -163,6 +163,7 @@ private:
         KEVRING_REQUIRES(mutex_);
     bool identify_by_port(int number, const ukevent* records, unsigned count) noexcept
         KEVRING_REQUIRES(mutex_);
+    bool begin_removals(const ukevent* records, unsigned count) noexcept KEVRING_REQUIRES(mutex_);
     bool narrows(const ukevent* records, unsigned count) KEVRING_EXCLUDES(mutex_);
     void modify_one(registration& entry, std::uint32_t event, std::uint32_t req_flags)
         KEVRING_REQUIRES(mutex_);

@@ -56,7 +56,7 @@ struct shared_file_table {
         for (auto& [identity, file] : files)
             for (list_link* link = file.entries.next; link != &file.entries; link = link->next) {
                 auto& entry = static_cast<shared_file_entry&>(*link);
-                entry.armed_ = entry.owes_event_ = false;
+                entry.armed_ = entry.owes_event_ = entry.owed_event_ = false;
             }
         if (prepared) shared_file_mutex.unlock();
     }
@@ -97,7 +97,7 @@ void shared_file_entry::leave() noexcept {
     if (file_ == nullptr) return;
     shared_file_table& table = shared_file_table::get();
     const thread_lock held(shared_file_mutex);
-    if (owes_event_) {
+    if (owes_event_ || owed_event_) {
         // Each of them is tested again; the oldest that is ready is notified.
         for (const list_link* link = next; link != &file_->entries; link = link->next) {
             const auto& younger = static_cast<const shared_file_entry&>(*link);
@@ -171,13 +171,30 @@ bool shared_file_entry::consumed_by_older(std::uint32_t poll_bits) noexcept {
 bool shared_file_entry::owes_event() const noexcept {
     if (!is_shared()) return false;
     const thread_lock held(shared_file_mutex);
-    return owes_event_;
+    return owes_event_ || owed_event_;
+}
+
+bool shared_file_entry::suspend_debt() noexcept {
+    if (!is_shared()) return false;
+    const thread_lock held(shared_file_mutex);
+    if (owes_event_) owed_event_ = true;
+    owes_event_ = false;
+    return owed_event_;
+}
+
+bool shared_file_entry::resume_debt(bool is_undelivered) noexcept {
+    if (!is_shared()) return false;
+    const thread_lock held(shared_file_mutex);
+    if (!owed_event_) return false;
+    owed_event_ = false;
+    owes_event_ = owes_event_ || is_undelivered;
+    return true;
 }
 
 void shared_file_entry::set_delivered() noexcept {
     if (!is_shared()) return;
     const thread_lock held(shared_file_mutex);
-    owes_event_ = kept_silent_ = false;  // its record reports all bits that are set
+    owes_event_ = owed_event_ = kept_silent_ = false;  // its record reports all bits that are set
 }
 
 }  // namespace kevring::detail

@@ -73,6 +73,11 @@ public:
     bool owes_event() const noexcept;
     /// Its event is delivered, or was none.
     void set_delivered() noexcept;
+    /// Tells the events that it owes by now from those of later activity. True: there are some.
+    bool suspend_debt() noexcept;
+    /// Ends that: it owes those before only if they are still undelivered. False: there were none, or
+    /// they were delivered since.
+    bool resume_debt(bool is_undelivered) noexcept;
 
 private:
     friend struct shared_file_table;
@@ -88,6 +93,8 @@ private:
     bool changing_ KEVRING_GUARDED_BY(shared_file_mutex) = false;
     // A younger one kept silent for it.
     bool owes_event_ KEVRING_GUARDED_BY(shared_file_mutex) = false;
+    // When suspend_debt() was called.
+    bool owed_event_ KEVRING_GUARDED_BY(shared_file_mutex) = false;
     bool kept_silent_ KEVRING_GUARDED_BY(shared_file_mutex) = false;  // for an older one
     std::uint32_t event_ KEVRING_GUARDED_BY(shared_file_mutex) = 0;
     fd_watch watch_ KEVRING_GUARDED_BY(shared_file_mutex);

@@ -129,6 +129,9 @@ public:
     virtual readiness test_on_add() { return test(); }
     /// It is in the queue, armed and not ready: what there is to do at once, and how it is then.
     virtual readiness on_added() { return readiness::not_ready; }
+    /// First in a REMOVE from a queue whose driver dispatches edges. True: on_removed() has to know
+    /// whether it has dispatched those of this origin; the caller waits for that without the lock.
+    virtual bool begin_removal() noexcept { return false; }
     /// REMOVE: the origin's work is no longer wanted. Not called when the queue is closed.
     virtual void on_removed() noexcept {}
     /// READY: the program itself has fired it.

@@ -64,10 +64,11 @@ void fd_source::disarm() noexcept {
 }
 
 // A younger registration kept silent for this one. An event that is still in the kernel is fetched:
-// what it has delivered already is not reported again.
+// what it has delivered already is not reported again. A driver has dispatched it by now.
 void fd_source::on_removed() noexcept {
     if (!sharing_.owes_event()) return;
     host_.fetch_reports();
+    if (sharing_.resume_debt(registration_.ready())) return;
     if (!registration_.ready()) sharing_.set_delivered();
 }
 

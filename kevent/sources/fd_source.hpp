@@ -30,6 +30,7 @@ public:
     pollfd poll_question() const noexcept override;
     readiness test_by_answer(std::uint32_t poll_bits) override { return evaluate(poll_bits); }
     void disarm() noexcept override;
+    bool begin_removal() noexcept override { return sharing_.suspend_debt(); }
     void on_removed() noexcept override;
     bool arm_reports_readiness() const noexcept override { return true; }
     bool holds_descriptor() const noexcept override { return watched_fd_.valid(); }
