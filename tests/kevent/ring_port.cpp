@@ -206,6 +206,20 @@ TEST_CASE("the control descriptor is readable until the last event is collected"
     CHECK_FALSE(q.readable());
 }
 
+TEST_CASE("each event makes the control descriptor readable, also after others",
+          "[kevent][ring_port][K-122]") {
+    queue q(0, one_thread);
+    const connected_pair peers = connected_pair::sockets();
+    q.add(receiving(peers));
+    for (int i = 0; i < 5; ++i) {
+        peers.send_from_peer();
+        CHECK(q.becomes_readable());
+        CHECK(q.get(1, 1).size() == 1);
+        peers.drain_local();
+        CHECK(q.has_no_event());
+    }
+}
+
 TEST_CASE("an event is reported once, however often its descriptor becomes ready before",
           "[kevent][ring_port]") {
     queue q(0, one_thread);
