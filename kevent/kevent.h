@@ -223,9 +223,11 @@ int kevent_init(struct kevent_ring* ring, unsigned ring_size, unsigned flags);
 int kevent_describe(int fd, char* buffer, size_t size);
 
 /* Closes a control descriptor, and releases what its queue keeps open, at once unless a thread is
- * in a call on that queue. close() does the same, but the library notices it later; until then the
- * driver of KEVENT_INIT_ASYNC may write to the ring. So a program calls kevent_close() before it
- * frees the memory of such a ring. In the child of a fork it is an error, and close() is right.
+ * in a call on that queue. A thread that waits on the queue returns -EBADF. Afterwards no thread
+ * uses the memory of the ring. close() does the same, but the library notices it later; until then
+ * the driver of KEVENT_INIT_ASYNC may write to the ring, and so may a thread that waits. So a
+ * program calls kevent_close() before it frees the memory of a ring. In the child of a fork it is
+ * an error, and close() is right.
  *
  * Returns 0. Errors: only those of every call. Not of 2006. */
 int kevent_close(int fd);

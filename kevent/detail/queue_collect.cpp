@@ -89,7 +89,7 @@ private:
 // Waiting.
 
 bool queue_core::satisfied(const wait_condition& condition) const noexcept {
-    return interrupt_requested_ || has_enough(condition);
+    return interrupt_requested_ || is_closed_ || has_enough(condition);
 }
 
 bool queue_core::has_enough(const wait_condition& condition) const noexcept {
@@ -414,6 +414,7 @@ template <class Collect>
 int queue_core::collect(const wait_condition& condition, unsigned capacity, wait_limit limit,
                         int unidentified, Collect collect_ready) {
     lock held(mutex_);
+    if (is_closed_) return unidentified == identified ? -EBADF : not_identified;
     if (const int failure = port_->claim(); failure != 0)
         return unidentified == identified ? failure : not_identified;
     if (unidentified != identified) port_->begin_identification(unidentified);
@@ -427,6 +428,10 @@ int queue_core::collect(const wait_condition& condition, unsigned capacity, wait
     while (true) {
         if (!over && !has_enough(condition))
             over = wait_until_ready(held, condition, capacity, limit);
+        if (is_closed_) {      // while it slept
+            notify_waiters();  // the next one ends too
+            return -EBADF;
+        }
         const bool collects = can_collect(condition, capacity);
         count = collects ? collect_ready() : 0;
         // A stale index ends the call, whatever is ready.
@@ -505,7 +510,12 @@ void queue_core::cancel_wait(async_waiter& self) noexcept {
 
 int queue_core::commit(unsigned new_uidx, unsigned over) {
     if (!ring_) return 0;
-    const int freed = ring_->commit(new_uidx, over);
+    int freed = 0;
+    {
+        const ring_gate::use use(gate_);
+        if (!use.is_open) return -EBADF;
+        freed = ring_->commit(new_uidx, over);
+    }
     if (publishes_) {
         if (freed > 0) on_committed();
     } else if (freed > 0) {

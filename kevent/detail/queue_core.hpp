@@ -19,6 +19,7 @@
 #include <kevring/kevent/detail/queue_timers.hpp>
 #include <kevring/kevent/detail/ready_list.hpp>
 #include <kevring/kevent/detail/registration_table.hpp>
+#include <kevring/kevent/detail/ring_gate.hpp>
 #include <kevring/kevent/detail/source.hpp>
 #include <kevring/kevent/detail/wait_limit.hpp>
 #include <kevring/kevent/detail/wait_list.hpp>
@@ -107,8 +108,9 @@ public:
 
     /// Fetches all edges of the port and publishes the records that are ready.
     void publish_events() noexcept;
-    /// Nothing is placed in the ring any more.
-    void end_publication() noexcept;
+    /// kevent_close(): calls that wait end with -EBADF, and so do later ones that read or collect.
+    /// When it returns, no thread uses the memory of the ring, and none will.
+    void close() noexcept;
 
     bool has_ring() const noexcept { return ring_.has_value(); }
     std::uint32_t ring_size() const noexcept { return ring_->slot_count(); }
@@ -236,6 +238,7 @@ private:
 
     std::atomic<bool> wants_commit_{false};   // the next commit has something to publish
     std::atomic<bool> has_interrupt_{false};  // interrupt_requested_, with a driver
+    ring_gate gate_;                          // of calls that use the ring without the lock
 
     // Constant after construction but for its positions, which commit() moves without the lock.
     std::optional<caller_ring> ring_;
@@ -249,7 +252,7 @@ private:
     // Owners of earlier positions are not held.
     std::uint64_t released_ KEVRING_GUARDED_BY(mutex_) = 0;
     bool port_is_readable_ KEVRING_GUARDED_BY(mutex_) = false;  // with a driver
-    bool publication_ended_ KEVRING_GUARDED_BY(mutex_) = false;
+    bool is_closed_ KEVRING_GUARDED_BY(mutex_) = false;
     watch_set watches_ KEVRING_GUARDED_BY(mutex_);
     queue_timers timers_ KEVRING_GUARDED_BY(mutex_);
     std::array<std::weak_ptr<void>, event_type_count> shared_ KEVRING_GUARDED_BY(mutex_);

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <utility>
 
 namespace kevring::detail {
@@ -60,9 +61,15 @@ private:
 
 // Publishing. Under the lock.
 
-void queue_core::end_publication() noexcept {
+void queue_core::close() noexcept {
+    gate_.close();  // first: a thread that is woken below must find it closed
     const lock held(mutex_);
-    publication_ended_ = true;
+    is_closed_ = true;
+    if (publishes_) {
+        wake_for_published(UINT_MAX);
+    } else {
+        notify_waiters();  // each that ends wakes the next
+    }
 }
 
 void queue_core::publish_events() noexcept {
@@ -74,7 +81,7 @@ void queue_core::publish_events() noexcept {
 // Places the records that are ready, and wakes a consumer for each. A record that stays, for want of
 // a slot or of a commit, is placed by the next commit.
 void queue_core::publish() noexcept {
-    if (publication_ended_) return;
+    if (is_closed_) return;
     ++fetch_number_;  // the last check of a record is that of its publication
     unsigned count = 0;
     while (true) {
@@ -162,7 +169,8 @@ void queue_core::wake_for_published(unsigned count) noexcept {
     const std::uint32_t filled = ring_->filled();
     const auto can_use = [&](const waiter& other) {
         mutex_.assert_held();
-        return !other.is_notified && (interrupt_requested_ || filled >= other.condition.min_count);
+        return !other.is_notified &&
+               (interrupt_requested_ || is_closed_ || filled >= other.condition.min_count);
     };
     for (; count != 0; --count) {
         waiter* const next = waiters_.find_thread(can_use);
@@ -191,7 +199,7 @@ bool queue_core::sleep_until_published(unsigned min_count, wait_limit& limit) {
     condition.min_count = min_count;
     published_wait in_list(*this, condition);
     bool over = false;
-    while (!over && !interrupt_requested_ && ring_->filled() < min_count) {
+    while (!over && !interrupt_requested_ && !is_closed_ && ring_->filled() < min_count) {
         set_control_of_ring();
         const std::int64_t left_ns = remaining_ns(limit);
         int result = 0;
@@ -205,7 +213,7 @@ bool queue_core::sleep_until_published(unsigned min_count, wait_limit& limit) {
     }
     in_list.finished = true;
     in_list.self.unlink();
-    return end_interrupt() || over;
+    return end_interrupt() || over || is_closed_;
 }
 
 // An interrupt is for one call, whether that sleeps or not.
@@ -232,6 +240,7 @@ int queue_core::wait_for_published(unsigned max_count, unsigned old_uidx, wait_l
     const bool over = take_published_interrupt() || limit.clock == wait_limit::kind::never ||
                       ring_->is_stale(old_uidx);
     if (!over && ring_->filled() == 0) sleep_until_published(1, limit);
+    if (const ring_gate::use use(gate_); !use.is_open) return -EBADF;
     return static_cast<int>(std::min(ring_->filled(), max_count));
 }
 
@@ -242,7 +251,12 @@ int queue_core::take_published(unsigned min_count, unsigned max_count, wait_limi
     over = take_published_interrupt() || over;
     while (true) {
         if (!over && ring_->filled() < wanted) over = sleep_until_published(wanted, limit);
-        const std::size_t count = ring_->take({buffer, max_count});
+        std::size_t count = 0;
+        {
+            const ring_gate::use use(gate_);
+            if (!use.is_open) return -EBADF;
+            count = ring_->take({buffer, max_count});
+        }
         if (count != 0) on_committed();
         if (count != 0 || over) return static_cast<int>(count);
     }

@@ -122,8 +122,8 @@ public:
             if (found == control_identity::other) return -EINVAL;
             ::close(number);
         }
-        // Threads that wait in a call keep the queue itself.
-        dropped->queue->end_publication();
+        // A thread in a call keeps the queue itself.
+        dropped->queue->close();
         return 0;
     }
 
