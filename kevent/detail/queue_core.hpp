@@ -226,6 +226,7 @@ private:
     void forget_published(registration& entry) noexcept KEVRING_REQUIRES(mutex_);
     void wake_for_published(unsigned count) noexcept KEVRING_REQUIRES(mutex_);
     void set_control_of_ring() noexcept KEVRING_REQUIRES(mutex_);
+    void show_published() noexcept KEVRING_REQUIRES(mutex_);
 
     // Constant after construction.
     const std::unique_ptr<port> port_;

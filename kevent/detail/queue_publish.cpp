@@ -34,7 +34,9 @@ public:
     ~published_wait() {
         queue_.mutex_.assert_held();  // a cancelled sleep has locked it again
         self.unlink();
-        if (!finished && self.is_notified) queue_.wake_for_published(1);
+        if (finished) return;
+        if (self.is_notified) queue_.wake_for_published(1);
+        queue_.show_published();  // records were no reason for it while this thread waited
     }
 
     // The result of wake_signal::wait(). Cancelled, it has the lock again when the stack is unwound.
@@ -220,14 +222,19 @@ bool queue_core::sleep_until_published(unsigned min_count, wait_limit& limit) {
 bool queue_core::end_interrupt() noexcept {
     has_interrupt_.store(false, std::memory_order_relaxed);
     const bool interrupted = std::exchange(interrupt_requested_, false);
-    set_control_of_ring();
-    if (port_is_readable_) {
-        // seq_cst: pairs with on_committed(). The commit that empties the ring reads this, or its
-        // effect is read here; else the control descriptor would stay readable.
-        wants_commit_.store(true, std::memory_order_seq_cst);
-        if (ring_->filled() == 0) set_control_of_ring();
-    }
+    show_published();
     return interrupted;
+}
+
+// The control descriptor follows the records and the threads that wait for them, without a
+// publication.
+void queue_core::show_published() noexcept {
+    set_control_of_ring();
+    if (!port_is_readable_) return;
+    // seq_cst: pairs with on_committed(). The commit that empties the ring reads this, or its
+    // effect is read here; else the control descriptor would stay readable.
+    wants_commit_.store(true, std::memory_order_seq_cst);
+    if (ring_->filled() == 0) set_control_of_ring();
 }
 
 bool queue_core::take_published_interrupt() noexcept {

@@ -254,6 +254,41 @@ TEST_CASE("a thread that is cancelled in a wait leaves its record to another",
     }
 }
 
+TEST_CASE(
+    "a thread that is cancelled in a wait leaves its record to a poll of the control descriptor",
+    "[kevent][driver_port][K-122][K-127]") {
+    const unsigned min_count = GENERATE(1u, 3u);
+    driven_queue q(8);
+    q.add(user_event(1));
+    for (int i = 0; i < 50; ++i) {
+        struct context {
+            queue& q;
+            unsigned min_count;
+        } shared{q, min_count};
+        pthread_t cancelled;
+        REQUIRE(::pthread_create(
+                    &cancelled, nullptr,
+                    [](void* given) -> void* {
+                        const auto& from = *static_cast<context*>(given);
+                        ukevent got[3];
+                        kevent_get_events(from.q.number(), from.min_count, 3, test_timeout, got, 0);
+                        return nullptr;
+                    },
+                    &shared) == 0);
+
+        std::thread canceller([&] { ::pthread_cancel(cancelled); });
+        q.ready(user_event(1));
+
+        canceller.join();
+        void* end = nullptr;
+        ::pthread_join(cancelled, &end);
+        if (end != PTHREAD_CANCELED) continue;  // it has taken the record
+        pollfd readable{q.number(), POLLIN, 0};
+        CHECK(::poll(&readable, 1, 60'000) == 1);
+        REQUIRE(q.get(1, 3).size() == 1);
+    }
+}
+
 namespace {
 
 bool becomes_unreadable(const driven_queue& q) {
