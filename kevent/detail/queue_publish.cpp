@@ -157,10 +157,14 @@ void queue_core::forget_published(registration& entry) noexcept {
     if (owner == &entry) owner = nullptr;
 }
 
-// A thread that sleeps will read the ring, and needs no descriptor.
+// A thread that sleeps, and for which the records suffice, will take them, and needs no descriptor.
 void queue_core::set_control_of_ring() noexcept {
-    const bool has_records = ring_->filled() != 0;
-    if (has_records && waiters_.has_threads() && !interrupt_requested_) return;
+    const std::uint32_t filled = ring_->filled();
+    const bool has_records = filled != 0;
+    if (has_records && !interrupt_requested_ && waiters_.find_thread([&](const waiter& other) {
+            return other.condition.min_count <= filled;
+        }) != nullptr)
+        return;
     port_is_readable_ = has_records || interrupt_requested_;
     port_->set_readable(port_is_readable_);
 }
@@ -202,7 +206,7 @@ bool queue_core::sleep_until_published(unsigned min_count, wait_limit& limit) {
     published_wait in_list(*this, condition);
     bool over = false;
     while (!over && !interrupt_requested_ && !is_closed_ && ring_->filled() < min_count) {
-        set_control_of_ring();
+        show_published();
         const std::int64_t left_ns = remaining_ns(limit);
         int result = 0;
         if (left_ns > 0) {

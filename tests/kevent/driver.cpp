@@ -318,3 +318,25 @@ TEST_CASE("the control descriptor is readable while no thread takes what is publ
         peers.drain_local();
     }
 }
+
+TEST_CASE("the control descriptor is readable while a thread waits for more than is published",
+          "[kevent][driver_port][K-122]") {
+    driven_queue q(8);
+    for (std::uint64_t id = 0; id < 3; ++id) q.add(user_event(id));
+    const bool waits_first = GENERATE(true, false);
+    std::size_t count = 0;
+    if (!waits_first) q.ready(user_event(0));
+    observed_thread waiter([&] { count = q.get(3, 3).size(); });
+    CHECK(waiter.sleeps_in_call());
+
+    if (waits_first) q.ready(user_event(0));
+    pollfd readable{q.number(), POLLIN, 0};
+    CHECK(::poll(&readable, 1, 60'000) == 1);
+    CHECK_FALSE(waiter.ended());
+    q.ready(user_event(1));
+    q.ready(user_event(2));
+    waiter.join();
+
+    CHECK(count == 3);
+    CHECK(becomes_unreadable(q));
+}
