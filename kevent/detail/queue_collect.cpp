@@ -265,7 +265,10 @@ bool queue_core::wait_until_ready(lock& held, const wait_condition& condition, u
         int result = 0;
         if (left_ns > 0) result = sleep_until(held, in_list.self, slice_of(limit, left_ns));
         over = result == -EINTR || (result == 0 && remaining_ns(limit) <= 0);
-        if (over || waiters_.leader() == nullptr) poll_events(capacity);
+        if (over || waiters_.leader() == nullptr)
+            poll_events(capacity);
+        else
+            ++fetch_number_;  // what another thread has tested before this one slept may be stale
         if (condition.min_count > 1 && has_enough(condition)) drop_stale(capacity);
     }
     in_list.finished = true;

@@ -10,6 +10,9 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 using namespace kevent_test;
@@ -48,6 +51,51 @@ public:
 private:
     const int number_;
     questions& count_;
+};
+
+/// An epoll_port, which reads all that `peers` has received once a last check has found that there is
+/// something: the next flush() after an edge of the descriptor comes before the checking thread wakes
+/// another one.
+class draining_port final : public kevring::detail::port {
+public:
+    explicit draining_port(const connected_pair& peers) : peers_(peers) {}
+
+    std::string_view name() const noexcept override { return inner_.name(); }
+    int arm(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override {
+        return inner_.arm(number, poll_bits, tag);
+    }
+    int change(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override {
+        return inner_.change(number, poll_bits, tag);
+    }
+    int check_pollable(int number) noexcept override { return inner_.check_pollable(number); }
+    void disarm(int number, std::uint64_t tag) noexcept override { inner_.disarm(number, tag); }
+    int flush() noexcept override {
+        if (std::exchange(has_edge_, false)) peers_.drain_local();
+        return 0;
+    }
+    void set_readable(bool is_readable) noexcept override { inner_.set_readable(is_readable); }
+    int create_timer() noexcept override { return inner_.create_timer(); }
+    int arm_timer(std::int64_t deadline_ns) noexcept override {
+        return inner_.arm_timer(deadline_ns);
+    }
+    int poll(std::span<kevring::detail::edge> edges) noexcept override {
+        const int count = inner_.poll(edges);
+        for (int i = 0; i < count; ++i)
+            if (edges[static_cast<std::size_t>(i)].tag >= first_free) has_edge_ = true;
+        return count;
+    }
+    int wait(const timespec* timeout) override { return inner_.wait(timeout); }
+    void report_again(int number, std::uint32_t poll_bits, std::uint64_t tag) noexcept override {
+        inner_.report_again(number, poll_bits, tag);
+    }
+    void wake_one() noexcept override { inner_.wake_one(); }
+    kevring::fd_ref control() const noexcept override { return inner_.control(); }
+    int release_control() noexcept override { return inner_.release_control(); }
+
+private:
+    const connected_pair& peers_;
+    kevring::detail::epoll_port inner_;
+    bool has_edge_ = false;
 };
 
 /// A queue with `count` such registrations, half of a socket that is readable, half of one that is not.
@@ -153,4 +201,37 @@ TEST_CASE("a call that waits for more records than one poll(2) asks for counts n
         CHECK(each.alone == 0);
         CHECK(each.answered == 1);
     }
+}
+
+TEST_CASE("a thread repeats the last check that another has made before it slept",
+          "[kevent][many-threads][last_check][K-093]") {
+    const connected_pair peers = connected_pair::sockets();
+    kevring::detail::queue_core queue(std::make_unique<draining_port>(peers), nullptr, 0);
+    std::array<ukevent, 2> records{
+        record(KEVENT_POLL, peers.local(), KEVENT_POLL_POLLIN, KEVENT_REQ_LAST_CHECK),
+        user_event(7)};
+    REQUIRE(queue.add(records.data(), 2) == 0);
+    kevring::detail::wait_limit limit = kevring::detail::wait_limit::no_wait();
+    limit.clock = kevring::detail::wait_limit::kind::relative;
+    limit.deadline_ns = test_timeout.tv_sec * 1'000'000'000LL;
+    std::array<ukevent, 2> of_two{};
+    std::array<ukevent, 1> of_one{};
+    std::atomic<int> count_of_one{-1};
+    observed_thread waits_for_two([&] { queue.get_events(2, 2, limit, of_two.data()); });
+    REQUIRE(waits_for_two.sleeps_in_call());
+    observed_thread waits_for_one(
+        [&] { count_of_one = queue.get_events(1, 1, limit, of_one.data()); });
+    REQUIRE(waits_for_one.sleeps_in_call());
+
+    peers.send_from_peer();  // the first thread finds it, wakes the second, and sleeps on
+    pollfd drained{peers.local(), POLLIN, 0};
+    const auto end = now() + half_of_test_timeout;
+    while (::poll(&drained, 1, 0) == 1 && now() < end) std::this_thread::yield();
+    REQUIRE(queue.mark_ready(&records[1], 1) == 1);
+    waits_for_one.join();
+    queue.interrupt_wait();
+    waits_for_two.join();
+
+    CHECK(count_of_one == 1);
+    CHECK(of_one[0].type == KEVENT_UNOTIFY);
 }
