@@ -280,7 +280,10 @@ void driver_port::read_mail() noexcept {
         held.lock();
     }
     held.unlock();
-    if (deadline_ns != 0 && !is_closing_) set_alarm(deadline_ns);
+    // An earlier alarm stays, as in arm_timer(): a thread may have compared its deadline to that
+    // since, and mailed none.
+    if (deadline_ns != 0 && !is_closing_ && deadline_ns < alarm_ns_.load(std::memory_order_relaxed))
+        set_alarm(deadline_ns);
 }
 
 // On the driver's thread, or after its end.
