@@ -9,6 +9,7 @@
 #include <kevring/net/asio/io_context_in_ring.hpp>
 #include <kevring/net/asio/ring_executor.hpp>
 #include <kevring/net/asio/stream.hpp>
+#include <kevring/runtime/reset_event.hpp>
 
 #include <asio/bind_cancellation_slot.hpp>
 #include <asio/bind_executor.hpp>
@@ -25,6 +26,13 @@
 #include <asio/use_awaitable.hpp>
 #include <asio/use_future.hpp>
 #include <asio/write.hpp>
+#if __has_include(<asio/deferred.hpp>)
+#include <asio/deferred.hpp>
+using asio::deferred;
+#else  // before Asio 1.24
+#include <asio/experimental/deferred.hpp>
+using asio::experimental::deferred;
+#endif
 
 #include <array>
 #include <atomic>
@@ -122,6 +130,25 @@ TEST_CASE("a handler without an executor is called on the ring", "[net][asio]") 
     REQUIRE(drive(loop, [&] { return value.has_value(); }));
     CHECK(value == 7);
     CHECK(called_on == &loop);
+}
+
+TEST_CASE("a deferred awaitable starts when it is given a token", "[net][asio]") {
+    ring loop;
+    bool started = false;
+    auto work = [&]() -> task<int> {
+        started = true;
+        co_return 7;
+    };
+    auto operation = async_run(loop, work(), deferred);
+    loop.run_once(false);
+    CHECK_FALSE(started);
+
+    std::optional<int> value;
+    std::move(operation)([&](const std::exception_ptr& failure, int result) {
+        if (!failure) value = result;
+    });
+    REQUIRE(drive(loop, [&] { return value.has_value(); }));
+    CHECK(value == 7);
 }
 
 TEST_CASE("a cancellation slot stops the awaitable", "[net][asio]") {
@@ -306,6 +333,58 @@ TEST_CASE("the algorithms of Asio read and write a socket of this library", "[ne
     };
 
     CHECK(run_on(loop, body) == "two\n");
+}
+
+// The rules that Asio requires of its own stream sockets.
+TEST_CASE("empty buffers end at once, and a read that is canceled takes no byte", "[net][asio]") {
+    ring loop;
+    socket_pair pair;
+    auto body = [&]() -> task<void> {
+        kevring::asio_stream stream(kevring::socket(loop, copy_of(pair.local())));
+        std::array<char, 4> buffer{};
+        const asio::mutable_buffer no_room;
+        const result<std::size_t> nothing_read =
+            co_await stream.async_read_some(no_room, kevring::use_kevring);
+        CHECK(nothing_read.value() == 0);
+        const asio::const_buffer no_bytes;
+        const result<std::size_t> nothing_written =
+            co_await stream.async_write_some(no_bytes, kevring::use_kevring);
+        CHECK(nothing_written.value() == 0);
+
+        asio::cancellation_signal cancel;
+        kevring::manual_reset_event called;
+        asio::error_code error;
+        std::size_t count = 1;
+        stream.async_read_some(
+            asio::buffer(buffer),
+            asio::bind_cancellation_slot(cancel.slot(), [&](asio::error_code e, std::size_t read) {
+                error = e;
+                count = read;
+                called.set();
+            }));
+        for (int i = 0; i < 3; ++i) co_await kevring::yield();  // it waits in the kernel
+        cancel.emit(asio::cancellation_type::terminal);
+        const auto ended = co_await called.wait();
+        CHECK(ended.has_value());
+        CHECK(error == asio::error::operation_aborted);
+        CHECK(count == 0);
+
+        pair.send_from_peer("abcdef");
+        const result<std::size_t> first =
+            co_await stream.async_read_some(asio::buffer(buffer), kevring::use_kevring);
+        CHECK(first.value() == 4);
+        CHECK(std::string(buffer.data(), 4) == "abcd");
+        pair.close_peer();
+        const result<std::size_t> rest =
+            co_await stream.async_read_some(asio::buffer(buffer), kevring::use_kevring);
+        CHECK(rest.value() == 2);
+        for (int i = 0; i < 2; ++i) {  // the end is reported each time
+            const result<std::size_t> end =
+                co_await stream.async_read_some(asio::buffer(buffer), kevring::use_kevring);
+            CHECK(end.error() == asio::error_code(asio::error::eof));
+        }
+    };
+    run_on(loop, body);
 }
 
 TEST_CASE("an io_context drives a ring on its own thread", "[net][asio]") {
