@@ -4,9 +4,12 @@
 #include "tests/support/scripted_kernel.hpp"
 #include "tests/support/tls_pair.hpp"
 
+#include <kevring/net/stream.hpp>
 #include <kevring/net/tls_context.hpp>
 #include <kevring/net/tls_stream.hpp>
 #include <kevring/runtime/when.hpp>
+
+#include <asio/buffer.hpp>
 
 #include <array>
 #include <cstddef>
@@ -16,6 +19,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 using kevring::ring;
 using kevring::task;
@@ -74,6 +78,56 @@ TEST_CASE("large messages pass both ways at once, and no side waits for the othe
 
     CHECK((received[0] == sent));
     CHECK((received[1] == sent));
+}
+
+TEST_CASE("a TLS stream sends views and lists in order", "[net][tls][byte_views]") {
+    ring loop;
+    auto body = [&]() -> task<void> {
+        two_streams both = co_await connected_streams(loop);
+        const std::vector<unsigned char> octets{'o', 'c', 't', 'e', 't', 's'};
+        const std::vector<char> characters{'c', 'h', 'a', 'r'};
+        const std::vector<std::byte> bytes(5, std::byte{'b'});
+        const std::string large = pattern(40'000);  // several records
+        const std::array<asio::const_buffer, 3> buffers{asio::buffer(octets), asio::buffer(large),
+                                                        asio::buffer(characters)};
+        const std::vector<std::string> strings{"one", "", "two"};
+        const std::array<asio::const_buffer, 2> nothing;
+        std::string expected;
+        const auto check = [&](const kevring::send_result& sent, const std::string& content) {
+            CHECK(sent.has_value());
+            CHECK(sent.bytes_sent() == content.size());
+            expected += content;
+        };
+        auto send_all = [&](tls_stream& stream) -> task<void> {
+            check(co_await stream.send(octets), "octets");
+            check(co_await stream.send(characters), "char");
+            check(co_await stream.send(bytes), "bbbbb");
+            check(co_await stream.send(asio::buffer(large, 7)), large.substr(0, 7));
+            check(co_await stream.send(buffers), "octets" + large + "char");
+            check(co_await stream.send(strings), "onetwo");
+            check(co_await stream.send(nothing), "");
+            const auto one = co_await kevring::write_all(stream, octets);
+            const auto all = co_await kevring::write_all(stream, buffers);
+            CHECK((one.has_value() && all.has_value()));
+            expected += "octetsoctets" + large + "char";
+            const auto ended = co_await stream.shutdown_send();
+            CHECK(ended.has_value());
+        };
+        std::string received;
+        auto receive_all = [&](tls_stream& stream) -> task<void> {
+            received = co_await receive_bytes(stream, 1'000'000);  // until the end
+        };
+        task_scope tasks(loop);
+        tasks.spawn(send_all(*both.client));
+        tasks.spawn(receive_all(*both.server));
+        co_await tasks.join();
+        CHECK((received == expected));
+
+        const kevring::send_result refused = co_await both.client->send(buffers);
+        CHECK(refused.error() == std::errc::broken_pipe);
+        CHECK(refused.bytes_sent() == 0);
+    };
+    run_on(loop, body);
 }
 
 TEST_CASE("handshake, bytes and both ends pass a relay that passes one byte at a time",
