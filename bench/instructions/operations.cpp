@@ -2,19 +2,31 @@
 //
 //   operations NAME COUNT [waste]
 //
-// Performs COUNT operations one after another on one thread, so that no batch depends on time. bench/instructions/run
-// executes it under callgrind with two counts, and compares the difference with a baseline. `waste` adds a known cost
-// to each operation, for the self-test of that script.
+// Performs COUNT operations one after another on one thread, with one completion for each call of the kernel, so that
+// no batch depends on time. bench/instructions/run executes it under callgrind with two counts, and compares the
+// difference with a baseline. `waste` adds a known cost to each operation, for the self-test of that script.
+#include "paced_kernel.hpp"
+
 #include <kevring/kevring.hpp>
+
+#ifdef OPERATIONS_HAVE_HTTPD
+#include "examples/httpd/serving/worker.hpp"
+#endif
 
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <filesystem>
+#include <fstream>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
 
+#include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -132,17 +144,98 @@ kevring::task<void> channel_item(unsigned count) {
     co_await kevring::in_scope(body);
 }
 
+#ifdef OPERATIONS_HAVE_HTTPD
+// A folder with one file, `page`, of 1000 bytes.
+class page_folder {
+public:
+    page_folder() {
+        std::string name = (std::filesystem::temp_directory_path() / "operations-XXXXXX").string();
+        require(::mkdtemp(name.data()) != nullptr, "mkdtemp");
+        path_ = name;
+        std::ofstream(path_ / "page") << std::string(1000, 'x');
+    }
+    page_folder(const page_folder&) = delete;
+    page_folder& operator=(const page_folder&) = delete;
+    ~page_folder() { std::filesystem::remove_all(path_); }
+    std::string name() const { return path_.string(); }
+
+private:
+    std::filesystem::path path_;
+};
+
+kevring::endpoint address_of(const kevring::fd& listening) {
+    sockaddr_in address{};
+    socklen_t address_bytes = sizeof address;
+    require(::getsockname(listening.number(), reinterpret_cast<sockaddr*>(&address),
+                          &address_bytes) == 0,
+            "getsockname");
+    return {reinterpret_cast<const sockaddr*>(&address), address_bytes};
+}
+
+// Requests of one connection for one file, which httpd has open from the first one on.
+kevring::task<void> request_page(kevring::endpoint server, unsigned count) {
+    auto connected = co_await kevring::connect(*kevring::ring::current(), server);
+    kevring::socket client = kevring::value_or_throw(std::move(connected), "connect");
+    constexpr std::string_view request = "GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for (unsigned i = 0; i < count; ++i) {
+        const auto sent = co_await client.send(request);
+        require(sent.has_value(), "send");
+        bool ended = false;
+        std::size_t byte_count = 0;
+        while (!ended) {
+            const auto received = co_await client.receive();
+            require(received && !received->empty(), "response");
+            byte_count += received->size();
+            ended = received->bytes().back() == static_cast<std::byte>('x') && byte_count > 1000;
+        }
+        end_operation();
+    }
+}
+
+kevring::task<void> cached_get(unsigned count) {
+    const page_folder folder;
+    httpd::settings options;
+    options.site.root.text = folder.name();
+    httpd::shared_state shared;
+    httpd::report_slot reports;
+    auto listening = kevring::open_listening_socket(kevring::endpoint::loopback(0));
+    kevring::fd socket = kevring::value_or_throw(std::move(listening), "listen");
+    const kevring::endpoint address = address_of(socket);
+    httpd::worker_change begin{std::make_shared<const httpd::configuration>(options), {}, {}};
+    begin.opened.push_back({0, std::move(socket)});
+    httpd::worker server(*kevring::ring::current(), shared, std::move(begin), reports);
+    auto body = [&](kevring::task_scope& tasks) -> kevring::task<void> {
+        tasks.spawn(server.serve());
+        co_await request_page(address, count);
+        server.drain();
+    };
+    co_await kevring::in_scope(body);
+}
+#else
+kevring::task<void> cached_get(unsigned) {
+    throw std::runtime_error("cached_get: built without the examples");
+}
+#endif
+
+void run_paced(kevring::task<void> operation) {
+    paced_kernel system;
+    kevring::ring loop({}, system);
+    kevring::run(loop, std::move(operation));
+}
+
 int perform(const std::string& name, unsigned count) {
     if (name == "echo")
-        kevring::run(echo(count));
+        run_paced(echo(count));
     else if (name == "loop_event")
-        kevring::run(loop_event(count));
+        run_paced(loop_event(count));
     else if (name == "epoll_event")
         queue_event(count, KEVENT_INIT_NO_THREAD);
     else if (name == "ring_event")
         queue_event(count, KEVENT_INIT_NO_THREAD | KEVENT_INIT_ONE_THREAD);
     else if (name == "channel_item")
-        kevring::run(channel_item(count));
+        run_paced(channel_item(count));
+    else if (name == "cached_get")
+        run_paced(cached_get(count));
     else
         return 2;
     return 0;
