@@ -1,12 +1,17 @@
-"""Forms of co_await that g++ 12 turns into wrong code without a warning, and results of awaits that
-it lets a program drop, found in the tokens.
+#!/usr/bin/env python3
+"""Finds forms of co_await that g++ 12 turns into wrong code without a warning, and results of awaits that
+it lets a program drop, in the tokens.
+
+  awaits.py FOLDER      fails if a source below FOLDER has one; the test `tidy` has this as a rule
 
 Each was seen on g++ 12.2; clang compiles all of them right. A form that may be wrong and is hard to
 tell from a right one is refused as well: giving the value a name costs nothing.
 """
+import pathlib
 import re
+import sys
 
-from tree import line_of
+from tree import Tree, line_of
 
 TOKEN = re.compile(r'[A-Za-z_]\w*|\d[\w.\']*|::|->|&&|\|\||\S')
 OPEN = {'(': ')', '[': ']', '{': '}'}
@@ -271,3 +276,19 @@ def awaits(tree):
         for rule in (conditions, lambdas, temporaries, initializers, dropped):
             for index, what in rule(tokens):
                 yield name, line_of(text, tokens[index][1]), what
+
+
+def main(folder):
+    if not pathlib.Path(folder).is_dir():
+        sys.exit(f'awaits.py: {folder} is not a folder')
+    found = list(awaits(Tree(folder)))
+    for name, line, what in found:
+        print(f'{name}:{line}: {what}')
+    print(f'{len(found)} findings')
+    return 1 if found else 0
+
+
+if __name__ == '__main__':
+    if len(sys.argv) != 2:
+        sys.exit('usage: awaits.py FOLDER')
+    sys.exit(main(sys.argv[1]))

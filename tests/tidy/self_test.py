@@ -5,6 +5,7 @@ import io
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -193,6 +194,25 @@ class Assertions(Rules):
 
 
 class Awaits(Rules):
+    def run_on(self, folder):
+        script = pathlib.Path(__file__).with_name('awaits.py')
+        return subprocess.run([sys.executable, '-B', script, folder], capture_output=True, text=True, check=False)
+
+    def test_the_program_prints_the_places_and_fails(self):
+        with tree_of(self.coroutine('if (co_await g()) h();')) as folder:
+            done = self.run_on(folder)
+        self.assertEqual(done.returncode, 1)
+        self.assertTrue(done.stdout.startswith('runtime/ring.cpp:2: g++ 12 loses'), done.stdout)
+        self.assertTrue(done.stdout.endswith('\n1 findings\n'), done.stdout)
+
+    def test_the_program_passes_a_tree_without_such_a_place(self):
+        with tree_of({}) as folder:
+            done = self.run_on(folder)
+        self.assertEqual((done.returncode, done.stdout), (0, '0 findings\n'))
+
+    def test_the_program_fails_without_a_folder(self):
+        self.assertNotEqual(self.run_on('/no/such/folder').returncode, 0)
+
     def test_an_await_in_a_condition(self):
         self.finds_await('if (co_await g()) co_return 1;', 'co_return 2;')
         self.finds_await('if (!co_await g() || h()) co_return 1;', 'co_return 2;')
