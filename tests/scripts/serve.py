@@ -142,7 +142,7 @@ class Serve(unittest.TestCase):
                 self.assertIn('in use', server.said.read())
 
     def test_arguments_that_it_does_not_know(self):
-        for arguments in (['--sport', '1'], ['--port', 'x'], ['--port'], ['a', 'b']):
+        for arguments in (['--sport', '1'], ['--port', 'x'], ['--port', '0'], ['--port'], ['a', 'b']):
             with self.subTest(arguments=arguments), Server(*arguments) as server:
                 self.assertEqual(server.address, '')
                 self.assertEqual(server.process.wait(DEADLINE_SECONDS), 2)
