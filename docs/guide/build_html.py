@@ -102,8 +102,9 @@ def anchor(title, used):
 
 def page_of(path):
     """The name of the page of a source file; none if the file has no page."""
-    name = posixpath.splitext(posixpath.basename(path))[0]
-    if path.startswith('docs/guide/'):
+    folder, file = posixpath.split(path)
+    name, end = posixpath.splitext(file)
+    if folder == 'docs/guide' and end == '.md':
         return 'index.html' if name == 'README' else name + '.html'
     if path.startswith('docs/man/') and path.endswith('.scd'):
         return f'man-{name}.html'
@@ -136,15 +137,16 @@ class Site:
             return target
         file, mark, fragment = target.partition('#')
         wanted = posixpath.normpath(posixpath.join(posixpath.dirname(path), file))
-        if page := page_of(wanted):
-            return page + mark + fragment
         if not (self.root / wanted).exists():
             sys.exit(f'{path}: links to {target}, which is not there')
+        if page := page_of(wanted):
+            return page + mark + fragment
         if (self.root / wanted).is_file():
             copy = self.output / 'files' / wanted
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.root / wanted, copy.with_name(copy.name + '.txt'))
             return f'files/{wanted}.txt'
+        print(f'guide: {path}: the link to the folder {target} leads to the first page')
         return 'index.html'
 
     def add(self, path):

@@ -2,9 +2,10 @@
 """Runs the programs of README, guide and manual pages, and compares texts of the guide with the sources.
 
 Each program ends with 0. The texts of errors that docs/guide/errors.md lists are in the sources of the library, and
-each text of a ring that cannot be created is in the list. The index names each chapter.
+each text of a ring that cannot be created is in the list. The three lists of chapters are complete.
 """
 import argparse
+import importlib.util
 import pathlib
 import re
 import subprocess
@@ -68,12 +69,28 @@ def ring_errors(root):
         yield f'docs/guide/errors.md: lists {len(rows)} errors of a ring; runtime/features.cpp has {cases}'
 
 
-def index(root):
-    """Chapters that the index does not name."""
+def html_chapters(root):
+    """The chapters of which docs/guide/build_html.py makes pages."""
+    found = importlib.util.spec_from_file_location('build_html', root / 'docs/guide/build_html.py')
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return [f'{name}.md' for name in module.CHAPTERS]
+
+
+def lists(root, documents, html):
+    """Chapters that the index, meson.build or build_html.py does not name, and names without a chapter."""
+    chapters = {chapter.name for chapter in (root / 'docs/guide').glob('*.md')}
     text = (root / 'docs/guide/README.md').read_text()
-    for chapter in (root / 'docs/guide').glob('*.md'):
-        if chapter.name != 'README.md' and f']({chapter.name})' not in text:
-            yield f'docs/guide/README.md does not name {chapter.name}'
+    named = {
+        'README.md': {'README.md', *re.findall(r'\]\(([^/()#]*\.md)\)', text)},
+        'meson.build': {document.name for document in documents if document.parent.name == 'guide'},
+        'build_html.py': set(html),
+    }
+    for file, names in named.items():
+        for name in sorted(chapters - names):
+            yield f'docs/guide/{file} does not name {name}'
+        for name in sorted(names - chapters):
+            yield f'docs/guide/{file} names {name}, which is not there'
 
 
 def main():
@@ -85,7 +102,8 @@ def main():
     parser.add_argument('--cc', nargs='+', required=True)
     parser.add_argument('--documents', type=pathlib.Path, nargs='+', required=True)
     given = parser.parse_args()
-    faults = [*run_programs(given.programs), *run_c_programs(given.documents, given), *ring_errors(given.root), *index(given.root)]
+    faults = [*run_programs(given.programs), *run_c_programs(given.documents, given), *ring_errors(given.root),
+              *lists(given.root, given.documents, html_chapters(given.root))]
     print('\n'.join(faults))
     return 1 if faults else 0
 

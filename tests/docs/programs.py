@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Collects the C++ programs of README, guide and manual pages in one source, which is compiled once.
 
-  programs.py OUTPUT.cpp DOCUMENT...     documents are Markdown (.md) or scdoc (.scd)
+  programs.py OUTPUT.cpp DOCUMENT...           documents are Markdown (.md) or scdoc (.scd)
+  programs.py --alone INCLUDE DOCUMENT...      checks that each program compiles by itself; CXX is the compiler
 
 Each program becomes a namespace, and its main() a function. The program that is made lists their places without an
 argument, and runs the one of a number with it. A block after a line `<!-- FILE -->` is the text of that file, which has
-its own build. The test `guide` runs the programs, and those in C.
+its own build. The test `guide` runs the programs, and those in C. All programs of the source share their includes; --alone, which
+.ci/weekly runs, finds a program that lacks one.
 """
+import os
 import pathlib
 import re
+import subprocess
 import sys
 
 BLOCK = re.compile(r'^```(\w*)\n(.*?)^```', re.M | re.S)
@@ -63,9 +67,21 @@ def source(documents):
     return '\n'.join(parts)
 
 
+def check_alone(include, documents):
+    """1 if a program does not compile with its own includes."""
+    failed = False
+    for document, line, code in programs(documents):
+        done = subprocess.run([*os.environ.get('CXX', 'c++').split(), '-std=c++20', '-D_GNU_SOURCE', '-fsyntax-only', '-I', include,
+                               '-x', 'c++', '-'], input=f'#line {line} "{document}"\n{code}', text=True, check=False)
+        failed = failed or done.returncode != 0
+    return 1 if failed else 0
+
+
 def main(output, *names):
     pathlib.Path(output).write_text(source([pathlib.Path(name) for name in names]))
 
 
 if __name__ == '__main__':
+    if sys.argv[1:2] == ['--alone']:
+        sys.exit(check_alone(sys.argv[2], [pathlib.Path(name) for name in sys.argv[3:]]))
     main(*sys.argv[1:])

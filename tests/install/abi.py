@@ -17,6 +17,7 @@ import sys
 import tempfile
 
 SKIPPED = 77
+ABIDIFF_FAILED = 3  # ABIDIFF_ERROR and ABIDIFF_USAGE_ERROR
 PROTOTYPE = re.compile(r'^(?:int|long) \w+\([^;]*\);', re.M)
 CHANGED = re.compile(r'summary:.*[1-9]\d* (?:Removed|Changed)')
 TYPE = re.compile(r'^struct (\w+) \{', re.M)
@@ -51,6 +52,8 @@ def main(arguments):
         compared = subprocess.run(['abidiff', baseline, library], stdout=subprocess.PIPE, text=True, check=False)
     if compared.returncode == 0:
         return 0
+    if compared.returncode & ABIDIFF_FAILED or compared.returncode < 0:
+        sys.exit('abidiff failed; see its message above')
     print(compared.stdout)
     print('an addition: write the baseline again, and give a new call a new version in kevent/kevring.map'
           if not CHANGED.search(compared.stdout) else 'a change that breaks programs which were built before')

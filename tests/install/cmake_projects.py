@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds projects of users with CMake: one finds an installed kevring, one builds it by FetchContent.
 
-  cmake_projects.py [--full] SOURCE BUILD MAIN.cpp      CXX is the compiler
+  cmake_projects.py [--full] SOURCE BUILD MAIN.cpp      CXX is the compiler; default: c++
 
 The library of the second project has the sources that meson's has. Compiling them all again takes minutes, so that
 one of them is compiled, and the program is linked with meson's library; --full compiles all of them.
@@ -89,9 +89,8 @@ def library_files(library):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--full', action='store_true')
-    parser.add_argument('source', type=pathlib.Path)
-    parser.add_argument('build', type=pathlib.Path)
-    parser.add_argument('main_cpp', type=pathlib.Path)
+    for name in 'source', 'build', 'main_cpp':  # absolute: the programs below run in other folders
+        parser.add_argument(name, type=lambda text: pathlib.Path(text).resolve())
     given = parser.parse_args()
     if not shutil.which('cmake'):
         print('skipped: cmake is not installed')
@@ -105,5 +104,5 @@ def main():
 
 
 if __name__ == '__main__':
-    COMPILER = os.environ['CXX'].split()
+    COMPILER = os.environ.get('CXX', 'c++').split()
     sys.exit(main())

@@ -32,7 +32,7 @@ def faults(root, version):
     for name in [debian / 'control', debian / 'copyright', root / 'meson.build']:
         for address in re.findall(r'https?://\S+', name.read_text()):
             if not address.startswith('https://www.debian.org/'):
-                yield f'{name.relative_to(root)}: an address that nothing is known of: {address}'
+                yield f'{name.relative_to(root)}: the address {address} is not one of those allowed'
 
 
 def main(root, version):
