@@ -2,6 +2,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/loop_thread.hpp"
 #include "tests/support/run_on.hpp"
+#include "tests/support/scripted_kernel.hpp"
 #include "tests/support/socket_pair.hpp"
 
 #include <kevring/net/asio/async_run.hpp>
@@ -36,6 +37,7 @@ using asio::experimental::deferred;
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <future>
 #include <optional>
@@ -460,6 +462,27 @@ TEST_CASE("a ring runs the handlers of an io_context on its own thread", "[net][
     };
 
     CHECK(run_on(loop, body) == 4);
+}
+
+TEST_CASE("wake() ends the pause of an idle io_context", "[net][asio]") {
+    scripted_kernel script;
+    script.clock_ns = 1'000'000'000;
+    ring loop({}, script);
+    auto body = [&]() -> task<std::int64_t> {
+        asio::io_context context(1);
+        kevring::io_context_in_ring driven(loop, context, 1h);
+        static_cast<void>(co_await kevring::sleep_for(1s));  // the pause is longer than 0.5 s now
+        kevring::manual_reset_event called;
+        asio::post(context, [&] { called.set(); });
+        const std::int64_t posted_at_ns = *script.clock_ns;
+
+        driven.wake();
+
+        static_cast<void>(co_await called.wait());
+        co_return *script.clock_ns - posted_at_ns;
+    };
+
+    CHECK(run_on(loop, body) < 1'000'000);
 }
 
 TEST_CASE("an io_context that always has work holds up no coroutine of its ring", "[net][asio]") {
