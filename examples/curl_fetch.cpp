@@ -181,16 +181,24 @@ kevring::task<void> report(curl_transfers& transfers, std::string address, bool&
 kevring::task<int> fetch_all(std::vector<std::string> addresses) {
     kevring::ring& loop = *kevring::ring::current();
     bool failed = false;
+    std::exception_ptr failure;
     kevring::task_scope watches(loop);
     {
-        kevring::task_scope fetches(loop);
         curl_transfers transfers(loop, watches);
-        for (const std::string& address : addresses)
-            fetches.spawn(report(transfers, address, failed));
-        co_await fetches.join();
+        const auto report_all = [&](kevring::task_scope& fetches) -> kevring::task<void> {
+            for (const std::string& address : addresses)
+                fetches.spawn(report(transfers, address, failed));
+            co_return;
+        };
+        try {
+            co_await kevring::in_scope(report_all);
+        } catch (...) {
+            failure = std::current_exception();  // the watches are joined first
+        }
         watches.request_stop();
         co_await watches.join();
     }
+    if (failure) std::rethrow_exception(failure);
     co_return failed ? 1 : 0;
 }
 

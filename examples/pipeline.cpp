@@ -1,4 +1,4 @@
-// pipeline.cpp: one loop makes numbers, another sums them; a channel of four holds the first one back.
+// pipeline.cpp: one loop sends numbers, another adds them; a full channel of four suspends the sender.
 // Prints the sum, and the most numbers that waited. Try: build/examples/pipeline 1000
 #include <kevring/kevring.hpp>
 

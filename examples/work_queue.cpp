@@ -1,5 +1,5 @@
-// work_queue.cpp: two threads, each with a loop of its own, take notes from one queue: each is done
-// once, by a free thread.
+// work_queue.cpp: two threads, each with a loop of its own, take jobs from one queue. A job is a user
+// event, which one free thread takes.
 #include <kevring/kevent/event_queue.hpp>
 #include <kevring/runtime/run.hpp>
 
@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint64_t job_count = 1000;
 constexpr std::uint64_t end_of_work = job_count;
 
-// A note is done: the last one says to each thread that there is no more.
+// Takes jobs until the event that follows the last one, which it passes to the other thread.
 kevring::task<void> work(kevring::event_queue queue, std::atomic<std::uint64_t>& sum,
                          std::atomic<std::uint64_t>& done) {
     while (true) {
@@ -33,8 +33,8 @@ int main() try {
     kevring::event_queue queue;
     for (std::uint64_t job = 0; job < job_count; ++job)
         kevring::value_or_throw(queue.add(kevring::user_event(job), {}, kevring::repeat::once),
-                                "note");
-    kevring::value_or_throw(queue.add(kevring::user_event(end_of_work)), "note");
+                                "job");
+    kevring::value_or_throw(queue.add(kevring::user_event(end_of_work)), "job");
     for (std::uint64_t job = 0; job < job_count; ++job) queue.notify(kevring::user_event(job));
 
     std::atomic<std::uint64_t> sum{0};
