@@ -78,7 +78,7 @@ std::vector<endpoint> interleave_families(const std::vector<endpoint>& addresses
 /// begins when one has failed, or after the delay of the options. The first connection wins: the other
 /// attempts are stopped, and their sockets closed, before the await completes.
 ///
-/// Result     The connection. connect_result::attempts() has the addresses that failed before it.
+/// Result     The connection. connect_result::attempts() also has the other addresses that were tried.
 /// Errors     That of the first address, if all have failed; connect_result::attempts() has each.
 ///            resolve_errc::no_address for no addresses; operation_canceled and timed_out by the scope
 ///            around it: a limit is with_timeout() or within().

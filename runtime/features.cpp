@@ -111,15 +111,15 @@ std::string explain_ring_failure(int error_number) {
                    "io_uring_setup, io_uring_enter and io_uring_register in the profile (Docker: "
                    "--security-opt seccomp=PROFILE)";
         }
-        case ENOMEM: {
+        case ENOMEM: {  // 6.1 charges the cgroup alone, 6.18 also the user without CAP_IPC_LOCK
             rlimit limit{};
             ::getrlimit(RLIMIT_MEMLOCK, &limit);
             return begin + "no memory for its queues; the limit on locked memory is " +
                    (limit.rlim_cur == RLIM_INFINITY
                         ? std::string("none")
                         : std::to_string(limit.rlim_cur / 1024) + " KiB") +
-                   "; raise it (`ulimit -l`, LimitMEMLOCK= of a systemd unit) or ask for a smaller "
-                   "ring (ring_options)";
+                   "; raise it (`ulimit -l`, LimitMEMLOCK= of a systemd unit) or the memory limit "
+                   "of the cgroup (MemoryMax=), or ask for a smaller ring (ring_options)";
         }
         case EINVAL:
             return begin + "this kernel (" + kernel_release() +

@@ -29,14 +29,14 @@ namespace kevring {
 ///
 /// An io_context has no descriptor that tells when it has work, so the ring asks it: at once after a handler
 /// and after wake(), then after pauses that grow to `pause_max`. An idle io_context costs an
-/// epoll_wait(2) for each pause, and its events can be late by one. Objects that can have another
+/// epoll_wait(2) for each pause, and its events can be late by one pause. Objects that can have another
 /// executor need no io_context: with executor_of(loop) their handlers come without a pause.
 ///
 /// The io_context has work as long as this object lives and stop() was not called. io_context::stop() ends
 /// the driving as well; an io_context that has stopped needs a restart() before it is driven again.
 ///
 /// Errors     The constructor throws std::bad_alloc. An exception of a handler ends the program.
-/// Lifetime   Destroyed before the io_context and the ring, on the thread of the ring.
+/// Lifetime   Destroyed before the io_context, on the thread of the ring; it may outlive the ring.
 /// Thread     The ring's, or any before the ring is driven; wake() any.
 class io_context_in_ring {
 public:
@@ -52,7 +52,7 @@ public:
     /// The ring asks the io_context without a pause: after an asio::post() to it from another thread, where
     /// a pause would matter.
     void wake() noexcept { state_->woken.set(); }
-    /// Ends the driving. No handler runs afterwards, but for the one that calls this.
+    /// Ends the driving. No handler runs afterwards, except the one that calls this.
     void stop() noexcept {
         if (state_->stopped) return;
         state_->stopped = true;

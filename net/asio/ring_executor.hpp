@@ -62,7 +62,7 @@ private:
 /// Errors      execute() throws std::bad_alloc. An exception of a function ends the program.
 /// Lifetime    The ring outlives every object that has a copy, and every operation of Asio that was
 ///             started with one.
-/// Thread      Any, but for executor_of().
+/// Thread      Any, except executor_of().
 class ring_executor {
 public:
     ring& loop() const noexcept { return context_->loop(); }

@@ -12,7 +12,7 @@ namespace kevring::detail {
 /// called under the mutex: post(loop&, item&) runs a stop that was requested on the loop of the task,
 /// post_expected(loop&, item&) resumes the waiter, notify(condition&) wakes blocked threads.
 ///
-/// Thread     Any, but for begin() and end(): that of the loop of the task.
+/// Thread     Any; begin() and end() on the thread of the loop of the task.
 template <class World>
 class remote_states {
 public:

@@ -45,7 +45,7 @@ struct ring_world {
 /// Everything but the result.
 ///
 /// Lifetime   Shared by the task, by the object that submit() returned, and by a stop in transit.
-/// Thread     Any, but for begin() and end(): the thread of the loop of the task.
+/// Thread     Any; begin() and end() on the thread of the loop of the task.
 class remote_task_base : public std::enable_shared_from_this<remote_task_base>, private work {
 public:
     explicit remote_task_base(ring& loop) noexcept : work(stop_arrived), states_(loop) {}
