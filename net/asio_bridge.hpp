@@ -1,7 +1,7 @@
-// asio_bridge.hpp: to and from Asio; the only include of Asio in the library.
+// asio_bridge.hpp: conversions of addresses and errors to and from Asio; net/asio/ has the rest.
 //
-// Written for Asio 1.22 (Debian 12) and newer. A program that does not include this header needs no
-// Asio.
+// Written for Asio 1.22 (Debian 12) and newer. kevring.hpp includes this header where that of Asio is
+// found. The library itself needs none.
 #pragma once
 
 #include <kevring/net/endpoint.hpp>
