@@ -366,6 +366,8 @@ def compiler_of(build):
     with open(os.path.join(build, "meson-info", "intro-targets.json"), encoding="utf-8") as file:
         sources = (part for target in json.load(file) for part in target["target_sources"])
         argv = next(part["compiler"] for part in sources if part.get("language") == "cpp")
+    if os.path.basename(argv[0]) == "ccache":  # which may have a prefix that waits for other compilers
+        argv = argv[1:]
     text = subprocess.run([*argv, "--version"], capture_output=True, text=True, check=True).stdout
     name = "clang" if "clang" in text.partition("\n")[0] else "gcc"
     option = "-dumpversion" if name == "clang" else "-dumpfullversion"
