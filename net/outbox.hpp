@@ -11,6 +11,7 @@
 #include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/deadline.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/reset_event.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/semaphore.hpp>
@@ -62,7 +63,7 @@ public:
     basic_outbox(const basic_outbox&) = delete;
     basic_outbox& operator=(const basic_outbox&) = delete;
     ~basic_outbox() {
-        KEVRING_ASSERT(!running_,
+        KEVRING_ASSERT(!running_ || fork_generation_ != detail::fork_generation(),
                        "outbox destroyed while run() is awaited; stop and join the task first");
     }
 
@@ -286,6 +287,7 @@ private:
     Stream& target_;
     const nanoseconds stall_timeout_;
     const std::size_t byte_count_max_;
+    const unsigned fork_generation_ = detail::fork_generation();
 
     semaphore free_bytes_;
     auto_reset_event filled_;

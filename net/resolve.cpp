@@ -279,6 +279,10 @@ bool resolver::lookup_wait::start(std::coroutine_handle<> waiter, cancel_scope* 
     KEVRING_ASSERT(loop != nullptr && loop->on_ring_thread(),
                    "resolve() awaited on a thread that does not drive its ring; await it in a task "
                    "that run() or spawn() started");
+    if (loop->created_by_parent_process()) [[unlikely]] {
+        failure_ = std::make_error_code(std::errc::operation_not_permitted);
+        return false;
+    }
     if (scope == nullptr) scope = &loop->root_scope();
     if (scope->stop_requested()) {
         cause_ = scope->cause();

@@ -15,7 +15,7 @@ cancel_scope::cancel_scope(ring& loop, cancel_scope* parent) noexcept : loop_(lo
 }
 
 cancel_scope::~cancel_scope() {
-    KEVRING_ASSERT(!hooks_.linked(),
+    KEVRING_ASSERT(!hooks_.linked() || loop_.created_by_parent_process(),
                    "cancel_scope destroyed while an await or a scope inside it is pending; join "
                    "what runs in it first");
     loop_.timers().disarm(deadline_);

@@ -73,6 +73,7 @@ public:
     basic_channel(const basic_channel&) = delete;
     basic_channel& operator=(const basic_channel&) = delete;
     ~basic_channel() {
+        if (senders_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(senders_.empty() && receivers_.empty(),
                        "channel destroyed while a task waits for it; close() it and join its users "

@@ -42,6 +42,7 @@ public:
     basic_condition(const basic_condition&) = delete;
     basic_condition& operator=(const basic_condition&) = delete;
     ~basic_condition() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(waiters_.empty(),
                        "condition destroyed while a task waits for it; end its users first");

@@ -26,6 +26,7 @@ public:
     basic_latch(const basic_latch&) = delete;
     basic_latch& operator=(const basic_latch&) = delete;
     ~basic_latch() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(waiters_.empty(),
                        "latch destroyed while a task waits for it; end its users first");
@@ -97,6 +98,7 @@ public:
     basic_barrier(const basic_barrier&) = delete;
     basic_barrier& operator=(const basic_barrier&) = delete;
     ~basic_barrier() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(waiters_.empty(),
                        "barrier destroyed while a task waits for it; end its users first");

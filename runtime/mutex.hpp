@@ -74,6 +74,7 @@ public:
     basic_mutex(const basic_mutex&) = delete;
     basic_mutex& operator=(const basic_mutex&) = delete;
     ~basic_mutex() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(!locked_, "mutex destroyed while it is locked; end its users first");
     }
@@ -152,6 +153,7 @@ public:
     basic_shared_mutex(const basic_shared_mutex&) = delete;
     basic_shared_mutex& operator=(const basic_shared_mutex&) = delete;
     ~basic_shared_mutex() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(!written_ && reader_count_ == 0,
                        "mutex destroyed while it is locked; end its users first");

@@ -35,6 +35,7 @@ public:
     basic_once(const basic_once&) = delete;
     basic_once& operator=(const basic_once&) = delete;
     ~basic_once() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(state_ != state::running && waiters_.empty(),
                        "once destroyed while a call runs; end its users first");

@@ -87,6 +87,10 @@ void operation::resume() noexcept {
     waiter_.resume();  // last: the frame, and this object in it, may be gone on return
 }
 
+bool detail::is_inherited(const slot_holder& holder) noexcept {
+    return operation::is_inherited(holder);
+}
+
 // Stops.
 
 void operation::cancel_in_flight(cancel_hook& hook, stop_cause cause) noexcept {

@@ -65,6 +65,11 @@ public:
     }
     operation& operator=(operation&&) = delete;
 
+    /// True in a process that was forked from that of the ring of `holder`, which is an operation.
+    static bool is_inherited(const detail::slot_holder& holder) noexcept {
+        return static_cast<const operation&>(holder).loop_.created_by_parent_process();
+    }
+
     bool await_ready() const noexcept {
         return refused_ || (stop_.stop_requested() && loop_.spend_inline_budget());
     }

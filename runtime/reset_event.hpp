@@ -27,6 +27,7 @@ public:
     basic_manual_reset_event(const basic_manual_reset_event&) = delete;
     basic_manual_reset_event& operator=(const basic_manual_reset_event&) = delete;
     ~basic_manual_reset_event() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(waiters_.empty(),
                        "event destroyed while a task waits for it; end its users first");
@@ -89,6 +90,7 @@ public:
     basic_auto_reset_event(const basic_auto_reset_event&) = delete;
     basic_auto_reset_event& operator=(const basic_auto_reset_event&) = delete;
     ~basic_auto_reset_event() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(waiters_.empty(),
                        "event destroyed while a task waits for it; end its users first");

@@ -39,6 +39,7 @@ public:
     basic_semaphore(const basic_semaphore&) = delete;
     basic_semaphore& operator=(const basic_semaphore&) = delete;
     ~basic_semaphore() {
+        if (waiters_.inherited()) return;
         detail::finish_guard(domain_);
         KEVRING_ASSERT(waiters_.empty(),
                        "semaphore destroyed while a task waits for it; end its users first");

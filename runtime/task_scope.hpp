@@ -76,7 +76,7 @@ public:
         : scope_(loop, parent != nullptr ? parent : &loop.root_scope()), name_(name) {}
     ~task_scope() {
         KEVRING_ASSERT(
-            active_count_ == 0,
+            active_count_ == 0 || scope_.loop().created_by_parent_process(),
             "task_scope destroyed while its tasks run; await join() first, or use in_scope()");
     }
 

@@ -122,6 +122,9 @@ void thread_pool::run_thread() noexcept {
         running_count_.add(1);
         lock.unlock();
         job.run(job);
+        // The job has forked, and this is the child: another thread may have held the mutex. With this
+        // thread, its only one, the child ends as by exit(0).
+        if (detail::fork_generation() != fork_generation_) return;
         lock.lock();
         running_count_.store(running_count_.get() - 1);
         ++state_.free_count;
@@ -137,6 +140,10 @@ bool pool_wait::start(std::coroutine_handle<> waiter, cancel_scope* scope) noexc
         "blocking() or resume_on(pool) awaited on a thread that does not drive its ring; "
         "await it in a task that run() or spawn() started");
     KEVRING_ASSERT(!waiter_, "blocking() or resume_on() awaited twice; create one per await");
+    if (loop->created_by_parent_process()) [[unlikely]] {
+        error_ = EPERM;  // the loop, which would resume the coroutine, is the parent's
+        return false;
+    }
     if (scope == nullptr) scope = &loop->root_scope();
     if (scope->stop_requested()) {
         cause_ = scope->cause();
@@ -229,6 +236,10 @@ bool resume_on_pool::start(std::coroutine_handle<> waiter, cancel_scope* scope,
         loop != nullptr && loop->on_ring_thread(),
         "blocking() or resume_on(pool) awaited on a thread that does not drive its ring; "
         "await it in a task that run() or spawn() started");
+    if (loop->created_by_parent_process()) [[unlikely]] {
+        error_ = EPERM;
+        return false;
+    }
     if (scope == nullptr) scope = &loop->root_scope();
     if (scope->stop_requested()) {
         cause_ = scope->cause();

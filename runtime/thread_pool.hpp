@@ -183,6 +183,7 @@ decltype(auto) call_blocking(Function& function, std::optional<std::stop_source>
 ///            has started is not interrupted: the await ends when it returns, with its result.
 /// Lifetime   `pool` outlives the await. The destructor of the ring waits for a function that runs.
 /// Thread     Awaited on a ring's thread; the function is called on another.
+/// Fork       A process that the function forks ends when the function returns in it.
 template <class Function>
 class [[nodiscard]] blocking_operation final : private detail::pool_wait {
     static constexpr bool takes_stop = std::invocable<Function&, std::stop_token>;

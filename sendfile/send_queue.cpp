@@ -7,6 +7,7 @@
 namespace kevring {
 
 send_queue::~send_queue() {
+    if (fork_generation_ != detail::fork_generation()) return;  // its transfers are the parent's
     KEVRING_ASSERT(
         !busy_,
         "send_queue destroyed while a transfer uses it; await every transfer that names it first");

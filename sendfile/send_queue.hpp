@@ -3,6 +3,7 @@
 
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/operation.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/work.hpp>
@@ -43,6 +44,7 @@ private:
     struct waiter_link : detail::list_link {};
 
     detail::list_link waiters_;
+    const unsigned fork_generation_ = detail::fork_generation();
     bool busy_ = false;
     std::error_code error_;
 };

@@ -30,6 +30,8 @@ task<result<void>> fetch_item(fd_ref source, std::shared_ptr<readiness_watch>& e
     KEVRING_ASSERT(
         loop.on_ring_thread(),
         "stream awaited on a thread that does not drive its ring; await it in a task of that ring");
+    // first: a read would take what the parent waits for.
+    if (loop.created_by_parent_process()) co_return error_from(std::errc::operation_not_permitted);
     if (!loop.spend_inline_budget()) co_await yield();
     if (edges == nullptr) edges = std::make_shared<readiness_watch>(source);
     while (true) {

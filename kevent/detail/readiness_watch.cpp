@@ -50,7 +50,11 @@ private:
 };
 
 readiness_watch::~readiness_watch() {
-    KEVRING_ASSERT(!waits_.linked(),
+    const auto is_inherited = [this] {
+        const auto& first = static_cast<const wait_operation::entry&>(*waits_.next);
+        return first.operation.loop_.created_by_parent_process();
+    };
+    KEVRING_ASSERT(!waits_.linked() || is_inherited(),
                    "queue or stream destroyed while a task waits for it; join the task first");
     if (request_ != nullptr) request_->detach();
 }
@@ -81,6 +85,10 @@ bool readiness_watch::wait_operation::start(std::coroutine_handle<> waiter,
     KEVRING_ASSERT(loop_.on_ring_thread(),
                    "stream awaited on a thread that does not drive its ring; await it in a task of "
                    "that ring");
+    if (loop_.created_by_parent_process()) [[unlikely]] {
+        error_number_ = -EPERM;
+        return false;
+    }
     if (scope == nullptr) scope = &loop_.root_scope();  // a coroutine of another library
     if (scope->stop_requested()) {
         cause_ = scope->cause();

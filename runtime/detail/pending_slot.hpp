@@ -23,6 +23,9 @@ struct slot_holder {
     pending_slot* slot;      // null: any number of such awaits may be pending
 };
 
+/// True in a process that was forked from that of the ring of `holder`.
+[[gnu::cold]] bool is_inherited(const slot_holder& holder) noexcept;  // operation.cpp
+
 /// Belongs to a socket; finds a second receive while one is pending, and a socket that is destroyed
 /// under one. Moves with its socket, also while an await is pending.
 ///
@@ -52,7 +55,7 @@ public:
 private:
     friend struct slot_holder;
     void check_free() const noexcept {
-        KEVRING_ASSERT(holder_ == nullptr,
+        KEVRING_ASSERT(holder_ == nullptr || is_inherited(*holder_),
                        "socket or stream destroyed while an await on it is pending; stop and join "
                        "the awaiting task first");
     }

@@ -13,6 +13,7 @@
 #include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/cancel_scope.hpp>
 #include <kevring/runtime/detail/intrusive_list.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/operation.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
@@ -41,6 +42,9 @@ struct wait_entry : list_link {
 class wait_list {
 public:
     bool empty() const noexcept { return !head_.linked(); }
+    /// True in a process that was forked from the one that made the list: the waiters, and a thread that
+    /// may hold the guard, are the parent's. The destructor of a primitive does nothing there.
+    bool inherited() const noexcept { return fork_generation_ != fork_generation(); }
     wait_entry& front() noexcept { return static_cast<wait_entry&>(*head_.next); }
     void push_back(wait_entry& entry) noexcept { entry.insert_before(head_); }
 
@@ -59,6 +63,7 @@ public:
 
 private:
     list_link head_;
+    const unsigned fork_generation_ = fork_generation();
 };
 
 /// The domain of primitives whose coroutines run on one ring.
@@ -102,7 +107,8 @@ void finish_guard(Domain& domain) noexcept {
 ///     void withdrawn(Entry&);    // the entry has left the list because it was stopped
 ///
 /// Entry derives from wait_entry. A stop that comes before the await begins, or while the entry
-/// waits, ends the await with operation_canceled, or timed_out by a deadline.
+/// waits, ends the await with operation_canceled, or timed_out by a deadline. In a process that was
+/// forked from the ring's it ends with operation_not_permitted.
 ///
 /// Lifetime   Lives in the awaiting coroutine's frame. The owner outlives the wait: the coroutine that
 ///            was resumed may destroy it, if no other wait is pending.
@@ -139,6 +145,8 @@ protected:
     Entry& entry() noexcept { return entry_; }
     bool granted() const noexcept { return entry_.granted; }
     tl::unexpected<std::error_code> failure() const noexcept {
+        if (refused_) [[unlikely]]
+            return error_from(std::errc::operation_not_permitted);
         return error_from(cause_ == stop_cause::deadline ? std::errc::timed_out
                                                          : std::errc::operation_canceled);
     }
@@ -153,6 +161,10 @@ protected:
                        "that run() or spawn() started");
         KEVRING_ASSERT(!waiter_, "wait awaited twice; create one wait per await");
         if (scope == nullptr) scope = &loop->root_scope();  // a coroutine of another library
+        if (loop->created_by_parent_process()) [[unlikely]] {
+            refused_ = true;
+            return false;
+        }
         if (!ignores_stops_ && scope->stop_requested()) {
             cause_ = scope->cause();
             return false;
@@ -203,6 +215,7 @@ private:
     std::coroutine_handle<> waiter_;
     stop_cause cause_ = stop_cause::none;
     bool ignores_stops_ = false;
+    bool refused_ = false;  // in a process forked from the ring's
 };
 
 }  // namespace kevring::detail
