@@ -65,6 +65,9 @@ ukevent record_of(event_type type, std::uint64_t id, std::uint32_t bits) noexcep
     return made;
 }
 
+// The most events that one call gives: it allocates the memory for them first.
+constexpr unsigned batch_count_max = 65536;
+
 // A coroutine that waits: the queue rings for it until it goes.
 class waiting {
 public:
@@ -113,7 +116,15 @@ bool event_queue::inherited() const noexcept {
     return fork_generation_ != detail::fork_generation();
 }
 
+// 0, or a negative error number: the queue was moved from, or belongs to a parent process.
+int event_queue::unusable() const noexcept {
+    if (core_ == nullptr) return -EBADF;
+    return inherited() ? -EPERM : 0;
+}
+
 event_queue event_queue::share() const {
+    if (core_ == nullptr)
+        throw std::system_error(EBADF, std::system_category(), "event_queue::share");
     if (!inherited()) {
         const int failure = core_->under_lock([&] { return port_->share(); });
         if (failure != 0)
@@ -129,7 +140,7 @@ int event_queue::attach(ring& loop) const {
 }
 
 result<event_key> event_queue::add_record(ukevent record, user_data user, repeat times) {
-    if (inherited()) return error_from(-EPERM);
+    if (const int error = unusable(); error != 0) return error_from(error);
     record.req_flags |= KEVENT_REQ_ALWAYS_QUEUE;  // an event comes by next(), also the first
     if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
     record.user_u64 = user.bits();
@@ -140,7 +151,7 @@ result<event_key> event_queue::add_record(ukevent record, user_data user, repeat
 
 result<event_key> event_queue::add(timer request, user_data user, repeat times) {
     constexpr std::int64_t ns_per_s = 1'000'000'000;
-    if (inherited()) return error_from(-EPERM);
+    if (const int error = unusable(); error != 0) return error_from(error);
     const std::int64_t period_ns = request.period().count();
     if (period_ns <= 0 || period_ns / ns_per_s > UINT32_MAX) return error_from(-EINVAL);
     ukevent record = record_of(event_type::timer, core_->allocate_id(), KEVENT_TIMER_FIRED);
@@ -164,6 +175,7 @@ result<event_key> event_queue::add(timer request, user_data user, repeat times) 
 // The upper half of the name tells registrations of one descriptor apart.
 
 result<event_key> event_queue::add(descriptor_events request, user_data user, repeat times) {
+    if (const int error = unusable(); error != 0) return error_from(error);
     ukevent record = record_of(event_type::poll, 0,
                                request.poll_bits() | KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP);
     record.id.raw[0] = static_cast<std::uint32_t>(request.file().number());
@@ -173,6 +185,7 @@ result<event_key> event_queue::add(descriptor_events request, user_data user, re
 
 result<event_key> event_queue::add_file(event_type type, fd_ref file, socket_interest kinds,
                                         socket_interest allowed, user_data user, repeat times) {
+    if (const int error = unusable(); error != 0) return error_from(error);
     const auto bits = static_cast<std::uint32_t>(kinds);
     if (bits == 0 || (bits & ~static_cast<std::uint32_t>(allowed)) != 0) return error_from(-EINVAL);
     ukevent record = record_of(type, 0, bits);
@@ -193,6 +206,7 @@ result<event_key> event_queue::add(pipe_events request, user_data user, repeat t
 }
 
 result<event_key> event_queue::add(const inode& request, user_data user, repeat times) {
+    if (const int error = unusable(); error != 0) return error_from(error);
     const auto bits = static_cast<std::uint32_t>(request.kinds);
     if (bits == 0 || (bits & ~inode_events) != 0) return error_from(-EINVAL);
     const fd place(detail::above_standard(::open(request.path.c_str(), O_PATH | O_CLOEXEC)));
@@ -218,7 +232,7 @@ result<event_key> event_queue::add(process request, user_data user, repeat times
 
 // Not by add_record(): a note that is queued always would be ready at once.
 result<event_key> event_queue::add(user_event request, user_data user, repeat times) {
-    if (inherited()) return error_from(-EPERM);
+    if (const int error = unusable(); error != 0) return error_from(error);
     ukevent record = record_of(event_type::unotify, request.number, KEVENT_MASK_ALL);
     if (times == repeat::once) record.req_flags |= KEVENT_REQ_ONESHOT;
     record.user_u64 = user.bits();
@@ -228,14 +242,14 @@ result<event_key> event_queue::add(user_event request, user_data user, repeat ti
 }
 
 result<void> event_queue::modify(event_key which, std::uint32_t bits) {
-    if (inherited()) return error_from(-EPERM);
+    if (const int error = unusable(); error != 0) return error_from(error);
     if (which.type == event_type::poll) bits |= KEVENT_POLL_POLLERR | KEVENT_POLL_POLLHUP;
     if (!core_->change_event(which.id, which.type, bits)) return error_from(-ENOENT);
     return {};
 }
 
 result<std::vector<change>> event_queue::take_changes(event_key which) {
-    if (inherited()) return error_from(-EPERM);
+    if (const int error = unusable(); error != 0) return error_from(error);
     std::vector<change> taken;
     std::array<kevent_change, 32> part;
     const auto take = [&](detail::source& inode_source) {
@@ -257,20 +271,20 @@ result<std::vector<change>> event_queue::take_changes(event_key which) {
 }
 
 bool event_queue::remove(event_key which) {
-    if (inherited()) return false;
+    if (unusable() != 0) return false;
     if (fetched_by_.is_this() && fetched_ && fetched_->key() == which) fetched_.reset();
     ukevent record = record_of(which.type, which.id, 0);
     return core_->remove(&record, 1) == 0 && (record.ret_flags & KEVENT_RET_BROKEN) == 0;
 }
 
 bool event_queue::notify(user_event which) {
-    if (inherited()) return false;
+    if (unusable() != 0) return false;
     ukevent record = record_of(event_type::unotify, which.number, 0);
     return core_->mark_ready(&record, 1) == 1;
 }
 
 std::size_t event_queue::registration_count() const {
-    return inherited() ? 0 : core_->registration_count();
+    return unusable() != 0 ? 0 : core_->registration_count();
 }
 
 // Awaiting. The queue's port wakes the tasks when there may be events; the check itself is a call
@@ -286,7 +300,7 @@ detail::readiness_watch* event_queue::waits(const ring& loop) {
 }
 
 task<result<unsigned>> event_queue::collect(unsigned min_count, std::span<ukevent> target) {
-    if (inherited()) co_return error_from(-EPERM);
+    if (const int error = unusable(); error != 0) co_return error_from(error);
     cancel_scope& scope = co_await current_scope();
     ring& loop = scope.loop();
     if (!loop.spend_inline_budget()) co_await yield();
@@ -330,7 +344,7 @@ task<result<void>> event_queue::fetch() {
 detail::queue_wait event_queue::wait(unsigned min_count, unsigned max_count,
                                      clamped_time deadline) {
     KEVRING_ASSERT(max_count != 0, "wait for at most 0 events; pass a max_count of at least 1");
-    return {*this, min_count, max_count, deadline};
+    return {*this, min_count, std::min(max_count, batch_count_max), deadline};
 }
 
 task<result<std::span<const event>>> event_queue::wait_as_task(unsigned min_count,
@@ -358,7 +372,8 @@ task<result<std::span<const event>>> event_queue::wait_as_task(unsigned min_coun
 }
 
 std::span<const event> event_queue::poll(unsigned max_count) {
-    if (inherited() || max_count == 0) return {};
+    if (unusable() != 0 || max_count == 0) return {};
+    max_count = std::min(max_count, batch_count_max);
     if (polled_.size() < max_count) polled_.resize(max_count);
     batch_.reserve(max_count);  // as in wait_as_task()
     if (fetched_) --max_count;  // it comes first, and counts

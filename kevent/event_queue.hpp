@@ -164,6 +164,7 @@ private:
 ///            and each event goes to one of them. Any number of tasks of the loop may wait at the
 ///            same time; each event goes to one of them. add(), modify(), remove() and notify() are
 ///            for any thread.
+/// Moved from Calls report bad_file_descriptor, or no event and no registration.
 /// Fork       In the child of a fork(2) the queue is of no use: calls report
 ///            operation_not_permitted, or no event and no registration. The registrations of the
 ///            parent are not affected, also when the child destroys the queue.
@@ -241,7 +242,8 @@ public:
     [[nodiscard]] detail::fetched_item<event> next() { return {fetched_, fetch()}; }
 
     /// Waits until `min_count` events are there, and gives up to `max_count` of them, in the order
-    /// in which they became ready; at `deadline` as many as there are, maybe none.
+    /// in which they became ready; at `deadline` as many as there are, maybe none. More than 65536
+    /// count as 65536.
     ///
     /// Lifetime   The events stay until the next wait() or poll() of this object begins. Tasks that
     ///            wait at the same time copy what they keep, or use next().
@@ -249,7 +251,7 @@ public:
     detail::queue_wait wait(unsigned min_count, unsigned max_count,
                             clamped_time deadline = steady_time::max());
 
-    /// Returns the events that are ready now, at most `max_count`. Never waits.
+    /// Returns the events that are ready now, at most `max_count` and at most 65536. Never waits.
     ///
     /// Lifetime   As with wait().
     std::span<const event> poll(unsigned max_count);
@@ -272,6 +274,7 @@ private:
                                socket_interest allowed, user_data user, repeat times);
     task<result<void>> fetch();
     bool inherited() const noexcept;
+    int unusable() const noexcept;
     int attach(ring& loop) const;
     detail::readiness_watch* waits(const ring& loop);
     task<result<std::span<const event>>> wait_as_task(unsigned min_count, unsigned max_count,

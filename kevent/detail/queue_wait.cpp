@@ -17,7 +17,7 @@ namespace kevring::detail {
 
 bool queue_wait::start(std::coroutine_handle<> waiter, cancel_scope* scope) {
     const bool is_plain = deadline_ == steady_time::max() && min_count_ != 0 && max_count_ != 0;
-    if (is_plain && scope != nullptr && !scope->stop_requested() && !queue_.inherited() &&
+    if (is_plain && scope != nullptr && !scope->stop_requested() && queue_.unusable() == 0 &&
         !queue_.fetched_ && scope->loop().spend_inline_budget() &&
         queue_.attach(scope->loop()) == 0) {
         if (readiness_watch* const watch = queue_.port_->waits(scope->loop())) {

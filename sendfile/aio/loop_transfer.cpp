@@ -39,7 +39,8 @@ task<void> transfer_and_report(detail::aio_lines& lines,
 
 result<event_key> event_queue::add(const file_transfer& request, user_data user) {
     ring* const loop = ring::current();
-    if (loop == nullptr || inherited()) return error_from(-EPERM);
+    if (const int error = unusable(); error != 0) return error_from(error);
+    if (loop == nullptr) return error_from(-EPERM);
     auto transfer = std::make_unique<detail::aio_request>();
     transfer->socket = detail::hidden_fd::duplicate(request.socket);
     if (!transfer->socket) return error_from_errno();

@@ -13,10 +13,13 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <new>
 #include <set>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <poll.h>
@@ -223,6 +226,49 @@ TEST_CASE("poll() returns the ready events, and does not wait for more", "[keven
     CHECK(queue.poll(2).size() == 2);
     CHECK(queue.poll(2).size() == 1);
     CHECK(queue.poll(2).empty());
+}
+
+TEST_CASE("a call for as many events as a number can be gives those that are ready",
+          "[kevent][event_queue]") {
+    constexpr unsigned all = std::numeric_limits<unsigned>::max();
+    ring loop;
+    auto body = [&]() -> task<void> {
+        event_queue queue;
+        REQUIRE(queue.add(user_event(1)));
+        REQUIRE(queue.notify(user_event(1)));
+        const auto one = co_await queue.wait(1, all);
+        REQUIRE(one.has_value());
+        CHECK(one->size() == 1);
+        REQUIRE(queue.notify(user_event(1)));
+        CHECK(queue.poll(all).size() == 1);
+        REQUIRE(queue.notify(user_event(1)));
+        const auto due = std::chrono::steady_clock::now() + 1ms;
+        const auto late = co_await queue.wait(all, all, due);
+        REQUIRE(late.has_value());
+        CHECK(late->size() == 1);
+    };
+    run_on(loop, body);
+}
+
+TEST_CASE("a queue that was moved from has no descriptor", "[kevent][event_queue]") {
+    ring loop;
+    auto body = [&]() -> task<void> {
+        event_queue source(loop);
+        event_queue target(std::move(source));
+        const auto next = co_await source.next();
+        CHECK(next.error() == std::errc::bad_file_descriptor);
+        const auto batch = co_await source.wait(1, 2);
+        CHECK(batch.error() == std::errc::bad_file_descriptor);
+        CHECK(source.poll(1).empty());
+        CHECK(source.add(timer(1s)).error() == std::errc::bad_file_descriptor);
+        CHECK(source.add(kevring::readable(kevring::fd_ref(0))).error() ==
+              std::errc::bad_file_descriptor);
+        CHECK(source.registration_count() == 0);
+        CHECK_FALSE(source.notify(user_event(1)));
+        CHECK_THROWS_AS(source.share(), std::system_error);
+        CHECK(target.add(timer(1s)).has_value());
+    };
+    run_on(loop, body);
 }
 
 TEST_CASE("poll() works while a task waits at the same queue", "[kevent][event_queue]") {
