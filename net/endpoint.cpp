@@ -53,7 +53,9 @@ public:
                 return "IPv6 scope names no network interface of this host";
             case endpoint_errc::no_path: return "path missing; write unix:PATH or unix:@NAME";
             case endpoint_errc::zero_in_path: return "Unix path contains a zero byte";
-            case endpoint_errc::path_too_long: return "Unix path has more than 107 bytes";
+            case endpoint_errc::path_too_long:
+                return "Unix path has more than 107 bytes, or abstract name more than 108 with its "
+                       "@";
         }
         return "unknown error";
     }
@@ -77,7 +79,8 @@ bool read_number(std::string_view text, Number& number) noexcept {
 // The zone of RFC 4007: the name of an interface, or its number.
 result<std::uint32_t> parse_scope(std::string_view text) noexcept {
     std::array<char, IF_NAMESIZE> name{};
-    if (text.empty()) return failure(endpoint_errc::bad_scope);
+    if (text.empty() || text.find('\0') != std::string_view::npos)
+        return failure(endpoint_errc::bad_scope);
     if (text.size() < name.size()) {
         std::copy(text.begin(), text.end(), name.begin());
         if (const unsigned index = ::if_nametoindex(name.data()); index != 0) return index;
@@ -97,7 +100,9 @@ result<endpoint> parse_ipv6(std::string_view host, std::uint16_t port) noexcept 
     const std::size_t percent = host.find('%');
     const std::string_view bare = host.substr(0, percent);
     if (bare.empty()) return failure(endpoint_errc::no_host);
-    if (bare.size() >= text.size()) return failure(endpoint_errc::bad_ipv6);
+    // inet_pton() would stop at a zero byte, and ignore what follows.
+    if (bare.size() >= text.size() || bare.find('\0') != std::string_view::npos)
+        return failure(endpoint_errc::bad_ipv6);
     std::copy(bare.begin(), bare.end(), text.begin());
     if (::inet_pton(AF_INET6, text.data(), &address.sin6_addr) != 1)
         return failure(endpoint_errc::bad_ipv6);
@@ -181,7 +186,8 @@ result<endpoint> endpoint::unix_path(std::string_view path) noexcept {
     const bool abstract = path.front() == '@';
     if (!abstract && path.find('\0') != std::string_view::npos)
         return failure(endpoint_errc::zero_in_path);
-    if (path.size() >= sizeof address.sun_path) return failure(endpoint_errc::path_too_long);
+    if (path.size() > sizeof address.sun_path - (abstract ? 0 : 1))
+        return failure(endpoint_errc::path_too_long);
     std::copy(path.begin(), path.end(), address.sun_path);
     if (abstract) address.sun_path[0] = '\0';
     return make(address, offsetof(sockaddr_un, sun_path) + path.size() + (abstract ? 0 : 1));

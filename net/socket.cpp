@@ -21,6 +21,7 @@ task<result<void>> socket::shutdown_send() {
 task<send_result> socket::send_parts(std::vector<iovec> parts, int flags) {
     constexpr std::size_t part_count_max = 1024;  // IOV_MAX
     std::size_t bytes_sent = 0;
+    if (!fd_) co_return send_result(error_from(std::errc::bad_file_descriptor), 0);
     for (std::size_t first = 0; first < parts.size(); first += part_count_max) {
         msghdr message{};
         message.msg_iov = &parts[first];

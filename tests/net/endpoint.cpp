@@ -2,16 +2,19 @@
 
 #include <kevring/net/asio_bridge.hpp>
 #include <kevring/net/endpoint.hpp>
+#include <kevring/runtime/fd.hpp>
 
 #include <cstddef>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 using kevring::endpoint;
 using kevring::endpoint_errc;
@@ -161,6 +164,24 @@ TEST_CASE("a path that begins with an at sign is not read as an abstract name", 
     const auto read = endpoint::parse(endpoint_of(path).to_string());
     REQUIRE(read.has_value());
     CHECK(read->path() == "./@file");
+}
+
+TEST_CASE("a zero byte in the text of an address is refused", "[net][endpoint]") {
+    using namespace std::string_view_literals;
+    for (const std::string_view text :
+         {"[::1\0junk]:80"sv, "[::1%1\0junk]:80"sv, "127.0.0.1\0:80"sv, "127.0.0.1:80\0"sv})
+        CHECK_FALSE(endpoint::parse(text).has_value());
+}
+
+TEST_CASE("an abstract name of 107 bytes is read as it was written", "[net][endpoint]") {
+    std::string name = "@kevring-test-" + std::to_string(::getpid());
+    name.resize(108, 'n');
+    const auto longest = endpoint::unix_path(name);
+    REQUIRE(longest.has_value());
+    CHECK(endpoint::parse(longest->to_string()).value() == *longest);
+    CHECK_FALSE(endpoint::unix_path(name + 'n').has_value());
+    const kevring::fd bound(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    CHECK(::bind(bound.number(), longest->address(), longest->address_bytes()) == 0);
 }
 
 TEST_CASE("a Unix path of 107 bytes fits, one of 108 does not", "[net][endpoint]") {

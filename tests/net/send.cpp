@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fcntl.h>
 
@@ -101,6 +102,21 @@ TEST_CASE("a send on a socket that was moved from or released fails", "[net][sen
         CHECK(sent.bytes_sent() == 0);
         CHECK(sockets.receive_at_peer().empty());
     });
+}
+
+TEST_CASE("a send of an empty list on a released socket fails", "[net][send]") {
+    ring loop;
+    socket_pair sockets;
+    kevring::socket connected(loop, kevring::fd(::dup(sockets.local().number())));
+    auto body = [&]() -> task<void> {
+        const std::vector<std::string> none;
+        const auto sent = co_await connected.send(none);
+        CHECK(sent.value() == 0);
+        const kevring::fd released = connected.release();
+        const auto refused = co_await connected.send(none);
+        CHECK(refused.error() == std::errc::bad_file_descriptor);
+    };
+    run_on(loop, body);
 }
 
 TEST_CASE("a socket object with a pending send is not destroyed", "[net][send][assertions]") {
