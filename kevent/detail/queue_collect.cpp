@@ -291,7 +291,8 @@ bool queue_core::needs_last_check(const registration& entry) const noexcept {
 // The last check of a registration that is not in the ready list. False: it is armed again.
 bool queue_core::passes_last_check(registration& entry) noexcept {
     if (!needs_last_check(entry)) return true;
-    return end_last_check(entry, entry.broken ? readiness::broken : entry.event_source->test());
+    return end_last_check(entry,
+                          entry.broken ? readiness::broken : entry.event_source->last_check());
 }
 
 bool queue_core::end_last_check(registration& entry, readiness state) noexcept {
@@ -350,7 +351,7 @@ registration* queue_core::drop_stale_batch(registration& first, std::size_t coun
         ready_.remove(checked);
         const readiness state =
             polled ? origin.test_by_answer(static_cast<std::uint16_t>(questions[i].revents))
-                   : origin.test();
+                   : origin.last_check();
         if (end_last_check(checked, state)) ready_.insert_before(checked, next);
     }
     return entry;

@@ -120,6 +120,8 @@ public:
     virtual void prepare_arm() noexcept {}
     /// Says how the origin is now, and sets ret_data by it. Never waits.
     virtual readiness test() = 0;
+    /// The last check before a record is handed out, of a source without poll_question().
+    virtual readiness last_check() { return test(); }
     /// The question of test() to poll(2), for a call that asks it of many registrations at once. -1 as
     /// its descriptor: test() has none.
     virtual pollfd poll_question() const noexcept { return {-1, 0, 0}; }

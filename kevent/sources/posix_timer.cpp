@@ -28,6 +28,7 @@ public:
         return readiness::ready;
     }
     pollfd poll_question() const noexcept override { return {-1, 0, 0}; }
+    readiness last_check() override { return readiness::ready; }  // before_collect() reads it
     void on_marked_ready() noexcept override { asked_for_ = true; }
     readiness test_on_add() override { return readiness::not_ready; }
     bool arm_reports_readiness() const noexcept override { return false; }
