@@ -4,6 +4,7 @@
 #include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/runtime/write_result.hpp>
 
 #include <cstddef>
 #include <span>
@@ -40,49 +41,65 @@ task<result<void>> read_exactly(Stream& source, std::span<std::byte> buffer) {
 /// Sends all of `bytes` to a stream that has an await send(bytes) or write(bytes). Those of the library
 /// send all or fail; a stream of the program may send fewer.
 ///
-/// Errors     Those of the stream; broken_pipe if it takes no byte. Some bytes may have been sent.
+/// Errors     Those of the stream; broken_pipe if it takes no byte. write_result::bytes_written() is the
+///            number of bytes that it has taken before the error, as far as the stream reports it.
 /// Lifetime   `target` and `bytes` stay valid until the await completes.
 /// Thread     The loop's thread.
 /// In flight  It is the only send of `target`.
 template <class Stream>
-task<result<void>> write_all(Stream& target, std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-        if constexpr (requires { target.send(bytes); }) {
-            const auto sent = co_await target.send(bytes);
-            if (!sent) co_return tl::unexpected<std::error_code>(sent.error());
-            if (*sent == 0) co_return error_from(std::errc::broken_pipe);
-            bytes = bytes.subspan(*sent);
-        } else {
-            const auto written = co_await target.write(bytes);
-            if (!written) co_return tl::unexpected<std::error_code>(written.error());
-            if constexpr (requires { bytes.subspan(*written); }) {
-                if (*written == 0) co_return error_from(std::errc::broken_pipe);
-                bytes = bytes.subspan(*written);
-            } else {
-                bytes = {};
+task<write_result> write_all(Stream& target, std::span<const std::byte> bytes) {
+    std::size_t written = 0;
+    while (written != bytes.size()) {
+        const auto rest = bytes.subspan(written);
+        if constexpr (requires { target.send(rest); }) {
+            const auto sent = co_await target.send(rest);
+            if constexpr (requires { sent.bytes_sent(); }) {
+                written += sent.bytes_sent();
+            } else if (sent) {
+                written += *sent;
             }
+            if (!sent)
+                co_return write_result(tl::unexpected<std::error_code>(sent.error()), written);
+            if (*sent == 0) co_return write_result(error_from(std::errc::broken_pipe), written);
+        } else {
+            const auto taken = co_await target.write(rest);
+            if constexpr (requires { taken.bytes_written(); }) {
+                written += taken.bytes_written();
+                if (taken && taken.bytes_written() == 0)
+                    co_return write_result(error_from(std::errc::broken_pipe), written);
+            } else if constexpr (requires { rest.subspan(*taken); }) {
+                if (taken) written += *taken;
+                if (taken && *taken == 0)
+                    co_return write_result(error_from(std::errc::broken_pipe), written);
+            } else {
+                if (taken) written = bytes.size();
+            }
+            if (!taken)
+                co_return write_result(tl::unexpected<std::error_code>(taken.error()), written);
         }
     }
-    co_return result<void>();
+    co_return write_result(written);
 }
 template <class Stream>
-task<result<void>> write_all(Stream& target, std::string_view text) {
+task<write_result> write_all(Stream& target, std::string_view text) {
     return write_all(target, std::as_bytes(std::span(text)));
 }
 template <class Stream, byte_view Bytes>
-task<result<void>> write_all(Stream& target, const Bytes& bytes) {
+task<write_result> write_all(Stream& target, const Bytes& bytes) {
     return write_all(target, bytes_of(bytes));
 }
 
 namespace detail {
 
 template <class Stream>
-task<result<void>> write_parts(Stream& target, std::vector<iovec> parts) {
+task<write_result> write_parts(Stream& target, std::vector<iovec> parts) {
+    std::size_t written = 0;
     for (const iovec& part : parts) {
-        const result<void> written = co_await write_all(target, bytes_of_part(part));
-        if (!written) co_return tl::unexpected<std::error_code>(written.error());
+        const write_result sent = co_await write_all(target, bytes_of_part(part));
+        written += sent.bytes_written();
+        if (!sent) co_return write_result(tl::unexpected<std::error_code>(sent.error()), written);
     }
-    co_return result<void>();
+    co_return write_result(written);
 }
 
 }  // namespace detail
@@ -90,7 +107,7 @@ task<result<void>> write_parts(Stream& target, std::vector<iovec> parts) {
 /// Sends the bytes of all elements of a list, one after the other; the list itself is not used after the
 /// call.
 template <class Stream, byte_view_list List>
-task<result<void>> write_all(Stream& target, const List& list) {
+task<write_result> write_all(Stream& target, const List& list) {
     return detail::write_parts(target, detail::parts_of(list));
 }
 

@@ -89,38 +89,40 @@ task<result<std::string>> file::read_all(std::size_t byte_count_max,
     }
 }
 
-task<result<void>> file::write_all(std::span<const std::byte> bytes,
+task<write_result> file::write_all(std::span<const std::byte> bytes,
                                    std::uint64_t file_offset) const {
     std::size_t written = 0;
     while (written != bytes.size()) {
         write_operation request = write(bytes.subspan(written), advanced(file_offset, written));
         const auto count = co_await request;
-        if (!count) co_return tl::unexpected<std::error_code>(count.error());
-        if (*count == 0) co_return error_from(std::errc::io_error);
+        if (!count) co_return write_result(tl::unexpected<std::error_code>(count.error()), written);
+        if (*count == 0) co_return write_result(error_from(std::errc::io_error), written);
         written += *count;
     }
-    co_return result<void>();
+    co_return write_result(written);
 }
 
-task<result<void>> file::write_all(std::string_view text, std::uint64_t file_offset) const {
+task<write_result> file::write_all(std::string_view text, std::uint64_t file_offset) const {
     return write_all(std::as_bytes(std::span(text)), file_offset);
 }
 
-task<result<void>> file::write_parts(std::vector<iovec> parts, std::uint64_t file_offset) const {
+task<write_result> file::write_parts(std::vector<iovec> parts, std::uint64_t file_offset) const {
+    std::size_t written = 0;
     for (const iovec& part : parts) {
-        const auto written = co_await write_all(detail::bytes_of_part(part), file_offset);
-        if (!written) co_return tl::unexpected<std::error_code>(written.error());
-        file_offset = advanced(file_offset, part.iov_len);
+        const write_result done =
+            co_await write_all(detail::bytes_of_part(part), advanced(file_offset, written));
+        written += done.bytes_written();
+        if (!done) co_return write_result(tl::unexpected<std::error_code>(done.error()), written);
     }
-    co_return result<void>();
+    co_return write_result(written);
 }
 
 task<result<void>> file::truncate(std::uint64_t file_bytes) const {
     if (features::get().truncate) {
-        truncate_operation request(*ring_, opened_, file_bytes);
+        truncate_operation request(loop(), opened_, file_bytes);
         co_return co_await request;
     }
-    file_kernel& system = file_kernel::chosen_by(*ring_);
+    file_kernel& system = file_kernel::chosen_by(loop());
     const int number = opened_.number();
     auto call = [&system, number, file_bytes]() -> result<void> {
         const int answer = system.truncate(number, static_cast<off_t>(file_bytes));
@@ -131,7 +133,7 @@ task<result<void>> file::truncate(std::uint64_t file_bytes) const {
 }
 
 result<void> file::status(struct stat& status) const noexcept {
-    return file_status(*ring_, opened_, status);
+    return file_status(loop(), opened_, status);
 }
 
 task<result<std::string>> file::attribute(std::string_view name) const {
@@ -148,7 +150,7 @@ task<result<void>> file::remove_attribute(std::string_view name) const {
 task<result<std::string>> file::get_attribute(std::string name) const {
     std::string value(256, '\0');
     while (true) {
-        get_attribute_operation request(*ring_, opened_, name.c_str(),
+        get_attribute_operation request(loop(), opened_, name.c_str(),
                                         std::as_writable_bytes(std::span(value)));
         const auto count = co_await request;
         if (count) {
@@ -162,13 +164,13 @@ task<result<std::string>> file::get_attribute(std::string name) const {
 }
 
 task<result<void>> file::put_attribute(std::string name, std::string value, int flags) const {
-    set_attribute_operation request(*ring_, opened_, name.c_str(), std::as_bytes(std::span(value)),
+    set_attribute_operation request(loop(), opened_, name.c_str(), std::as_bytes(std::span(value)),
                                     flags);
     co_return co_await request;
 }
 
 task<result<std::vector<std::string>>> file::attribute_names() const {
-    file_kernel& system = file_kernel::chosen_by(*ring_);
+    file_kernel& system = file_kernel::chosen_by(loop());
     const int number = opened_.number();
     auto call = [&system, number]() -> result<std::vector<std::string>> {
         std::string text(XATTR_LIST_MAX, '\0');
@@ -184,7 +186,7 @@ task<result<std::vector<std::string>>> file::attribute_names() const {
 }
 
 task<result<void>> file::drop_attribute(std::string name) const {
-    file_kernel& system = file_kernel::chosen_by(*ring_);
+    file_kernel& system = file_kernel::chosen_by(loop());
     const int number = opened_.number();
     auto call = [&system, number, &name]() -> result<void> {
         const int answer = system.remove_attribute(number, name.c_str());

@@ -1,6 +1,7 @@
 // file.hpp: an open file, its reads and writes, size, storage and attributes.
 #pragma once
 
+#include <kevring/runtime/assert.hpp>
 #include <kevring/runtime/byte_views.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/operations/advise.hpp>
@@ -13,6 +14,7 @@
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/runtime/write_result.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -79,17 +81,17 @@ public:
     fd_ref native() const noexcept { return opened_; }
     [[nodiscard]] fd release() noexcept { return std::move(opened_); }
     /// Closes without blocking the loop, and reports the error of close(2).
-    close_operation close() noexcept { return close_operation(*ring_, std::move(opened_)); }
+    close_operation close() noexcept { return close_operation(loop(), std::move(opened_)); }
 
     /// One read or write, which may transfer fewer bytes; see read_operation and write_operation.
     /// Without an offset at the position of the file, which it advances.
     read_operation read(std::span<std::byte> buffer,
                         std::uint64_t file_offset = file_position) const noexcept {
-        return read_operation(*ring_, opened_, buffer, file_offset);
+        return read_operation(loop(), opened_, buffer, file_offset);
     }
     write_operation write(std::span<const std::byte> bytes,
                           std::uint64_t file_offset = file_position) const noexcept {
-        return write_operation(*ring_, opened_, bytes, file_offset);
+        return write_operation(loop(), opened_, bytes, file_offset);
     }
     template <byte_view Bytes>
     write_operation write(const Bytes& bytes,
@@ -111,22 +113,22 @@ public:
                                        std::uint64_t file_offset = 0) const;
     /// Writes all of `bytes`.
     ///
-    /// Errors     Those of write_operation, and some of the bytes may have been written; io_error if
-    ///            the kernel accepts none without an error.
+    /// Errors     Those of write_operation; io_error if the kernel accepts none without an error.
+    ///            write_result::bytes_written() is the number of bytes written before the error.
     /// Lifetime   `bytes` stay valid until the await completes.
-    task<result<void>> write_all(std::span<const std::byte> bytes,
+    task<write_result> write_all(std::span<const std::byte> bytes,
                                  std::uint64_t file_offset = file_position) const;
-    task<result<void>> write_all(std::string_view text,
+    task<write_result> write_all(std::string_view text,
                                  std::uint64_t file_offset = file_position) const;
     template <byte_view Bytes>
-    task<result<void>> write_all(const Bytes& bytes,
+    task<write_result> write_all(const Bytes& bytes,
                                  std::uint64_t file_offset = file_position) const {
         return write_all(bytes_of(bytes), file_offset);
     }
     /// Writes the bytes of all elements of a list, one after the other; the list itself is not used
     /// after the call.
     template <byte_view_list List>
-    task<result<void>> write_all(const List& list,
+    task<write_result> write_all(const List& list,
                                  std::uint64_t file_offset = file_position) const {
         return write_parts(detail::parts_of(list), file_offset);
     }
@@ -140,21 +142,21 @@ public:
     /// See allocate_operation.
     allocate_operation allocate(std::uint64_t file_offset, std::uint64_t byte_count,
                                 int mode = 0) const noexcept {
-        return allocate_operation(*ring_, opened_, file_offset, byte_count, mode);
+        return allocate_operation(loop(), opened_, file_offset, byte_count, mode);
     }
     /// See advise_operation.
     advise_operation advise(std::uint64_t file_offset, std::uint64_t byte_count,
                             int advice) const noexcept {
-        return advise_operation(*ring_, opened_, file_offset, byte_count, advice);
+        return advise_operation(loop(), opened_, file_offset, byte_count, advice);
     }
     /// See fsync_operation.
     fsync_operation sync(sync_scope scope = sync_scope::data_and_metadata) const noexcept {
-        return fsync_operation(*ring_, opened_, scope);
+        return fsync_operation(loop(), opened_, scope);
     }
     /// See sync_range_operation.
     sync_range_operation sync_range(std::uint64_t file_offset, std::uint64_t byte_count,
                                     unsigned flags) const noexcept {
-        return sync_range_operation(*ring_, opened_, file_offset, byte_count, flags);
+        return sync_range_operation(loop(), opened_, file_offset, byte_count, flags);
     }
     /// The status, by a direct fstat(2); see file_status().
     result<void> status(struct stat& status) const noexcept;
@@ -177,7 +179,12 @@ public:
     task<result<void>> remove_attribute(std::string_view name) const;
 
 private:
-    task<result<void>> write_parts(std::vector<iovec> parts, std::uint64_t file_offset) const;
+    ring& loop() const noexcept {
+        KEVRING_ASSERT(ring_ != nullptr,
+                       "file used that was never opened; assign an opened file to it first");
+        return *ring_;
+    }
+    task<write_result> write_parts(std::vector<iovec> parts, std::uint64_t file_offset) const;
     task<result<std::string>> get_attribute(std::string name) const;
     task<result<void>> put_attribute(std::string name, std::string value, int flags) const;
     task<result<void>> drop_attribute(std::string name) const;

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <limits>
 #include <new>
 #include <utility>
 #include <vector>
@@ -14,6 +16,8 @@ namespace kevring {
 namespace {
 
 constexpr std::align_val_t alignment{4096};
+constexpr std::uint64_t offset_max = std::numeric_limits<std::int64_t>::max();
+constexpr std::size_t block_count_max = 1024;
 
 struct aligned_delete {
     void operator()(std::byte* bytes) const noexcept { ::operator delete(bytes, alignment); }
@@ -100,7 +104,8 @@ public:
                   wanted.block_count},
           given_offset(wanted.file_offset),
           next_offset(wanted.file_offset) {
-        const std::size_t count = std::max<std::size_t>(wanted.block_count, 1);
+        const std::size_t count = std::clamp<std::size_t>(wanted.block_count, 1, block_count_max);
+        blocks.reserve(count);
         for (std::size_t i = 0; i < count; ++i)
             blocks.push_back(std::unique_ptr<block, abandon_block>(
                 new block(on_loop, opened, options.block_bytes, ready)));
@@ -108,7 +113,8 @@ public:
 
     void start(block& free) noexcept {
         free.read(next_offset);
-        next_offset += options.block_bytes;
+        // Beyond the largest offset the file has ended; a sum that wraps round could be its position.
+        next_offset += std::min<std::uint64_t>(options.block_bytes, offset_max - next_offset);
     }
 
     ring& loop;
@@ -130,12 +136,16 @@ file_reader::file_reader(file_reader&& other) noexcept = default;
 file_reader& file_reader::operator=(file_reader&& other) noexcept = default;
 file_reader::~file_reader() = default;
 
-std::uint64_t file_reader::file_offset() const noexcept { return state_->given_offset; }
+std::uint64_t file_reader::file_offset() const noexcept {
+    return state_ != nullptr ? state_->given_offset : 0;
+}
 
 task<result<std::span<const std::byte>>> file_reader::next() {
+    if (state_ == nullptr) co_return error_from(std::errc::bad_file_descriptor);
     state& reader = *state_;
     if (reader.loop.created_by_parent_process())
         co_return error_from(std::errc::operation_not_permitted);
+    if (reader.given_offset > offset_max) co_return error_from(std::errc::invalid_argument);
     if (!reader.started) {
         reader.started = true;
         for (auto& each : reader.blocks) reader.start(*each);

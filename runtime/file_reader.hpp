@@ -14,11 +14,13 @@
 namespace kevring {
 
 struct file_reader_options {
+    /// At most INT64_MAX.
     std::uint64_t file_offset = 0;
     /// Bytes of one read, clamped to 1 to 0x7ffff000. For a file opened with O_DIRECT a multiple of its
     /// alignment.
     std::size_t block_bytes = 128 * 1024;
-    /// Blocks in memory: the one that the consumer has, and those that are read ahead; at least 1.
+    /// Blocks in memory: the one that the consumer has, and those that are read ahead; clamped to 1 to
+    /// 1024.
     std::size_t block_count = 3;
 };
 
@@ -41,7 +43,8 @@ public:
     /// The next bytes: block_bytes of them, fewer at the end, none after it.
     /// They stay valid until the following next().
     ///
-    /// Errors     operation_canceled, timed_out, and no byte is lost; otherwise as for read(2). The
+    /// Errors     operation_canceled, timed_out, and no byte is lost; invalid_argument for an offset
+    ///            above INT64_MAX; bad_file_descriptor for a reader that was moved from; otherwise as for read(2). The
     ///            following next() repeats a failed read; bytes of the block before the error follow
     ///            when that succeeds.
     task<result<std::span<const std::byte>>> next();

@@ -48,23 +48,25 @@ pipe_writer::pipe_writer(ring& loop, fd end) noexcept : ring_(&loop), end_(std::
     if (flags >= 0) ::fcntl(end_.number(), F_SETFL, flags | O_NONBLOCK);
 }
 
-task<result<void>> pipe_writer::write(std::span<const std::byte> bytes) {
-    if (!end_) co_return error_from(std::errc::bad_file_descriptor);
-    while (!bytes.empty()) {
+task<write_result> pipe_writer::write(std::span<const std::byte> bytes) {
+    std::size_t written = 0;
+    if (!end_) co_return write_result(error_from(std::errc::bad_file_descriptor), written);
+    while (written != bytes.size()) {
         poll_operation writable(*ring_, end_, POLLOUT);
         const auto ready = co_await writable;
-        if (!ready) co_return tl::unexpected<std::error_code>(ready.error());
+        if (!ready) co_return write_result(tl::unexpected<std::error_code>(ready.error()), written);
+        const auto rest = bytes.subspan(written);
         const ssize_t count = process_kernel::chosen_by(*ring_).write_without_signal(
-            end_.number(), bytes.data(), bytes.size());
+            end_.number(), rest.data(), rest.size());
         if (count >= 0)
-            bytes = bytes.subspan(static_cast<std::size_t>(count));
+            written += static_cast<std::size_t>(count);
         else if (count != -EAGAIN && count != -EINTR)
-            co_return error_from(static_cast<std::int32_t>(count));
+            co_return write_result(error_from(static_cast<std::int32_t>(count)), written);
     }
-    co_return result<void>();
+    co_return write_result(written);
 }
 
-task<result<void>> pipe_writer::write(std::string_view text) {
+task<write_result> pipe_writer::write(std::string_view text) {
     return write(std::as_bytes(std::span(text)));
 }
 

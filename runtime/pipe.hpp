@@ -7,6 +7,7 @@
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/runtime/write_result.hpp>
 
 #include <cstddef>
 #include <span>
@@ -70,16 +71,16 @@ public:
 
     /// Writes all of `bytes`; waits while the pipe is full.
     ///
-    /// Errors     operation_canceled, timed_out, and some of the bytes may have been written;
-    ///            bad_file_descriptor after close(); broken_pipe, without a signal, after the reader
-    ///            has closed its end; otherwise as for write(2).
+    /// Errors     operation_canceled, timed_out; bad_file_descriptor after close(); broken_pipe,
+    ///            without a signal, after the reader has closed its end; otherwise as for write(2).
+    ///            write_result::bytes_written() is the number of bytes written before the error.
     /// Lifetime   `bytes` stay valid until the await completes.
     /// Kernel     A direct write(2) with SIGPIPE blocked, because a request of the ring would raise the
     ///            signal; IORING_OP_POLL_ADD while the pipe is full.
-    task<result<void>> write(std::span<const std::byte> bytes);
-    task<result<void>> write(std::string_view text);
+    task<write_result> write(std::span<const std::byte> bytes);
+    task<write_result> write(std::string_view text);
     template <byte_view Bytes>
-    task<result<void>> write(const Bytes& bytes) {
+    task<write_result> write(const Bytes& bytes) {
         return write(bytes_of(bytes));
     }
 

@@ -78,6 +78,7 @@ task<result<std::size_t>> input_stream::read(std::span<std::byte> buffer) {
     ring& loop = input_.loop();
     file_kernel& system = file_kernel::chosen_by(loop);
     const cancel_scope& scope = co_await current_scope();
+    if (loop.created_by_parent_process()) co_return error_from(std::errc::operation_not_permitted);
     while (true) {
         if (input_.what() == kind::own_pipe) {
             // Read before the poll: a FIFO that has lost its last writer before it was opened again is
@@ -140,52 +141,54 @@ task<result<bool>> input_stream::read_line(std::string& line, std::size_t byte_c
 
 output_stream::output_stream(ring& loop, fd_ref file) noexcept : output_(loop, file, O_WRONLY) {}
 
-task<result<void>> output_stream::write(std::span<const std::byte> bytes) {
+task<write_result> output_stream::write(std::span<const std::byte> bytes) {
     ring& loop = output_.loop();
     process_kernel& system = process_kernel::chosen_by(loop);
     const int number = output_.file().number();
     if (output_.what() == kind::socket) {
-        if (bytes.empty()) co_return result<void>();
+        if (bytes.empty()) co_return write_result(0);
         send_operation send(loop, output_.file(), bytes);
-        const auto sent = co_await send;
-        if (!sent) co_return failure(sent.error());
-        co_return result<void>();
+        const send_result sent = co_await send;
+        if (!sent) co_return write_result(failure(sent.error()), sent.bytes_sent());
+        co_return write_result(bytes.size());
     }
-    while (!bytes.empty()) {
+    std::size_t written = 0;
+    while (written != bytes.size()) {
+        const auto rest = bytes.subspan(written);
         if (output_.what() == kind::plain) {
-            write_operation request(loop, output_.file(), bytes);
+            write_operation request(loop, output_.file(), rest);
             const auto count = co_await request;
-            if (!count) co_return failure(count.error());
-            if (*count == 0) co_return error_from(std::errc::io_error);
-            bytes = bytes.subspan(*count);
+            if (!count) co_return write_result(failure(count.error()), written);
+            if (*count == 0) co_return write_result(error_from(std::errc::io_error), written);
+            written += *count;
             continue;
         }
         poll_operation writable(loop, output_.file(), POLLOUT);
         const auto ready = co_await writable;
-        if (!ready) co_return failure(ready.error());
+        if (!ready) co_return write_result(failure(ready.error()), written);
         ssize_t count = 0;
         if (output_.what() == kind::own_pipe) {
-            count = system.write_without_signal(number, bytes.data(), bytes.size());
+            count = system.write_without_signal(number, rest.data(), rest.size());
         } else {
             // A pipe that polls as writable takes PIPE_BUF bytes, unless another process was faster:
             // then the write waits, on a thread of the pool.
-            const auto part = bytes.first(std::min<std::size_t>(bytes.size(), PIPE_BUF));
+            const auto part = rest.first(std::min<std::size_t>(rest.size(), PIPE_BUF));
             auto call = [&system, number, part] {
                 return system.write_without_signal(number, part.data(), part.size());
             };
             const auto called = co_await blocking(call);
-            if (!called) co_return failure(called.error());
+            if (!called) co_return write_result(failure(called.error()), written);
             count = *called;
         }
         if (count >= 0)
-            bytes = bytes.subspan(static_cast<std::size_t>(count));
+            written += static_cast<std::size_t>(count);
         else if (count != -EAGAIN && count != -EINTR)
-            co_return error_from(static_cast<std::int32_t>(count));
+            co_return write_result(error_from(static_cast<std::int32_t>(count)), written);
     }
-    co_return result<void>();
+    co_return write_result(written);
 }
 
-task<result<void>> output_stream::write(std::string_view text) {
+task<write_result> output_stream::write(std::string_view text) {
     return write(std::as_bytes(std::span(text)));
 }
 

@@ -6,6 +6,7 @@
 #include <kevring/runtime/result.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
+#include <kevring/runtime/write_result.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -87,17 +88,18 @@ public:
 
     /// Writes all of `bytes`.
     ///
-    /// Errors     operation_canceled, timed_out, and some bytes may have been written; broken_pipe
-    ///            without a signal; otherwise as for write(2).
+    /// Errors     operation_canceled, timed_out; broken_pipe without a signal; otherwise as for
+    ///            write(2). write_result::bytes_written() is the number of bytes written before the
+    ///            error.
     /// Lifetime   `bytes` stay valid until the await completes.
     /// Kernel     Terminals and pipes are opened again through /proc/self/fd with O_NONBLOCK:
     ///            IORING_OP_POLL_ADD, Linux 5.1, and a direct write(2) with SIGPIPE blocked. Pipes that
     ///            cannot be opened again: the same, with at most 4096 bytes on a thread of the shared
     ///            pool. Files by IORING_OP_WRITE (5.6) at their position; sockets by IORING_OP_SEND.
-    task<result<void>> write(std::span<const std::byte> bytes);
-    task<result<void>> write(std::string_view text);
+    task<write_result> write(std::span<const std::byte> bytes);
+    task<write_result> write(std::string_view text);
     template <byte_view Bytes>
-    task<result<void>> write(const Bytes& bytes) {
+    task<write_result> write(const Bytes& bytes) {
         return write(bytes_of(bytes));
     }
 

@@ -113,6 +113,7 @@
 #include <kevring/runtime/version.hpp>
 #include <kevring/runtime/when.hpp>
 #include <kevring/runtime/work.hpp>
+#include <kevring/runtime/write_result.hpp>
 #include <kevring/sendfile/send_budget.hpp>
 #include <kevring/sendfile/send_file.hpp>
 #include <kevring/sendfile/send_options.hpp>

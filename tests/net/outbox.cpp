@@ -228,6 +228,28 @@ TEST_CASE("close() releases the writers that wait, without their bytes", "[net][
     run_on(loop, body);
 }
 
+TEST_CASE("write_all that is stopped reports the bytes that the stream has taken",
+          "[net][stream]") {
+    ring loop;
+    auto body = [&]() -> task<void> {
+        both_ends ends(loop);
+        const std::vector<std::string> parts(16, std::string(1 << 20, 't'));
+        const auto written =
+            co_await kevring::with_timeout(kevring::write_all(*ends.local, parts), 20ms);
+        CHECK(written.error() == std::errc::timed_out);
+        ends.local.reset();
+        std::size_t received_bytes = 0;
+        while (true) {
+            const auto received = co_await ends.peer->receive();
+            if (!received || received->empty()) break;
+            received_bytes += received->size();
+        }
+        CHECK(received_bytes > 0);
+        CHECK(received_bytes == written.bytes_written());
+    };
+    run_on(loop, body);
+}
+
 TEST_CASE("read_exactly and write_all pass whole buffers through sockets and pipes",
           "[net][stream]") {
     ring loop;
@@ -255,6 +277,7 @@ TEST_CASE("read_exactly and write_all pass whole buffers through sockets and pip
         kevring::pipe_writer writer(loop, kevring::fd(numbers[1]));
         const auto written = co_await kevring::write_all(writer, "pipe");
         CHECK(written.has_value());
+        CHECK(written.bytes_written() == 4);
         const auto piped = co_await kevring::read_exactly(reader, std::span(buffer).first(4));
         CHECK(piped.has_value());
     };

@@ -8,7 +8,6 @@
 
 #include <kevring/runtime/directory.hpp>
 #include <kevring/runtime/features.hpp>
-#include <kevring/runtime/file_reader.hpp>
 #include <kevring/runtime/file_replacement.hpp>
 #include <kevring/runtime/operations/path.hpp>
 #include <kevring/runtime/operations/tee.hpp>
@@ -26,6 +25,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -296,6 +296,8 @@ TEST_CASE("short reads and writes are continued", "[runtime][files]") {
         script.fail(IORING_OP_WRITE, ENOSPC);
         const auto full = co_await opened->write_all("x");
         CHECK(full.error() == std::errc::no_space_on_device);
+        CHECK(full.bytes_written() == 0);
+        CHECK(written.bytes_written() == 10);
         script.fail(IORING_OP_READ, EIO);
         const auto broken = co_await opened->read_all(100);
         CHECK(broken.error() == std::errc::io_error);
@@ -449,67 +451,24 @@ TEST_CASE("names are made, changed and removed", "[runtime][files]") {
     run_on(loop, body);
 }
 
-TEST_CASE("a reader gives all bytes in order, ahead of its consumer", "[runtime][files]") {
+TEST_CASE("a write that fails after its first bytes reports their number", "[runtime][files]") {
     scripted_kernel script;
+    script.shorten(IORING_OP_WRITE, 6);
     ring loop({}, script);
-    scratch_folder scratch;
-    std::string content;
-    for (int i = 0; i < 3000; ++i) content += std::to_string(i) + ' ';
-    scratch.write("file", content);
-    const kevring::fd file(::open(scratch.path("file").c_str(), O_RDONLY | O_CLOEXEC));
-    script.shorten(IORING_OP_READ, 700);
-    auto body = [&]() -> task<void> {
-        kevring::file_reader_options options;
-        options.file_offset = 10;
-        options.block_bytes = 1000;
-        options.block_count = 3;
-        kevring::file_reader reader(loop, file, options);
-        std::string read;
-        script.fail(IORING_OP_READ, EIO);  // the first block, which the next call repeats
-        const auto failed = co_await reader.next();
-        CHECK(failed.error() == std::errc::io_error);
-        while (true) {
-            const auto bytes = co_await reader.next();
-            REQUIRE(bytes.has_value());
-            if (bytes->empty()) break;
-            // The reads of the two blocks behind this one have begun.
-            if (read.empty()) CHECK(script.submitted(IORING_OP_READ) >= 3);
-            read.append(reinterpret_cast<const char*>(bytes->data()), bytes->size());
-        }
-        CHECK(read == content.substr(10));
-        CHECK(reader.file_offset() == content.size());
-        const auto end = co_await reader.next();
-        CHECK(end.value().empty());
+    const kevring::file opened(loop, kevring::fd(::memfd_create("kevring", MFD_CLOEXEC)));
+    auto fail_second = [&]() -> task<void> {
+        while (script.submitted(IORING_OP_WRITE) == 0) co_await kevring::yield();
+        script.fail(IORING_OP_WRITE, ENOSPC);
     };
-    run_on(loop, body);
-}
-
-TEST_CASE("a reader that is stopped or destroyed while it reads loses no byte and no memory",
-          "[runtime][files]") {
-    scripted_kernel script;
-    ring loop({}, script);
-    scratch_folder scratch;
-    scratch.write("file", "content");
-    const kevring::fd file(::open(scratch.path("file").c_str(), O_RDONLY | O_CLOEXEC));
     auto body = [&]() -> task<void> {
-        kevring::file_reader reader(loop, file);
-        script.hold(IORING_OP_READ);
-        {
-            const auto limit = co_await kevring::within(1ms);
-            const auto stopped = co_await reader.next();
-            CHECK(stopped.error() == std::errc::timed_out);
-        }
-        script.release();
-        const auto bytes = co_await reader.next();
-        CHECK(bytes.value().size() == 7);
-        script.hold(IORING_OP_READ);
-        {
-            kevring::file_reader left(loop, file);
-            const auto limit = co_await kevring::within(1ms);
-            const auto stopped = co_await left.next();
-            CHECK(stopped.error() == std::errc::timed_out);
-        }
-        script.release();
+        kevring::task_scope tasks(loop);
+        tasks.spawn(fail_second());
+        const auto written = co_await opened.write_all("0123456789", 4);
+        co_await tasks.join();
+        CHECK(written.error() == std::errc::no_space_on_device);
+        CHECK(written.bytes_written() == 6);
+        const auto content = co_await opened.read_all(100, 4);
+        CHECK(content.value() == "012345");
     };
     run_on(loop, body);
 }

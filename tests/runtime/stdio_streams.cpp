@@ -181,6 +181,41 @@ TEST_CASE("files and sockets are streams, too", "[runtime][stdio]") {
     run_on(loop, body);
 }
 
+TEST_CASE("a write that is stopped after its first bytes reports their number",
+          "[runtime][stdio]") {
+    ring loop;
+    const std::string text(1 << 20, 'x');  // more than a pipe or the socket buffer holds
+    const auto check = [](const kevring::write_result& written, const fd& reading) {
+        CHECK(written.error() == std::errc::timed_out);
+        CHECK(written.bytes_written() > 0);
+        std::string received(1 << 20, '\0');
+        std::size_t byte_count = 0;
+        REQUIRE(::fcntl(reading.number(), F_SETFL, O_NONBLOCK) == 0);
+        ssize_t count = 0;
+        while ((count = ::read(reading.number(), received.data(), received.size())) > 0)
+            byte_count += static_cast<std::size_t>(count);
+        CHECK(byte_count == written.bytes_written());
+    };
+    auto body = [&]() -> task<void> {
+        ends pipe = open_pipe();
+        output_stream output(loop, pipe.writing);
+        const auto piped = co_await kevring::with_timeout(output.write(text), 5ms);
+        check(piped, pipe.reading);
+
+        ends sockets = open_sockets();
+        output_stream sends(loop, sockets.writing);
+        const auto sent = co_await kevring::with_timeout(sends.write(text), 5ms);
+        check(sent, sockets.reading);
+
+        ends other = open_pipe();
+        kevring::pipe_writer writer(loop, std::move(other.writing));
+        const auto written = co_await kevring::with_timeout(writer.write(text), 5ms);
+        check(written, other.reading);
+        CHECK(written.bytes_written() == 65536);
+    };
+    run_on(loop, body);
+}
+
 TEST_CASE("a write without a reader is an error and no signal", "[runtime][stdio]") {
     ring loop;
     ends pipe = open_pipe();
