@@ -44,7 +44,18 @@ private:
         if (wanted_ns != wanted_ns) return nanoseconds::zero();
         if (wanted_ns >= limit_ns) return nanoseconds::max();
         if (wanted_ns <= -limit_ns) return nanoseconds::min();
-        return std::chrono::duration_cast<nanoseconds>(duration);
+        using factor = std::ratio_divide<Period, std::nano>;
+        if constexpr (std::is_integral_v<Number> && factor::num != 1 && factor::den != 1) {
+            // A period such as 1/60 s: duration_cast() would multiply first, and overflow.
+            using wide = std::common_type_t<Number, std::intmax_t>;
+            const wide count = duration.count();
+            const wide num = factor::num;
+            const wide den = factor::den;
+            return nanoseconds(
+                static_cast<std::int64_t>(count / den * num + count % den * num / den));
+        } else {
+            return std::chrono::duration_cast<nanoseconds>(duration);
+        }
     }
 
     nanoseconds nanoseconds_;

@@ -73,6 +73,18 @@ TEST_CASE("a duration of any unit becomes nanoseconds within their limits", "[ru
     CHECK(nanoseconds(clamped_duration(-3h)) == -3h);
 }
 
+TEST_CASE("a duration in a fraction of a second does not overflow", "[runtime][limits]") {
+    using frames = std::chrono::duration<std::int64_t, std::ratio<1, 60>>;
+    using thirds = std::chrono::duration<std::uint64_t, std::ratio<1, 3>>;
+    constexpr std::int64_t year_s = 31'556'952;
+    CHECK(nanoseconds(clamped_duration(frames(60 * year_s * 10 + 6))) == years(10) + 100ms);
+    CHECK(nanoseconds(clamped_duration(frames(-60 * year_s * 10))) == -years(10));
+    CHECK(nanoseconds(clamped_duration(thirds(3 * std::uint64_t{year_s} * 200))) == years(200));
+    CHECK(nanoseconds(clamped_duration(frames::max())) == nanoseconds::max());
+    CHECK(nanoseconds(clamped_duration(thirds(std::numeric_limits<std::uint64_t>::max()))) ==
+          nanoseconds::max());
+}
+
 TEST_CASE("the longest durations do not end at once", "[runtime][limits]") {
     for (const clamped_duration duration : longest) {
         scripted_kernel system;
