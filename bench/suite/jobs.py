@@ -41,7 +41,8 @@ class Context:
 def output_of(argv, seconds_max, cpus=None):
     code, output, problem = measure.run_load([str(part) for part in argv], seconds_max, cpus)
     if code != 0:
-        raise RuntimeError((problem or output).strip()[-300:] or f"{argv[0]} ended with {code}")
+        lines = (problem or output).strip().splitlines() or [f"{argv[0]} ended with {code}"]
+        raise RuntimeError(lines[-1][-300:])  # of a script: the exception without its traceback
     return output
 
 

@@ -258,6 +258,13 @@ class Published(unittest.TestCase):
             self.assertIn(part, text)
 
 
+class Programs(unittest.TestCase):
+    def test_a_program_that_fails_is_reported_by_its_last_line(self):
+        import jobs  # imported here: it reads limits of the machine
+        with self.assertRaisesRegex(RuntimeError, '^no server$'):
+            jobs.output_of([sys.executable, '-c', 'import sys; sys.exit("a traceback\\nno server")'], 60)
+
+
 class Rows(unittest.TestCase):
     def test_each_row_of_both_runs_says_what_it_measures_and_what_it_does_not(self):
         import jobs  # imported here: it reads limits of the machine
