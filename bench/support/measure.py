@@ -276,7 +276,8 @@ def run_load(argv, seconds_max, cpus=None):
     try:
         output, problem = process.communicate(timeout=seconds_max)
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{argv[0]} did not end within {seconds_max:.0f} s") from None
+        name = " ".join(os.path.basename(str(part)) for part in argv[:2])  # of a script the interpreter is no name
+        raise RuntimeError(f"{name} did not end within {seconds_max:.0f} s") from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # its children too, which hold the pipe; it leads a group of its own
