@@ -24,12 +24,14 @@ result<void> tls_context::reload() const { return state_->reload(); }
 
 result<tls_context> tls_context::renewed(const tls_server_options& options) const {
     auto made = server(options);
-    if (made) made->state_->keep_ticket_keys(*state_);
+    if (!made) return made;
+    made->state_->keep_ticket_keys(*state_);
+    made->state_->share_handshakes(*state_);
     return made;
 }
 
 std::size_t tls_context::handshake_count() const noexcept {
-    return state_->handshake_count_max - state_->handshakes.available();
+    return state_->handshakes->held_count();
 }
 
 }  // namespace kevring

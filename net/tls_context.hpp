@@ -49,7 +49,9 @@ struct tls_server_options {
     /// Session tickets: a client that returns resumes its session without a signature of the server.
     bool session_tickets = true;
     /// The bound of handshakes at a time, on all loops; further ones wait within their timeout. Each
-    /// holds some 30 KiB. A client that has sent nothing is not counted.
+    /// holds some 30 KiB. A client is counted once its first message, of at most 16 KiB, is complete.
+    /// While others wait, a client that has not finished 2 s later ends with timed_out. A client that is
+    /// not counted holds what it has sent of its first message, until the timeout.
     std::size_t handshake_count_max = 512;
     /// From the begin of accept(), the wait for other handshakes included.
     clamped_duration handshake_timeout = std::chrono::seconds(10);
@@ -79,12 +81,13 @@ public:
     result<void> reload() const;
 
     /// A server's context by other options that continues this one: sessions that clients of this
-    /// context hold can be resumed.
+    /// context hold can be resumed, and the handshakes of both are counted together. The bound of
+    /// the new context is valid from its first connection.
     ///
     /// Errors     As server().
     result<tls_context> renewed(const tls_server_options& options) const;
 
-    /// The handshakes in progress; of a server those whose clients have sent a first byte.
+    /// The handshakes in progress; of a server those whose clients have sent their first message.
     std::size_t handshake_count() const noexcept;
 
     detail::tls_context_state& state() const noexcept { return *state_; }

@@ -66,18 +66,85 @@ private:
     std::size_t capacity_ = 0;
 };
 
-// Returns when a receive would not wait.
-task<std::error_code> wait_for_bytes(socket& connection) {
+// The time for which a handshake keeps its place while others wait for one.
+constexpr auto kept_place_time = std::chrono::seconds(2);
+
+// True once a server can answer `bytes`: they hold a whole ClientHello, or are none.
+bool is_first_message(std::span<const std::byte> bytes) noexcept {
+    constexpr std::size_t record_header_bytes = 5;
+    constexpr std::size_t message_header_bytes = 4;
+    constexpr std::size_t record_bytes_max = std::size_t{16} << 10;
+    constexpr std::byte handshake_record{22};
+    constexpr std::byte client_hello{1};
+    const std::size_t received_bytes = bytes.size();
+    std::size_t message_bytes = message_header_bytes;
+    std::size_t known_bytes = 0;  // of the message
+    while (!bytes.empty() && received_bytes <= record_header_bytes + record_bytes_max) {
+        if (bytes[0] != handshake_record) return true;
+        if (bytes.size() < record_header_bytes) return false;
+        const std::size_t record_bytes =
+            std::to_integer<std::size_t>(bytes[3]) << 8 | std::to_integer<std::size_t>(bytes[4]);
+        if (record_bytes == 0 || record_bytes > record_bytes_max) return true;
+        bytes = bytes.subspan(record_header_bytes);
+        const auto part = bytes.first(std::min(record_bytes, bytes.size()));
+        if (known_bytes == 0 && !part.empty() && part[0] != client_hello) return true;
+        // The three bytes of the length may be in several records.
+        const std::size_t header_rest =
+            message_header_bytes - std::min(known_bytes, message_header_bytes);
+        for (std::size_t i = 0; i < std::min(part.size(), header_rest); ++i)
+            if (known_bytes + i > 0)
+                message_bytes += std::to_integer<std::size_t>(part[i]) << 8 * (3 - known_bytes - i);
+        known_bytes += part.size();
+        if (part.size() < record_bytes) return false;
+        bytes = bytes.subspan(record_bytes);
+        if (known_bytes >= message_header_bytes && known_bytes >= message_bytes) return true;
+    }
+    return received_bytes > record_header_bytes + record_bytes_max;
+}
+
+// Receives the first message of a client. The connection has its bytes then.
+task<std::error_code> receive_first_message(socket& connection) {
     ring& loop = connection.loop();
     auto detached = co_await connection.detach();
     if (!detached) co_return detached.error();
-    if (detached->received.empty()) {
-        poll_operation readable(loop, detached->descriptor, POLLIN);
-        const result<std::uint32_t> events = co_await readable;
-        if (!events) co_return events.error();
+    std::vector<std::byte>& received = detached->received;
+    while (!is_first_message(received)) {
+        constexpr std::size_t piece_size = std::size_t{2} << 10;
+        const std::size_t received_bytes = received.size();
+        received.resize(received_bytes + piece_size);
+        const ssize_t count = loop.system().receive_nowait(
+            detached->descriptor.number(), received.data() + received_bytes, piece_size);
+        received.resize(received_bytes + static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
+        if (count == 0) co_return detail::tls_error(tls_errc::truncated);
+        if (count == -EAGAIN) {
+            poll_operation readable(loop, detached->descriptor, POLLIN);
+            const result<std::uint32_t> events = co_await readable;
+            if (!events) co_return events.error();
+        } else if (count < 0 && count != -EINTR) {
+            co_return error_from(static_cast<int>(count)).value();
+        }
     }
     connection = socket(loop, std::move(*detached));
     co_return std::error_code();
+}
+
+// Receives in the handshake of a server, which holds a place. A client that does not continue must not
+// keep others from theirs.
+task<result<borrowed_buffer>> receive_in_place(socket& connection, detail::handshake_places& places,
+                                               std::int64_t kept_until_ns) {
+    cancel_scope& outer = co_await current_scope();
+    while (true) {
+        if (places.is_awaited() && connection.loop().now_ns() >= kept_until_ns)
+            co_return error_from(std::errc::timed_out);
+        result<borrowed_buffer> received;
+        bool expired = false;
+        {
+            const auto limit = co_await within(kept_place_time);
+            received = co_await connection.receive();
+            expired = limit.expired();
+        }
+        if (received || !expired || outer.stop_requested()) co_return received;
+    }
 }
 
 }  // namespace
@@ -200,19 +267,23 @@ task<std::error_code> tls_stream::shake_hands(state& self, const std::string& ho
                                               const tls_context& context) {
     detail::tls_context_state& common = context.state();
     const auto limit = co_await within(common.handshake_timeout);
-    // A silent client needs no permit, so that silent ones cannot keep others from theirs. One that
-    // waits for its permit holds no buffer.
+    // A client that sends nothing, or less than its first message, needs no place, so that it cannot
+    // keep others from theirs.
     if (!common.sends_first()) {
-        const std::error_code failure = co_await wait_for_bytes(self.connection);
+        const std::error_code failure = co_await receive_first_message(self.connection);
         if (failure) co_return failure;
     }
-    const result<void> permitted = co_await common.handshakes.acquire();
-    if (!permitted) co_return permitted.error();
-    struct permit {
-        kevring::cross_loop::semaphore& handshakes;
-        ~permit() { handshakes.release(); }
+    detail::handshake_places& places = *common.handshakes;
+    places.set_bound(common.handshake_count_max, common.version);
+    const result<void> acquired = co_await places.acquire();
+    if (!acquired) co_return acquired.error();
+    struct held_place {
+        detail::handshake_places& places;
+        ~held_place() { places.release(); }
     };
-    const permit held{common.handshakes};
+    const held_place held{places};
+    const std::int64_t kept_until_ns =
+        common.sends_first() ? never_ns : add_ns(self.connection.loop().now_ns(), kept_place_time);
     auto engine = common.make_engine(context.state_, host_name);
     if (!engine) co_return engine.error();
     self.engine = std::move(*engine);
@@ -224,7 +295,7 @@ task<std::error_code> tls_stream::shake_hands(state& self, const std::string& ho
         const std::error_code failure = co_await flush(self);
         if (failure) co_return failure;
         if (progress == tls_progress::done) co_return std::error_code();
-        auto received = co_await self.connection.receive();
+        auto received = co_await receive_in_place(self.connection, places, kept_until_ns);
         if (!received) co_return received.error();
         self.truncated = received->empty();
         if (self.truncated) co_return detail::tls_error(tls_errc::truncated);

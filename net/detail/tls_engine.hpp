@@ -2,12 +2,12 @@
 // other. Only openssl.cpp knows the TLS library.
 #pragma once
 
+#include <kevring/net/detail/handshake_places.hpp>
 #include <kevring/net/tls_context.hpp>
 #include <kevring/net/tls_error.hpp>
 #include <kevring/runtime/buffer_pool.hpp>
 #include <kevring/runtime/clock.hpp>
 #include <kevring/runtime/result.hpp>
-#include <kevring/runtime/semaphore.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -66,10 +66,12 @@ protected:
 /// Thread     Any.
 class tls_context_state {
 public:
-    tls_context_state(std::size_t handshakes_max, nanoseconds timeout) noexcept
-        : handshakes(handshakes_max),
+    tls_context_state(std::size_t handshakes_max, nanoseconds timeout)
+        : handshakes(std::make_shared<handshake_places>()),
           handshake_count_max(handshakes_max),
-          handshake_timeout(timeout) {}
+          handshake_timeout(timeout) {
+        handshakes->set_bound(handshake_count_max, version);
+    }
     virtual ~tls_context_state() = default;
     tls_context_state(const tls_context_state&) = delete;
     tls_context_state& operator=(const tls_context_state&) = delete;
@@ -79,11 +81,18 @@ public:
     virtual bool sends_first() const noexcept = 0;
     /// Accepts the tickets of `previous`, which is of the same kind.
     virtual void keep_ticket_keys(tls_context_state& previous) noexcept = 0;
+    /// Counts its handshakes together with those of `previous`. Called before the first handshake.
+    void share_handshakes(const tls_context_state& previous) noexcept {
+        handshakes = previous.handshakes;
+        version = handshakes->next_version();
+    }
     /// The engine of a connection to `host_name`, or of an accepted one.
     virtual result<std::unique_ptr<tls_engine>> make_engine(std::shared_ptr<tls_context_state> self,
                                                             const std::string& host_name) = 0;
 
-    kevring::cross_loop::semaphore handshakes;
+    // Constant after construction and share_handshakes().
+    std::shared_ptr<handshake_places> handshakes;
+    std::uint64_t version = 1;  // a context that continues another one has a higher one
     const std::size_t handshake_count_max;
     const nanoseconds handshake_timeout;
 };

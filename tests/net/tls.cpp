@@ -2,11 +2,13 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/scripted_kernel.hpp"
+#include "tests/support/slow_clock.hpp"
 #include "tests/support/tls_pair.hpp"
 
 #include <kevring/net/stream.hpp>
 #include <kevring/net/tls_context.hpp>
 #include <kevring/net/tls_stream.hpp>
+#include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/when.hpp>
 
 #include <asio/buffer.hpp>
@@ -338,25 +340,21 @@ TEST_CASE("a handshake above the bound waits until another one has ended", "[net
     bool connected = false;
     auto body = [&]() -> task<void> {
         const tls_context context = tls_context::server(options).value();
-        REQUIRE(::send(silent.peer().number(), "\x16", 1, 0) == 1);  // a record begins
+        const std::string hello = co_await first_message(loop);
+        silent.send_from_peer(hello);
         std::error_code first_error;
-        auto accept_silent = [&]() -> task<void> {
-            kevring::socket accepted(loop, copy_of(silent.local()));
-            silent.close_local();
-            const auto server = co_await tls_stream::accept(std::move(accepted), context);
-            first_error = server.error();
-        };
         auto connect = [&]() -> task<void> {
             const two_streams both =
                 co_await handshake(two_sockets(loop), client_context(), context);
             connected = both.client.has_value() && both.server.has_value();
         };
         task_scope tasks(loop);
-        tasks.spawn(accept_silent());
+        tasks.spawn(accept_local(loop, silent, context, first_error));
         tasks.spawn(connect());
         for (int i = 0; i < 20; ++i) co_await kevring::yield();
         CHECK(context.handshake_count() == 1);
         CHECK(!connected);
+        CHECK(!silent.receive_at_peer().empty());  // unread bytes would make the end a reset
         silent.close_peer();
         co_await tasks.join();
         CHECK(first_error == tls_errc::truncated);
@@ -367,21 +365,23 @@ TEST_CASE("a handshake above the bound waits until another one has ended", "[net
     CHECK(connected);
 }
 
-TEST_CASE("clients that send nothing keep no other client from its handshake", "[net][tls]") {
+TEST_CASE("clients without a whole first message keep no other client from its handshake",
+          "[net][tls]") {
     ring loop;
-    socket_pair silent;
     tls_server_options options = server_options();
     options.handshake_count_max = 1;
     options.handshake_timeout = 1h;
     auto body = [&]() -> task<void> {
         const tls_context context = tls_context::server(options).value();
-        auto accept_silent = [&]() -> task<void> {
-            kevring::socket accepted(loop, copy_of(silent.local()));
-            const auto server = co_await tls_stream::accept(std::move(accepted), context);
-            CHECK(server.error() == std::errc::operation_canceled);
-        };
+        const std::string hello = co_await first_message(loop);
+        std::array<socket_pair, 5> silent;
+        const std::array<std::size_t, 5> sent_bytes{0, 1, 5, 9, hello.size() - 1};
+        std::array<std::error_code, 5> errors;
         task_scope tasks(loop);
-        tasks.spawn(accept_silent());
+        for (std::size_t i = 0; i < silent.size(); ++i) {
+            if (sent_bytes[i] > 0) silent[i].send_from_peer(hello.substr(0, sent_bytes[i]));
+            tasks.spawn(accept_local(loop, silent[i], context, errors[i]));
+        }
         co_await kevring::yield();
 
         const two_streams both = co_await handshake(two_sockets(loop), client_context(), context);
@@ -389,9 +389,93 @@ TEST_CASE("clients that send nothing keep no other client from its handshake", "
         CHECK(both.server.has_value());
         tasks.request_stop();
         co_await tasks.join();
+        for (const std::error_code& each : errors) CHECK(each == std::errc::operation_canceled);
     };
 
     run_on(loop, body);
+}
+
+TEST_CASE("a first message may come in several records", "[net][tls]") {
+    ring loop;
+    socket_pair pair;
+    const std::size_t record_bytes = GENERATE(std::size_t{1}, std::size_t{3}, std::size_t{100});
+    CAPTURE(record_bytes);
+    std::error_code error;
+    auto body = [&]() -> task<void> {
+        const std::string hello = co_await first_message(loop);
+        std::string sent;
+        for (std::size_t i = 5; i < hello.size(); i += record_bytes) {
+            const std::string part = hello.substr(i, record_bytes);
+            sent.append(hello, 0, 3).append(1, '\0').append(1, static_cast<char>(part.size()));
+            sent += part;
+        }
+        task_scope tasks(loop);
+        tasks.spawn(accept_local(loop, pair, server_context(), error));
+        pair.send_from_peer(sent);
+        while (pair.receive_at_peer().empty()) co_await kevring::yield();  // the server's answer
+        pair.close_peer();
+        co_await tasks.join();
+    };
+
+    run_on(loop, body);
+
+    CHECK(error == tls_errc::truncated);
+}
+
+TEST_CASE("a client that stops in its handshake gives its place to one that waits", "[net][tls]") {
+    slow_clock clock;
+    ring loop(kevring::ring_options(), clock);
+    socket_pair stalled;
+    tls_server_options options = server_options();
+    options.handshake_count_max = 1;
+    options.handshake_timeout = 1h;
+    auto body = [&]() -> task<void> {
+        const tls_context context = tls_context::server(options).value();
+        const std::string hello = co_await first_message(loop);
+        stalled.send_from_peer(hello);
+        std::error_code error;
+        bool connected = false;
+        auto connect = [&]() -> task<void> {
+            const two_streams both =
+                co_await handshake(two_sockets(loop), client_context(), context);
+            connected = both.client.has_value() && both.server.has_value();
+        };
+        // Half a second at a time.
+        auto pass = [&](int count) -> task<void> {
+            for (int i = 0; i < count && !error; ++i) {
+                clock.advance(500ms);
+                for (int iteration = 0; iteration < 10; ++iteration) co_await kevring::yield();
+            }
+        };
+        task_scope tasks(loop);
+        tasks.spawn(accept_local(loop, stalled, context, error));
+        co_await pass(10);  // no other client waits: it keeps its place
+        CHECK(context.handshake_count() == 1);
+        CHECK(!error);
+
+        tasks.spawn(connect());
+        co_await pass(20);
+
+        CHECK(error == std::errc::timed_out);
+        co_await tasks.join();
+        CHECK(connected);
+    };
+
+    run_on(loop, body);
+}
+
+TEST_CASE("an error in the first message ends the handshake", "[net][tls]") {
+    ring loop;
+    socket_pair pair;
+    const std::string_view sent = GENERATE(std::string_view(), std::string_view("\x16\x03", 2));
+    if (!sent.empty()) pair.send_from_peer(sent);
+    pair.close_peer();
+    std::error_code error;
+    auto body = [&]() -> task<void> { co_await accept_local(loop, pair, server_context(), error); };
+
+    run_on(loop, body);
+
+    CHECK(error == tls_errc::truncated);
 }
 
 TEST_CASE("a stopped receive loses no byte", "[net][tls]") {

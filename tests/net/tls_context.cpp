@@ -1,8 +1,14 @@
 // Certificates, names, protocols and sessions of TLS contexts, and their reload.
 #include "tests/support/catch.hpp"
 #include "tests/support/run_on.hpp"
+#include "tests/support/slow_clock.hpp"
 #include "tests/support/tls_pair.hpp"
 
+#include <kevring/runtime/sleep.hpp>
+#include <kevring/runtime/task_scope.hpp>
+
+#include <array>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -219,6 +225,54 @@ TEST_CASE("a reload changes the certificate of new connections, and keeps those 
         CHECK(sent.has_value());
         const std::string received = co_await receive_bytes(*first.client, 5);
         CHECK(received == "still");
+    };
+
+    run_on(loop, body);
+}
+
+TEST_CASE("a context and the one that continues it have one bound of handshakes", "[net][tls]") {
+    slow_clock clock;  // no handshake is too slow
+    ring loop(kevring::ring_options(), clock);
+    tls_server_options options = server_options();
+    options.handshake_count_max = 2;
+    auto body = [&]() -> task<void> {
+        const tls_context first = tls_context::server(options).value();
+        const tls_context second = first.renewed(options).value();
+        options.handshake_count_max = 3;
+        const tls_context third = second.renewed(options).value();
+        options.handshake_count_max = 1;
+        const tls_context fourth = third.renewed(options).value();
+        const std::string hello = co_await first_message(loop);
+        std::array<socket_pair, 6> pairs;
+        std::array<std::error_code, 6> errors;
+        kevring::task_scope tasks(loop);
+        // Begins a handshake, which stays. Returns the number of those that have a place.
+        auto begin = [&](std::size_t index, const tls_context& context) -> task<std::size_t> {
+            pairs[index].send_from_peer(hello);
+            tasks.spawn(accept_local(loop, pairs[index], context, errors[index]));
+            for (int i = 0; i < 20; ++i) co_await kevring::yield();
+            co_return context.handshake_count();
+        };
+        std::array<std::size_t, 6> counts{};
+        counts[0] = co_await begin(0, first);
+        counts[1] = co_await begin(1, second);
+        counts[2] = co_await begin(2, first);  // waits
+        counts[3] = co_await begin(3, third);  // the bound is 3 now, and this one waits
+        counts[4] = co_await begin(4, first);  // an old context does not change it
+        counts[5] = co_await begin(5, fourth);
+        CHECK(counts == std::array<std::size_t, 6>{1, 2, 2, 3, 3, 3});
+        // Places above the lower bound are not used again: each end leaves one handshake less.
+        for (const std::size_t left : {std::size_t{2}, std::size_t{1}}) {
+            pairs[2 - left].close_peer();
+            for (int i = 0; i < 20; ++i) co_await kevring::yield();
+            CHECK(fourth.handshake_count() == left);
+        }
+        pairs[2].close_peer();
+        for (int i = 0; i < 20; ++i) co_await kevring::yield();
+        CHECK(fourth.handshake_count() == 1);  // that of one that waited
+        tasks.request_stop();
+        co_await tasks.join();
+        CHECK(fourth.handshake_count() == 0);
     };
 
     run_on(loop, body);

@@ -8,6 +8,7 @@
 
 #include <kevring/net/tls_context.hpp>
 #include <kevring/net/tls_stream.hpp>
+#include <kevring/runtime/task_scope.hpp>
 #include <kevring/runtime/when.hpp>
 
 #include <cstddef>
@@ -93,4 +94,33 @@ kevring::task<std::string> receive_bytes(Stream& stream, std::size_t byte_count)
         all += text_of(*received);
     }
     co_return all;
+}
+
+// The bytes of a client's first message.
+inline kevring::task<std::string> first_message(kevring::ring& loop) {
+    two_sockets sockets(loop);
+    kevring::task_scope tasks(loop);
+    auto connect = [&sockets]() -> kevring::task<void> {
+        const auto none = co_await kevring::tls_stream::connect(std::move(sockets.first),
+                                                                client_context(), "localhost");
+        static_cast<void>(none);
+    };
+    tasks.spawn(connect());
+    auto received = co_await sockets.second.receive();
+    REQUIRE(received.has_value());
+    std::string text = text_of(*received);
+    received->reset();
+    tasks.request_stop();
+    co_await tasks.join();
+    co_return text;
+}
+
+// Accepts the local end of a pair. `error` is that of the handshake.
+inline kevring::task<void> accept_local(kevring::ring& loop, socket_pair& pair,
+                                        kevring::tls_context context, std::error_code& error) {
+    kevring::socket accepted(loop, copy_of(pair.local()));
+    pair.close_local();
+    const auto server =
+        co_await kevring::tls_stream::accept(std::move(accepted), std::move(context));
+    if (!server) error = server.error();
 }
