@@ -65,13 +65,16 @@ result<fd> open_once(const endpoint& local, const listener_options& options) {
     if (const auto set = set_options(made, options.accepted); !set)
         return tl::unexpected(set.error());
 
-    int bound = ::bind(made.number(), local.address(), local.address_bytes());
+    const auto bind_once = [&] {
+        return ::bind(made.number(), local.address(), local.address_bytes()) == 0 ? 0 : errno;
+    };
+    int error = bind_once();
     const std::string path(local.path());
-    if (bound != 0 && errno == EADDRINUSE && !path.empty() && is_abandoned(local)) {
+    if (error == EADDRINUSE && !path.empty() && is_abandoned(local)) {
         ::unlink(path.c_str());
-        bound = ::bind(made.number(), local.address(), local.address_bytes());
+        error = bind_once();
     }
-    if (bound != 0) return error_from_errno();
+    if (error != 0) return error_from(-error);
     if (::listen(made.number(), options.backlog) != 0) return error_from_errno();
     return made;
 }

@@ -81,6 +81,28 @@ TEST_CASE("a listener leaves a Unix path that another one has taken", "[net][lis
     CHECK_FALSE(folder.has_file());
 }
 
+TEST_CASE("a Unix path that another socket has is in use, whatever that socket answers",
+          "[net][listener]") {
+    ring loop;
+    const socket_folder folder;
+    const int type = GENERATE(SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET);
+    CAPTURE(type);
+    const fd other(::socket(AF_UNIX, type, 0));
+    const endpoint local = folder.local();
+    REQUIRE(::bind(other.number(), local.address(), local.address_bytes()) == 0);
+    fd waiting;
+    if (type == SOCK_STREAM) {  // its backlog is full
+        REQUIRE(::listen(other.number(), 0) == 0);
+        waiting = fd(::socket(AF_UNIX, type, 0));
+        REQUIRE(::connect(waiting.number(), local.address(), local.address_bytes()) == 0);
+    }
+
+    const auto bound = listener::bind(loop, local);
+
+    CHECK(bound.error() == std::errc::address_in_use);
+    CHECK(folder.has_file());
+}
+
 TEST_CASE("a listener leaves another file at its Unix path", "[net][listener]") {
     ring loop;
     const socket_folder folder;
