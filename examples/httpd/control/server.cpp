@@ -154,8 +154,7 @@ void server::reload() noexcept try {
         options.sandbox != first_.sandbox)
         log_message(severity::warning,
                     "--threads, --user and --sandbox keep their values until SIGUSR2 or a restart");
-    log_message(severity::notice, "the configuration has been read again");
-    notify_service_manager("READY=1");
+    finished_ = {"the configuration has been read again", "READY=1"};
 } catch (const std::exception& wrong) {
     log_message(severity::error,
                 std::string("reload failed, the configuration stays as it was: ") + wrong.what());
@@ -257,8 +256,8 @@ void server::upgrade_finished() noexcept {
     listening_.set_path_ownership(false);
     tls_listening_.set_path_ownership(false);
     metrics_.set_path_ownership(false);
-    notify_service_manager("MAINPID=" + std::to_string(process));
-    log_message(severity::notice, "process " + std::to_string(process) + " has taken over");
+    finished_ = {"process " + std::to_string(process) + " has taken over",
+                 "MAINPID=" + std::to_string(process)};
     for (const metrics_listener& each : metrics_listeners_) each.scope->request_stop();
     loops_.retire();
 }
@@ -282,6 +281,14 @@ kevring::task<void> server::serve_metrics_at(opened_listener opened) {
     metrics_listeners_.erase(self);
 }
 
+// Reports a change once all loops have made it: a client that comes after the message finds it.
+kevring::task<void> server::report_finished() {
+    co_await loops_.refresh();
+    const finished_change done = *std::exchange(finished_, std::nullopt);
+    log_message(severity::notice, done.message);
+    notify_service_manager(done.notification);
+}
+
 // Until all loops have ended, or the run is stopped because one of them failed.
 kevring::task<void> server::control() {
     kevring::ring& loop = *kevring::ring::current();
@@ -293,6 +300,7 @@ kevring::task<void> server::control() {
                                          kevring::event_type::unotify};
     while (true) {
         change_metrics(metrics);
+        if (finished_) co_await report_finished();
         const auto event = co_await events_.next();
         if (!event || event->key() == all_stopped) break;
         if (event->key() == all_serving) {

@@ -47,6 +47,11 @@ private:
         unsigned number;
         kevring::cancel_scope* scope;
     };
+    // A change that all loops are asked to make.
+    struct finished_change {
+        std::string message;
+        std::string notification;
+    };
     struct prepared {
         listeners::change listening;
         listeners::change tls;
@@ -68,6 +73,7 @@ private:
     void clear_upgrade() noexcept;
     void change_metrics(kevring::task_scope& scope);
     kevring::task<void> serve_metrics_at(opened_listener opened);
+    kevring::task<void> report_finished();
 
     const int argc_;
     char** const argv_;
@@ -78,9 +84,10 @@ private:
     bool activated_ = false;                  // by systemd, so that no address has to be listed
     bool stopping_ = false;
     bool replaced_ = false;
-    bool serving_ = false;                // all loops are
-    bool upgrade_requested_ = false;      // before that
-    std::vector<std::string> addresses_;  // to be printed once all loops serve
+    bool serving_ = false;                     // all loops are
+    bool upgrade_requested_ = false;           // before that
+    std::vector<std::string> addresses_;       // to be printed once all loops serve
+    std::optional<finished_change> finished_;  // to be reported once all loops have made it
 
     std::shared_ptr<const configuration> current_;
     shared_state shared_;

@@ -99,6 +99,7 @@ kevring::task<void> worker_pool::refresh() {
         const auto one = co_await reports_.next();
         if (!one) co_return;
     }
+    reports_.notify(reported);  // other calls may wait for the same reports
 }
 
 }  // namespace httpd

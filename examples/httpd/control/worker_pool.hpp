@@ -42,6 +42,8 @@ public:
                 const std::vector<unsigned>& closed);
     void retire() noexcept { post_to_all(&worker_slot::retire); }
     void drain() noexcept { post_to_all(&worker_slot::drain); }
+    /// Waits for a report of each loop, which follows what was posted to the loop before; for a second
+    /// at most.
     kevring::task<void> refresh() override;
     const report_slot& slot(std::size_t index) const noexcept override {
         return slots_[index].last;

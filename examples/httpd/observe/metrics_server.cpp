@@ -6,12 +6,14 @@
 
 #include <kevring/runtime/deadline.hpp>
 #include <kevring/runtime/ring.hpp>
-#include <kevring/runtime/sleep.hpp>
 #include <kevring/runtime/task_scope.hpp>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <ctime>
+#include <list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,14 +23,26 @@ namespace {
 
 // Of a whole exchange. Prometheus gives up after 10 s.
 constexpr auto exchange_time = std::chrono::seconds(5);
-// Connections at a time; further ones wait in the backlog.
-constexpr unsigned connection_count_max = 64;
+// Connections at a time; a further one ends the oldest, so that idle ones do not delay a scrape.
+constexpr std::size_t connection_count_max = 64;
 
 // The clients that are being answered.
 struct metrics_clients {
     report_source& reports;
-    kevring::task_scope& scope;
-    unsigned count = 0;
+    std::list<kevring::cancel_scope*> scopes;  // the oldest first
+};
+
+class counted_client {
+public:
+    counted_client(metrics_clients& all, kevring::cancel_scope& scope)
+        : all_(all), place_(all.scopes.insert(all.scopes.end(), &scope)) {}
+    counted_client(const counted_client&) = delete;
+    counted_client& operator=(const counted_client&) = delete;
+    ~counted_client() { all_.scopes.erase(place_); }
+
+private:
+    metrics_clients& all_;
+    const std::list<kevring::cancel_scope*>::iterator place_;
 };
 
 std::string date_text() {
@@ -39,6 +53,7 @@ std::string date_text() {
 
 kevring::task<void> respond(kevring::socket client, metrics_clients& all) {
     auto limit = co_await kevring::within(exchange_time);
+    const counted_client counted(all, limit.scope());
     request_parser parser;
     std::string input;
     while (parser.parse(input) == parse_state::incomplete) {
@@ -74,12 +89,6 @@ kevring::task<void> respond(kevring::socket client, metrics_clients& all) {
     page.insert(0, head_text);
     const auto sent = co_await client.send(page);
     if (sent) co_await client.close();
-}
-
-kevring::task<void> serve_client(kevring::socket client, metrics_clients& all) {
-    ++all.count;
-    co_await respond(std::move(client), all);
-    --all.count;
 }
 
 std::uint64_t of_class(const worker_counters& counted, unsigned first) noexcept {
@@ -175,17 +184,16 @@ std::string metrics_page(const report_source& reports) {
 kevring::task<void> serve_metrics(kevring::listener listener, report_source& reports) {
     kevring::cancel_scope& outer = co_await kevring::current_scope();
     kevring::task_scope scope(*kevring::ring::current(), &outer);
-    metrics_clients all{reports, scope};
+    metrics_clients all{reports, {}};
     while (true) {
         auto accepted = co_await listener.accept();
         if (!accepted) break;
-        // Tested again after a pause: each client ends within exchange_time, so the wait is bounded, and
-        // an event for its end would serve this one rare case.
-        while (all.count >= connection_count_max) {
-            const auto slept = co_await kevring::sleep_for(std::chrono::milliseconds(10));
-            if (!slept) break;
+        if (all.scopes.size() >= connection_count_max) {
+            const auto oldest =
+                std::ranges::find_if_not(all.scopes, &kevring::cancel_scope::stop_requested);
+            if (oldest != all.scopes.end()) (*oldest)->request_stop();
         }
-        scope.spawn(serve_client(std::move(*accepted), all));
+        scope.spawn(respond(std::move(*accepted), all));
     }
     scope.request_stop();
     co_await scope.join();
