@@ -86,16 +86,40 @@ heads.forEach((head, column) => head.firstChild.onclick = () => {
 </script>
 )";
 
+// The bytes of the UTF-8 sequence that `text` begins with; 0 if it begins with none (RFC 3629).
+std::size_t utf8_bytes(std::string_view text) noexcept {
+    const auto byte = [&](std::size_t i) -> unsigned {
+        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+    };
+    const auto follows = [&](std::size_t i) { return (byte(i) & 0xc0) == 0x80; };
+    const unsigned first = byte(0);
+    if (first < 0x80) return 1;
+    if (first >= 0xc2 && first <= 0xdf) return follows(1) ? 2 : 0;
+    if (first >= 0xe0 && first <= 0xef) {
+        const bool overlong = first == 0xe0 && byte(1) < 0xa0;
+        const bool surrogate = first == 0xed && byte(1) > 0x9f;
+        return follows(1) && follows(2) && !overlong && !surrogate ? 3 : 0;
+    }
+    if (first >= 0xf0 && first <= 0xf4) {
+        const bool overlong = first == 0xf0 && byte(1) < 0x90;
+        const bool too_large = first == 0xf4 && byte(1) > 0x8f;
+        return follows(1) && follows(2) && follows(3) && !overlong && !too_large ? 4 : 0;
+    }
+    return 0;
+}
+
 void add_escaped(std::string& page, std::string_view text) {
-    for (const char byte : text) {
-        switch (byte) {
+    while (!text.empty()) {
+        const std::size_t bytes = utf8_bytes(text);
+        switch (text.front()) {
             case '&': page += "&amp;"; break;
             case '<': page += "&lt;"; break;
             case '>': page += "&gt;"; break;
             case '"': page += "&quot;"; break;
             case '\'': page += "&#39;"; break;
-            default: page += byte;
+            default: page += bytes == 0 ? std::string_view("\xef\xbf\xbd") : text.substr(0, bytes);
         }
+        text.remove_prefix(std::max<std::size_t>(1, bytes));
     }
 }
 
@@ -164,28 +188,6 @@ std::string cut_text(const directory_contents& contents) {
     return "first " + std::to_string(contents.entries.size()) +
            (contents.counted_all ? " of " : " of more than ") +
            std::to_string(contents.total_count);
-}
-
-// The bytes of the UTF-8 sequence that `text` begins with; 0 if it begins with none (RFC 3629).
-std::size_t utf8_bytes(std::string_view text) noexcept {
-    const auto byte = [&](std::size_t i) -> unsigned {
-        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-    };
-    const auto follows = [&](std::size_t i) { return (byte(i) & 0xc0) == 0x80; };
-    const unsigned first = byte(0);
-    if (first < 0x80) return 1;
-    if (first >= 0xc2 && first <= 0xdf) return follows(1) ? 2 : 0;
-    if (first >= 0xe0 && first <= 0xef) {
-        const bool overlong = first == 0xe0 && byte(1) < 0xa0;
-        const bool surrogate = first == 0xed && byte(1) > 0x9f;
-        return follows(1) && follows(2) && !overlong && !surrogate ? 3 : 0;
-    }
-    if (first >= 0xf0 && first <= 0xf4) {
-        const bool overlong = first == 0xf0 && byte(1) < 0x90;
-        const bool too_large = first == 0xf4 && byte(1) > 0x8f;
-        return follows(1) && follows(2) && follows(3) && !overlong && !too_large ? 4 : 0;
-    }
-    return 0;
 }
 
 void add_json_string(std::string& page, std::string_view text) {

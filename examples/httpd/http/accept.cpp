@@ -26,23 +26,45 @@ int weight_of(std::string_view parameters) noexcept {
     return 1000;
 }
 
+// The weight of a media type: that of the most specific member that includes the type.
+struct preference {
+    int rank = 0;  // 1: */*, 2: application/*, 3: application/json
+    int weight = 0;
+
+    void add(int member_rank, int member_weight) noexcept {
+        if (member_rank < rank) return;
+        weight = member_rank > rank ? member_weight : std::max(weight, member_weight);
+        rank = member_rank;
+    }
+};
+
 }  // namespace
 
 bool prefers_json(std::string_view accept) noexcept {
-    int json = 0;
-    int html = 0;
+    preference json;
+    preference html;
     while (!accept.empty()) {
         const std::size_t comma = std::min(accept.find(','), accept.size());
         const std::string_view member = accept.substr(0, comma);
         accept.remove_prefix(std::min(comma + 1, accept.size()));
         const std::size_t semicolon = std::min(member.find(';'), member.size());
         const std::string_view type = trimmed(member.substr(0, semicolon));
+        const int weight = weight_of(member.substr(semicolon));
         if (same_ignoring_case(type, "application/json"))
-            json = std::max(json, weight_of(member.substr(semicolon)));
-        if (same_ignoring_case(type, "text/html"))
-            html = std::max(html, weight_of(member.substr(semicolon)));
+            json.add(3, weight);
+        else if (same_ignoring_case(type, "text/html"))
+            html.add(3, weight);
+        else if (same_ignoring_case(type, "application/*"))
+            json.add(2, weight);
+        else if (same_ignoring_case(type, "text/*"))
+            html.add(2, weight);
+        else if (type == "*/*") {
+            json.add(1, weight);
+            html.add(1, weight);
+        }
     }
-    return json > 0 && json >= html;
+    if (json.weight != html.weight) return json.weight > html.weight;
+    return json.weight > 0 && json.rank == 3;
 }
 
 }  // namespace httpd

@@ -5,8 +5,8 @@
 
 namespace httpd {
 
-/// True if the value of Accept lists application/json with a weight above 0 that is not below that
-/// of text/html. A wildcard does not ask for JSON: programs that do not choose get the page.
+/// True if the value of Accept gives application/json a higher weight than text/html, or the same and
+/// names it. `*/*` alone does not: programs that do not choose get the page.
 bool prefers_json(std::string_view accept) noexcept;
 
 }  // namespace httpd

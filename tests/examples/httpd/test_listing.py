@@ -55,7 +55,10 @@ def test_json_is_for_clients_that_ask_for_it():
     with Server("--directory-listing", files={"d/b": b"12345", "d/A/x": b""}) as server:
         for accept, is_json in (("application/json", True), ("application/json, text/html;q=0.9", True),
                                 ("text/html, application/json;q=0.9", False), ("*/*", False),
-                                ("application/json;q=0", False), (None, False)):
+                                ("application/json;q=0", False), (None, False), ("application/*", True),
+                                ("*/*, text/html;q=0", True), ("application/json;q=0.5, */*", False),
+                                ("application/json, */*", True), ("text/html, */*", False),
+                                ("text/*, application/json;q=0.1", False), ("text/plain", False)):
             headers = {} if accept is None else {"Accept": accept}
             status, answer, body = server.ask("GET", "/d/", headers)
             equal(status, 200)

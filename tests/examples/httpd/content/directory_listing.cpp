@@ -88,6 +88,22 @@ TEST_CASE("no name can write into the page", "[httpd][directory_listing]") {
     CHECK(count_of(page, "<td") == 5 * 3);  // with that of the parent
 }
 
+TEST_CASE("a name that is no UTF-8 leaves the page valid", "[httpd][directory_listing]") {
+    // A byte that begins nothing, a surrogate, and a sequence without its end.
+    const std::string page = render_directory_listing("\xff", all({{.name = "a\xff"
+                                                                            "b"},
+                                                                   {.name = "\xed\xa0\x80"},
+                                                                   {.name = "\xe2\x82"},
+                                                                   {.name = "\xe2\x82\xac"}}));
+
+    CHECK(count_of(page,
+                   "a\xef\xbf\xbd"
+                   "b</a>") == 1);
+    CHECK(count_of(page, ">\xe2\x82\xac</a>") == 1);
+    for (const char* bytes : {"\xff", "\xed", "\x80", "\xe2\x82<"})
+        CHECK(count_of(page, bytes) == 0);
+}
+
 TEST_CASE("names that cannot be asked for are not servable", "[httpd][directory_listing]") {
     for (const char* name : {".", "..", "", "a\nb", "a\tb", "a/b", "a\x7f"}) {
         CAPTURE(name);
