@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace httpd {
@@ -108,6 +109,14 @@ std::shared_ptr<const error_log_target> open_errors(const settings& options) try
     options.error_log.fail(failure.code().message());
 }
 
+// The TLS library opens the file, and would wait for the writer of a FIFO.
+void check_is_file(const option_text& file) {
+    struct stat status{};
+    if (file.empty() || ::stat(file.text.c_str(), &status) != 0) return;  // reported by its use
+    if (S_ISDIR(status.st_mode)) file.fail("this is a directory; name a file");
+    if (!S_ISREG(status.st_mode)) file.fail("this is not a regular file");
+}
+
 std::optional<kevring::tls_context> tls_of(const settings& options, const configuration* previous) {
     const option_text& certificate = options.tls_cert;
     if (options.listen_tls.empty()) {
@@ -117,6 +126,8 @@ std::optional<kevring::tls_context> tls_of(const settings& options, const config
     }
     if (certificate.empty())
         options.listen_tls.front().fail("a certificate is needed; give its file by --tls-cert");
+    check_is_file(certificate);
+    check_is_file(options.tls_key);
     kevring::tls_server_options wanted;
     wanted.certificate_file = certificate.text;
     wanted.key_file = options.tls_key.empty() ? certificate.text : options.tls_key.text;

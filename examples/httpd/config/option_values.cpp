@@ -8,6 +8,10 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 namespace httpd {
 namespace {
@@ -27,6 +31,14 @@ void check_port(std::string_view digits) {
     if (!all_are(digits, digit_character)) fail("the port is not a number");
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
     if (error != std::errc() || port > 65'535) fail("the port is out of range; it is 0 to 65535");
+}
+
+// A socket for IPv6 alone, as the server makes it, cannot have such an address.
+bool is_mapped_ipv4(const kevring::endpoint& address) noexcept {
+    if (address.family() != AF_INET6) return false;
+    sockaddr_in6 native{};
+    std::memcpy(&native, address.address(), sizeof native);
+    return IN6_IS_ADDR_V4MAPPED(&native.sin6_addr) != 0;
 }
 
 }  // namespace
@@ -112,6 +124,8 @@ void check_address(std::string_view text) {
     if (text.find("://") != text.npos)
         fail("this is a URL; write the address alone, as in 127.0.0.1:8080");
     const auto address = kevring::endpoint::parse(text);
+    if (address && is_mapped_ipv4(*address))
+        fail("this is an IPv4 address; write it without ::ffff:, as in 127.0.0.1:8080");
     if (address) return;
     if (text.starts_with("unix:")) {
         if (text.size() == 5) fail("the path is missing; write unix:/run/httpd.sock");
@@ -129,7 +143,9 @@ void check_address(std::string_view text) {
     check_port(text.substr(colon + 1));
     const std::string_view host = text.substr(0, colon);
     std::string reason;
-    if (host.empty())
+    if (host.starts_with('['))
+        reason = address.error().message();
+    else if (host.empty())
         reason.append("the host is missing; write 127.0.0.1")
             .append(text)
             .append(", or *")

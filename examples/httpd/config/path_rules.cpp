@@ -65,9 +65,10 @@ void header_rules::add_cache_control(const option_text& rule) {
 
 void header_rules::add_cors(const option_text& rule) {
     const auto [pattern, origin] = pattern_and_value(rule, "PATTERN ORIGIN");
-    if (origin != "*" && (origin.find("://") == origin.npos || origin.ends_with('/') ||
+    const std::size_t host = origin.find("://");
+    if (origin != "*" && (host == origin.npos || origin.find('/', host + 3) != origin.npos ||
                           origin.find_first_of(" ,") != origin.npos))
-        rule.fail("the origin must be * or as in https://example.org, without a slash at the end");
+        rule.fail("the origin must be * or as in https://example.org, without a path");
     std::string lines = "Access-Control-Allow-Origin: " + origin + "\r\n";
     if (origin != "*") lines += "Vary: Origin\r\n";
     rules_.push_back({path_pattern(pattern), "access-control-allow-origin", std::move(lines),

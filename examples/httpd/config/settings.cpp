@@ -118,7 +118,12 @@ const option_row option_table[] = {
      [](assignment& to) { to.site.redirects.push_back(to.value); }},
     {"fallback", "FILE", "",
      "file below the root to send for a path that leads to none, for single-page applications",
-     true, nullptr, [](assignment& to) { to.site.fallback = to.value; }},
+     true, nullptr,
+     [](assignment& to) {
+         if (('/' + to.value.text + '/').find("/../") != std::string::npos)
+             throw value_error("it must be the path of a file below the root, without ..");
+         to.site.fallback = to.value;
+     }},
     {"drop-html", "", "false", "send page.html for /page, and redirect /page.html to /page", true,
      nullptr, [](assignment& to) { to.site.drop_html = parse_switch(to.value.text); }},
     {"media-type", "EXTENSION=TYPE", "", "Content-Type of an extension; may be repeated", true,
@@ -500,7 +505,9 @@ command parse(int argc, char** argv, settings& all) {
             given.insert(row->name);
         } else {
             const std::string option = name.starts_with('-') ? name : "--" + name;
-            throw option_error(option + ": " + unknown_option(name) + " See --help.");
+            const std::string reason = unknown_option(name);
+            throw option_error(option + ": " + reason +
+                               (reason.ends_with('?') ? " See --help." : "; see --help"));
         }
     }
     if (asked.help || asked.version || asked.describe) return asked;

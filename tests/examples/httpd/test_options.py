@@ -40,6 +40,9 @@ WRONG = (
     ("listen", "::1:8080", "brackets"),
     ("listen", "[::1]", "port is missing"),
     ("listen", "300.1.1.1:80", "no IP address"),
+    ("listen", "[::ffff:127.0.0.1]:80", "without ::ffff:"),
+    ("listen", "[fe80::1%no-such-link]:80", "interface"),
+    ("listen", "[::g]:80", "IPv6 address"),
     ("listen", "www.example.org:80", "no IP address"),
     ("listen", "unix:", "path is missing"),
     ("listen", "unix:" + "x" * 200, "too long"),
@@ -85,6 +88,9 @@ WRONG = (
     ("error-log", "/does/not/exist/log", "No such file"),
     ("error-log-level", "loud", "error, warning, notice"),
     ("proxy-protocol", "proxy.example.org", "an address or a network"),
+    ("fallback", "../index.html", "below the root"),
+    ("fallback", "/a/..", "below the root"),
+    ("cors", "/x http://a/b", "without a path"),
     ("access-log", "/", "directory"),
     ("access-log", "/does/not/exist/log", "No such file"),
 )
@@ -129,7 +135,7 @@ def test_a_malformed_file_is_named_with_the_line():
 
 
 def test_wrong_arguments_are_named():
-    check_message(("--no-such-option",), "--no-such-option", "no such option")
+    check_message(("--no-such-option",), "--no-such-option", "no such option; see --help")
     check_message(("--treads", "1"), "--treads", "did you mean threads")
     check_message(("-x",), "-x")
     check_message(("--root",), "--root", "missing")

@@ -332,10 +332,13 @@ def first_message():
 
 def test_wrong_options_are_refused_before_the_start():
     server = TlsServer()
+    os.mkfifo(server.path('fifo'))
     try:
         for change, words in (
                 (('tls-cert = "FOLDER/server.pem"\n', ''), 'give its file by --tls-cert'),
                 (('server.key', 'missing.key'), 'tls-key'),
+                (('server.key', 'one'), 'this is a directory'),
+                (('server.pem', 'fifo'), 'this is not a regular file'),
                 (('server.key', 'authority.key'), 'belongs to another certificate'),
                 (('listen-tls = "127.0.0.1:0"\n', ''), 'give one by --listen-tls')):
             server.configure(CONFIGURATION.replace(*change))
