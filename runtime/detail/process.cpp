@@ -72,6 +72,8 @@ void on_unseen_fork() noexcept {
 }
 
 bool runs_in_own_process() noexcept {
+    static_cast<void>(
+        fork_generation());  // first: a child that no handler saw has a process of its own
     return ::getpid() == own_process.load(std::memory_order_relaxed);
 }
 
