@@ -105,6 +105,8 @@ public:
         if (how == identification::by_queue_only) return {};
         const control_identity found = identify_control(number, queue->control());
         if (found == control_identity::same) return {queue, 0};
+        // The child of vfork() shares the table, and may have closed the descriptor for itself.
+        if (!runs_in_own_process()) return {nullptr, -EBADF};
         dropped = remove(part, slot);
         return {nullptr, found == control_identity::closed ? -EBADF : -EINVAL};
     }
