@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <new>
 #include <system_error>
 #include <utility>
@@ -17,15 +18,9 @@
 namespace kevring::detail {
 namespace {
 
-std::atomic<aio_loop*>& current() noexcept {
-    // Never destroyed: its thread runs until the process ends. The child of a fork has no such thread,
-    // and may have a lock that no thread releases: it gets a new object.
-    static std::atomic<aio_loop*> loop = [] {
-        ::pthread_atfork(nullptr, nullptr, +[] { current().store(new aio_loop); });
-        return new aio_loop;
-    }();
-    return loop;
-}
+// Never destroyed: its thread runs until the process ends. The child of a fork has no such thread, and
+// the object may have a lock that no thread releases: the child makes a new one.
+constinit std::atomic<aio_loop*> current{nullptr};
 
 int errno_of(const std::error_code& error) noexcept {
     if (!error) return 0;
@@ -36,7 +31,17 @@ int errno_of(const std::error_code& error) noexcept {
 
 }  // namespace
 
-aio_loop& aio_loop::get() noexcept { return *current().load(std::memory_order_acquire); }
+aio_loop& aio_loop::get() {
+    // acquire: pairs with the release of the thread that has made the object.
+    aio_loop* existing = current.load(std::memory_order_acquire);
+    while (existing == nullptr || existing->fork_generation_ != fork_generation()) {
+        std::unique_ptr<aio_loop> made(new aio_loop);
+        if (current.compare_exchange_strong(existing, made.get(), std::memory_order_acq_rel,
+                                            std::memory_order_acquire))
+            return *made.release();
+    }
+    return *existing;
+}
 
 int aio_loop::ensure_running() {
     thread_lock held(mutex_);
@@ -107,8 +112,8 @@ void aio_loop::drive() {
 void aio_loop::start_on_loop(work& item) noexcept {
     std::unique_ptr<aio_request> request(static_cast<aio_request*>(&item));
     const std::shared_ptr<aio_completion> ticket = request->ticket;
-    aio_loop& self = get();
     try {
+        aio_loop& self = get();
         self.scope_->spawn(run_transfer(self.lines_, std::move(request)));
     } catch (const std::bad_alloc&) {
         ticket->finish(0, ENOMEM);

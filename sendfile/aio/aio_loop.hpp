@@ -3,6 +3,7 @@
 
 #include <kevring/kevent/detail/aio_completion.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/fd.hpp>
 #include <kevring/runtime/ring.hpp>
 #include <kevring/runtime/task.hpp>
@@ -57,8 +58,8 @@ task<void> run_transfer(aio_lines& lines, std::unique_ptr<aio_request> request);
 /// Thread     Any.
 class aio_loop {
 public:
-    /// The object of this process; the child of a fork has its own.
-    static aio_loop& get() noexcept;
+    /// The object of this process; the child of a fork has its own. Throws std::bad_alloc.
+    static aio_loop& get();
 
     /// Starts the thread unless it runs; 0, or a negative error number.
     int ensure_running();
@@ -66,10 +67,12 @@ public:
     void start(std::unique_ptr<aio_request> request) noexcept;
 
 private:
+    aio_loop() = default;
     static void* main(void* self);
     void drive();
     static void start_on_loop(work& item) noexcept;
 
+    const unsigned fork_generation_ = fork_generation();
     thread_mutex mutex_;
     thread_condition started_;
     bool starting_ KEVRING_GUARDED_BY(mutex_) = false;

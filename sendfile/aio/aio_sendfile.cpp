@@ -9,6 +9,7 @@
 #include <kevring/kevent/detail/queue_table.hpp>
 #include <kevring/kevent/detail/shared_file.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
+#include <kevring/runtime/detail/process.hpp>
 #include <kevring/runtime/kernel.hpp>
 #include <kevring/sendfile/aio/aio_loop.hpp>
 
@@ -88,7 +89,8 @@ long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> requ
            std::size_t count, void* user) {
     if (offset < 0) return -EINVAL;
     request->range = {static_cast<std::uint64_t>(offset), count};
-    if (const int failure = aio_loop::get().ensure_running(); failure != 0) return failure;
+    aio_loop& loop = aio_loop::get();
+    if (const int failure = loop.ensure_running(); failure != 0) return failure;
     auto ticket = aio_completion::make();
     if (!ticket) return -ticket.error().value();
     request->ticket = *ticket;
@@ -108,13 +110,15 @@ long start(kevring::detail::queue_core& queue, std::unique_ptr<aio_request> requ
             return kevring::detail::make_aio_source(host, target, *ticket);
         });
     if (failure != 0) return failure;
-    aio_loop::get().start(std::move(request));  // last: no failure is possible after it
+    loop.start(std::move(request));  // last: no failure is possible after it
     return cookie;
 }
 
 // The common part of the three calls.
 long send_by_event(int kevent_fd, int sock_fd, int in_fd, off_t offset, std::size_t count,
                    std::span<const iovec> header, std::span<const iovec> trailer, void* user) {
+    // A child that shares the memory of its parent has other descriptors, and its threads end with it.
+    if (!kevring::detail::runs_in_own_process()) return -EBADF;
     const queue_ref found = kevring::detail::find_queue(kevent_fd);
     if (found.queue == nullptr) return found.error_number;
     try {

@@ -287,3 +287,85 @@ TEST_CASE("a child that shares the memory of its parent cannot change a queue", 
     peers.send_from_peer();
     CHECK(q.get_one().type == KEVENT_SOCKET);
 }
+
+TEST_CASE("the first call of a child can be kevent_init", "[kevent][fork]") {
+    const way how = any_way();
+    const queue of_parent;
+
+    CHECK(in_copy(how, [] {
+              const int number = kevent_init(nullptr, 0, 0);
+              return number >= 0 && kevent_ctl(number, KEVENT_CTL_READY, 0, nullptr) == 0 ? 0 : 1;
+          }) == 0);
+}
+
+TEST_CASE(
+    "a child that shares the memory of its parent and closes descriptors leaves its queue alone",
+    "[kevent][fork]") {
+    queue q(4);
+    q.add(user_event(1));
+    static volatile int got = 0;
+    static volatile int waited = 0;
+    static volatile int committed = 0;
+    const pid_t child = ::vfork();
+    if (child == 0) {
+        ::close(q.number());
+        ukevent one;
+        got = kevent_get_events(q.number(), 1, 1, no_wait, &one, 0);
+        waited = kevent_wait(q.number(), 1, 0, no_wait, 0);
+        committed = kevent_commit(q.number(), 0, 0);
+        ::_exit(0);
+    }
+    REQUIRE(child > 0);
+    REQUIRE(::waitpid(child, nullptr, 0) == child);
+
+    CHECK(got == -EBADF);
+    CHECK(waited == -EBADF);
+    CHECK(committed == -EBADF);
+    CHECK(q.ready(user_event(1)) == 1);
+    CHECK(q.get_one().type == KEVENT_UNOTIFY);
+}
+
+namespace {
+
+// Sends a byte of a file by a queue of its own, and returns 0 once the event has come.
+int send_by_own_queue() {
+    const int number = kevent_init(nullptr, 0, 0);
+    const int file = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    int pair[2];
+    if (number < 0 || file < 0) return 1;
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return 2;
+    if (aio_sendfile(number, pair[0], file, 0, 1) < 0) return 3;
+    ukevent one;
+    if (kevent_get_events(number, 1, 1, test_timeout, &one, 0) != 1) return 4;
+    for (const int each : {pair[0], pair[1], file}) ::close(each);
+    kevent_close(number);
+    return one.type == KEVENT_AIO ? 0 : 5;
+}
+
+}  // namespace
+
+TEST_CASE("a child sends files by aio_sendfile after its parent has", "[kevent][fork]") {
+    const way how = any_way();
+    REQUIRE(send_by_own_queue() == 0);
+
+    CHECK(in_copy(how, send_by_own_queue) == 0);
+    CHECK(send_by_own_queue() == 0);
+}
+
+TEST_CASE("a child that shares the memory of its parent starts no transfer", "[kevent][fork]") {
+    queue q;
+    const auto peers = connected_pair::sockets();
+    const kevring::fd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+    static volatile long started = 0;
+    const pid_t child = ::vfork();
+    if (child == 0) {
+        started = aio_sendfile(q.number(), peers.local(), file.number(), 0, 1);
+        ::_exit(0);
+    }
+    REQUIRE(child > 0);
+    REQUIRE(::waitpid(child, nullptr, 0) == child);
+
+    CHECK(started == -EBADF);
+    CHECK(aio_sendfile(q.number(), peers.local(), file.number(), 0, 1) > 0);
+    CHECK(q.get_one().type == KEVENT_AIO);
+}
