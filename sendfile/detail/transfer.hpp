@@ -84,6 +84,10 @@ public:
     /// True if direct calls on a full socket fail with EAGAIN instead of waiting. Sets O_NONBLOCK unless
     /// the options forbid it. Requests of the ring wait in the kernel in either case.
     bool may_call_directly() noexcept;
+    /// The same after a wait, in which the program may have made a socket that it shares blocking.
+    bool may_still_call_directly() noexcept {
+        return !options.keep_blocking || may_call_directly();
+    }
     /// Direct calls have sent bytes, and no other task has run since.
     bool moved_this_iteration = false;
     /// The last direct call found the socket full.

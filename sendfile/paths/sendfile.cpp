@@ -118,6 +118,10 @@ task<std::error_code> run_sendfile_path(transfer& transfer) {
         else
             error = co_await wait_writable(transfer);
         if (error) co_return error;
+        if (!transfer.may_still_call_directly()) {
+            transfer.mark_unsupported(send_path::sendfile);
+            co_return std::error_code{};
+        }
         transfer.moved_this_iteration = false;  // other tasks have run
         pushed = push(transfer, has_slot);
     }

@@ -17,9 +17,19 @@ namespace {
 task<std::error_code> drain(transfer& transfer, pooled_pipe& pipe, bool more) {
     constexpr send_path path = send_path::splice;
     while (pipe.buffered_bytes > 0) {
-        const ssize_t sent = transfer.loop.system().splice_nowait(
-            pipe.read_end().number(), nullptr, transfer.socket.number(), pipe.buffered_bytes,
-            SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0));
+        const unsigned flags = SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0);
+        ssize_t sent = 0;
+        if (transfer.may_still_call_directly()) {
+            sent = transfer.loop.system().splice_nowait(pipe.read_end().number(), nullptr,
+                                                        transfer.socket.number(),
+                                                        pipe.buffered_bytes, flags);
+        } else {  // a thread of the kernel waits for the peer
+            splice_operation empty(transfer.loop, pipe.read_end(), -1, transfer.socket, -1,
+                                   pipe.buffered_bytes, flags);
+            const result<std::size_t> moved = co_await empty;
+            if (!moved) co_return moved.error();
+            sent = static_cast<ssize_t>(*moved);
+        }
         if (sent > 0) {
             pipe.buffered_bytes -= static_cast<std::size_t>(sent);
             transfer.record_sent(path, static_cast<std::uint64_t>(sent));

@@ -334,6 +334,29 @@ TEST_CASE("a full socket is waited for, blocking or not, and stays as it was",
     CHECK(byte_count_of(q.get_one()) == bytes.size());
 }
 
+TEST_CASE("a socket that becomes blocking during its transfer delays no other one",
+          "[sendfile][aio]") {
+    kevent_test::queue q;
+    stream_pair ends = narrowed(stream_pair::tcp());
+    ::fcntl(ends.local.number(), F_SETFL, O_RDWR | O_NONBLOCK);
+    const std::string bytes = pattern(more_than_a_socket_holds);
+    const test_file file(bytes);
+    REQUIRE(aio_sendfile(q.number(), ends.local.number(), file.native().number(), 0, bytes.size()) >
+            0);
+    std::string got = read_bytes(ends.peer, 1000);
+    ::fcntl(ends.local.number(), F_SETFL, O_RDWR);
+    // The transfer continues, into a socket that has room for a part of the rest.
+    got += read_bytes(ends.peer, bytes.size() / 4);
+
+    stream_pair others = stream_pair::tcp();
+    REQUIRE(aio_sendfile(q.number(), others.local.number(), file.native().number(), 0, 1000) > 0);
+    CHECK(byte_count_of(q.get_one()) == 1000);
+
+    got += read_bytes(ends.peer, bytes.size() - got.size());
+    CHECK(difference(got, bytes).empty());
+    CHECK(byte_count_of(q.get_one()) == bytes.size());
+}
+
 TEST_CASE("REMOVE stops a transfer, and no event comes", "[sendfile][aio]") {
     kevent_test::queue q;
     stream_pair ends = narrowed(stream_pair::tcp());
