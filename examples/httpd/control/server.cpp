@@ -300,7 +300,7 @@ kevring::task<void> server::control() {
                                          kevring::event_type::unotify};
     while (true) {
         change_metrics(metrics);
-        if (finished_) co_await report_finished();
+        if (finished_) co_await report_finished();  // for a second at most; signals wait
         const auto event = co_await events_.next();
         if (!event || event->key() == all_stopped) break;
         if (event->key() == all_serving) {

@@ -42,8 +42,8 @@ public:
                 const std::vector<unsigned>& closed);
     void retire() noexcept { post_to_all(&worker_slot::retire); }
     void drain() noexcept { post_to_all(&worker_slot::drain); }
-    /// Waits for a report of each loop, which follows what was posted to the loop before; for a second
-    /// at most.
+    /// Waits for a report of each loop, for a second at most. It follows what was posted to the loop
+    /// before, unless another call has asked for a report just then.
     kevring::task<void> refresh() override;
     const report_slot& slot(std::size_t index) const noexcept override {
         return slots_[index].last;
