@@ -64,6 +64,7 @@ task<result<received_packet>> seqpacket_socket::receive(std::span<std::byte> buf
 }
 
 result<void> seqpacket_socket::shutdown_send() noexcept {
+    if (ring_->created_by_parent_process()) return error_from(std::errc::operation_not_permitted);
     const int answer = ring_->system().shutdown(fd_.number(), SHUT_WR);
     if (answer < 0) return error_from(answer);
     return {};

@@ -12,6 +12,8 @@ namespace kevring {
 // No request: a worker thread of the kernel would look up the descriptor when it begins, and the number may
 // be another socket's by then.
 task<result<void>> socket::shutdown_send() {
+    if (loop_->created_by_parent_process())
+        co_return error_from(std::errc::operation_not_permitted);
     if (sending_.taken()) loop_->submit();  // first: the bytes of a send precede the end
     const int failure = loop_->system().shutdown(fd_.number(), SHUT_WR);
     if (failure < 0) co_return error_from(failure);
@@ -44,7 +46,7 @@ task<void> socket::end(int directions, std::chrono::nanoseconds linger_timeout) 
     constexpr std::size_t linger_bytes_max = 1 << 20;
     // From here on other tasks find a closed socket.
     const fd connected = std::move(fd_);
-    if (!connected) co_return;
+    if (!connected || loop_->created_by_parent_process()) co_return;
     if (receiving_.taken() || sending_.taken()) {
         receiving_.cancel();
         sending_.cancel();  // no further step of it uses the number of the descriptor

@@ -128,7 +128,8 @@ public:
     /// Ends the sending side, which the peer receives as the end of the stream; receiving
     /// continues. Waits for nothing.
     ///
-    /// Errors     bad_file_descriptor after close(); otherwise as shutdown(2).
+    /// Errors     bad_file_descriptor after close(); operation_not_permitted in a forked process;
+    ///            otherwise as shutdown(2).
     [[nodiscard]] task<result<void>> shutdown_send();
 
     /// Ends the connection so that the peer gets all that was sent: shuts down, takes what the peer

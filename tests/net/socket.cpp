@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,34 @@ TEST_CASE("a connection carries bytes both ways, and its half-close", "[net][soc
         co_await ends.peer.close(1s);
         const std::string answer = co_await receive_all(ends.local);
         CHECK(answer == "answer");
+    });
+}
+
+TEST_CASE("a forked child ends no connection of its parent", "[net][socket][fork]") {
+    on_a_ring([](kevring::ring& loop) -> task<void> {
+        auto accepting = kevring::listener::bind(loop, endpoint::loopback(0)).value();
+        auto ends = co_await connected(loop, accepting);
+        auto use_all = [&]() -> task<void> {
+            const auto shut = co_await ends.local.shutdown_send();
+            if (shut.has_value() || shut.error() != std::errc::operation_not_permitted)
+                throw std::runtime_error("shutdown_send() of a parent's socket");
+            co_await ends.local.close();
+            co_await ends.peer.close_without_lingering();
+        };
+
+        const auto outcome = run_in_child([&] {
+            kevring::ring own;
+            task<void> uses = use_all();
+            kevring::run(own, std::move(uses));
+        });
+
+        INFO(outcome.error_text);
+        CHECK(outcome.exited(0));
+        const auto sent = co_await ends.local.send("still");
+        CHECK(sent.has_value());
+        co_await ends.local.close(1s);
+        const std::string received = co_await receive_all(ends.peer);
+        CHECK(received == "still");
     });
 }
 
