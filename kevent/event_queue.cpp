@@ -100,7 +100,17 @@ event_queue::event_queue(std::unique_ptr<detail::loop_port> port)
 }
 event_queue::event_queue(std::shared_ptr<detail::queue_core> core, detail::loop_port& port) noexcept
     : core_(std::move(core)), port_(&port), fork_generation_(detail::fork_generation()) {}
-event_queue::event_queue(event_queue&&) noexcept = default;
+event_queue::event_queue(event_queue&& other) noexcept
+    : core_(std::move(other.core_)),
+      port_(other.port_),
+      fork_generation_(other.fork_generation_),
+      edges_(std::move(other.edges_)),
+      collected_(std::move(other.collected_)),
+      polled_(std::move(other.polled_)),
+      batch_(std::move(other.batch_)),
+      unpublished_(std::move(other.unpublished_)),
+      fetched_(std::exchange(other.fetched_, std::nullopt)),  // not delivered by both
+      fetched_by_(std::move(other.fetched_by_)) {}
 
 event_queue& event_queue::operator=(event_queue&& other) noexcept {
     if (this == &other) return *this;

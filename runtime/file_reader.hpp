@@ -44,8 +44,8 @@ public:
     /// They stay valid until the following next().
     ///
     /// Errors     operation_canceled, timed_out, and no byte is lost; invalid_argument for an offset
-    ///            above INT64_MAX; bad_file_descriptor for a reader that was moved from; otherwise as for read(2). The
-    ///            following next() repeats a failed read; bytes of the block before the error follow
+    ///            above INT64_MAX; bad_file_descriptor for a reader that was moved from; otherwise
+    ///            as for read(2). The following next() repeats a failed read; bytes of the block before the error follow
     ///            when that succeeds.
     task<result<std::span<const std::byte>>> next();
     /// The offset behind the last bytes of next().

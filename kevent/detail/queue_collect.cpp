@@ -107,11 +107,6 @@ unsigned queue_core::room_for(unsigned capacity) const noexcept {
     return capacity > ready_.size() ? static_cast<unsigned>(capacity - ready_.size()) : 0u;
 }
 
-// An interrupt that comes while threads wait is for one of them.
-bool queue_core::take_interrupt() noexcept {
-    return !waiters_.has_threads() && std::exchange(interrupt_requested_, false);
-}
-
 // Wakes one waiting thread for the records that are ready; it wakes the next if it leaves some. A
 // thread that can use none is woken if there is no other leader. `self` waits, is awake, and leads
 // next if there is no leader. Result: a thread runs that will use the records.
@@ -424,9 +419,12 @@ int queue_core::collect(const wait_condition& condition, unsigned capacity, wait
     if (unidentified != identified) port_->begin_identification(unidentified);
     ++fetch_number_;
     bool over = limit.clock == wait_limit::kind::never || condition.min_count == 0;
-    over = take_interrupt() || over;
+    // An interrupt that comes while threads wait is for one of them.
+    const bool is_interrupted = interrupt_requested_ && !waiters_.has_threads();
+    over = is_interrupted || over;
     fetch_if_useful(condition, capacity, !over && !has_enough(condition));
     if (unidentified != identified && !end_identification(unidentified)) return not_identified;
+    if (is_interrupted) interrupt_requested_ = false;
     if (!over && condition.min_count > 1 && has_enough(condition)) drop_stale(capacity);
     unsigned count = 0;
     while (true) {

@@ -204,7 +204,6 @@ int queue_core::remove(ukevent* records, unsigned count) {
         held.unlock();
         port_->synchronize();
         held.lock();
-        if (count > registrations_.size()) return -EINVAL;  // another thread has removed some
     }
     port_->track_removals(&removals);
     for (unsigned i = 0; i < count; ++i) {

@@ -140,6 +140,7 @@ public:
     void unwatch(fd_watch& target) noexcept override;
     void report_again(const fd_watch& target) noexcept override;
     void fetch_reports() noexcept override;
+    bool is_driven() const noexcept override { return publishes_; }
     int check_pollable(int number) noexcept override { return port_->check_pollable(number); }
     bool is_abandoned() const noexcept override;
     timer_queue& timers() override {
@@ -177,7 +178,6 @@ private:
 
     // queue_collect.cpp
 
-    bool take_interrupt() noexcept KEVRING_REQUIRES(mutex_);
     bool satisfied(const wait_condition& condition) const noexcept KEVRING_REQUIRES(mutex_);
     bool has_enough(const wait_condition& condition) const noexcept KEVRING_REQUIRES(mutex_);
     bool can_collect(const wait_condition& condition, unsigned capacity) const noexcept

@@ -76,8 +76,10 @@ public:
     /// Reports the bits of a watched descriptor that are set now, once more. `target` is a copy of
     /// a watch that stays armed during the call. Any thread, without the queue's lock.
     virtual void report_again(const fd_watch& target) noexcept = 0;
-    /// Dispatches what the kernel has reported so far.
+    /// Dispatches what the kernel has reported so far, unless another thread does that.
     virtual void fetch_reports() noexcept = 0;
+    /// True if another thread dispatches it: fetch_reports() has no effect.
+    virtual bool is_driven() const noexcept = 0;
     /// 0, or -EPERM: poll(2) reports the file of `number` ready at all times, since it has no poll
     /// operation.
     virtual int check_pollable(int number) noexcept = 0;

@@ -64,12 +64,13 @@ void fd_source::disarm() noexcept {
 }
 
 // A younger registration kept silent for this one. An event that is still in the kernel is fetched:
-// what it has delivered already is not reported again. A driver has dispatched it by now.
+// what it has delivered already is not reported again. A driver has dispatched what came before the
+// call; for an event since then the younger one is tested again.
 void fd_source::on_removed() noexcept {
     if (!sharing_.owes_event()) return;
     host_.fetch_reports();
     if (sharing_.resume_debt(registration_.ready())) return;
-    if (!registration_.ready()) sharing_.set_delivered();
+    if (!registration_.ready() && !host_.is_driven()) sharing_.set_delivered();
 }
 
 void fd_source::on_ready(std::uint32_t poll_bits) noexcept {
