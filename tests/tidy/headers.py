@@ -24,6 +24,7 @@ from tree import LIBRARY, Tree
 WARNINGS = ['-Wall', '-Wextra', '-Wpedantic', '-Werror']
 USER_WARNINGS = ['-Wshadow', '-Wconversion', '-Wsign-conversion']
 OLDEST_CLANG = 'clang++-14'
+SAVED_AFTER = 20  # results, to the cache
 
 
 def below(tree, name, seen=None):
@@ -110,6 +111,10 @@ def check(root, cache_path, compilers):
                  if name.split('/')[0] in LIBRARY and name.endswith('.cpp')]
     todo = [job for job in work if job[2] not in passed]
     failures = []
+
+    def save():
+        cache_path.write_text(json.dumps(sorted(passed & {job[2] for job in work})))
+
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for job, message in zip(todo, pool.map(
                 lambda job: try_source(job[1], include, root, job[0]) if job[0].endswith('.cpp')
@@ -118,7 +123,9 @@ def check(root, cache_path, compilers):
                 passed.add(job[2])
             else:
                 failures.append((job[0], job[1], message))
-    cache_path.write_text(json.dumps(sorted(passed & {job[2] for job in work})))
+            if len(passed) % SAVED_AFTER == 0:  # a run that is ended is continued by the next one
+                save()
+    save()
     return failures, len(todo)
 
 
