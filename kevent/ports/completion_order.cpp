@@ -1,11 +1,11 @@
 // completion_order.cpp: see completion_order.hpp.
 #include <kevring/kevent/ports/completion_order.hpp>
 
+#include <kevring/kevent/ports/kernel_probe.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <optional>
 
@@ -50,12 +50,8 @@ std::optional<bool> find_out() noexcept {
 }  // namespace
 
 bool reverses_completions() noexcept {
-    enum answer : int { unknown, ordered, reversed };
-    static std::atomic<answer> known{unknown};
-    if (known.load(std::memory_order_relaxed) == unknown)
-        if (const std::optional<bool> found = find_out())
-            known.store(*found ? reversed : ordered, std::memory_order_relaxed);
-    return known.load(std::memory_order_relaxed) == reversed;
+    static constinit kernel_probe probe(find_out);
+    return probe.holds();
 }
 
 }  // namespace kevring::detail

@@ -1,10 +1,10 @@
 // event_signal.cpp: see event_signal.hpp.
 #include <kevring/kevent/ports/event_signal.hpp>
 
+#include <kevring/kevent/ports/kernel_probe.hpp>
 #include <kevring/runtime/detail/hidden_fd.hpp>
 #include <kevring/runtime/detail/uring.hpp>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <optional>
@@ -48,12 +48,8 @@ std::optional<bool> find_out() noexcept {
 }  // namespace
 
 bool signals_event_late() noexcept {
-    enum answer : int { unknown, at_once, late };
-    static std::atomic<answer> known{unknown};
-    if (known.load(std::memory_order_relaxed) == unknown)
-        if (const std::optional<bool> found = find_out())
-            known.store(*found ? late : at_once, std::memory_order_relaxed);
-    return known.load(std::memory_order_relaxed) == late;
+    static constinit kernel_probe probe(find_out);
+    return probe.holds();
 }
 
 }  // namespace kevring::detail
