@@ -105,6 +105,8 @@ bool is_first_message(std::span<const std::byte> bytes) noexcept {
 // Receives the first message of a client. The connection has its bytes then.
 task<std::error_code> receive_first_message(socket& connection) {
     ring& loop = connection.loop();
+    if (loop.created_by_parent_process())  // the bytes are the parent's
+        co_return std::make_error_code(std::errc::operation_not_permitted);
     auto detached = co_await connection.detach();
     if (!detached) co_return detached.error();
     std::vector<std::byte>& received = detached->received;
@@ -428,6 +430,8 @@ task<result<void>> tls_stream::shutdown_send() {
         if (failure) co_return tl::unexpected(failure);
     }
     if (self.closed) co_return error_from(std::errc::operation_canceled);
+    if (self.connection.loop().created_by_parent_process())
+        co_return error_from(std::errc::operation_not_permitted);
     // Called directly: it never waits, and the ring gives every IORING_OP_SHUTDOWN to a worker.
     const int answer =
         self.connection.loop().system().shutdown(self.connection.native().number(), SHUT_WR);

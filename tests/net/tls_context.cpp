@@ -1,5 +1,6 @@
 // Certificates, names, protocols and sessions of TLS contexts, and their reload.
 #include "tests/support/catch.hpp"
+#include "tests/support/child_process.hpp"
 #include "tests/support/run_on.hpp"
 #include "tests/support/slow_clock.hpp"
 #include "tests/support/tls_pair.hpp"
@@ -11,6 +12,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -195,6 +197,32 @@ TEST_CASE("a client keeps no session that the authorities before a reload have v
     run_on(loop, body);
 
     CHECK(error == tls_errc::certificate_untrusted);
+}
+
+TEST_CASE("a handshake in a forked child takes no byte from its parent", "[net][tls][fork]") {
+    ring loop;
+    const tls_context server = server_context();
+    two_sockets sockets(loop);
+    auto body = [&]() -> task<void> {
+        const auto sent = co_await sockets.first.send("bytes");
+        REQUIRE(sent.has_value());
+        auto accepts = [&]() -> task<void> {
+            const auto accepted =
+                co_await kevring::tls_stream::accept(std::move(sockets.second), server);
+            if (accepted.has_value() || accepted.error() != std::errc::operation_not_permitted)
+                throw std::runtime_error("accept() on a parent's socket");
+        };
+        const child_outcome child = run_in_child([&] {
+            ring own;
+            task<void> accepting = accepts();
+            kevring::run(own, std::move(accepting));
+        });
+        INFO(child.error_text);
+        CHECK(child.exited(0));
+        const std::string received = co_await receive_bytes(sockets.second, 5);
+        CHECK(received == "bytes");
+    };
+    run_on(loop, body);
 }
 
 TEST_CASE("a reload changes the certificate of new connections, and keeps those that exist",
